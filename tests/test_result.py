@@ -1,0 +1,127 @@
+"""Results are written whole, checked, and explain themselves when wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from speech_pareto import result
+
+RUN = {
+    "study": "default",
+    "teacher": "tiny",
+    "recipe": "low-rank",
+    "ratio": 0.5,
+    "seed": 1,
+    "task": "phones",
+    "config": {"steps": [{"low_rank": {}}]},
+}
+METRIC = {"name": "per", "better": "lower"}
+SCRIPTS = Path(result.__file__).parents[1]
+
+
+def test_same_value_gives_same_bytes(tmp_path):
+    result.write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
+    result.write_json(tmp_path / "b.json", {"a": "é", "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.json").read_bytes().endswith(b"}\n")
+    assert result.read_json(tmp_path / "a.json") == {"a": "é", "b": 1}
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    result.write_json(path, {"a": 1})
+
+    def broken(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        result.write_json(path, {"a": 2})
+    assert result.read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_file_mode_follows_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        result.write_json(tmp_path / "a.json", 1)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_nan_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="status other than ok"):
+        result.write_json(tmp_path / "a.json", {"per": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_broken_json_names_the_file(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(ValueError, match="a.json: not readable as JSON"):
+        result.read_json(tmp_path / "a.json")
+
+
+def test_result_round_trip(tmp_path):
+    value = result.compose(RUN, {"commit": None}, metrics={"per": 31.2}, metric=METRIC)
+    result.write(tmp_path / "deep" / "a.json", value)
+    assert result.read(tmp_path / "deep" / "a.json") == value
+
+
+def test_status_round_trip_and_pass_on(tmp_path):
+    assert result.read_status(tmp_path / "nowhere") is None
+    result.write_status(tmp_path / "cell", "infeasible", "heads hold 26 %", reachable=0.26)
+    status = result.read_status(tmp_path / "cell")
+    assert status == {"status": "infeasible", "reason": "heads hold 26 %", "reachable": 0.26}
+    value = result.compose(RUN, {}, metric=METRIC, status=status)
+    result.write(tmp_path / "a.json", value)
+    assert (value["status"], value["reachable"]) == ("infeasible", 0.26)
+
+
+@pytest.mark.parametrize("status", ["ok", "failed"])
+def test_only_known_statuses(tmp_path, status):
+    with pytest.raises(ValueError, match="infeasible, diverged, out_of_memory"):
+        result.write_status(tmp_path, status, "why")
+
+
+def test_all_problems_are_listed_in_plain_words():
+    run = {**RUN, "ratio": "half", "colour": "red"}
+    with pytest.raises(ValueError) as error:
+        result.check({"run": run, "status": "fine", "meta": {}}, "a.json")
+    text = str(error.value)
+    assert text.startswith("a.json is not a valid result:")
+    for part in ("run.ratio: 'half'", "colour", "status: 'fine' is not one of"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": None}, "'metrics' is a required property"),
+        ({"metric": None}, "'metric' is a required property"),
+        ({"metrics": {"cer": 1.0}}, "has no 'per'"),
+        ({"status": {"status": "diverged"}}, "reason: None is not of type 'string'"),
+        ({"run": {**RUN, "scope": "any"}}, "run:"),
+    ],
+)
+def test_incomplete_results_are_refused(change, message):
+    value = {"run": RUN, "meta": {}, "metrics": {"per": 1.0}, "metric": METRIC, **change}
+    with pytest.raises(ValueError, match=message):
+        result.check(result.compose(**value))
+
+
+def test_profile_needs_its_cost():
+    run = {key: value for key, value in RUN.items() if key != "task"} | {"scope": "any"}
+    with pytest.raises(ValueError, match="'cost' is a required property"):
+        result.check(result.compose(run, {}))
+
+
+def test_needs_neither_torch_nor_pandas():
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from speech_pareto import result;"
+        "result._validator(); assert not {'torch', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

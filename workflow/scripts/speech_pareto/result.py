@@ -1,0 +1,125 @@
+"""What every cell leaves behind: one JSON of a known shape, or a status that says why not."""
+
+import json
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+STATUSES = ("ok", "infeasible", "diverged", "out_of_memory")
+STATUS_FILE = "status.json"
+SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "result.schema.yaml"
+
+
+def to_text(value) -> str:
+    """Return `value` as JSON whose bytes depend on the value alone; NaN and infinity are errors."""
+    try:
+        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"not a JSON value: {error}; write null, or a status other than ok")
+    return text + "\n"
+
+
+def write_text(path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all; missing folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes private files
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, value) -> None:
+    """Write `value` to `path` as stable JSON, whole or not at all."""
+    write_text(path, to_text(value))
+
+
+def read_json(path):
+    """Return the value in a JSON file; a broken file is a ValueError that names it."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); delete it and run again")
+
+
+def compose(run, meta, metrics=None, cost=None, metric=None, status=None) -> dict:
+    """Return a result: `ok` with its numbers, or the `status` that `read_status` found.
+
+    `metric` names the score among `metrics` and its direction: {"name": "per", "better": "lower"}.
+    """
+    status = status or {}
+    result = {
+        "run": run,
+        "status": status.get("status", "ok"),
+        "reason": status.get("reason"),
+        "reachable": status.get("reachable"),
+        "meta": meta,
+    }
+    for key, value in {"metrics": metrics, "cost": cost, "metric": metric}.items():
+        if value is not None:
+            result[key] = value
+    return result
+
+
+def check(result, name: str = "result") -> None:
+    """Raise a ValueError that lists, in plain words, all that is wrong with `result`."""
+    problems = sorted(_validator().iter_errors(result), key=lambda e: [str(p) for p in e.path])
+    if not problems:
+        metric = (result.get("metric") or {}).get("name")
+        if result["status"] != "ok" or metric is None or metric in result["metrics"]:
+            return
+        lines = [f"metrics: has no {metric!r}, which `metric` says is the score"]
+    else:
+        lines = [f"{'.'.join(map(str, e.path)) or 'top level'}: {e.message}" for e in problems]
+    raise ValueError(f"{name} is not a valid result:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def write(path, result) -> None:
+    """Check `result` against the schema and write it to `path`."""
+    check(result, str(path))
+    write_json(path, result)
+
+
+def read(path) -> dict:
+    """Return the checked result in `path`."""
+    result = read_json(path)
+    check(result, str(path))
+    return result
+
+
+def write_status(folder, status: str, reason: str, reachable: float | None = None) -> None:
+    """Leave in `folder` why its cell could not be made, and the ratio it could have reached."""
+    if status not in STATUSES[1:]:
+        raise ValueError(f"status {status!r} is not one of {', '.join(STATUSES[1:])}")
+    value = {"status": status, "reason": str(reason), "reachable": reachable}
+    write_json(Path(folder) / STATUS_FILE, value)
+
+
+def read_status(folder) -> dict | None:
+    """Return {"status", "reason", "reachable"} of a cell that could not be made, else None."""
+    path = Path(folder) / STATUS_FILE
+    return read_json(path) if path.is_file() else None
+
+
+@cache
+def _validator():
+    """Return the validator of the result schema."""
+    import jsonschema
+    import yaml
+
+    return jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+
+
+def _umask() -> int:
+    """Return the process's umask; there is no way to ask but to set it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
