@@ -27,16 +27,21 @@ def oriented(points, better: Sequence[str] | None = None) -> np.ndarray:
     return points * [SIGNS[way] for way in better]
 
 
-def non_dominated(points, better: Sequence[str] | None = None) -> np.ndarray:
-    """Return for each point (points, axes) whether no other is as good everywhere, better once.
+def non_dominated(
+    points, better: Sequence[str] | None = None, slack: Sequence[float] | None = None
+) -> np.ndarray:
+    """Return for each point (points, axes) whether it is on the front.
 
-    Equal points don't dominate each other: ties stay in together.
+    One point beats another when it is nowhere worse and somewhere better, by more than the
+    `slack` of that axis (by default 0), below which a difference counts as none.  Equal points
+    don't beat each other: ties stay in together.
     """
     points = oriented(points, better)
-    # (dominator, dominated, axes) -> (dominator, dominated)
-    as_good = (points[:, None] <= points[None]).all(axis=2)
-    better_once = (points[:, None] < points[None]).any(axis=2)
-    return ~(as_good & better_once).any(axis=0)
+    slack = np.zeros(points.shape[1]) if slack is None else np.asarray(slack, dtype=float)
+    # (beating, beaten, axes) -> (beating, beaten)
+    nowhere_worse = (points[:, None] <= points[None] + slack).all(axis=2)
+    somewhere_better = (points[:, None] < points[None] - slack).any(axis=2)
+    return ~(nowhere_worse & somewhere_better).any(axis=0)
 
 
 def hypervolume(points, reference, better: Sequence[str] | None = None) -> float:

@@ -1,0 +1,111 @@
+"""Score a fine-tuned model on a task's test split, utterance by utterance."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from speech_pareto import result
+from speech_pareto.audio import SAMPLE_RATE
+from speech_pareto.corpus import Utterance
+from speech_pareto.model import load
+from speech_pareto.provenance import meta
+from speech_pareto.task import Task, TaskModel, load_task_model, utterances
+from speech_pareto.training import buckets, collate, precision
+from tqdm import tqdm
+
+COLUMNS = ("id", "corpus", "reference", "hypothesis", "deletions", "insertions", "substitutions", "length")
+BATCH_SECONDS = 60.0
+
+
+def main(
+    task: dict,
+    model: str | Path,
+    corpora: list,
+    run: dict,
+    output: str | Path,
+    hypotheses: str | Path,
+    digests: dict | None = None,
+) -> None:
+    """Write metrics (JSON) and one row per utterance (TSV) of the model in the folder `model`.
+
+    `run` names the cell.  A cell without a model is written with its status and an empty table.
+    """
+    status, rows, metrics = result.read_status(model), [], None
+    directions = {}
+    if not status:
+        task_model, definition = load_task_model(task, load(model), model)
+        directions = definition.METRICS
+        data = utterances(task, definition, corpora, "test")
+        if not data:
+            raise ValueError(f"no test utterance of {', '.join(map(str, corpora))} suits task {run['task']}")
+        guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
+        metrics, rows = score(definition, data, guesses)
+    metric = {"name": task["metric"], "better": directions[task["metric"]]} if metrics else None
+    write_table(hypotheses, rows)
+    result.write(
+        output,
+        result.compose(
+            run, meta(seed=run["seed"], digests=digests), metrics=metrics, metric=metric, status=status
+        ),
+    )
+
+
+def transcribe(model: TaskModel, task: Task, data: list[Utterance], kind: str = "auto") -> list[str]:
+    """Return a hypothesis per utterance, in the order of `data`."""
+    model.eval()
+    lengths = np.array([u.samples for u in data])
+    batches = buckets(lengths, int(BATCH_SECONDS * SAMPLE_RATE), np.random.default_rng(0))
+    guesses = [""] * len(data)
+    bf16 = precision(kind) == "bf16"
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        for batch in tqdm(batches, desc="evaluate", unit="batch", mininterval=5):
+            logits, frames = model(*collate([data[i].wave() for i in batch]))
+            for i, guess in zip(batch, task.decode(logits.float(), frames), strict=True):
+                guesses[i] = guess
+    return guesses
+
+
+def score(task: Task, data: list[Utterance], guesses: list[str]) -> tuple[dict, list[dict]]:
+    """Return the metrics over all and by corpus, and a row per utterance."""
+    references = [task.reference(u) for u in data]
+    metrics, counts = task.score(references, guesses)
+    groups = defaultdict(list)
+    for index, utterance in enumerate(data):
+        groups[utterance.corpus].append(index)
+    metrics["by_corpus"] = {
+        corpus: task.score([references[i] for i in group], [guesses[i] for i in group])[0]
+        for corpus, group in sorted(groups.items())
+    }
+    metrics["utterances"] = len(data)
+    metrics["reference_length"] = sum(count["length"] for count in counts)
+    rows = [
+        {"id": u.id, "corpus": u.corpus, "reference": reference, "hypothesis": guess, **count}
+        for u, reference, guess, count in zip(data, references, guesses, counts, strict=True)
+    ]
+    return metrics, rows
+
+
+def write_table(path: str | Path, rows: list[dict]) -> None:
+    """Write a row per utterance as tab-separated values."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+if "snakemake" in globals():
+    from speech_pareto.log import logged
+
+    with logged(snakemake.log[0]):  # noqa: F821
+        torch.set_num_threads(snakemake.threads)  # noqa: F821
+        main(
+            task=snakemake.params.task,  # noqa: F821
+            model=snakemake.input.model,  # noqa: F821
+            corpora=list(snakemake.input.corpora),  # noqa: F821
+            run=snakemake.params.run,  # noqa: F821
+            output=snakemake.output.metrics,  # noqa: F821
+            hypotheses=snakemake.output.hypotheses,  # noqa: F821
+            digests=snakemake.params.get("code"),  # noqa: F821
+        )

@@ -1,0 +1,25 @@
+"""Download the recordings and transcripts of a built-in corpus."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+
+def main(source: str, settings: dict, output: str | Path) -> None:
+    """Leave what `corpora/<source>.py` fetches in the folder `output`.
+
+    Parts of an interrupted download wait in `<output>.part` and are continued.
+    """
+    part, output = Path(f"{output}.part"), Path(output)
+    part.mkdir(parents=True, exist_ok=True)
+    corpus = importlib.import_module(f"speech_pareto.corpora.{source}")
+    corpus.fetch(settings["languages"], part, settings.get("mirror"))
+    shutil.rmtree(output, ignore_errors=True)
+    part.rename(output)
+
+
+if "snakemake" in globals():
+    from speech_pareto.log import logged
+
+    with logged(snakemake.log[0]):  # noqa: F821
+        main(snakemake.params.source, snakemake.params.settings, snakemake.output[0])  # noqa: F821

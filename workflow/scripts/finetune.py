@@ -1,0 +1,144 @@
+"""Fine-tune a student, or the teacher itself, on a task."""
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from speech_pareto.download import sha256
+from speech_pareto.model import load, save
+from speech_pareto.result import read_status, write_json, write_status
+from speech_pareto.task import (
+    FineTuning,
+    TaskModel,
+    load_task_model,
+    make_task,
+    save_head,
+    utterances,
+)
+from speech_pareto.training import Diverged, Epochs, collate, span_mask, train
+from torch import nn
+
+log = logging.getLogger(__name__)
+
+
+def main(
+    task: dict,
+    training: dict,
+    model: str | Path,
+    corpora: list,
+    seed: int,
+    output: str | Path,
+    state: str | Path | None = None,
+    dtype: str = "float32",
+) -> None:
+    """Write the model of the folder `model`, fine-tuned on `task`, to the folder `output`.
+
+    A head in `model` is trained on, otherwise a new one begins.  A model that could not be made,
+    or that diverges, leaves a folder with its status.  `dtype` is the type of the stored weights.
+    """
+    output, settings = Path(output), FineTuning(**training)
+    if status := read_status(model):
+        write_status(output, **status)
+        return
+    torch.manual_seed(seed)
+    backbone = load(model)
+    with_head = load_task_model(task, backbone, model)
+    if with_head:
+        task_model, definition = with_head
+        data = utterances(task, definition, corpora, "train")
+    else:
+        definition = make_task(task)
+        data = utterances(task, definition, corpora, "train")
+        definition.learn_symbols(data)
+        task_model = TaskModel(backbone, definition.outputs, task["protocol"])
+    if not data:
+        raise ValueError(f"no training utterance of {', '.join(map(str, corpora))} suits the task {task}")
+    log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
+    folder = Path(state) / sha256(Path(model) / "model.safetensors")[:16] if state else None
+    try:
+        curve = train(
+            _with_dropout(task_model, settings),
+            _batches(data, settings, seed),
+            _loss(task_model, definition, settings),
+            settings,
+            seed,
+            folder,
+            "fine-tune",
+        )
+    except (Diverged, torch.OutOfMemoryError) as error:
+        kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
+        log.warning("%s", error)
+        write_status(output, kind, str(error))
+    else:
+        part = output.with_name(output.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        save(backbone, part, dtype=getattr(torch, dtype))
+        save_head(task_model, definition, part, getattr(torch, dtype))
+        write_json(part / "training.json", curve)
+        shutil.rmtree(output, ignore_errors=True)
+        part.rename(output)
+    if state:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _with_dropout(model: TaskModel, settings: FineTuning) -> TaskModel:
+    """Return the model with the dropout and SpecAugment of `settings` in place of its config's."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = settings.dropout
+    config = model.backbone.config
+    config.layerdrop = 0.0
+    config.mask_time_prob = 0.0  # time masks come from `_loss`, drawn from the step's own seed
+    config.mask_feature_prob = settings.mask_channels
+    return model
+
+
+def _batches(data: list, settings: FineTuning, seed: int):
+    """Return a function from step to (waveforms, attention mask, utterances)."""
+    from speech_pareto.audio import SAMPLE_RATE
+
+    lengths = np.array([u.samples for u in data])
+    epochs = Epochs(lengths, int(settings.batch_seconds * SAMPLE_RATE), seed)
+
+    def batch(step: int, generator: np.random.Generator) -> tuple:
+        chosen = [data[i] for i in epochs(step)]
+        waves = [u.wave() for u in chosen]
+        if settings.speed:
+            import soxr
+
+            factors = generator.uniform(1 - settings.speed, 1 + settings.speed, len(waves))
+            waves = [soxr.resample(w, f * SAMPLE_RATE, SAMPLE_RATE, "LQ") for w, f in zip(waves, factors)]
+        return *collate(waves), chosen
+
+    return batch
+
+
+def _loss(model: TaskModel, definition, settings: FineTuning):
+    """Return the task's loss with SpecAugment in time."""
+
+    def loss(batch: tuple) -> tuple[torch.Tensor, dict]:
+        waves, attention_mask, chosen = batch
+        mask = None
+        if settings.mask_share:
+            frames = model.frames(attention_mask.sum(1))
+            mask = span_mask(frames, settings.mask_share, settings.mask_span)
+        logits, lengths = model(waves, attention_mask, mask)
+        return definition.loss(logits, lengths, chosen), {}
+
+    return loss
+
+
+if "snakemake" in globals():
+    from speech_pareto.log import logged
+
+    with logged(snakemake.log[0]):  # noqa: F821
+        torch.set_num_threads(snakemake.threads)  # noqa: F821
+        main(
+            **{key: snakemake.params[key] for key in ("task", "training", "seed", "state")},  # noqa: F821
+            model=snakemake.input.model,  # noqa: F821
+            corpora=list(snakemake.input.corpora),  # noqa: F821
+            output=snakemake.output[0],  # noqa: F821
+        )

@@ -1,0 +1,185 @@
+"""Pretrain a small HuBERT: masked prediction of units, from cepstra and then from its own layer."""
+
+import json
+import logging
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from speech_pareto import units
+from speech_pareto.corpus import Utterance, read
+from speech_pareto.model import new, save, tiny_config
+from speech_pareto.training import Training, span_mask, train
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class UnitPredictor(nn.Module):
+    """A backbone with one linear map from its last layer to units."""
+
+    def __init__(self, backbone: nn.Module, count: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.config.hidden_size, count)
+
+    def forward(self, waves: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return logits (batch, frames, units) of waveforms with the masked frames hidden."""
+        hidden = self.backbone(waves, mask_time_indices=mask).last_hidden_state
+        return self.head(hidden)
+
+
+class Windows:
+    """Windows of fixed length from speech of one speaker, with the unit of each frame."""
+
+    def __init__(
+        self, waves: list, labels: list, speakers: list, seconds: float, batch_seconds: float, seed: int
+    ) -> None:
+        self.frames = round(seconds * 16_000 / units.FRAME)
+        self.size = max(1, round(batch_seconds / seconds))
+        self.waves, self.labels, self.seed = waves, labels, seed
+        self.by_speaker = defaultdict(list)
+        for index, speaker in enumerate(speakers):
+            self.by_speaker[speaker].append(index)
+        self.epochs, self.count = {}, None
+
+    def epoch(self, number: int) -> list[list[tuple[int, int, int]]]:
+        """Return shuffled windows, each a list of (utterance, first block, last block)."""
+        if number not in self.epochs:
+            generator = np.random.default_rng([self.seed, number])
+            windows = []
+            for _, members in sorted(self.by_speaker.items()):
+                window, room = [], self.frames
+                for index in generator.permutation(members):
+                    begin, total = 0, len(self.labels[index])
+                    while begin < total:
+                        end = min(total, begin + room)
+                        window.append((int(index), begin, end))
+                        room, begin = room - (end - begin), end
+                        if room == 0:
+                            windows.append(window)
+                            window, room = [], self.frames
+            generator.shuffle(windows)
+            self.epochs = {number: windows}  # one epoch in memory
+            self.count = self.count or len(windows) // self.size
+        return self.epochs[number]
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return waveforms (batch, samples) and units (batch, frames) of a step."""
+        count = self.count or (self.epoch(0) and self.count)
+        windows = self.epoch(step // count)
+        chosen = windows[step % count * self.size :][: self.size]
+        waves = np.stack([self.window(window) for window in chosen])
+        labels = np.stack([np.concatenate([self.labels[i][b:e] for i, b, e in w]) for w in chosen])
+        return torch.from_numpy(waves), torch.from_numpy(labels.astype(np.int64))
+
+    def window(self, parts: list) -> np.ndarray:
+        """Return the samples of a window and the context that its last frame looks at."""
+        pieces = [self.waves[i][b * units.FRAME : e * units.FRAME] for i, b, e in parts]
+        joined = np.concatenate(pieces).astype(np.float32) / 32768
+        return np.pad(joined, (0, units.CONTEXT - units.FRAME))
+
+
+def main(settings: dict, corpora: list, seed: int, output: str | Path, state: str | Path) -> None:
+    """Write a pretrained backbone to the folder `output`, with its training curve.
+
+    `settings`: `model` (arguments of `tiny_config`), `iterations` (a list: units, optionally the
+    layer they come from, and the settings of `Training`), `window_seconds`, `mask_share`,
+    `mask_span`, `unmasked_weight`.
+    """
+    state, output = Path(state), Path(output)
+    utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
+    utterances = [u for u in utterances if u.samples >= 2 * units.CONTEXT]
+    speakers = [f"{u.corpus}/{u.speaker}" for u in utterances]
+    waves = [u.audio[u.offset : u.offset + u.samples] for u in utterances]  # int16, still on disk
+    torch.manual_seed(seed)
+    backbone, curves = new(tiny_config(**settings.get("model", {}))), []
+    for number, iteration in enumerate(settings["iterations"], start=1):
+        iteration = dict(iteration)
+        layer, count = iteration.pop("layer", None), iteration.pop("units")
+        folder = state / f"iteration{number}"
+        finished = folder / "backbone.pt"
+        if finished.is_file():
+            backbone.load_state_dict(torch.load(finished, weights_only=True))
+            curves.append(json.loads((folder / "curve.json").read_text()))
+            continue
+        labels = _labels(backbone, utterances, speakers, layer, count, seed, folder)
+        training = Training(**iteration)
+        windows = Windows(
+            waves, labels, speakers, settings["window_seconds"], training.batch_seconds, seed + number
+        )
+        predictor = UnitPredictor(backbone, count)
+        curve = train(
+            predictor,
+            lambda step, generator: windows.batch(step),  # noqa: B023
+            _masked_prediction(predictor, settings),
+            training,
+            seed + number,
+            folder,
+            f"pretrain, iteration {number}",
+        )
+        curves.append(curve)
+        (folder / "curve.json").write_text(json.dumps(curve))
+        torch.save(backbone.state_dict(), folder / "backbone.part")
+        (folder / "backbone.part").replace(finished)
+    save(backbone, output, dtype=torch.float16)
+    (output / "training.json").write_text(json.dumps(curves, indent=1) + "\n")
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _masked_prediction(predictor: UnitPredictor, settings: dict):
+    """Return HuBERT's loss: cross-entropy on masked frames, plus a share of it on the others."""
+
+    def loss(batch: tuple) -> tuple[torch.Tensor, dict]:
+        waves, labels = batch
+        lengths = torch.full((len(labels),), labels.shape[1])
+        mask = span_mask(lengths, settings["mask_share"], settings["mask_span"])
+        logits = predictor(waves, mask).float()  # (B, T, units)
+        each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        masked, seen = each[mask.flatten()].mean(), each[~mask.flatten()].mean()
+        hits = (logits.argmax(-1) == labels)[mask].float().mean()
+        total = masked + settings["unmasked_weight"] * seen
+        return total, {"masked": masked.item(), "accuracy": 100 * hits.item()}
+
+    return loss
+
+
+def _labels(backbone, utterances: list[Utterance], speakers, layer, count, seed, folder: Path) -> list:
+    """Return the units of each utterance, kept in `folder` for a run that is resumed."""
+    cache = folder / "units.npz"
+    if cache.is_file():
+        with np.load(cache) as stored:
+            return np.split(stored["units"], stored["ends"][:-1])
+
+    def bar(items):
+        return tqdm(items, desc="features", unit="utterance", mininterval=5)
+
+    waves = [units.framed(u.wave()) for u in bar(utterances)]
+    if layer is None:
+        features = units.describe([units.cepstra(wave) for wave in bar(waves)], speakers)
+    else:
+        features = units.centred(units.layer_features(backbone, waves, layer, bar), speakers)
+    labels = units.cluster(features, count, seed)
+    runs = np.mean([len(u) / (1 + (np.diff(u.astype(int)) != 0).sum()) for u in labels])
+    log.info("%d units, a unit lasts %.2f frames", count, runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(cache, units=np.concatenate(labels), ends=np.cumsum([len(u) for u in labels]))
+    return labels
+
+
+if "snakemake" in globals():
+    from speech_pareto.log import logged
+
+    with logged(snakemake.log[0]):  # noqa: F821
+        torch.set_num_threads(snakemake.threads)  # noqa: F821
+        main(
+            snakemake.params.settings,  # noqa: F821
+            list(snakemake.input.corpora),  # noqa: F821
+            snakemake.params.seed,  # noqa: F821
+            snakemake.output[0],  # noqa: F821
+            snakemake.params.state,  # noqa: F821
+        )

@@ -1,0 +1,142 @@
+"""The Task contract: what a file in `tasks/` offers, and the model that a task trains."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from speech_pareto.corpus import Utterance, read
+from speech_pareto.training import Training
+from torch import Tensor, nn
+
+
+class Task(Protocol):
+    """One downstream task; `tasks/<kind>.py` defines it as a class named `Task`.
+
+    `METRICS` maps each metric to the direction that is better, `lower` or `higher`.
+    """
+
+    METRICS: dict[str, str]
+    symbols: list[str]  # what the outputs stand for
+
+    def __init__(self, settings: dict, symbols: list[str] | None = None) -> None: ...
+
+    def usable(self, utterances: list[Utterance]) -> list[Utterance]:
+        """Return the utterances that this task can train and score on."""
+
+    def learn_symbols(self, utterances: list[Utterance]) -> None:
+        """Set `symbols` from the training utterances."""
+
+    def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
+        """Return the loss of logits (batch, frames, outputs) with `lengths` (batch,) valid frames."""
+
+    def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
+        """Return a hypothesis per utterance."""
+
+    def reference(self, utterance: Utterance) -> str:
+        """Return what a hypothesis is compared with."""
+
+    def score(self, references: list[str], hypotheses: list[str]) -> tuple[dict, list[dict]]:
+        """Return metrics in percent, and the error counts of each utterance."""
+
+
+def make_task(settings: dict, symbols: list[str] | None = None) -> Task:
+    """Return the task that `settings["kind"]` names."""
+    return importlib.import_module(f"speech_pareto.tasks.{settings['kind']}").Task(settings, symbols)
+
+
+def utterances(settings: dict, task: Task, corpora: list, split: str) -> list[Utterance]:
+    """Return a split's usable utterances over the task's corpora and languages."""
+    languages = settings.get("languages")
+    found = [u for folder in corpora for u in read(folder) if u.split == split]
+    return task.usable([u for u in found if not languages or u.language in languages])
+
+
+@dataclass(frozen=True)
+class FineTuning(Training):
+    """Settings of a fine-tuning: the loop's, and what keeps a small corpus from being learnt by heart."""
+
+    dropout: float = 0.0  # in all layers of backbone and head
+    mask_share: float = 0.0  # share of the frames that SpecAugment hides
+    mask_span: int = 10  # frames that it hides in a row
+    mask_channels: float = 0.0  # share of the channels that it hides
+    speed: float = 0.0  # recordings play up to this much slower or faster
+
+
+class TaskModel(nn.Module):
+    """A backbone with a linear head, under one of two protocols.
+
+    `finetune`: the head reads the last layer, everything trains.  `probe`: the backbone is frozen
+    and in evaluation mode, the head reads a learned weighted sum of all layers (SUPERB,
+    arXiv 2105.01051, section 3).
+    """
+
+    def __init__(self, backbone: nn.Module, outputs: int, protocol: str) -> None:
+        super().__init__()
+        self.backbone, self.protocol = backbone, protocol
+        self.dropout = nn.Dropout(0.0)
+        self.head = nn.Linear(backbone.config.hidden_size, outputs)
+        if protocol == "probe":
+            backbone.requires_grad_(False)
+            self.layer_weights = nn.Parameter(torch.zeros(backbone.config.num_hidden_layers + 1))
+
+    def train(self, mode: bool = True) -> "TaskModel":
+        """Set training mode, but never on a frozen backbone."""
+        super().train(mode)
+        if self.protocol == "probe":
+            self.backbone.eval()
+        return self
+
+    def forward(
+        self, waves: Tensor, attention_mask: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (batch, frames, outputs) and the valid frames (batch,) of waveforms."""
+        probe = self.protocol == "probe"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not probe):
+            out = self.backbone(
+                waves,
+                attention_mask=attention_mask,
+                mask_time_indices=mask,
+                output_hidden_states=probe,
+            )
+        hidden = out.last_hidden_state  # (B, T, D)
+        if probe:
+            layers = torch.stack(out.hidden_states)  # (L + 1, B, T, D)
+            hidden = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), layers.float())
+        return self.head(self.dropout(hidden)), self.frames(attention_mask.sum(1))
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """Return the number of frames (batch,) that waveforms of `samples` (batch,) give."""
+        return self.backbone._get_feat_extract_output_lengths(samples).long()
+
+    def head_state(self) -> dict[str, Tensor]:
+        """Return the weights that are not the backbone's."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
+
+
+def save_head(model: TaskModel, task: Task, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write `head.safetensors` beside a saved backbone; its symbols travel in the file's metadata."""
+    tensors = {k: v.detach().to(dtype or v.dtype).contiguous() for k, v in model.head_state().items()}
+    save_file(tensors, folder / "head.safetensors", {"symbols": "\t".join(task.symbols)})
+
+
+def load_task_model(
+    settings: dict, backbone: nn.Module, folder: str | Path
+) -> tuple[TaskModel, Task] | None:
+    """Return the task model and task whose head lies in `folder`; None if there is no head."""
+    path = Path(folder) / "head.safetensors"
+    if not path.is_file():
+        return None
+    with safe_open(path, "pt") as file:
+        task = make_task(settings, file.metadata()["symbols"].split("\t"))
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+    model = TaskModel(backbone, tensors["head.weight"].shape[0], settings["protocol"])
+    model.load_state_dict(tensors, strict=False)
+    missing = set(model.head_state()) ^ set(tensors)
+    if missing:
+        raise ValueError(f"{path} does not fit the protocol {settings['protocol']}: {sorted(missing)}")
+    return model, task

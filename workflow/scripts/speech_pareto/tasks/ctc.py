@@ -1,0 +1,109 @@
+"""Recognition with CTC: phones (scored by PER) or characters (scored by CER and WER).
+
+Graves et al. 2006 for the loss; decoding takes the best symbol of each frame.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from speech_pareto.corpus import Utterance
+from speech_pareto.text import characters
+from torch import Tensor
+from torch.nn import functional
+
+METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
+LONGEST = 20.0  # seconds; longer recordings are left out of training and test alike
+
+
+class Task:
+    """CTC over `settings["unit"]`: `phones` or `characters`; output 0 is the blank."""
+
+    METRICS = METRICS
+
+    def __init__(self, settings: dict, symbols: list[str] | None = None) -> None:
+        self.unit, self.symbols = settings["unit"], symbols or []
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs: the symbols and the blank."""
+        return len(self.symbols) + 1
+
+    def units(self, utterance: Utterance) -> list[str]:
+        """Return the target symbols of an utterance; [] if it has none that can be learnt."""
+        return list(utterance.phones) if self.unit == "phones" else characters(utterance.text)
+
+    def usable(self, utterances: list[Utterance]) -> list[Utterance]:
+        """Return utterances that have units, are not too long, and leave CTC enough 20 ms frames."""
+        kept = []
+        for utterance in utterances:
+            units = self.units(utterance)
+            repeats = sum(a == b for a, b in zip(units, units[1:], strict=False))
+            if units and utterance.seconds <= LONGEST and len(units) + repeats < 49 * utterance.seconds:
+                kept.append(utterance)
+        return kept
+
+    def learn_symbols(self, utterances: list[Utterance]) -> None:
+        """Set `symbols` to every unit of the training utterances."""
+        self.symbols = sorted({unit for u in utterances for unit in self.units(u)})
+
+    def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
+        """Return the CTC loss per frame, averaged over the frames of a batch."""
+        index = {symbol: i for i, symbol in enumerate(self.symbols, start=1)}
+        targets = [[index[unit] for unit in self.units(u) if unit in index] for u in utterances]
+        total = functional.ctc_loss(
+            logits.float().log_softmax(-1).transpose(0, 1),  # (T, B, outputs)
+            torch.tensor(sum(targets, [])),
+            lengths,
+            torch.tensor([len(target) for target in targets]),
+            reduction="sum",
+            zero_infinity=True,
+        )
+        return total / lengths.sum()
+
+    def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
+        """Return the best path without repeats and blanks; phones are separated by blanks."""
+        best = logits.argmax(-1)  # (B, T)
+        joint = " " if self.unit == "phones" else ""
+        hypotheses = []
+        for path, length in zip(best, lengths, strict=True):
+            indices = torch.unique_consecutive(path[:length]).tolist()
+            hypotheses.append(joint.join(self.symbols[i - 1] for i in indices if i).strip())
+        return hypotheses
+
+    def reference(self, utterance: Utterance) -> str:
+        """Return an utterance's units as `decode` writes them."""
+        return (" " if self.unit == "phones" else "").join(self.units(utterance))
+
+    def score(self, references: list[str], hypotheses: list[str]) -> tuple[dict, list[dict]]:
+        """Return PER, or CER and WER, and error shares, all in percent of the reference length.
+
+        Counts per utterance come second: deletions, insertions, substitutions, length.
+        """
+        import jiwer
+
+        if self.unit == "phones":
+            errors = jiwer.process_words(references, hypotheses)
+            metrics = {"per": 100 * errors.wer}
+        else:
+            errors = jiwer.process_characters(references, hypotheses)
+            metrics = {"cer": 100 * errors.cer, "wer": 100 * jiwer.wer(references, hypotheses)}
+        counts = [
+            _count(reference, chunks)
+            for reference, chunks in zip(errors.references, errors.alignments, strict=True)
+        ]
+        length = sum(count["length"] for count in counts)
+        for kind in ("deletions", "insertions", "substitutions"):
+            metrics[kind] = 100 * sum(count[kind] for count in counts) / length
+        return {k: round(v, 4) for k, v in metrics.items()}, counts
+
+
+def _count(reference: list[str], chunks: list) -> dict[str, int]:
+    """Return the errors of one utterance from its alignment."""
+    kinds = {"delete": "deletions", "insert": "insertions", "substitute": "substitutions"}
+    count = {**dict.fromkeys(kinds.values(), 0), "length": len(reference)}
+    for chunk in chunks:
+        if chunk.type in kinds:
+            count[kinds[chunk.type]] += max(
+                chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
+            )
+    return count

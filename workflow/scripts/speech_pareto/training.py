@@ -1,0 +1,234 @@
+"""The one training loop: pretraining, compressing and fine-tuning all run through `train`.
+
+Step k of a run depends on the seed, k and the state after step k - 1 alone: batches and every
+random draw are derived from (seed, k).  So a run that was killed continues from its checkpoint
+and ends with the same bytes as one that was not.
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite; the message names the step."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of a run: what the `teacher:`, `student:` and `pretrain:` blocks of a config hold."""
+
+    steps: int
+    learning_rate: float
+    batch_seconds: float = 24.0  # audio in a batch
+    warmup: float = 0.1  # share of the steps in which the learning rate rises
+    decay: float = 0.5  # share of the steps in which it falls to zero at the end
+    weight_decay: float = 0.01
+    clip: float = 1.0  # norm of the gradient
+    precision: str = "auto"  # auto, fp32 or bf16
+    checkpoint_seconds: float = 60.0  # time between checkpoints
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step: warm-up, plateau, cosine decay."""
+        rise = (step + 1) / max(1, round(self.warmup * self.steps))
+        left = (self.steps - step) / max(1, round(self.decay * self.steps))
+        return self.learning_rate * min(1.0, rise) * (1 - math.cos(math.pi * min(1.0, left))) / 2
+
+
+def precision(name: str = "auto") -> str:
+    """Return `bf16` or `no`, accelerate's words; auto takes bf16 where the hardware computes in it."""
+    if name == "auto":
+        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _has_cpu_bf16()
+        return "bf16" if fast else "no"
+    return {"fp32": "no", "bf16": "bf16"}[name]
+
+
+def _has_cpu_bf16() -> bool:
+    """Return whether the processor multiplies bf16 itself (emulation is slower than fp32)."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def seed_all(seed: int, step: int = 0) -> np.random.Generator:
+    """Seed torch and NumPy for one step of one run; return a generator of the same origin."""
+    sequence = np.random.SeedSequence([seed, step])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    np.random.seed(sequence.generate_state(1)[0])  # transformers draws SpecAugment masks from it
+    return np.random.default_rng(sequence)
+
+
+def train(
+    model: nn.Module,
+    batch: Callable[[int, np.random.Generator], object],
+    loss: Callable[[object], tuple[Tensor, dict[str, float]]],
+    settings: Training,
+    seed: int,
+    state: Path | None = None,
+    name: str = "train",
+) -> list[dict[str, float]]:
+    """Train `model` in place and return its curve: a dict of step, loss and metrics per 1 % of steps.
+
+    `batch(step, generator)` makes the batch of a step, `loss(batch)` returns the loss and what to
+    log beside it.  `state` is a folder for the checkpoint (deleted by the caller when its output is
+    safe).  Raises `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
+    """
+    from accelerate import Accelerator
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    accelerator = Accelerator(mixed_precision=precision(settings.precision), cpu=not torch.cuda.is_available())
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=settings.weight_decay,
+    )
+    model, optimizer = accelerator.prepare(model, optimizer)
+    start, curve = _restore(state, model, optimizer)
+    every, sums, count = max(1, settings.steps // 100), {}, 0
+    began = saved = reported = time.monotonic()
+    terminal = sys.stderr.isatty()
+    bar = tqdm(total=settings.steps, initial=start, desc=name, unit="step", disable=not terminal)
+    model.train()
+    with _stop_on_sigterm() as stopped:
+        for step in range(start, settings.steps):
+            generator = seed_all(seed, step)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate(step)
+            with accelerator.autocast():
+                value, metrics = loss(batch(step, generator))
+            if not torch.isfinite(value):
+                raise Diverged(f"{name}: the loss is {value.item()} at step {step + 1}")
+            accelerator.backward(value)
+            accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            for key, number in {"loss": value.item(), **metrics}.items():
+                sums[key] = sums.get(key, 0.0) + number
+            count, now = count + 1, time.monotonic()
+            bar.update()
+            if (step + 1) % every == 0 or step + 1 == settings.steps:
+                curve.append({"step": step + 1} | {k: round(v / count, 4) for k, v in sums.items()})
+                bar.set_postfix({k: f"{v:.3f}" for k, v in curve[-1].items() if k != "step"})
+                if not terminal and (now - reported > 20 or step + 1 == settings.steps):
+                    reported = now
+                    pace = (now - began) / (step + 1 - start)
+                    left = tqdm.format_interval(pace * (settings.steps - step - 1))
+                    numbers = ", ".join(f"{k} {v:.3f}" for k, v in curve[-1].items() if k != "step")
+                    log.info("%s: step %d of %d, %s, %s left", name, step + 1, settings.steps, numbers, left)
+                sums, count = {}, 0
+            # Only at the end of an averaging window: a resumed curve equals an undisturbed one.
+            if count == 0 and (stopped or now - saved > settings.checkpoint_seconds):
+                _save(state, model, optimizer, step + 1, curve)
+                saved = now
+            if stopped and (count == 0 or state is None):
+                log.warning("%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1)
+                sys.exit(143)
+    bar.close()
+    model.eval()
+    return curve
+
+
+class _stop_on_sigterm:
+    """A list that is non-empty after SIGTERM; the former handler is put back at the end."""
+
+    def __enter__(self) -> list:
+        received: list = []
+        self.former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+        return received
+
+    def __exit__(self, *error) -> None:
+        signal.signal(signal.SIGTERM, self.former)
+
+
+def _save(state: Path | None, model: nn.Module, optimizer, step: int, curve: list) -> None:
+    """Write a checkpoint; the one before stays whole until the new one is on disk."""
+    if state is None:
+        return
+    state.mkdir(parents=True, exist_ok=True)
+    part = state / "checkpoint.part"
+    weights = {k: v for k, v in model.state_dict().items()}
+    torch.save({"model": weights, "optimizer": optimizer.state_dict(), "step": step, "curve": curve}, part)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(state / "checkpoint.pt")
+
+
+def _restore(state: Path | None, model: nn.Module, optimizer) -> tuple[int, list]:
+    """Load the checkpoint if there is one; return the step to begin with and the curve so far."""
+    path = state / "checkpoint.pt" if state else None
+    if path is None or not path.is_file():
+        return 0, []
+    saved = torch.load(path, weights_only=True)
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    log.info("continuing after step %d from %s", saved["step"], path)
+    return saved["step"], saved["curve"]
+
+
+def buckets(lengths: np.ndarray, most: int, generator: np.random.Generator) -> list[list[int]]:
+    """Return one epoch of batches: indices of like length, at most `most` padded samples in each.
+
+    Lengths are jittered by 10 % before sorting, so that batches differ between epochs.
+    """
+    order = np.argsort(lengths * generator.uniform(0.9, 1.1, len(lengths)), kind="stable")
+    batches, longest = [[]], 0
+    for index in order:
+        longest = max(longest, lengths[index])
+        if batches[-1] and longest * (len(batches[-1]) + 1) > most:
+            batches.append([])
+            longest = lengths[index]
+        batches[-1].append(int(index))
+    generator.shuffle(batches)
+    return batches
+
+
+class Epochs:
+    """Batches of step k: the same whether the run began at step 0 or was resumed at k."""
+
+    def __init__(self, lengths: np.ndarray, most: int, seed: int) -> None:
+        self.lengths, self.most, self.seed = lengths, most, seed
+        self.epochs, self.first = [], [0]
+
+    def __call__(self, step: int) -> list[int]:
+        """Return the indices of the utterances in the batch of a step."""
+        while step >= self.first[-1]:
+            generator = np.random.default_rng([self.seed, len(self.epochs)])
+            self.epochs.append(buckets(self.lengths, self.most, generator))
+            self.first.append(self.first[-1] + len(self.epochs[-1]))
+        epoch = int(np.searchsorted(self.first, step, side="right")) - 1
+        return self.epochs[epoch][step - self.first[epoch]]
+
+
+def collate(waves: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return padded waveforms (batch, samples) and their attention mask (batch, samples)."""
+    lengths = torch.tensor([len(wave) for wave in waves])
+    padded = torch.zeros(len(waves), int(lengths.max()))
+    for row, wave in zip(padded, waves, strict=True):
+        row[: len(wave)] = torch.from_numpy(wave)
+    return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+
+
+def span_mask(lengths: Tensor, share: float, span: int) -> Tensor:
+    """Return a mask (batch, frames): spans start at each frame with probability share / span.
+
+    `share` is the part of the frames that is masked if no spans overlapped (wav2vec 2.0, HuBERT
+    state p = share / span as their start probability).
+    """
+    frames = int(lengths.max())
+    starts = torch.rand(len(lengths), frames) < share / span
+    mask = torch.nn.functional.max_pool1d(
+        torch.nn.functional.pad(starts.float(), (span - 1, 0))[:, None], span, stride=1
+    )[:, 0].bool()  # (B, T): a frame is masked if one of the last `span` frames starts a span
+    return mask & (torch.arange(frames) < lengths[:, None])
