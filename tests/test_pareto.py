@@ -47,6 +47,27 @@ def test_ties():
     assert non_dominated(points).tolist() == [True, True, False, False, True]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_slack_against_its_definition(seed):
+    points = np.random.default_rng(seed).integers(0, 9, size=(12, 2))
+    slack = (2, 0)
+
+    def beats_by_slack(a, b):
+        nowhere_worse = a[0] <= b[0] + 2 and a[1] <= b[1]
+        return nowhere_worse and (a[0] < b[0] - 2 or a[1] < b[1])
+
+    expected = [not any(beats_by_slack(q, p) for q in points.tolist()) for p in points.tolist()]
+    found = non_dominated(points, slack=slack)
+    assert found.tolist() == expected
+    assert found.any()  # somebody always wins
+
+
+def test_a_hair_cheaper_is_not_on_the_front():
+    points = [(977, 47.5), (968, 73.7), (500, 80.0)]
+    assert non_dominated(points).tolist() == [True, True, True]
+    assert non_dominated(points, slack=(78, 0)).tolist() == [True, False, True]
+
+
 def test_direction_is_data():
     points = [(1, 90), (2, 95), (2, 91), (3, 95)]  # size, accuracy
     better = ("lower", "higher")

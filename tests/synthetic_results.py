@@ -1,0 +1,116 @@
+"""A made-up but plausible grid of results, for tests of what comes after `evaluate`.
+
+None of these numbers was measured.
+"""
+
+import hashlib
+
+from speech_pareto import result
+
+METRIC = {"phones": "per", "characters": "cer"}
+RATIOS = (0.25, 0.5, 0.75)
+TEACHER_SCORE = {"phones": 29.8, "characters": 41.5}
+SPAN = {"phones": 66.0, "characters": 52.0}  # points from the teacher's score to a lost model's
+PARAMETERS, MACS, SECONDS = 3_912_576, 268_000_000, 0.0871
+
+# recipe: (score lost at each ratio as a share of SPAN, MACs kept, efficiency of its speed-up)
+RECIPES = {
+    "random-pruning": ((0.52, 0.79, 0.97), (0.81, 0.62, 0.43), 0.85),
+    "layer-drop": ((0.16, 0.38, 0.72), (0.79, 0.58, 0.37), 0.98),
+    "weight-pruning": ((0.012, 0.045, 0.24), (1.0, 1.0, 1.0), 1.0),
+    "head-pruning": ((0.14, None, None), (0.74, None, None), 0.9),
+    "ffn-pruning": ((0.05, 0.21, 0.66), (0.82, 0.65, 0.47), 0.93),
+    "low-rank": ((0.035, 0.12, 0.36), (0.84, 0.66, 0.46), 0.8),
+    "distillation": ((0.07, 0.14, 0.28), (0.78, 0.57, 0.35), 0.97),
+}
+
+
+def noise(*names, scale: float = 1.0) -> float:
+    """Return a number in (-scale, scale) that depends on the names alone."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return scale * (int.from_bytes(digest[:4], "big") / 2**31 - 1)
+
+
+def cells(tasks=("phones", "characters")):
+    """Yield (teacher, recipe, ratio, seed, task, loss, MACs kept, efficiency) of the grid."""
+    for task in tasks:
+        yield "tiny", "identity", 0.0, 1, task, 0.0, 1.0, 1.0
+        yield "tiny-random", "identity", 0.0, 1, task, 0.62, 1.0, 1.0
+        for recipe, (losses, kept, efficiency) in RECIPES.items():
+            for ratio, loss, macs in zip(RATIOS, losses, kept, strict=True):
+                for seed in (1, 2, 3) if ratio == 0.75 else (1,):
+                    yield "tiny", recipe, ratio, seed, task, loss, macs, efficiency
+
+
+def write(folder, tasks=("phones", "characters"), scope=None):
+    """Write the grid's JSON files below `folder`; return the metrics' and the profiles' paths."""
+    metrics, profiles = [], []
+    for teacher, recipe, ratio, seed, task, loss, macs, efficiency in cells(tasks):
+        path = f"{teacher}/{recipe}/{ratio:g}/{seed}"
+        run = {"study": "default", "teacher": teacher, "recipe": recipe, "ratio": ratio}
+        run |= {"seed": seed, "config": {"steps": [recipe.replace("-", "_")]}}
+        meta = {"commit": "0" * 40, "dirty": False, "seed": seed}
+        meta |= {"versions": {"torch": "0"}, "hardware": {"cpu": "made up", "threads": 1}}
+        status = None
+        if loss is None:
+            reason = f"heads hold too little: {ratio:g} asked, 0.26 reachable"
+            status = {"status": "infeasible", "reason": reason, "reachable": 0.26}
+        files = [(f"metrics/{path}/{task}.json", {"task": task}), (None, None)]
+        scope_of_task = scope or task
+        files[1] = (f"profile/{path}/{scope_of_task}.json", {"scope": scope_of_task})
+        values = [
+            {"metric": {"name": METRIC[task], "better": "lower"}, "status": status},
+            {"status": status},
+        ]
+        if status is None:
+            values[0]["metrics"] = quality(task, loss, recipe, ratio, seed)
+            values[1]["cost"] = cost(path, recipe, ratio, macs, efficiency)
+        for (file, name), value, kept in zip(files, values, (metrics, profiles), strict=True):
+            result.write(folder / file, result.compose(run | name, meta, **value))
+            if folder / file not in kept:
+                kept.append(folder / file)
+    return metrics, profiles
+
+
+def quality(task, loss, recipe, ratio, seed):
+    """Return the metrics of a cell."""
+    score = TEACHER_SCORE[task] + SPAN[task] * loss
+    score += noise(task, recipe, ratio, seed, scale=1.4) if loss else 0
+    name = METRIC[task]
+    parts = {"deletions": score * 0.3, "insertions": score * 0.1, "substitutions": score * 0.6}
+    by_corpus = {"prompts": {name: score * 0.7}, "fillets": {name: score * 1.3}}
+    wer = {"wer": min(99.0, score * 1.9)} if task == "characters" else {}
+    return {name: score, **wer, **parts, "utterances": 412, "by_corpus": by_corpus}
+
+
+def cost(path, recipe, ratio, macs, efficiency):
+    """Return the cost of a cell, timed on a machine that is now busier, now idler."""
+    kept = round(PARAMETERS * (1 - ratio - noise(path, "size", scale=0.006) * (ratio > 0)))
+    busy = 1 + abs(noise(path, "busy", scale=0.3))
+    speedup = (1 / macs) ** efficiency * (1 + noise(path, "pair", scale=0.015))
+    sparse = recipe == "weight-pruning"
+    return {
+        "parameters": {
+            "total": PARAMETERS if sparse else kept,
+            "nonzero": kept - 312,
+            "stem": 402_000,
+            "encoder": (PARAMETERS if sparse else kept) - 402_000,
+        },
+        "teacher_parameters": PARAMETERS,
+        "ratio": 1 - kept / PARAMETERS,
+        "bytes": 2 * (PARAMETERS if sparse else kept) + 4096,
+        "macs_per_second": round(MACS * macs),
+        "wall_clock": {
+            "audio_seconds": 10.0,
+            "batch": 1,
+            "threads": 1,
+            "device": "cpu",
+            "seconds": SECONDS * busy / speedup,
+            "teacher_seconds": SECONDS * busy,
+            "speedup": speedup,
+            "speedup_low": speedup * 0.97,
+            "speedup_high": speedup * 1.03,
+            "rtf": SECONDS * busy / speedup / 10,
+        },
+        "peak_memory_bytes": 400_000_000,
+    }

@@ -1,0 +1,30 @@
+"""Gather the results of all cells into one table, a leaderboard and the front as text."""
+
+from pathlib import Path
+
+from speech_pareto import result, table
+
+
+def main(metrics: list, profiles: list, parquet, csv, front, leaderboard) -> None:
+    """Write the table (Parquet, CSV) and its readable forms from the cells' JSON files."""
+    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    for file in (parquet, csv):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    cells.to_parquet(parquet, index=False)
+    cells.to_csv(csv, index=False, lineterminator="\n")
+    result.write_text(front, table.front_text(cells))
+    result.write_text(leaderboard, table.leaderboard(cells))
+
+
+if "snakemake" in globals():
+    from speech_pareto.log import logged
+
+    with logged(snakemake.log[0]):
+        main(
+            metrics=snakemake.input.metrics,
+            profiles=snakemake.input.profiles,
+            parquet=snakemake.output.parquet,
+            csv=snakemake.output.csv,
+            front=snakemake.output.front,
+            leaderboard=snakemake.output.leaderboard,
+        )
