@@ -1,0 +1,40 @@
+"""Logging of a job: to the rule's log and to stderr, with a traceback only in the log."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def logged(path: str | Path) -> Iterator[None]:
+    """Log to `path` and to stderr; an error leaves its traceback in the log and ends the process.
+
+    Raises SystemExit(1) for any Exception, after one plain sentence on stderr.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    root, before = logging.getLogger(), logging.getLogger().level
+    root.setLevel(logging.INFO)
+    handlers = (file, terminal)
+    for handler in handlers:
+        root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    except Exception as error:
+        root.removeHandler(terminal)  # the traceback is for the log alone
+        root.exception("failed")
+        print(f"{type(error).__name__}: {error}\nThe traceback is in {path}", file=sys.stderr)
+        raise SystemExit(1) from None
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+        file.close()
