@@ -1,0 +1,115 @@
+"""Counting parameters from a config alone gives what the real module holds."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from speech_pareto import architecture as a
+
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+    "do_stable_layer_norm": True,
+}
+TINY = {
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "mask_time_prob": 0.0,
+    "num_conv_pos_embeddings": 31,
+}
+
+
+@pytest.mark.parametrize("kind", a.MODEL_TYPES)
+@pytest.mark.parametrize("settings", [{}, LARGE, TINY], ids=["base", "large", "tiny"])
+def test_count_is_the_modules(kind, settings):
+    from speech_pareto.model import build
+
+    config = {"model_type": kind, **settings}
+    module, counted = build(config), a.count(config)
+    assert counted["total"] == sum(p.numel() for p in module.parameters())
+    assert counted["stem"] == sum(p.numel() for p in module.feature_extractor.parameters())
+    for layer, parts in zip(module.encoder.layers, counted["layers"], strict=True):
+        assert parts["attention"] == sum(p.numel() for p in layer.attention.parameters())
+        assert parts["ffn"] == sum(p.numel() for p in layer.feed_forward.parameters())
+        assert sum(parts.values()) == sum(p.numel() for p in layer.parameters())
+
+
+def test_published_sizes():
+    base = {"model_type": "hubert"}
+    assert a.count(base)["total"] == 94_371_712
+    layer = a.layers_of(base)[0]
+    assert a.head_parameters(base, layer) == 196_800
+    assert 128 * 12 * a.row_parameters(base, layer) == 2_360_832
+
+
+@pytest.mark.parametrize("kind", a.MODEL_TYPES)
+@pytest.mark.parametrize("seed", range(3))
+def test_count_is_the_modules_for_any_compression(kind, seed):
+    from speech_pareto.model import build, describe
+
+    draw = random.Random(seed)
+    config = {"model_type": kind, **TINY}
+    layers = [
+        a.Layer(
+            heads=tuple(sorted(draw.sample(range(4), draw.randint(1, 4)))),
+            ffn=draw.randint(1, 96),
+            ranks={
+                name: draw.randint(1, 9) for name in (*a.ATTENTION, *a.FFN) if draw.random() < 0.5
+            },
+        )
+        for _ in range(draw.randint(1, 4))
+    ]
+    config = a.with_layers(config, layers, zeros=7)
+    module = build(config)
+    assert a.layers_of(config) == layers
+    assert a.count(config)["total"] == sum(p.numel() for p in module.parameters())
+    assert a.remaining(config) == a.count(config)["total"] - 7
+    assert a.layers_of(describe(module)) == layers
+
+
+def test_what_transformers_can_express_needs_no_section():
+    config = {"model_type": "hubert", **TINY}
+    assert "compression" not in a.with_layers(config, a.layers_of(config))
+    thinner = a.with_layers(config, [a.Layer((0, 1, 2, 3), 10)] * 5)
+    assert (thinner["num_hidden_layers"], thinner["intermediate_size"]) == (5, 10)
+    assert "compression" not in thinner
+
+
+def test_the_section_keeps_the_stem():
+    config = {"model_type": "hubert", **TINY, "compression": {"stem": "log_mel"}}
+    assert a.with_layers(config, a.layers_of(config))["compression"] == {"stem": "log_mel"}
+    assert a.count(config)["stem"] == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"model_type": "bert"}, "not one of hubert"),
+        ({"model_type": "wav2vec2", "add_adapter": True}, "adapters"),
+        ({"model_type": "hubert", "compression": {"layers": [{}]}}, "1 for 12 layers"),
+    ],
+)
+def test_what_cannot_be_rebuilt_is_refused(config, reason):
+    with pytest.raises(ValueError, match=reason):
+        a.count(config)
+
+
+@pytest.mark.parametrize(
+    ("amount", "capacities", "shares"),
+    [(7, [5, 5, 5], [3, 2, 2]), (10, [3, 9, 1], [3, 6, 1]), (99, [1, 2], [1, 2]), (0, [4], [0])],
+)
+def test_spread_is_even(amount, capacities, shares):
+    assert a.spread(amount, capacities) == shares
+
+
+def test_planning_needs_no_torch():
+    code = "import sys; import speech_pareto.architecture, speech_pareto.method; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": "workflow/scripts"})

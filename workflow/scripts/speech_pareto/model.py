@@ -1,0 +1,317 @@
+"""Load, save, make and describe backbones; a folder is a transformers folder, and never holds code or pickles."""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from speech_pareto import architecture
+from speech_pareto.surgery import matrix, set_heads, set_matrix, shape_of
+
+CONFIG, WEIGHTS, HEAD = "config.json", "model.safetensors", "head.safetensors"
+PREPROCESSOR = "preprocessor_config.json"
+FEATURES = {
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0.0,
+    "return_attention_mask": True,
+    "sampling_rate": 16000,
+}
+log = logging.getLogger(__name__)
+
+
+def resolve(source) -> Path:
+    """Return the local folder of `source`, a path (later also a model id of the hub)."""
+    folder = Path(source)
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder}: no {CONFIG} here, so this is not a model folder")
+    return folder
+
+
+def read_config(source) -> dict:
+    """Return a folder's config, without the section on its task."""
+    config = json.loads((resolve(source) / CONFIG).read_text(encoding="utf-8"))
+    config.pop("task", None)
+    return config
+
+
+def tiny_config(
+    hidden: int = 192,
+    layers: int = 6,
+    heads: int = 6,
+    ffn: int = 768,
+    pos_conv: int = 64,
+    model_type: str = "hubert",
+    **settings,
+):
+    """Return a small transformers config: log-mel stem, no dropout; `settings` are transformers' own keys."""
+    from speech_pareto.log_mel import KERNEL, STRIDE, WIDTH
+
+    nothing = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout")
+    plain = dict.fromkeys((*nothing, "final_dropout", "layerdrop"), 0.0)
+    stem = {
+        "conv_dim": [WIDTH],
+        "conv_kernel": [KERNEL],
+        "conv_stride": [STRIDE],
+        "conv_bias": False,
+    }
+    shape = {
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": ffn,
+        "num_conv_pos_embeddings": pos_conv,
+        "feat_extract_norm": "layer",
+    }
+    section = {} if "conv_dim" in settings else {"compression": {"stem": "log_mel"}}
+    return _config(shape | plain | stem | section | settings)
+
+
+def new(config, seed: int = 0) -> nn.Module:
+    """Return a backbone with random weights that depend on `seed` alone; only its stem may be special."""
+    config = _config(config if isinstance(config, Mapping) else config.to_dict())
+    if set(getattr(config, "compression", None) or {}) - {"stem"}:
+        raise ValueError("new() makes plain models: compression may only state the stem")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _classes(config.model_type)[1](config)
+    return _fit(model).eval()
+
+
+def build(config: Mapping) -> nn.Module:
+    """Return the module that `config` describes, on the meta device: shapes without numbers."""
+    config = _config(config)
+    with torch.device("meta"):
+        model = _classes(config.model_type)[1](config)
+    return _fit(model).eval()
+
+
+def load(source) -> nn.Module:
+    """Return the backbone in a folder, in fp32 and eval mode, whatever its storage and the heads around it.
+
+    Zeros of a weight-pruned student hold: training leaves them zero. `preprocessor` is the folder's
+    preprocessor_config.json. ValueError if a weight is missing or has another shape.
+    """
+    folder = resolve(source)
+    config = read_config(folder)
+    model = build(config)
+    wanted = model.state_dict()
+    found = {}
+    for name, tensor in _read_weights(folder).items():
+        name = name.removeprefix(f"{model.base_model_prefix}.")
+        name = name.replace("conv.weight_g", "conv.parametrizations.weight.original0")
+        name = name.replace("conv.weight_v", "conv.parametrizations.weight.original1")
+        if name in wanted:
+            found[name] = tensor.float() if tensor.is_floating_point() else tensor
+    if "masked_spec_embed" in wanted:  # only masking needs it, and some conversions leave it out
+        found.setdefault("masked_spec_embed", torch.zeros(config.get("hidden_size", 768)))
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"{folder}: {'; '.join(problems[:5])}{more}")
+    model.load_state_dict(found, assign=True)
+    file = folder / PREPROCESSOR
+    if file.is_file():
+        model.preprocessor = json.loads(file.read_text(encoding="utf-8"))
+    if architecture.section(config).get("zeros"):
+        hold_zeros(model)
+    return model
+
+
+def describe(model: nn.Module) -> dict:
+    """Return the config of `model` as it now stands: what `save` writes and `build` takes."""
+    config = model.config.to_dict()
+    for key in ("_name_or_path", "dtype", "transformers_version", "task"):
+        config.pop(key, None)
+    config["architectures"] = [type(model).__name__]
+    layers = [shape_of(layer) for layer in model.encoder.layers]
+    zeros = architecture.section(config).get("zeros", 0)
+    return json.loads(
+        json.dumps(architecture.with_layers(config, layers, zeros))
+    )  # lists, no tuples
+
+
+def save(
+    model: nn.Module,
+    folder,
+    task: Mapping | None = None,
+    head: Mapping[str, Tensor] | None = None,
+    texts: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> None:
+    """Write `model` to `folder`, whole or not at all.
+
+    `task` and `head` make it the folder of a task model; `texts` are further files; `half` stores fp16.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    dtype = torch.float16 if half else torch.float32
+    config = describe(model) | {"dtype": str(dtype).removeprefix("torch.")}
+    config |= {"task": dict(task)} if task else {}
+    parts = {WEIGHTS: model.state_dict()} | ({HEAD: head} if head else {})
+    texts = {CONFIG: _json(config), PREPROCESSOR: _json(model.preprocessor), **(texts or {})}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        whole = Path(scratch) / "whole"
+        whole.mkdir()
+        for name, tensors in parts.items():
+            cast = {
+                key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype)
+                for key, value in tensors.items()
+            }
+            contiguous = {key: value.contiguous() for key, value in cast.items()}
+            save_file(contiguous, whole / name, metadata={"format": "pt"})
+        for name, text in texts.items():
+            (whole / name).write_text(text, encoding="utf-8", newline="\n")
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(whole, folder)
+
+
+def load_task(source) -> tuple[dict, dict[str, Tensor]] | None:
+    """Return a task model folder's `task` section and head weights in fp32, or None for a bare backbone."""
+    from safetensors.torch import load_file
+
+    folder = resolve(source)
+    task = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("task")
+    if task is None:
+        return None
+    return task, {name: tensor.float() for name, tensor in load_file(folder / HEAD).items()}
+
+
+def copy_task(source, folder) -> None:
+    """Give the student in `folder` the head and the `task` section of `source`, if that is a task model."""
+    task = json.loads((resolve(source) / CONFIG).read_text(encoding="utf-8")).get("task")
+    if task is not None:
+        config = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+        shutil.copyfile(resolve(source) / HEAD, Path(folder) / HEAD)
+        (Path(folder) / CONFIG).write_text(_json(config | {"task": task}), encoding="utf-8")
+
+
+def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return weights and biases of the layers' matrices: what pruning may zero, by name."""
+    names = (*architecture.ATTENTION, *architecture.FFN)
+    return {
+        f"encoder.layers.{index}.{name}.{key}": parameter
+        for index, layer in enumerate(model.encoder.layers)
+        for name in names
+        for key, parameter in matrix(layer, name).named_parameters()
+    }
+
+
+def hold_zeros(model: nn.Module) -> None:
+    """Make training leave at zero what is zero now: gradients there vanish, so Adam and SGD do not move."""
+    for parameter in prunable(model).values():
+        parameter.register_post_accumulate_grad_hook(
+            partial(_mask_gradient, mask=parameter.detach() != 0)
+        )
+
+
+def _mask_gradient(parameter: nn.Parameter, mask: Tensor) -> None:
+    """Zero a gradient outside `mask`."""
+    parameter.grad.mul_(mask)
+
+
+def _classes(model_type: str) -> tuple[type, type]:
+    """Return transformers' config and model class of a model type."""
+    if model_type == "hubert":
+        from transformers.models.hubert import modeling_hubert as module
+
+        return module.HubertConfig, module.HubertModel
+    if model_type == "wav2vec2":
+        from transformers.models.wav2vec2 import modeling_wav2vec2 as module
+
+        return module.Wav2Vec2Config, module.Wav2Vec2Model
+    if model_type == "wavlm":
+        from transformers.models.wavlm import modeling_wavlm as module
+
+        return module.WavLMConfig, module.WavLMModel
+    kinds = ", ".join(architecture.MODEL_TYPES)
+    raise ValueError(f"model_type {model_type!r} is not one of {kinds}")
+
+
+def _config(config: Mapping):
+    """Return transformers' config object; attention is plain, the fastest on a CPU in bf16."""
+    architecture.complete(config)
+    settings = {key: value for key, value in config.items() if key not in ("dtype", "model_type")}
+    made = _classes(config["model_type"])[0](**settings)
+    made._attn_implementation = "eager"
+    return made
+
+
+def _fit(model: nn.Module) -> nn.Module:
+    """Give a plain model the stem and the layer shapes of its config's `compression`."""
+    config = model.config.to_dict()
+    if architecture.section(config).get("stem") == "log_mel":
+        from speech_pareto.log_mel import LogMel
+
+        model.feature_extractor = LogMel()  # real, never meta: its constants are in no file
+    plain = tuple(range(config["num_attention_heads"]))
+    for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
+        layer.attention.heads = plain
+        if shape.heads != plain or shape.ranks:
+            set_heads(layer.attention, tuple(shape.heads))
+        if hasattr(layer.attention, "gru_rel_pos_const") and shape.heads != plain:
+            empty = torch.empty(1, len(shape.heads), 1, 1, device="meta")
+            layer.attention.gru_rel_pos_const = nn.Parameter(empty)
+        for name, size in architecture.matrices(config, shape).items():
+            now, rank = matrix(layer, name), shape.ranks.get(name)
+            if rank or tuple(now.weight.shape) != size:
+                set_matrix(layer, name, _empty(*size, rank))
+    model.preprocessor = FEATURES | {"do_normalize": _normalises(config)}
+    return model
+
+
+def _empty(outputs: int, inputs: int, rank: int | None) -> nn.Module:
+    """Return a matrix of this shape on the meta device."""
+    with torch.device("meta"):
+        if rank is None:
+            return nn.Linear(inputs, outputs)
+        parts = {"down": nn.Linear(inputs, rank, bias=False), "up": nn.Linear(rank, outputs)}
+        sequence = nn.Sequential()
+        for name, part in parts.items():
+            sequence.add_module(name, part)
+        return sequence
+
+
+def _normalises(config: Mapping) -> bool:
+    """Return whether the published models of this kind expect each waveform at mean 0 and variance 1."""
+    if architecture.section(config).get("stem") == "log_mel":
+        return False
+    return config["model_type"] != "wavlm" or config["feat_extract_norm"] == "layer"
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors in a folder: safetensors, in one file or several, else a pickle of tensors only."""
+    from safetensors.torch import load_file
+
+    names = [WEIGHTS]
+    index = folder / f"{WEIGHTS}.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    if all((folder / name).is_file() for name in names):
+        return {key: value for name in names for key, value in load_file(folder / name).items()}
+    pickle = folder / "pytorch_model.bin"
+    if pickle.is_file():
+        return torch.load(pickle, map_location="cpu", weights_only=True, mmap=True)
+    raise FileNotFoundError(f"{folder}: neither {WEIGHTS} nor {pickle.name}")
+
+
+def _json(value) -> str:
+    """Return `value` as JSON with sorted keys."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -1,0 +1,42 @@
+"""WavLM's attention for any subset of heads and any shape of matrices."""
+
+import torch
+from torch import Tensor
+from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+
+
+class PartialAttention(WavLMAttention):
+    """WavLM's attention over the heads that are left.
+
+    transformers hands the four matrices to one function of torch that wants them square. The table of
+    positions, made by layer 0 for all layers, stays whole: each layer reads its own heads from it.
+    """
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        index: int = 0,
+        **kwargs,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return output (batch, time, dim), maps (batch, heads, time, time), bias (batch * all heads, ...)."""
+        batch, time, _ = hidden_states.shape
+        if position_bias is None:
+            position_bias = self.compute_bias(time, time).repeat(batch, 1, 1)
+        heads = list(self.heads)
+        bias = position_bias.view(batch, -1, time, time)[:, heads]
+        # The gate of head h sees the h-th slice of the layer's input.
+        slices = hidden_states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)[:, heads]
+        gates = self.gru_rel_pos_linear(slices).unflatten(-1, (2, 4)).sum(-1).sigmoid()
+        reset, update = gates.chunk(2, dim=-1)  # (batch, heads, time, 1)
+        gate = reset * (update * self.gru_rel_pos_const - 1.0) + 2.0
+        query, key, value = (
+            project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        scores = query @ key.transpose(2, 3) * self.scaling + gate * bias
+        if attention_mask is not None:
+            scores = scores.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
+        maps = torch.nn.functional.dropout(scores.softmax(-1), self.dropout, self.training)
+        return self.out_proj((maps @ value).transpose(1, 2).flatten(2)), maps, position_bias
