@@ -1,6 +1,7 @@
 """One tidy table of all cells, its summary over seeds, and both as text to read."""
 
 import json
+import textwrap
 from collections.abc import Iterable
 
 import numpy as np
@@ -304,12 +305,14 @@ def front_text(table: pd.DataFrame, width: int = 100) -> str:
     blocks = []
     for task, rows in summary.groupby("task"):
         done = completeness(table[table["task"] == task])
-        lines = [f"{task}: {heading(rows)}; {done}", ""]
+        lines = [*textwrap.wrap(f"{task}: {heading(rows)}; {done}", width), ""]
         flags = rows[[f"front_{cost}" for cost in COSTS]]
         front = best_first(rows[flags.any(axis=1)])
         lines += _columns(_front_cells(front), width)
-        lines += ["", *(f"  {line}" for line in holes_text(rows))] if holes_text(rows) else []
-        blocks.append("\n".join(line[:width].rstrip() for line in lines))
+        for i, line in enumerate(holes_text(rows)):
+            lines += [""] * (i == 0)
+            lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -1,0 +1,523 @@
+"""Pareto figures: score against cost, one per task and cost axis, the same bytes every time."""
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+from speech_pareto.pareto import SIGNS
+from speech_pareto.table import (
+    CONTROLS,
+    COSTS,
+    TEACHER,
+    holes_text,
+    metric_name,
+    short_count,
+    short_seconds,
+)
+
+INK, MUTED, CONTROL = "#1a1a1a", "#6b6b6b", "#9a9a9a"
+GRID, SHADE = "#e6e6e6", "#f6f6f4"
+FORMATS = ("svg", "pdf", "png")
+
+# Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper
+# swallows; each method also has its own marker.  A method keeps its style in every figure.
+STYLES = {
+    "weight-pruning": ("#cc79a7", "s"),
+    "head-pruning": ("#e69f00", "^"),
+    "ffn-pruning": ("#009e73", "D"),
+    "low-rank": ("#0072b2", "o"),
+    "distillation": ("#d55e00", "p"),
+    "random-pruning": (CONTROL, "X"),
+    "layer-drop": (CONTROL, "v"),
+    "identity": (INK, "*"),
+}
+# For any other method: more colours that stay apart, after Tol.
+COLOURS = ("#332288", "#882255", "#56b4e9", "#999933", "#117733", "#cc6677", "#44aa99")
+MARKERS = ("P", "<", "h", ">", "d", "8", "H")
+
+COST_LABELS = {
+    "parameters": "parameters of the backbone",
+    "macs_per_second": "multiply-accumulates per second of speech",
+    "seconds": "time for {audio:g} s of speech on {threads} {device} thread{s}",
+}
+SHORT_COSTS = {"parameters": "parameters", "macs_per_second": "MACs", "seconds": "time"}
+
+RC = {
+    "svg.hashsalt": "speech-pareto",  # else the ids in an SVG are random
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": GRID,
+}
+
+
+def styles(recipes) -> dict[str, tuple[str, str]]:
+    """Return (colour, marker) by recipe: fixed for the known, free and stable for the others.
+
+    Give all recipes of a study, so that a recipe looks the same in all its figures.
+    """
+    found = {recipe: STYLES[recipe] for recipe in recipes if recipe in STYLES}
+    for recipe in sorted(set(recipes) - set(found)):
+        start = int(hashlib.sha256(recipe.encode()).hexdigest(), 16)
+        style = []
+        for position, choices in enumerate((COLOURS, MARKERS)):
+            used = [style[position] for style in found.values()]
+            turn = [choices[(start + k) % len(choices)] for k in range(len(choices))]
+            style.append(min(turn, key=used.count))  # the first that is least used
+        found[recipe] = tuple(style)
+    return found
+
+
+def is_random(teacher: str) -> bool:
+    """Return whether a teacher's name says that it was never trained."""
+    return "random" in teacher.replace("_", "-").split("-")
+
+
+def is_control(teacher: str, recipe: str) -> bool:
+    """Return whether a row is there to compare with, not to be used."""
+    return recipe in CONTROLS or is_random(teacher)
+
+
+def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
+    """Return the figure of `task` over the axis `cost`, from the table's summary over seeds.
+
+    `recipes`: all of the study, for their styles; by default those of the summary.
+    """
+    if cost not in COSTS:
+        raise ValueError(f"cost {cost!r} is not one of {', '.join(COSTS)}")
+    rows = summary[summary["task"] == task]
+    if rows.empty:
+        known = ", ".join(sorted(summary["task"].unique()))
+        raise ValueError(f"task {task!r} is not in the table, which has {known}")
+    with matplotlib.rc_context(), sns.axes_style("ticks", RC):
+        matplotlib.rcParams.update(RC)
+        return _Front(rows, cost, styles(recipes or summary["recipe"].unique())).draw()
+
+
+def save(figure: Figure, outputs) -> None:
+    """Write `figure` to each of `outputs` by its suffix, without dates or program versions."""
+    unsaid = {
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "png": {"Software": None},
+    }
+    for output in map(Path, outputs):
+        kind = output.suffix.removeprefix(".")
+        if kind not in FORMATS:
+            raise ValueError(f"{output}: figures are written as {', '.join(FORMATS)}")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(RC):
+            figure.savefig(output, format=kind, dpi=200, metadata=unsaid[kind])
+
+
+class _Front:
+    """One figure in the making."""
+
+    def __init__(self, rows: pd.DataFrame, cost: str, style: dict):
+        self.all, self.cost, self.style = rows, cost, style
+        column = COSTS[cost][0]
+        rows = rows[(rows["n"] > 0) & rows[column].notna() & rows["score"].notna()].copy()
+        if rows.empty:
+            raise ValueError(
+                f"task {self.all['task'].iloc[0]!r} has no cell with both a score and {column}"
+            )
+        rows["x"] = rows[column]
+        if cost == "parameters":
+            # zeros don't shrink a dense file: this is where they would stand if they did
+            rows["x"] = rows["nonzero_parameters"].where(rows["sparse"], rows["x"])
+        self.better = rows["better"].iloc[0]
+        spread = rows["score_std"].fillna(0)
+        self.bottom, self.top = (rows["score"] - spread).min(), (rows["score"] + spread).max()
+        if self.better == "lower":
+            self.top = min(self.top, 100.0)  # a rate above 100 % says no more than 100 %
+        rows["y"] = rows["score"].clip(upper=self.top)
+        self.rows = rows
+        self.short, self.long = metric_name(rows["metric"].iloc[0])
+        trained = ~rows["teacher"].map(is_random)
+        self.teachers = rows[(rows["recipe"] == TEACHER) & trained]
+        self.one_teacher = rows.loc[trained, "teacher"].nunique() < 2
+        self.star = {row.teacher: (row.x, row.y) for row in self.teachers.itertuples()}
+        self.labels, self.marks, self.paths = [], [], []
+
+    def draw(self) -> Figure:
+        """Return the figure."""
+        self.figure = Figure(figsize=(7.6, 5.2))
+        self.axes = self.figure.add_axes((0.07, 0.185, 0.9, 0.635))
+        self.axes.grid(axis="y", linewidth=0.8)
+        self.axes.set_axisbelow(True)
+        sns.despine(fig=self.figure, left=True)
+        self._limits()
+        self._front()
+        self._teachers()
+        for key, rows in self.rows[self.rows["recipe"] != TEACHER].groupby(["teacher", "recipe"]):
+            self._method(*key, rows.sort_values("ratio"))
+        self._ticks()
+        self._words()
+        _place(self.figure, self.axes, self.labels, self.marks, self.paths)
+        return self.figure
+
+    def _limits(self) -> None:
+        """Set the ranges: costs from zero, or in decades where they span many."""
+        low, high = self.rows["x"].min(), self.rows["x"].max()
+        if high < 8 * low:
+            self.axes.set_xlim(0, 1.06 * high)
+        else:
+            self.axes.set_xscale("log")
+            self.axes.set_xlim(low / (high / low) ** 0.2, high * (high / low) ** 0.06)
+        height = max(self.top - self.bottom, 10.0)
+        self.axes.set_ylim(self.bottom - 0.11 * height, self.bottom + 1.05 * height)
+
+    def _front(self) -> None:
+        """Draw the bold steps: for each cost, the best score to be had for at most that."""
+        front = self.rows[self.rows[f"front_{self.cost}"]]
+        front = front.sort_values(["x", "y"], ascending=[True, self.better == "higher"])
+        if front.empty:
+            return
+        worst = self.axes.get_ylim()[1 if self.better == "lower" else 0]
+        right = self.axes.get_xlim()[1]
+        x = np.array([front["x"].iloc[0], *front["x"], right])
+        y = np.array([worst, *front["y"], front["y"].iloc[-1]])
+        self.axes.fill_between(x, y, worst, step="post", color=SHADE, linewidth=0, zorder=0.5)
+        x, y = x[1:-1], y[1:-1]
+        self.axes.plot(
+            x,
+            y,
+            drawstyle="steps-post",
+            color=INK,
+            linewidth=2.0,
+            zorder=3.5,
+            solid_joinstyle="miter",
+            solid_capstyle="butt",
+        )
+        self.paths.append([(x[0], y[0]), *_corners(x, y)])
+
+    def _teachers(self) -> None:
+        """Draw each teacher as a star with a thin line, the untrained ones in grey."""
+        for row in self.rows[self.rows["recipe"] == TEACHER].itertuples():
+            random = is_random(row.teacher)
+            colour = CONTROL if random else INK
+            if not random:
+                self.axes.axhline(
+                    row.y, color=INK, linewidth=0.8, linestyle=(0, (1, 2.5)), zorder=1.2
+                )
+                self.paths.append([(self.axes.get_xlim()[0], row.y), (row.x, row.y)])
+            self.axes.plot(
+                row.x,
+                row.y,
+                marker="*",
+                markersize=17,
+                color=colour,
+                zorder=6,
+                markeredgecolor="white",
+                markeredgewidth=0.8,
+            )
+            self.marks.append((row.x, row.y, 8.5))
+            name = f"{row.teacher}, untrained" if random else f"teacher ({row.teacher})"
+            text = f"{name}  {row.score:.1f} %"
+            self.labels.append((text, row.x, row.y, MUTED if random else INK, not random))
+
+    def _method(self, teacher: str, recipe: str, rows: pd.DataFrame) -> None:
+        """Draw one method's students, joined through the ratios from its teacher on."""
+        colour, marker = self.style[recipe]
+        control = is_control(teacher, recipe)
+        path = [self.star[teacher]] if teacher in self.star else []
+        path += list(zip(rows["x"], rows["y"], strict=True))
+        self.axes.plot(
+            *zip(*path, strict=True),
+            color=colour,
+            linewidth=1.1 if control else 1.6,
+            linestyle=(0, (4, 2)) if control else "-",
+            alpha=0.6,
+            zorder=2 if control else 3,
+        )
+        self.paths.append(path)
+        for row in rows.itertuples():
+            self._student(row, colour, marker, control)
+        remark = self._remark(teacher, recipe) if self.one_teacher else ""
+        self.labels.append(
+            (
+                recipe + remark,
+                *path[-1],
+                MUTED if control else colour,
+                not control,
+            )
+        )
+
+    def _student(self, row, colour: str, marker: str, control: bool) -> None:
+        """Draw one point: hollow where sparse, ringed where on the front, with its spread."""
+        if pd.notna(row.score_std):
+            self.axes.errorbar(
+                row.x, row.y, yerr=row.score_std, color=colour, linewidth=1.3, capsize=3.5, zorder=4
+            )
+        on_front = getattr(row, f"front_{self.cost}")
+        edge = colour if row.sparse else INK if on_front else "white"
+        self.axes.plot(
+            row.x,
+            row.y,
+            marker=marker,
+            markersize=(6.5 if control else 8) * (1.25 if marker in "PXp" else 1),
+            markerfacecolor="white" if row.sparse else colour,
+            markeredgecolor=edge,
+            markeredgewidth=1.6 if row.sparse else 1.2 if on_front else 0.7,
+            linestyle="none",
+            zorder=5.5 if on_front else 4.5 if control else 5,
+        )
+        self.marks.append((row.x, row.y, 5.5))
+        if row.score > row.y:
+            grey = MUTED if control else colour
+            self.labels.append((f"↑ {row.score:.0f} %", row.x, row.y, grey, False))
+
+    def _remark(self, teacher: str, recipe: str) -> str:
+        """Return what a reader must know of a method beside its name."""
+        rows = self.all[(self.all["teacher"] == teacher) & (self.all["recipe"] == recipe)]
+        if rows["sparse"].any():
+            return " (zeros)"
+        reach = rows.loc[rows["status"] == "infeasible", "reachable"].max()
+        return "" if pd.isna(reach) else f" (at most −{_share(reach)})"
+
+    def _ticks(self) -> None:
+        """Write round costs below and, above, the share of the teacher's cost."""
+        form = short_seconds if self.cost == "seconds" else short_count
+        axis = self.axes.xaxis
+        if self.axes.get_xscale() == "log":
+            axis.set_major_locator(FixedLocator(_round_numbers(*self.axes.get_xlim())))
+            axis.set_minor_locator(NullLocator())
+        else:
+            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _trim(form(value))))
+        self.axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+        self.axes.tick_params(axis="x", length=3, width=0.8)
+        self.axes.tick_params(axis="y", length=0)
+        label = COST_LABELS[self.cost]
+        if self.cost == "seconds":
+            row = self.rows.iloc[0]
+            label = label.format(
+                audio=row["audio_seconds"],
+                threads=row["threads"],
+                device=str(row["device"]).upper(),
+                s="" if row["threads"] == 1 else "s",
+            )
+        elif self.cost == "parameters" and self.rows["sparse"].any():
+            label += " (hollow: non-zero parameters)"
+        self.axes.set_xlabel(label, fontsize=9.5, labelpad=4)
+        if len(self.teachers) == 1:
+            whole = self.teachers["x"].iloc[0]
+            logarithmic = self.axes.get_xscale() == "log"
+            shares = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if logarithmic else (0.25, 0.5, 0.75, 1)
+            shares = [share for share in shares if share * whole > self.axes.get_xlim()[0]]
+            top = self.axes.secondary_xaxis(
+                "top", functions=(lambda x: x / whole, lambda share: share * whole)
+            )
+            top.xaxis.set_major_locator(FixedLocator(shares))
+            top.xaxis.set_minor_locator(NullLocator())
+            top.xaxis.set_major_formatter(FuncFormatter(lambda share, _: _share(share)))
+            top.tick_params(length=3, width=0.8, labelsize=8, pad=2)
+            top.spines["top"].set_visible(False)
+            self.axes.annotate(
+                "share of teacher",
+                (0, 1),
+                (0, 7),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                fontsize=8,
+                color=MUTED,
+            )
+
+    def _words(self) -> None:
+        """Write the message, what is drawn, and what the signs mean."""
+        left = 0.018
+        self.figure.text(left, 0.957, self._message(), fontsize=13, fontweight="bold", va="center")
+        task = self.all["task"].iloc[0]
+        what = f"{task}: {self.long}, {self.better} is better"
+        self.figure.text(left, 0.910, what, fontsize=9.5, va="center")
+        notes = ["black line: the front, nothing measured is cheaper and better"]
+        seeds = int(self.rows["seeds"].max())
+        if seeds > 1:
+            notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")
+        if self.rows["sparse"].any():
+            notes.append(
+                "hollow: zeros make a model neither faster nor, stored densely, smaller"
+                + (": not on the front" if self.cost == "parameters" else "")
+            )
+        controls = [r for r in self.rows["recipe"].unique() if r in CONTROLS and r != TEACHER]
+        if controls:
+            notes.append("grey: controls")
+        holes = holes_text(self.all)
+        notes += holes[:3] + ([f"{len(holes) - 3} more with holes"] if len(holes) > 3 else [])
+        text = "\n".join(_fill(notes, 132))
+        self.figure.text(
+            left, 0.012, text, fontsize=7.2, color=MUTED, va="bottom", linespacing=1.35
+        )
+
+    def _message(self) -> str:
+        """Return the best score for at most 60 % of the teacher's cost, else the cheapest's."""
+        name = SHORT_COSTS[self.cost]
+        front = self.rows[self.rows[f"front_{self.cost}"] & (self.rows["recipe"] != TEACHER)]
+        if len(self.teachers) != 1 or front.empty:
+            return f"{self.short} against {name}"
+        teacher = self.teachers.iloc[0]
+        share = front["x"] / teacher["x"]
+        cheap = front[share <= max(0.6, share.min())]
+        best = cheap.loc[(cheap["score"] * SIGNS[self.better]).idxmin()]
+        part = "Half" if abs(share[best.name] - 0.5) < 0.025 else f"{_share(share[best.name])} of"
+        return (
+            f"{part} the {name}: {best['score']:.1f} % {self.short} with {best['recipe']}, "
+            f"teacher {teacher['score']:.1f} %"
+        )
+
+
+def _corners(x, y) -> list[tuple[float, float]]:
+    """Return the corners of steps that hold each y until the next x."""
+    corners = []
+    for (_, y0), (x1, y1) in itertools.pairwise(zip(x, y, strict=True)):
+        corners += [(x1, y0), (x1, y1)]
+    return corners
+
+
+def _share(share: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.0f} %"
+
+
+def _fill(notes: list[str], width: int) -> list[str]:
+    """Return the notes in lines of at most `width` letters, none broken."""
+    lines = [""]
+    for note in notes:
+        joined = f"{lines[-1]}  ·  {note}" if lines[-1] else note
+        if len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(note)
+    return lines
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return at least four round numbers between `low` and `high`, if there are."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), tuple(range(1, 10))):
+        ticks = [s * 10.0**p for p in range(-9, 16) for s in steps if low <= s * 10.0**p <= high]
+        if len(ticks) >= 4:
+            break
+    return ticks
+
+
+def _trim(text: str) -> str:
+    """Return a number without idle zeros: 1.00 M becomes 1 M."""
+    number, _, unit = text.partition(" ")
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {unit}".strip()
+
+
+def _place(figure, axes, labels, marks, paths) -> None:
+    """Write each label beside its point where it covers least, with a thin leader if far.
+
+    labels: (text, x, y, colour, bold); marks: (x, y, radius in points); paths: lists of (x, y).
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    scale = figure.dpi / 72  # pixels in a point
+    to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
+    dots = [(*to_pixels((x, y)), radius * scale) for x, y, radius in marks]
+    lines = np.concatenate([_along(to_pixels(path), 3.0) for path in paths])
+    frame = axes.get_window_extent()
+    taken = []
+    # from the outside in: labels of the cheap end have the fewest places to go
+    for text, x, y, colour, bold in sorted(labels, key=lambda label: (label[1], label[2])):
+        artist = axes.text(
+            x,
+            y,
+            text,
+            color=colour,
+            fontsize=8.5,
+            linespacing=1.15,
+            zorder=8,
+            fontweight="bold" if bold else "normal",
+            ha="center",
+            va="center",
+            path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.85)],
+        )
+        size = artist.get_window_extent(renderer)
+        at = to_pixels((x, y))
+        best, least = None, np.inf
+        for cost, far, dx, dy in _around(size.width, size.height, scale):
+            box = Bbox.from_bounds(
+                at[0] + dx - size.width / 2, at[1] + dy - size.height / 2, size.width, size.height
+            )
+            cost += 60 * sum(_overlap(box, other) for other in taken)
+            cost += 30 * sum(_hits(box, *dot) for dot in dots)
+            cost += 0.5 * _inside(box, lines)
+            cost += 200 * (box.x0 < frame.x0 or box.x1 > frame.x1 + 4)
+            cost += 200 * (box.y0 < frame.y0 + 2 or box.y1 > frame.y1 - 2)
+            if cost < least - 1e-9:
+                best, least = (box, far), cost
+        box, far = best
+        middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+        artist.set_position(to_data(middle))
+        taken.append(box)
+        if far:
+            edge = (np.clip(at[0], box.x0, box.x1), np.clip(at[1], box.y0, box.y1))
+            axes.plot(
+                *zip(to_data(edge), (x, y), strict=True), color=colour, linewidth=0.6, zorder=2
+            )
+
+
+def _around(width: float, height: float, scale: float):
+    """Yield (dislike, far, dx, dy) of places for a label's centre, left of its point first."""
+    sides = (
+        (0.0, -1, 0),
+        (0.3, -1, 0.6),
+        (0.3, -1, -0.6),
+        (0.8, 1, 0),
+        (0.7, 0, 1),
+        (0.7, 0, -1),
+        (0.6, -0.6, 1),
+        (0.6, -0.6, -1),
+        (0.9, 1, 0.6),
+        (0.9, 1, -0.6),
+    )
+    for distance in (9, 13, 20, 30, 42, 56):
+        for dislike, x, y in sides:
+            dx, dy = x * (width / 2 + distance * scale), y * (height / 2 + distance * scale)
+            yield dislike + 0.12 * (distance - 9), distance > 20, dx, dy
+
+
+def _along(path, step: float) -> np.ndarray:
+    """Return points (n, 2) every `step` pixels along a path."""
+    pieces = [np.asarray(path[:1], dtype=float)]
+    for a, b in itertools.pairwise(np.asarray(path, dtype=float)):
+        pieces.append(np.linspace(a, b, max(2, int(np.hypot(*(b - a)) / step))))
+    return np.concatenate(pieces)
+
+
+def _overlap(a: Bbox, b: Bbox) -> float:
+    """Return the share of the smaller box that the two have in common, more than 0 if touching."""
+    both = Bbox.intersection(a.padded(1.5), b.padded(1.5))
+    return 0.0 if both is None else 0.2 + both.width * both.height / (a.width * a.height)
+
+
+def _hits(box: Bbox, x: float, y: float, radius: float) -> bool:
+    """Return whether a dot touches a box."""
+    dx, dy = max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1)
+    return dx * dx + dy * dy < radius * radius
+
+
+def _inside(box: Bbox, points: np.ndarray) -> int:
+    """Return how many points (n, 2) lie in a box."""
+    x, y = points[:, 0], points[:, 1]
+    return int(((x > box.x0) & (x < box.x1) & (y > box.y0) & (y < box.y1)).sum())
