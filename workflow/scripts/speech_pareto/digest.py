@@ -78,36 +78,38 @@ def fingerprint(path: Path, limit: int = 1 << 25) -> dict[str, str]:
     return digests
 
 
-def settings(file: Path, name: str | None = None) -> dict[str, Setting] | None:
-    """Return the fields of the dataclass `name` (or of the last one) that `file` defines.
+def settings(file: Path, name: str | None = None, root: Path = SCRIPTS) -> dict[str, Setting] | None:
+    """Return the fields of the dataclass `name` (or of the last one) in `file`, inherited ones too.
 
     Underscored fields, `ClassVar`s and plain class attributes are no settings.  None if there is
     no such class.
     """
-    found = None
+    found, classes = None, {}
     for node in parse(file).body:
-        if isinstance(node, ast.ClassDef) and _is_dataclass(node) and name in (None, node.name):
-            found = {
-                field.target.id: Setting(ast.unparse(field.annotation), _default(field.value))
-                for field in node.body
-                if isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and not field.target.id.startswith("_")
-                and "ClassVar" not in ast.unparse(field.annotation)
-            }
+        if isinstance(node, ast.ImportFrom) and node.module:
+            source = root / Path(*node.module.split(".")).with_suffix(".py")
+            classes |= {alias.asname or alias.name: (source, alias.name) for alias in node.names}
+        elif isinstance(node, ast.ClassDef):
+            classes[node.name] = (file, node.name)
+            if _is_dataclass(node) and name in (None, node.name):
+                found = {}
+                for base in node.bases:
+                    source, inherited = classes.get(ast.unparse(base), (file, ""))
+                    if source.is_file():
+                        found |= settings(source, inherited, root) or {}
+                found |= _fields(node)
     return found
 
 
 def constant(file: Path, name: str) -> object | None:
     """Return the literal that `file` assigns to `name` at its top level, else None."""
-    for node in parse(file).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            try:
-                return ast.literal_eval(node.value)
-            except ValueError:
-                return None
-    return None
+    return _assigned(parse(file).body, name)
+
+
+def attribute(file: Path, name: str) -> object | None:
+    """Return the literal that a class in `file` assigns to `name`, else None."""
+    values = [_assigned(node.body, name) for node in parse(file).body if isinstance(node, ast.ClassDef)]
+    return next((value for value in values if value is not None), None)
 
 
 def defines(file: Path, *names: str) -> bool:
@@ -119,6 +121,30 @@ def defines(file: Path, *names: str) -> bool:
 def stems(folder: Path) -> list[str]:
     """Return the names of the Python files in `folder`, but `__init__`."""
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def _fields(node: ast.ClassDef) -> dict[str, Setting]:
+    """Return the settings that a class itself adds."""
+    return {
+        field.target.id: Setting(ast.unparse(field.annotation), _default(field.value))
+        for field in node.body
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and not field.target.id.startswith("_")
+        and "ClassVar" not in ast.unparse(field.annotation)
+    }
+
+
+def _assigned(body: list[ast.stmt], name: str) -> object | None:
+    """Return the literal that one of these statements assigns to `name`, else None."""
+    for node in body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            try:
+                return ast.literal_eval(node.value)
+            except (TypeError, ValueError):
+                return None
+    return None
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:

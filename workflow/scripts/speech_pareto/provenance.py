@@ -11,7 +11,7 @@ PACKAGES = ("numpy", "safetensors", "scikit-learn", "torch", "transformers")
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def describe(seed: int | None = None, threads: int | None = None, digests: dict | None = None) -> dict:
+def meta(seed: int | None = None, threads: int | None = None, digests: dict | None = None) -> dict:
     """Return the `meta` section of a result: {commit, dirty, seed, versions, hardware, digests}.
 
     Nothing heavy is imported: versions come from the packages' metadata.
@@ -22,7 +22,7 @@ def describe(seed: int | None = None, threads: int | None = None, digests: dict 
         "dirty": dirty,
         "seed": seed,
         "versions": versions(),
-        "hardware": hardware() | {"threads": threads or int(os.environ.get("OMP_NUM_THREADS", 1))},
+        "hardware": hardware() | {"threads": threads or int(os.environ.get("OMP_NUM_THREADS", "1"))},
         "digests": digests or {},
     }
 

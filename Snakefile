@@ -1,0 +1,29 @@
+"""Speech Pareto: which compressed speech model for which task and which budget?"""
+
+from snakemake.utils import min_version
+
+min_version("9.11.0")  # before, leaving `code` out of the rerun triggers had no effect
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/fetch_corpus.smk"
+include: "workflow/rules/prepare_corpus.smk"
+include: "workflow/rules/fetch_teacher.smk"
+include: "workflow/rules/pretrain_teacher.smk"
+include: "workflow/rules/finetune_teacher.smk"
+include: "workflow/rules/compress.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/profile.smk"
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/plot.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,

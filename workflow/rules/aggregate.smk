@@ -1,0 +1,62 @@
+"""All results of the study in one table, a leaderboard and the fronts as text.
+
+Leaves results/tables/.
+"""
+
+
+rule aggregate:
+    """Gather the results of all cells."""
+    input:
+        metrics=results_of_cells(
+            "results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json"
+        ),
+        profiles=results_of_cells(
+            "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
+        ),
+    output:
+        parquet="results/tables/results.parquet",
+        csv=report(
+            "results/tables/results.csv",
+            caption="../report/aggregate.rst",
+            category="Tables",
+            labels={"table": "all cells"},
+        ),
+        front=report(
+            "results/tables/front.txt",
+            caption="../report/aggregate.rst",
+            category="Tables",
+            labels={"table": "fronts"},
+        ),
+        leaderboard=report(
+            "results/tables/leaderboard.md",
+            caption="../report/aggregate.rst",
+            category="Tables",
+            labels={"table": "leaderboard"},
+        ),
+    log:
+        "logs/aggregate.log",
+    benchmark:
+        "results/benchmarks/aggregate.tsv"
+    conda:
+        "../../envs/plot.yaml"
+    params:
+        code=code("aggregate.py"),
+    script:
+        "../scripts/aggregate.py"
+
+
+rule tables:
+    """Target: the tables of the study."""
+    input:
+        "results/tables/results.parquet",
+        "results/tables/results.csv",
+        "results/tables/front.txt",
+        "results/tables/leaderboard.md",
+    localrule: True
+
+
+rule leaderboard:
+    """Target: the ranking of the recipes."""
+    input:
+        "results/tables/leaderboard.md",
+    localrule: True

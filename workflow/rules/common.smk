@@ -1,0 +1,273 @@
+"""What the rules share: the checked config, wildcard constraints, inputs and params of a cell."""
+
+import re
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(
+    workflow.current_basedir.join("../scripts").get_path_or_uri(secret_free=True)
+).resolve()
+# first: a copy of the package that pip installed must not win
+sys.path.insert(0, str(SCRIPTS))
+from speech_pareto.config import (
+    ConfigError,
+    cells,
+    downloads,
+    dump,
+    learns,
+    locate,
+    methods_of,
+    resolve,
+    scope_of,
+    syntax_problems,
+)
+from speech_pareto.digest import closure, fingerprint
+
+
+def give_up(error):
+    """End planning with plain sentences and no traceback."""
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+
+# A study stands for itself: a file given by --configfile replaces the default one, it adds nothing.
+if not workflow.overwrite_configfiles:
+    if Path("config/config.yaml").is_file():
+        if problems := syntax_problems("config/config.yaml"):
+            give_up(ConfigError(problems))
+
+    configfile: "config/config.yaml"
+
+
+try:
+    study = resolve(config, workflow.configfiles)
+except ConfigError as error:
+    give_up(error)
+
+CELLS = cells(study)
+FIGURES = ("svg", "pdf", "png")
+
+
+def one_of(names):
+    """Regular expression that matches these names, or nothing at all if there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def teachers_with(*keys):
+    """Names of the teachers that have all these keys."""
+    return [
+        name for name, teacher in study["teachers"].items() if set(keys) <= set(teacher)
+    ]
+
+
+wildcard_constraints:
+    corpus=one_of(study["corpora"]),
+    teacher=one_of(study["teachers"]),
+    recipe=one_of(study["recipes"]),
+    ratio=r"0(\.\d*[1-9])?",
+    seed=r"\d+",
+    task=one_of(study["tasks"]),
+    scope=one_of(["any", *study["tasks"]]),
+    cost=one_of(study["figures"]["costs"]),
+
+
+localrules:
+    all,
+
+
+onstart:
+    dump(study, "results/run_config.yaml")
+
+
+def code(*sources):
+    """Params function: digest of every file that `sources` and all their imports are made of."""
+
+    def digests(wildcards):
+        files = []
+        for source in sources:
+            files += source(wildcards) if callable(source) else [source]
+        return closure(files)
+
+    return digests
+
+
+# files of the library that a job loads by name
+
+
+def source_file(wildcards):
+    """File of the corpus's source."""
+    return [f"speech_pareto/corpora/{study['corpora'][wildcards.corpus]['source']}.py"]
+
+
+def method_files(wildcards):
+    """Files of the recipe's methods."""
+    return methods_of(study["recipes"][wildcards.recipe])
+
+
+def task_file(wildcards):
+    """File of the task's kind."""
+    return [f"speech_pareto/tasks/{study['tasks'][wildcards.task]['kind']}.py"]
+
+
+# folders that a job starts from
+
+
+def corpora(names):
+    """Folders of prepared corpora."""
+    return [f"results/corpora/{name}" for name in names]
+
+
+def corpora_of_task(wildcards):
+    """Corpora of the task."""
+    return corpora(study["tasks"][wildcards.task]["corpora"])
+
+
+def corpora_of_pretraining(wildcards):
+    """Corpora on which the teacher is pretrained."""
+    return corpora(study["teachers"][wildcards.teacher]["pretrain"]["corpora"])
+
+
+def corpora_of_recipe(wildcards):
+    """Corpora for compression, if the recipe has a method that looks at recordings."""
+    steps = study["recipes"][wildcards.recipe]
+    return corpora(study["compress"]["corpora"]) if learns(steps) else []
+
+
+def recordings_of_corpus(wildcards):
+    """What a corpus is prepared from: its downloads, or the user's TSV."""
+    corpus = study["corpora"][wildcards.corpus]
+    if downloads(corpus["source"]):
+        return f"results/downloads/{wildcards.corpus}"
+    return str(locate(corpus["path"]))
+
+
+def shipped(path):
+    """A folder that no rule makes; its content counts (params), its time stamps do not."""
+    return ancient(str(locate(path)))
+
+
+def backbone(wildcards):
+    """Folder of the bare teacher."""
+    teacher = study["teachers"][wildcards.teacher]
+    if "path" in teacher:
+        return shipped(teacher["path"])
+    return f"results/teachers/{wildcards.teacher}/backbone"
+
+
+def teacher_for(wildcards):
+    """Folder of what is compressed: the bare teacher, or the one fine-tuned on the task (scope)."""
+    if wildcards.scope == "any":
+        return backbone(wildcards)
+    finetuned = study["teachers"][wildcards.teacher]["finetuned"]
+    if wildcards.scope in finetuned:
+        return shipped(finetuned[wildcards.scope])
+    return f"results/teachers/{wildcards.teacher}/{wildcards.scope}"
+
+
+def content(folder):
+    """Params function: digests of a teacher's folder if no rule makes it, else nothing."""
+
+    def digests(wildcards):
+        path = str(folder(wildcards))
+        return None if path.startswith("results/") else fingerprint(Path(path))
+
+    return digests
+
+
+def student(wildcards):
+    """Folder of the student that the task takes."""
+    return "results/models/{{teacher}}/{{recipe}}/{{ratio}}/{{seed}}/{}".format(
+        scope_of(study, wildcards.task)
+    )
+
+
+# slices of the config that a job uses
+
+
+def download_settings(wildcards, input):
+    """How a corpus is downloaded; left out when Snakemake looks for changes, see identity_of_run."""
+    return study["corpora"][wildcards.corpus]
+
+
+def corpus_settings(wildcards):
+    """How a corpus is prepared: all but where it is downloaded from."""
+    corpus = study["corpora"][wildcards.corpus]
+    return {name: value for name, value in corpus.items() if name != "mirror"}
+
+
+def pretraining_settings(wildcards):
+    """How a teacher is pretrained, but for what its rule names apart."""
+    pretrain = study["teachers"][wildcards.teacher]["pretrain"]
+    return {
+        name: value
+        for name, value in pretrain.items()
+        if name not in ("corpora", "seed")
+    }
+
+
+def evaluation_settings(wildcards):
+    """What of a task matters to its scores once a model is fine-tuned."""
+    names = ("kind", "unit", "languages", "protocol", "metric")
+    return {**task_settings(*names)(wildcards), "precision": study["precision"]}
+
+
+def task_settings(*names):
+    """Params function: the settings of the task under these names that it has."""
+
+    def settings(wildcards):
+        task = study["tasks"][wildcards.task]
+        return {name: task[name] for name in names if name in task}
+
+    return settings
+
+
+def identity_of_run(kind):
+    """Params function: what a result says of the cell it belongs to.
+
+    Asking for `input` makes Snakemake leave the value out when it looks for changes: all that
+    matters to the numbers stands in other params, and a study's new name reruns nothing.
+    """
+
+    def run(wildcards, input):
+        cell = dict(wildcards.items())
+        teacher = study["teachers"][wildcards.teacher]
+        slice = {
+            "teacher": {
+                key: teacher[key]
+                for key in ("path", "hub", "revision")
+                if key in teacher
+            },
+            "recipe": study["recipes"][wildcards.recipe],
+        }
+        if kind == "task":
+            slice["task"] = study["tasks"][wildcards.task]
+        return {
+            "study": study["study"],
+            "teacher": wildcards.teacher,
+            "recipe": wildcards.recipe,
+            "ratio": float(wildcards.ratio),
+            "seed": int(wildcards.seed),
+            kind: cell[kind],
+            "config": slice,
+        }
+
+    return run
+
+
+# results of the study
+
+
+def results_of_cells(pattern):
+    """Files of all cells, each once."""
+    return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in CELLS))
+
+
+def figure_files():
+    """Figures of each task and cost."""
+    tasks = dict.fromkeys(cell.task for cell in CELLS)
+    return [
+        f"results/figures/{task}-{cost}.{kind}"
+        for task in tasks
+        for cost in study["figures"]["costs"]
+        for kind in FIGURES
+    ]

@@ -1,0 +1,33 @@
+"""Students: a teacher with a share `ratio` of its parameters removed by a recipe.
+
+Leaves results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}; scope is `any`, or the task on which
+the compressed teacher was fine-tuned.
+"""
+
+
+rule compress:
+    """Apply a recipe to a teacher."""
+    input:
+        model=teacher_for,
+        corpora=corpora_of_recipe,
+    output:
+        directory("results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}"),
+    log:
+        "logs/compress/{teacher}/{recipe}/{ratio}/{seed}/{scope}.log",
+    benchmark:
+        "results/benchmarks/compress/{teacher}/{recipe}/{ratio}/{seed}/{scope}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        steps=lookup("recipes/{recipe}", within=study),
+        ratio=lambda wildcards: float(wildcards.ratio),
+        seed=lambda wildcards: int(wildcards.seed),
+        teacher=content(teacher_for),
+        run=identity_of_run("scope"),
+        state="checkpoints/compress/{teacher}/{recipe}/{ratio}/{seed}/{scope}",
+        code=code("compress.py", method_files),
+    script:
+        "../scripts/compress.py"

@@ -1,0 +1,29 @@
+"""Scores on a task's test split, over all and for every utterance.
+
+Leaves results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.{json,tsv}.
+"""
+
+
+rule evaluate:
+    """Score a fine-tuned student."""
+    input:
+        model="results/finetuned/{teacher}/{recipe}/{ratio}/{seed}/{task}",
+        corpora=corpora_of_task,
+    output:
+        metrics="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json",
+        hypotheses="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv",
+    log:
+        "logs/evaluate/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        task=evaluation_settings,
+        run=identity_of_run("task"),
+        code=code("evaluate.py", task_file),
+    script:
+        "../scripts/evaluate.py"

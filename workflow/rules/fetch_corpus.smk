@@ -1,0 +1,31 @@
+"""Recordings and transcripts of built-in corpora, as their publishers pack them.
+
+Leaves results/downloads/{corpus}.  Runs where Snakemake runs: compute nodes may have no internet.
+"""
+
+
+rule fetch_corpus:
+    """Download a corpus, from apt where there is apt, else from upstream."""
+    output:
+        directory("results/downloads/{corpus}"),
+    log:
+        "logs/fetch_corpus/{corpus}.log",
+    benchmark:
+        "results/benchmarks/fetch_corpus/{corpus}.tsv"
+    wildcard_constraints:
+        corpus=one_of(
+            name
+            for name, corpus in study["corpora"].items()
+            if downloads(corpus["source"])
+        ),
+    retries: 2
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
+    params:
+        source=lookup("corpora/{corpus}/source", within=study),
+        languages=lookup("corpora/{corpus}/languages", within=study),
+        settings=download_settings,
+        code=code("fetch_corpus.py", source_file),
+    script:
+        "../scripts/fetch_corpus.py"

@@ -1,0 +1,30 @@
+"""Students fine-tuned on a task: a short recovery, or the whole way from a bare backbone.
+
+Leaves results/finetuned/{teacher}/{recipe}/{ratio}/{seed}/{task}.
+"""
+
+
+rule finetune:
+    """Fine-tune a student on a task."""
+    input:
+        model=student,
+        corpora=corpora_of_task,
+    output:
+        directory("results/finetuned/{teacher}/{recipe}/{ratio}/{seed}/{task}"),
+    log:
+        "logs/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
+    benchmark:
+        "results/benchmarks/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        task=task_settings("kind", "unit", "languages", "protocol"),
+        training=lookup("tasks/{task}/student", within=study),
+        seed=lambda wildcards: int(wildcards.seed),
+        state="checkpoints/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}",
+        code=code("finetune.py", task_file),
+    script:
+        "../scripts/finetune.py"

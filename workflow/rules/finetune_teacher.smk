@@ -1,0 +1,44 @@
+"""Teachers fine-tuned on a task: where tasks with `start: finetuned` begin.
+
+Leaves results/teachers/{teacher}/{task}.  The target `finetune_teacher` also makes those that a
+folder of the config stands for, so that shipped ones can be reproduced.
+"""
+
+
+rule finetune_one_teacher:
+    """Fine-tune a bare teacher on a task."""
+    input:
+        model=backbone,
+        corpora=corpora_of_task,
+    output:
+        directory("results/teachers/{teacher}/{task}"),
+    log:
+        "logs/finetune_teacher/{teacher}/{task}.log",
+    benchmark:
+        "results/benchmarks/finetune_teacher/{teacher}/{task}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=720,
+    params:
+        task=task_settings("kind", "unit", "languages", "protocol"),
+        training=lookup("tasks/{task}/teacher", within=study),
+        seed=lookup("tasks/{task}/seed", within=study),
+        teacher=content(backbone),
+        state="checkpoints/finetune_teacher/{teacher}/{task}",
+        code=code("finetune.py", task_file),
+    script:
+        "../scripts/finetune.py"
+
+
+rule finetune_teacher:
+    """Target: every teacher of the study, fine-tuned on every task."""
+    input:
+        expand(
+            "results/teachers/{teacher}/{task}",
+            teacher=study["teachers"],
+            task=study["tasks"],
+        ),
+    localrule: True

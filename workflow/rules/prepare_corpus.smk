@@ -1,0 +1,33 @@
+"""Recordings decoded to 16 kHz, transcribed to phones, split into train, valid and test.
+
+Leaves results/corpora/{corpus}.
+"""
+
+
+rule prepare_corpus:
+    """Decode, label and split a corpus."""
+    input:
+        recordings_of_corpus,
+    output:
+        directory("results/corpora/{corpus}"),
+    log:
+        "logs/prepare_corpus/{corpus}.log",
+    benchmark:
+        "results/benchmarks/prepare_corpus/{corpus}.tsv"
+    conda:
+        "../../envs/data.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=corpus_settings,
+        code=code("prepare_corpus.py", source_file),
+    script:
+        "../scripts/prepare_corpus.py"
+
+
+rule corpora:
+    """Target: all corpora of the study, ready for machines without internet."""
+    input:
+        corpora(study["corpora"]),
+    localrule: True

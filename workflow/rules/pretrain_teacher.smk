@@ -1,0 +1,39 @@
+"""Teachers that this workflow pretrains itself.
+
+Leaves results/teachers/{teacher}/backbone.  A teacher with a `path` is not made for a study, but the
+target `pretrain_teacher` makes it all the same: so a shipped teacher can be reproduced.
+"""
+
+
+rule pretrain_one_teacher:
+    """Pretrain a small HuBERT by masked prediction of k-means units."""
+    input:
+        corpora=corpora_of_pretraining,
+    output:
+        directory("results/teachers/{teacher}/backbone"),
+    log:
+        "logs/pretrain_teacher/{teacher}.log",
+    benchmark:
+        "results/benchmarks/pretrain_teacher/{teacher}.tsv"
+    wildcard_constraints:
+        teacher=one_of(teachers_with("pretrain")),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        settings=pretraining_settings,
+        seed=lookup("teachers/{teacher}/pretrain/seed", within=study),
+        state="checkpoints/pretrain_teacher/{teacher}",
+        code=code("pretrain_teacher.py"),
+    script:
+        "../scripts/pretrain_teacher.py"
+
+
+rule pretrain_teacher:
+    """Target: pretrain every teacher of the study that has a `pretrain` section."""
+    input:
+        expand("results/teachers/{teacher}/backbone", teacher=teachers_with("pretrain")),
+    localrule: True

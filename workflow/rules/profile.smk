@@ -1,0 +1,29 @@
+"""What a student costs: parameters, bytes, MACs, and wall clock beside its teacher's.
+
+Leaves results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json.
+"""
+
+
+rule profile:
+    """Count and time a student and its teacher."""
+    input:
+        teacher=teacher_for,
+        student="results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}",
+    output:
+        "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json",
+    log:
+        "logs/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.log",
+    benchmark:
+        "results/benchmarks/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=lookup("profile", within=study),
+        teacher=content(teacher_for),
+        run=identity_of_run("scope"),
+        code=code("profile_student.py"),
+    script:
+        "../scripts/profile_student.py"
