@@ -37,11 +37,11 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
     def broken(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(os, "replace", broken)
+    monkeypatch.setattr(Path, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
         result.write_json(path, {"a": 2})
     assert result.read_json(path) == {"a": 1}
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_file_mode_follows_umask(tmp_path):
@@ -61,7 +61,7 @@ def test_nan_is_refused(tmp_path):
 
 def test_broken_json_names_the_file(tmp_path):
     (tmp_path / "a.json").write_text('{"a": ')
-    with pytest.raises(ValueError, match="a.json: not readable as JSON"):
+    with pytest.raises(ValueError, match=r"a\.json: not readable as JSON"):
         result.read_json(tmp_path / "a.json")
 
 
@@ -89,7 +89,7 @@ def test_only_known_statuses(tmp_path, status):
 
 def test_all_problems_are_listed_in_plain_words():
     run = {**RUN, "ratio": "half", "colour": "red"}
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match="not a valid result") as error:
         result.check({"run": run, "status": "fine", "meta": {}}, "a.json")
     text = str(error.value)
     assert text.startswith("a.json is not a valid result:")

@@ -72,8 +72,9 @@ def styles(recipes) -> dict[str, tuple[str, str]]:
 
     Give all recipes of a study, so that a recipe looks the same in all its figures.
     """
-    found = {recipe: STYLES[recipe] for recipe in recipes if recipe in STYLES}
-    for recipe in sorted(set(recipes) - set(found)):
+    recipes = set(recipes)
+    found = {recipe: STYLES[recipe] for recipe in STYLES if recipe in recipes}
+    for recipe in sorted(recipes - set(found)):
         start = int(hashlib.sha256(recipe.encode()).hexdigest(), 16)
         style = []
         for position, choices in enumerate((COLOURS, MARKERS)):

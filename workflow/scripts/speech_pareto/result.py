@@ -30,8 +30,8 @@ def write_text(path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes private files
-        os.replace(name, path)
+        Path(name).chmod(0o666 & ~_umask())  # mkstemp makes private files
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

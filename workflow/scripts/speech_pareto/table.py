@@ -54,14 +54,36 @@ FROM_PROFILE = {
     "rtf": ("cost", "wall_clock", "rtf"),
     "peak_memory_bytes": ("cost", "peak_memory_bytes"),
 }
-INTEGERS = (
-    "seed parameters nonzero_parameters stem_parameters encoder_parameters teacher_parameters "
-    "bytes batch threads peak_memory_bytes"
-).split()
-TEXTS = (
-    "study task teacher recipe status reason metric better scope device commit versions hardware "
-    "config metrics_file profile_file"
-).split()
+INTEGERS = [
+    "seed",
+    "parameters",
+    "nonzero_parameters",
+    "stem_parameters",
+    "encoder_parameters",
+    "teacher_parameters",
+    "bytes",
+    "batch",
+    "threads",
+    "peak_memory_bytes",
+]
+TEXTS = [
+    "study",
+    "task",
+    "teacher",
+    "recipe",
+    "status",
+    "reason",
+    "metric",
+    "better",
+    "scope",
+    "device",
+    "commit",
+    "versions",
+    "hardware",
+    "config",
+    "metrics_file",
+    "profile_file",
+]
 CONDITIONS = ["device", "threads", "batch", "audio_seconds"]
 
 # cost axis: its column in the summary, in which the front is sought, and its name in front.txt
@@ -118,9 +140,9 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
     costs_in_order.insert(costs_in_order.index("teacher_seconds") + 1, "paired_seconds")
     table = table[[*FROM_METRICS, "score", *numbers, *costs_in_order, *tail]]
     table = table.rename(columns={column: column.removeprefix("metrics:") for column in numbers})
-    types = {column: "Int64" for column in INTEGERS} | {column: "string" for column in TEXTS}
+    types = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(TEXTS, "string")
     floats = [c for c in table if c not in types and c != "dirty"]
-    return table.astype(types | {"dirty": "boolean"} | {column: "float64" for column in floats})
+    return table.astype(types | {"dirty": "boolean"} | dict.fromkeys(floats, "float64"))
 
 
 def _by_key(results: dict[str, dict], last: str) -> dict:
@@ -359,17 +381,15 @@ def _columns(cells: list[list[str]], width: int) -> list[str]:
 def leaderboard(table: pd.DataFrame) -> str:
     """Return all rows of the summary as Markdown, a table per task, the front in bold."""
     summary = summarise(table)
-    lines = [
-        "# Leaderboard",
-        "",
+    how = (
         f"{completeness(table)}. Scores are the mean over seeds ± the sample standard deviation; "
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
         "(parameters, MACs or wall clock against the score). Times are the teacher's typical time "
         "divided by the speed-up measured side by side with it; a cost that is lower by less than "
-        f"{RESOLUTION:.0%} of the teacher's counts as equal. Zeros of unstructured pruning "
-        "(`non-zero`) make a model neither faster nor, stored densely, smaller.",
-        "",
-    ]
+        f"{100 * RESOLUTION:.0f} % of the teacher's counts as equal. Zeros of unstructured pruning "
+        "(`non-zero`) make a model neither faster nor, stored densely, smaller."
+    )
+    lines = ["# Leaderboard", "", how, ""]
     for task, rows in summary.groupby("task"):
         short = metric_name(rows["metric"].iloc[0])[0]
         lines += [f"## {task}", "", f"{heading(rows)[0].upper()}{heading(rows)[1:]}.", ""]

@@ -1,0 +1,64 @@
+"""`aggregate` writes the same table twice, readable from Parquet and CSV alike."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import aggregate
+import synthetic_results
+from speech_pareto import table
+
+NAMES = {"parquet": "r.parquet", "csv": "r.csv", "front": "f.txt", "leaderboard": "l.md"}
+
+
+def run(files, folder: Path) -> dict[str, Path]:
+    """Aggregate into `folder`."""
+    outputs = {key: folder / name for key, name in NAMES.items()}
+    aggregate.main(*files, **outputs)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Return the synthetic grid's metrics and profiles."""
+    return synthetic_results.write(tmp_path_factory.mktemp("grid"))
+
+
+def test_the_same_bytes_in_any_order(files, tmp_path):
+    first = run(files, tmp_path / "a")
+    second = run([files[0][::-1], files[1][::-1]], tmp_path / "b")
+    for key in NAMES:
+        assert first[key].read_bytes() == second[key].read_bytes(), key
+
+
+def test_parquet_and_csv_agree(files, tmp_path):
+    outputs = run(files, tmp_path)
+    cells = table.read(outputs["parquet"])
+    text = pd.read_csv(outputs["csv"])
+    assert list(cells) == list(text)
+    assert cells["score"].dropna().to_list() == pytest.approx(text["score"].dropna().to_list())
+    assert (cells["parameters"].dropna().to_numpy() == text["parameters"].dropna().to_numpy()).all()
+    assert cells["seed"].dtype == "Int64"
+
+
+def test_a_wrong_file_is_named(files, tmp_path):
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"status": "ok"}')
+    with pytest.raises(ValueError, match=r"wrong\.json is not a valid result"):
+        run([[*files[0], wrong], files[1]], tmp_path)
+
+
+def test_a_grid_of_holes_alone(tmp_path):
+    metrics, profiles = synthetic_results.write(tmp_path)
+    holes = [file for file in metrics if "head-pruning/0.5" in str(file)]
+    costs = [file for file in profiles if "head-pruning/0.5" in str(file)]
+    outputs = run([holes, costs], tmp_path / "out")
+    assert "0 of 1 cells done, 1 infeasible" in outputs["front"].read_text()
+
+
+def test_columns_are_documented():
+    text = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
+    columns = [*table.FROM_METRICS, *table.FROM_PROFILE, "score", "paired_seconds", "commit"]
+    columns += ["dirty", "versions", "hardware", "config", "metrics_file", "profile_file"]
+    assert [column for column in columns if f"`{column}`" not in text] == []

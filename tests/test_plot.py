@@ -1,0 +1,182 @@
+"""Figures: the same bytes every time, one style per method, all that a reader needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import aggregate
+import plot
+import synthetic_results
+from speech_pareto import figures, table
+
+SCRIPTS = Path(figures.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory):
+    """Return the path of the synthetic grid's table."""
+    folder = tmp_path_factory.mktemp("grid")
+    files = synthetic_results.write(folder)
+    names = ("r.parquet", "r.csv", "f.txt", "l.md")
+    aggregate.main(*files, *(folder / name for name in names))
+    return folder / "r.parquet"
+
+
+def words(figure) -> str:
+    """Return all that is written on a figure."""
+    texts = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    return "\n".join([text.get_text() for text in texts] + labels)
+
+
+def boxes(figure, axes):
+    """Return the boxes in pixels of the labels that stand beside points."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    return [text.get_window_extent(renderer) for text in axes.texts if text.get_zorder() == 8]
+
+
+def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
+    first = [tmp_path / f"a.{kind}" for kind in figures.FORMATS]
+    second = [tmp_path / f"b.{kind}" for kind in figures.FORMATS]
+    plot.main(parquet, "phones", "seconds", first)
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import plot;"
+        f"plot.main({str(parquet)!r}, 'phones', 'seconds', {list(map(str, second))!r});"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.suffix
+        assert len(a.read_bytes()) > 5000
+    assert b"<dc:date>" not in first[0].read_bytes()
+    assert b"CreationDate" not in first[1].read_bytes()
+
+
+@pytest.mark.parametrize("task", ["phones", "characters"])
+@pytest.mark.parametrize("cost", list(table.COSTS))
+def test_a_figure_says_what_it_shows(parquet, task, cost):
+    figure = figures.pareto(table.summarise(table.read(parquet)), task, cost)
+    text = words(figure)
+    for recipe in synthetic_results.RECIPES:
+        assert recipe in text
+    assert "lower is better" in text
+    assert f"teacher (tiny)  {synthetic_results.TEACHER_SCORE[task]} %" in text
+    assert "tiny-random, untrained" in text
+    assert "head-pruning (at most −26 %)" in text
+    assert "head-pruning: infeasible at 0.5, 0.75; reaches 0.26" in text
+    assert "up to 3 seeds" in text
+    assert "weight-pruning (zeros)" in text
+    assert ("non-zero parameters" in text) == (cost == "parameters")
+
+
+@pytest.mark.parametrize("task", ["phones", "characters"])
+@pytest.mark.parametrize("cost", list(table.COSTS))
+def test_labels_do_not_collide(parquet, task, cost):
+    figure = figures.pareto(table.summarise(table.read(parquet)), task, cost)
+    found = boxes(figure, figure.axes[0])
+    assert len(found) == len(synthetic_results.RECIPES) + 2
+    for i, box in enumerate(found):
+        assert not any(box.overlaps(other) for other in found[:i])
+        assert box.x0 > 0
+        assert box.x1 < figure.bbox.width
+
+
+def test_the_front_line_goes_through_the_front(parquet):
+    summary = table.summarise(table.read(parquet))
+    figure = figures.pareto(summary, "phones", "macs_per_second")
+    rows = summary[(summary["task"] == "phones") & summary["front_macs_per_second"]]
+    line = next(x for x in figure.axes[0].lines if x.get_drawstyle() == "steps-post")
+    expected = rows.sort_values("macs_per_second")[["macs_per_second", "score"]].to_numpy()
+    assert np.allclose(line.get_xydata(), expected)
+    assert (np.diff(expected[:, 1]) < 0).all()
+
+
+def test_zeros_are_hollow_and_stand_at_their_non_zeros(parquet):
+    summary = table.summarise(table.read(parquet))
+    figure = figures.pareto(summary, "phones", "parameters")
+    rows = summary[summary["sparse"] & (summary["task"] == "phones")]
+    hollow = [
+        line
+        for line in figure.axes[0].lines
+        if line.get_marker() == figures.STYLES["weight-pruning"][1]
+    ]
+    assert {line.get_markerfacecolor() for line in hollow} == {"white"}
+    found = sorted(float(line.get_xdata()[0]) for line in hollow)
+    assert found == sorted(rows["nonzero_parameters"])
+
+
+def test_styles_are_fixed_distinct_and_the_same_in_every_order():
+    names = ["my-gates", *figures.STYLES, "attention-reuse", "low-rank-distilled"]
+    found = figures.styles(names)
+    assert found == figures.styles(reversed(names))
+    assert all(found[name] == style for name, style in figures.STYLES.items())
+    assert len(set(found.values())) == len(names)
+    assert len({marker for _, marker in found.values()}) == len(names)
+    assert len(figures.styles([f"recipe-{i}" for i in range(60)])) == 60
+
+
+def test_controls_are_grey(parquet):
+    assert figures.is_control("tiny", "random-pruning")
+    assert figures.is_control("tiny-random", "low-rank")
+    assert not figures.is_control("tiny", "low-rank")
+    assert not figures.is_random("randomness")
+    for recipe in ("random-pruning", "layer-drop"):
+        assert figures.STYLES[recipe][0] == figures.CONTROL
+
+
+def test_scores_above_100_are_clipped_and_named(parquet):
+    cells = table.read(parquet)
+    cells.loc[(cells["recipe"] == "random-pruning") & (cells["ratio"] == 0.75), "score"] = 118.0
+    figure = figures.pareto(table.summarise(cells), "phones", "parameters")
+    assert "↑ 118 %" in words(figure)
+    assert figure.axes[0].get_ylim()[1] < 110
+
+
+def grid_of(cells: pd.DataFrame, **values) -> pd.DataFrame:
+    """Return a copy of some cells with columns replaced."""
+    return cells.assign(**values)
+
+
+def test_two_teachers_on_a_log_axis_higher_is_better(parquet):
+    cells = table.read(parquet)
+    base = cells[cells["teacher"] == "tiny"]
+    base = grid_of(
+        base,
+        teacher="base",
+        parameters=base["parameters"] * 24,
+        nonzero_parameters=base["nonzero_parameters"] * 24,
+        score=base["score"] / 2,
+    )
+    both = pd.concat([cells, base], ignore_index=True)
+    both = grid_of(both, score=100 - both["score"], better="higher", metric="accuracy")
+    figure = figures.pareto(table.summarise(both), "phones", "parameters")
+    assert figure.axes[0].get_xscale() == "log"
+    assert "higher is better" in words(figure)
+    assert "teacher (base)" in words(figure)
+
+
+def test_a_lonely_teacher(parquet):
+    cells = table.read(parquet)
+    cells = cells[(cells["recipe"] == "identity") & (cells["teacher"] == "tiny")]
+    assert "PER against time" in words(figures.pareto(table.summarise(cells), "phones", "seconds"))
+
+
+def test_plain_errors(parquet, tmp_path):
+    with pytest.raises(ValueError, match="'phone' is not in the table, which has characters, phon"):
+        plot.main(parquet, "phone", "seconds", [])
+    with pytest.raises(ValueError, match="'size' is not one of parameters"):
+        plot.main(parquet, "phones", "size", [])
+    with pytest.raises(ValueError, match="written as svg, pdf, png"):
+        plot.main(parquet, "phones", "seconds", [tmp_path / "a.gif"])
+    cells = table.read(parquet)
+    holes = table.summarise(cells[cells["status"] != "ok"])
+    with pytest.raises(ValueError, match="no cell with both a score and parameters"):
+        figures.pareto(holes, "phones", "parameters")

@@ -1,0 +1,213 @@
+"""The table has every cell once, merges the right profile and never hides a hole."""
+
+import math
+
+import pytest
+
+import synthetic_results
+from speech_pareto import result, table
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Return the table of the synthetic grid and the files it was made of."""
+    folder = tmp_path_factory.mktemp("grid")
+    files = synthetic_results.write(folder)
+    return table.build(*map(table.read_results, files)), folder, files
+
+
+def change(built, recipe, ratio, seed=None, task="phones", **values):
+    """Return a copy of the table with some cells' values replaced."""
+    cells = built[0].copy()
+    rows = (cells["recipe"] == recipe) & (cells["ratio"] == ratio) & (cells["task"] == task)
+    rows &= (cells["seed"] == seed) if seed else True
+    assert rows.any()
+    for column, value in values.items():
+        cells.loc[rows, column] = value
+    return cells
+
+
+def row_of(summary, recipe, ratio, task="phones", teacher="tiny"):
+    """Return one row of a summary."""
+    key = {"recipe": recipe, "ratio": ratio, "task": task, "teacher": teacher}
+    rows = summary
+    for column, value in key.items():
+        rows = rows[rows[column] == value]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_a_row_per_cell_in_stable_order(built):
+    cells, _, (metrics, profiles) = built
+    assert len(cells) == len(metrics) == len(list(synthetic_results.cells()))
+    assert not cells.duplicated(table.KEY).any()
+    again = table.build(
+        table.read_results(reversed(metrics)), table.read_results(reversed(profiles))
+    )
+    assert cells.equals(again)
+    assert list(cells)[: len(table.FROM_METRICS)] == list(table.FROM_METRICS)
+
+
+def test_numbers_are_those_of_the_files(built):
+    cells, _, _ = built
+    for _, row in cells[cells["status"] == "ok"].iterrows():
+        metrics, profile = result.read(row["metrics_file"]), result.read(row["profile_file"])
+        assert row["score"] == metrics["metrics"][row["metric"]]
+        assert (
+            row[f"{row['metric']}.prompts"]
+            == (metrics["metrics"]["by_corpus"]["prompts"][row["metric"]])
+        )
+        assert row["parameters"] == profile["cost"]["parameters"]["total"]
+        assert row["macs_per_second"] == profile["cost"]["macs_per_second"]
+        assert row["speedup"] == profile["cost"]["wall_clock"]["speedup"]
+        assert row["scope"] == row["task"] == profile["run"]["scope"]
+
+
+def test_tasks_share_the_profile_of_any_scope(tmp_path):
+    metrics, profiles = synthetic_results.write(tmp_path, scope="any")
+    assert len(profiles) == len(metrics) / 2
+    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    assert set(cells["scope"]) == {"any"}
+    assert cells["profile_file"].notna().all()
+
+
+def test_infeasible_cells_stay_with_their_reason(built):
+    cells = built[0]
+    holes = cells[cells["status"] != "ok"]
+    assert set(holes["recipe"]) == {"head-pruning"}
+    assert holes["reason"].str.contains("heads hold too little").all()
+    assert (holes["reachable"] == 0.26).all()
+    assert holes["score"].isna().all()
+    assert table.completeness(cells) == "66 of 74 cells done, 8 infeasible"
+
+
+def test_a_cell_without_profile_has_no_cost(built):
+    _, _, (metrics, profiles) = built
+    cells = table.build(table.read_results(metrics), table.read_results(profiles[1:]))
+    lost = cells[cells["profile_file"].isna()]
+    assert len(lost) == 1
+    assert lost[["parameters", "seconds", "paired_seconds"]].isna().all(axis=None)
+    summary = table.summarise(cells)
+    assert not summary.loc[summary["parameters"].isna(), "front_parameters"].any()
+
+
+def test_a_failed_profile_is_a_hole(built):
+    _, _, (metrics, profiles) = built
+    costs = table.read_results(profiles)
+    file = next(iter(costs))
+    status = {"status": "out_of_memory", "reason": "2 GiB were not enough"}
+    costs[file] = result.compose(costs[file]["run"], {}, status=status)
+    cells = table.build(table.read_results(metrics), costs)
+    hole = cells[cells["profile_file"] == file].iloc[0]
+    assert hole["status"] == "out_of_memory"
+    assert hole["reason"] == "profile: 2 GiB were not enough"
+
+
+def test_one_cell_from_two_files_is_an_error(built):
+    _, _, (metrics, _) = built
+    values = table.read_results(metrics)
+    first = next(iter(values))
+    with pytest.raises(ValueError, match="describe the same cell"):
+        table.build({**values, "copy.json": values[first]}, {})
+
+
+def test_mixed_up_files_are_an_error(built):
+    _, _, (metrics, profiles) = built
+    with pytest.raises(ValueError, match="metrics and profiles mixed up"):
+        table.build(table.read_results(profiles), table.read_results(metrics))
+    with pytest.raises(ValueError, match="no results"):
+        table.build({}, {})
+
+
+def test_paired_seconds_undo_a_busy_machine(built):
+    cells = built[0].query("teacher == 'tiny'").copy()
+    before = cells["paired_seconds"]
+    busy = cells["recipe"] == "low-rank"  # a node three times slower for student and teacher
+    cells.loc[busy, ["seconds", "teacher_seconds"]] *= 3
+    after = table.paired_seconds(cells)
+    # the reference, a median over all jobs of the teacher, may move; ratios may not
+    assert (after / before).dropna().max() == pytest.approx((after / before).dropna().min())
+
+
+def test_mean_and_sample_deviation(built):
+    scores = built[0].query("recipe == 'low-rank' and ratio == 0.75 and task == 'phones'")["score"]
+    row = row_of(table.summarise(built[0]), "low-rank", 0.75)
+    mean = sum(scores) / 3
+    assert row["score"] == pytest.approx(mean)
+    assert row["score_std"] == pytest.approx(math.sqrt(sum((s - mean) ** 2 for s in scores) / 2))
+    assert (row["n"], row["seeds"]) == (3, 3)
+    single = row_of(table.summarise(built[0]), "low-rank", 0.5)
+    assert math.isnan(single["score_std"])
+
+
+def test_a_diverged_seed_is_not_averaged_away(built):
+    before = row_of(table.summarise(built[0]), "distillation", 0.75)
+    assert before["front_parameters"]
+    hole = {"status": "diverged", "reason": "loss is NaN", "score": float("nan")}
+    cells = change(built, "distillation", 0.75, seed=2, **hole)
+    row = row_of(table.summarise(cells), "distillation", 0.75)
+    assert (row["n"], row["seeds"], row["status"]) == (2, 3, "diverged")
+    assert not any(row[f"front_{cost}"] for cost in table.COSTS)
+    assert "distillation: diverged at 0.75 (2 of 3 seeds done)" in table.front_text(cells)
+    assert "| 2/3 | diverged: loss is NaN |" in table.leaderboard(cells)
+
+
+def test_zeros_do_not_make_the_front(built):
+    summary = table.summarise(built[0])
+    assert set(summary.loc[summary["sparse"], "recipe"]) == {"weight-pruning"}
+    assert not summary.loc[summary["sparse"], "front_parameters"].any()
+
+
+def test_a_lost_metric_name_is_found_again(built):
+    cells = change(built, "head-pruning", 0.75, metric=None, better=None)
+    row = row_of(table.summarise(cells), "head-pruning", 0.75)
+    assert (row["metric"], row["better"]) == ("per", "lower")
+
+
+def test_higher_may_be_better(built):
+    cells = built[0].copy()
+    cells["score"], cells["better"] = 100 - cells["score"], "higher"
+    summary, mirrored = table.summarise(built[0]), table.summarise(cells)
+    for cost in table.COSTS:
+        assert (summary[f"front_{cost}"] == mirrored[f"front_{cost}"]).all()
+    order = table.best_first(summary).index
+    assert (order == table.best_first(mirrored).index).all()
+
+
+def test_front_text_fits_and_says_it_all(built):
+    text = table.front_text(built[0])
+    assert max(map(len, text.splitlines())) <= 100
+    assert "phones: phone error rate in %, lower is better; 33 of 37 cells done" in text
+    assert "head-pruning: infeasible at 0.5, 0.75; reaches 0.26" in text
+    assert "teacher (tiny)" in text
+    assert "size, MACs, time" in text
+    assert "random-pruning" not in text
+    narrow = table.front_text(built[0].replace("distillation", "distillation" * 9))
+    assert max(map(len, narrow.splitlines())) <= 100
+    assert "…" in narrow
+
+
+def test_leaderboard_ranks_within_a_ratio(built):
+    text = table.leaderboard(built[0])
+    part = text[text.index("## phones") :]
+    rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| ")][2:]
+    half = [row[0].strip("| *") for row in rows if row[2] == "0.5"]
+    assert half[-2:] == ["random-pruning", "head-pruning"]
+    assert "±" in next(row for row in rows if row[2] == "0.75")[9]
+    assert "66 of 74 cells done, 8 infeasible." in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(4_012_345, "4.01 M"), (999_700, "1.00 M"), (310e6, "310 M"), (1.2e9, "1.20 G"), (12, "12"),
+     (99_960, "100 k"), (float("nan"), "–")],
+)  # fmt: skip
+def test_short_count(value, text):
+    assert table.short_count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.092, "92.0 ms"), (1.2, "1.20 s"), (12.34, "12.3 s")]
+)
+def test_short_seconds(value, text):
+    assert table.short_seconds(value) == text
