@@ -16,13 +16,17 @@ from pathlib import Path
 
 import jsonschema
 import yaml
+
 from speech_pareto import digest
 
 LIBRARY = digest.SCRIPTS / "speech_pareto"
 ROOT = digest.SCRIPTS.parents[1]
 SCHEMA = digest.SCRIPTS.parent / "schemas" / "config.schema.yaml"
-RESERVED = {"any": "it stands for students of no task", "backbone": "it stands for the bare teacher"}
-KINDS = {dict: "a mapping", list: "a list", str: "text", bool: "true or false", type(None): "empty"}
+RESERVED = {
+    "any": "it stands for students of no task",
+    "backbone": "it stands for the bare teacher",
+}
+KINDS = {dict: "a mapping", list: "a list", type(None): "nothing"}
 NAMED = {"object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false"}
 NAMED |= {"number": "a number", "integer": "a whole number"}
 
@@ -33,7 +37,9 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__("\n".join([f"The config has {count}:", *(f"  - {line}" for line in problems)]))
+        super().__init__(
+            "\n".join([f"The config has {count}:", *(f"  - {line}" for line in problems)])
+        )
 
 
 @dataclass(frozen=True, order=True)
@@ -57,7 +63,9 @@ def resolve(config: dict, files: Iterable[str | Path] = ()) -> dict:
     problems = [line for file in files for line in syntax_problems(file)]
     config = deepcopy(config)
     validator = jsonschema.Draft202012Validator(schema())
-    errors = sorted(validator.iter_errors(config), key=lambda e: [str(part) for part in e.absolute_path])
+    errors = sorted(
+        validator.iter_errors(config), key=lambda e: [str(part) for part in e.absolute_path]
+    )
     problems += [line for error in errors for line in _sentences(error)]
     problems += _cross_problems(config)
     if problems:
@@ -102,8 +110,8 @@ def methods_of(steps: list[dict]) -> list[str]:
 
 
 def learns(steps: list[dict]) -> bool:
-    """Return whether a resolved recipe looks at recordings: a method has the hook `attach` or `loss`."""
-    return any(digest.defines(digest.SCRIPTS / file, "attach", "loss") for file in methods_of(steps))
+    """Return whether a resolved recipe looks at recordings: a method of it defines `loss`."""
+    return any(digest.defines(digest.SCRIPTS / file, "loss") for file in methods_of(steps))
 
 
 def downloads(source: str) -> bool:
@@ -112,7 +120,7 @@ def downloads(source: str) -> bool:
 
 
 def locate(path: str) -> Path:
-    """Return a path of the config: as seen from the working directory, else from the workflow's folder."""
+    """Return a path of the config, seen from the working directory or else the workflow's."""
     here, shipped = Path(path).expanduser(), ROOT / path
     return shipped if shipped.exists() and not here.exists() else here
 
@@ -126,15 +134,20 @@ def schema() -> dict:
 def dump(study: dict, file: str | Path) -> None:
     """Write a resolved config as YAML."""
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    Path(file).write_text(yaml.safe_dump(study, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    Path(file).write_text(
+        yaml.safe_dump(study, sort_keys=True, allow_unicode=True), encoding="utf-8"
+    )
 
 
 def syntax_problems(file: str | Path) -> list[str]:
-    """Return what is wrong with a YAML file as such: its syntax, and keys that stand there twice."""
+    """Return what is wrong with a YAML file as such: its syntax, keys that stand there twice."""
     try:
         tree = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        mark, problem = (
+            getattr(error, "problem_mark", None),
+            getattr(error, "problem", None) or error,
+        )
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         return [f"{file}{at}: this is not YAML, {problem}."]
     except (OSError, UnicodeDecodeError) as error:
@@ -165,10 +178,15 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
         case "additionalProperties":
             known = sorted(error.schema.get("properties", {}))
             for key in sorted(set(value) - set(known), key=str):
-                yield f"{_join(at if error.absolute_path else '', key)}: {_unknown('key', key, known)}"
+                here = _join(at if error.absolute_path else "", key)
+                yield f"{here}: {_unknown('key', key, known)}"
         case "required":
             missing = [key for key in rule if key not in value]
-            yield from (f"{at}: the key '{key}' is missing." for key in missing if f"'{key}'" in error.message)
+            yield from (
+                f"{at}: the key '{key}' is missing."
+                for key in missing
+                if f"'{key}'" in error.message
+            )
         case "type":
             kinds = [rule] if isinstance(rule, str) else rule
             wanted = " or ".join(NAMED[kind] for kind in kinds)
@@ -190,10 +208,12 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
 
 
 def _cross_problems(config: dict) -> list[str]:
-    """Return what no schema can see; parts of the wrong shape are left to the schema's own complaints."""
+    """Return what no schema can see; parts of the wrong shape are left to the schema."""
     parts = {key: _mapping(config.get(key)) for key in ("corpora", "teachers", "recipes", "tasks")}
     problems = [
-        f"tasks: a task cannot be named '{task}', {RESERVED[task]}." for task in RESERVED if task in parts["tasks"]
+        f"tasks: a task cannot be named '{task}', {RESERVED[task]}."
+        for task in RESERVED
+        if task in parts["tasks"]
     ]
     checks = {"corpora": _corpus, "teachers": _teacher, "recipes": _recipe, "tasks": _task}
     for section, check in checks.items():
@@ -201,7 +221,9 @@ def _cross_problems(config: dict) -> list[str]:
             problems += check(f"{section}.{name}", value, parts)
     for index, block in enumerate(_list(config.get("grid"))):
         for key in ("recipes", "teachers", "tasks"):
-            problems += _names(f"grid[{index}].{key}", key[:-1], _mapping(block).get(key), parts[key])
+            problems += _names(
+                f"grid[{index}].{key}", key[:-1], _mapping(block).get(key), parts[key]
+            )
     learn_from = _mapping(config.get("compress")).get("corpora")
     problems += _names("compress.corpora", "corpus", learn_from, parts["corpora"])
     costs = list(digest.constant(LIBRARY / "table.py", "COSTS") or {})
@@ -251,13 +273,17 @@ def _teacher(at: str, value: object, parts: dict) -> Iterator[str]:
     finetuned = _mapping(value.get("finetuned"))
     yield from _names(f"{at}.finetuned", "task", list(finetuned), parts["tasks"])
     for task, path in finetuned.items():
-        yield from _folder(f"{at}.finetuned.{task}", path, "; without this line it is made by the workflow")
+        yield from _folder(
+            f"{at}.finetuned.{task}", path, "; without this line it is made by the workflow"
+        )
     pretrain = _mapping(value.get("pretrain"))
     yield from _names(f"{at}.pretrain.corpora", "corpus", pretrain.get("corpora"), parts["corpora"])
     accepted = digest.settings(LIBRARY / "training.py", "Training") or {}
     for index, iteration in enumerate(_list(pretrain.get("iterations"))):
         iteration = {k: v for k, v in _mapping(iteration).items() if k not in ("units", "layer")}
-        yield from _settings(f"{at}.pretrain.iterations[{index}]", iteration, accepted, ("units", "layer"))
+        yield from _settings(
+            f"{at}.pretrain.iterations[{index}]", iteration, accepted, ("units", "layer")
+        )
 
 
 def _recipe(at: str, steps: object, parts: dict) -> Iterator[str]:
@@ -281,7 +307,8 @@ def _recipe(at: str, steps: object, parts: dict) -> Iterator[str]:
                 if ratio is None and digest.attribute(file, "removes") is not False:
                     free.append(name)
     if len(free) > 1:
-        yield f"{at}: all but one of {', '.join(free)} need a ratio of their own, as in '{free[0]}: {{ratio: 0.2}}'."
+        names, example = " and ".join(free), f"{free[0]}: {{ratio: 0.2}}"
+        yield f"{at}: all but one of {names} need a ratio of their own, as in '{example}'."
 
 
 def _task(at: str, value: object, parts: dict) -> Iterator[str]:
@@ -295,7 +322,11 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     elif metric is not None:
         known = list(digest.constant(LIBRARY / "tasks" / f"{kind}.py", "METRICS") or {})
         if kind == "ctc":  # phones have no words to count
-            known = [name for name in known if (name == "per") == (value.get("unit", "phones") == "phones")]
+            known = [
+                name
+                for name in known
+                if (name == "per") == (value.get("unit", "phones") == "phones")
+            ]
         yield from _names(f"{at}.metric", "metric", [metric], known)
     yield from _names(f"{at}.corpora", "corpus", value.get("corpora"), parts["corpora"])
     languages = [
@@ -305,7 +336,9 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
         for language in [*_list(entry.get("languages")), entry.get("language")]
         if language
     ]
-    yield from _names(f"{at}.languages", "language", value.get("languages"), list(dict.fromkeys(languages)))
+    yield from _names(
+        f"{at}.languages", "language", value.get("languages"), list(dict.fromkeys(languages))
+    )
     accepted = digest.settings(LIBRARY / "task.py", "FineTuning") or {}
     for key in ("teacher", "student"):
         yield from _settings(f"{at}.{key}", _mapping(value.get(key)), accepted)
@@ -323,7 +356,7 @@ def _settings(at: str, given: dict, accepted: dict, others: Iterable[str] = ()) 
 
 
 def _wrong_type(value: object, annotation: str) -> str | None:
-    """Return what an annotation asks for if `value` is something else; odd annotations accept all."""
+    """Return what an annotation asks for if `value` is something else; odd ones accept all."""
     words = {
         "int": "a whole number",
         "float": "a number",
@@ -339,9 +372,9 @@ def _wrong_type(value: object, annotation: str) -> str | None:
             if value in choices:
                 return None
             wanted += map(str, choices)
-        elif part not in kinds:
-            return None
-        elif isinstance(value, kinds[part]) and (part == "bool" or not isinstance(value, bool)):
+        elif part not in kinds or (
+            isinstance(value, kinds[part]) and (part == "bool" or not isinstance(value, bool))
+        ):
             return None
         else:
             wanted.append(words[part])
@@ -386,9 +419,9 @@ def _unknown(what: str, name: object, known: Iterable[object]) -> str:
 
 def _shown(value: object) -> str:
     """Return a value for a sentence."""
-    if isinstance(value, dict | list | None.__class__):
-        return KINDS[type(value)]
-    return str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return KINDS.get(type(value)) or (f"'{value}'" if isinstance(value, str) else str(value))
 
 
 def _range(rule: dict) -> str:
@@ -433,7 +466,9 @@ def _with_defaults(value: object, rules: dict) -> object:
     if not isinstance(value, dict):
         return value
     known, others = rules.get("properties", {}), rules.get("additionalProperties")
-    value = {key: deepcopy(rule["default"]) for key, rule in known.items() if "default" in rule} | value
+    value = {
+        key: deepcopy(rule["default"]) for key, rule in known.items() if "default" in rule
+    } | value
     others = others if isinstance(others, dict) else {}
     return {key: _with_defaults(item, known.get(key, others)) for key, item in value.items()}
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1]
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 REQUIRED = object()  # stands for the default of a setting that has none
 COMPUTED = object()  # stands for a default that only running the file could tell
 
@@ -39,9 +40,8 @@ def inspect(file: str, root: Path = SCRIPTS) -> tuple[str, tuple[str, ...]]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
+        elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     digest = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:8]
     files = {Path(*name.split(".")).with_suffix(".py").as_posix() for name in names}
     return digest, tuple(sorted(name for name in files if (root / name).is_file()))
@@ -78,7 +78,9 @@ def fingerprint(path: Path, limit: int = 1 << 25) -> dict[str, str]:
     return digests
 
 
-def settings(file: Path, name: str | None = None, root: Path = SCRIPTS) -> dict[str, Setting] | None:
+def settings(
+    file: Path, name: str | None = None, root: Path = SCRIPTS
+) -> dict[str, Setting] | None:
     """Return the fields of the dataclass `name` (or of the last one) in `file`, inherited ones too.
 
     Underscored fields, `ClassVar`s and plain class attributes are no settings.  None if there is
@@ -108,7 +110,9 @@ def constant(file: Path, name: str) -> object | None:
 
 def attribute(file: Path, name: str) -> object | None:
     """Return the literal that a class in `file` assigns to `name`, else None."""
-    values = [_assigned(node.body, name) for node in parse(file).body if isinstance(node, ast.ClassDef)]
+    values = [
+        _assigned(node.body, name) for node in parse(file).body if isinstance(node, ast.ClassDef)
+    ]
     return next((value for value in values if value is not None), None)
 
 

@@ -30,7 +30,7 @@ def logged(path: str | Path) -> Iterator[None]:
     except Exception as error:
         root.removeHandler(terminal)  # the traceback is for the log alone
         root.exception("failed")
-        print(f"{type(error).__name__}: {error}\nThe traceback is in {path}", file=sys.stderr)
+        sys.stderr.write(f"{type(error).__name__}: {error}\nThe traceback is in {path}\n")
         raise SystemExit(1) from None
     finally:
         logging.captureWarnings(False)

@@ -22,14 +22,14 @@ def meta(seed: int | None = None, threads: int | None = None, digests: dict | No
         "dirty": dirty,
         "seed": seed,
         "versions": versions(),
-        "hardware": hardware() | {"threads": threads or int(os.environ.get("OMP_NUM_THREADS", "1"))},
+        "hardware": hardware() | {"threads": threads},
         "digests": digests or {},
     }
 
 
 @cache
 def commit_of(folder: Path) -> tuple[str | None, bool | None]:
-    """Return a checkout's commit and whether tracked files differ from it; (None, None) without git."""
+    """Return a checkout's commit and whether tracked files differ from it; Nones without git."""
     commit = _git(folder, "rev-parse", "HEAD")
     status = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return commit, None if commit is None or status is None else bool(status)
@@ -60,7 +60,11 @@ def _processor() -> str:
                 return line.split(":", 1)[1].strip()
     except OSError:
         pass
-    return _run("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    return (
+        _run("sysctl", "-n", "machdep.cpu.brand_string")
+        or platform.processor()
+        or platform.machine()
+    )
 
 
 def _gpu() -> str | None:
