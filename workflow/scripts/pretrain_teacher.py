@@ -11,6 +11,7 @@ import torch
 from speech_pareto import units
 from speech_pareto.corpus import Utterance, read
 from speech_pareto.model import new, save, tiny_config
+from speech_pareto.result import to_text
 from speech_pareto.training import Training, span_mask, train
 from torch import nn
 from torch.nn import functional
@@ -126,8 +127,7 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
         (folder / "curve.json").write_text(json.dumps(curve))
         torch.save(backbone.state_dict(), folder / "backbone.part")
         (folder / "backbone.part").replace(finished)
-    save(backbone, output, dtype=torch.float16)
-    (output / "training.json").write_text(json.dumps(curves, indent=1) + "\n")
+    save(backbone, output, torch.float16, {"training.json": to_text(curves)})
     shutil.rmtree(state, ignore_errors=True)
 
 
