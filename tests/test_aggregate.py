@@ -7,7 +7,7 @@ import pytest
 
 import aggregate
 import synthetic_results
-from speech_pareto import table
+from speech_pareto import result, table
 
 NAMES = {"parquet": "r.parquet", "csv": "r.csv", "front": "f.txt", "leaderboard": "l.md"}
 
@@ -49,10 +49,16 @@ def test_a_wrong_file_is_named(files, tmp_path):
         run([[*files[0], wrong], files[1]], tmp_path)
 
 
-def test_a_grid_of_holes_alone(tmp_path):
+@pytest.mark.parametrize("named", [True, False])
+def test_a_grid_of_holes_alone(tmp_path, named):
     metrics, profiles = synthetic_results.write(tmp_path)
     holes = [file for file in metrics if "head-pruning/0.5" in str(file)]
     costs = [file for file in profiles if "head-pruning/0.5" in str(file)]
+    if not named:  # as `evaluate` does without a model
+        for file in holes:
+            value = result.read(file)
+            del value["metric"]
+            result.write(file, value)
     outputs = run([holes, costs], tmp_path / "out")
     assert "0 of 1 cells done, 1 infeasible" in outputs["front"].read_text()
 

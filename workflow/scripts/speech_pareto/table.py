@@ -233,6 +233,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     # a task's metric is known even where all seeds of a group failed before they had one
     for column in ("metric", "better"):
         summary[column] = summary.groupby("task")[column].transform(lambda x: x.ffill().bfill())
+    summary = summary.fillna({"metric": "score", "better": "lower"})  # holes alone
     summary["reachable"] = summary["reachable"].astype(float)
     for cost, (column, _) in COSTS.items():
         summary[f"front_{cost}"] = _on_front(summary, column)
@@ -386,7 +387,7 @@ def leaderboard(table: pd.DataFrame) -> str:
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
         "(parameters, MACs or wall clock against the score). Times are the teacher's typical time "
         "divided by the speed-up measured side by side with it; a cost that is lower by less than "
-        f"{100 * RESOLUTION:.0f} % of the teacher's counts as equal. Zeros of unstructured pruning "
+        f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured pruning "
         "(`non-zero`) make a model neither faster nor, stored densely, smaller."
     )
     lines = ["# Leaderboard", "", how, ""]
