@@ -387,8 +387,8 @@ def leaderboard(table: pd.DataFrame) -> str:
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
         "(parameters, MACs or wall clock against the score). Times are the teacher's typical time "
         "divided by the speed-up measured side by side with it; a cost that is lower by less than "
-        f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured pruning "
-        "(`non-zero`) make a model neither faster nor, stored densely, smaller."
+        f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured "
+        "pruning (`non-zero`) make a model neither faster nor, stored densely, smaller."
     )
     lines = ["# Leaderboard", "", how, ""]
     for task, rows in summary.groupby("task"):
