@@ -9,8 +9,10 @@ A config is the content of `config.json`: transformers' keys plus, where transfo
     zeros    weights of the layers' matrices that are zero and stay so; they count as removed
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 # Matrices of a layer and where they stand; everything that is pruned or factorised lies in these.
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -44,6 +46,14 @@ class Layer:
     heads: tuple[int, ...]
     ffn: int
     ranks: Mapping[str, int] = field(default_factory=dict)
+
+
+def read(folder: str | Path) -> dict:
+    """Return the config in a model folder."""
+    file = Path(folder) / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder}: no config.json here, so this is not a model folder")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def complete(config: Mapping) -> dict:

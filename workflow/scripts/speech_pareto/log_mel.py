@@ -37,7 +37,9 @@ class LogMel(nn.Module):
     def forward(self, input_values: Tensor) -> Tensor:
         count = (input_values.shape[-1] - KERNEL) // STRIDE + 1
         with torch.autocast(input_values.device.type, enabled=False):
-            frames = input_values.float().unfold(-1, WINDOW, HOP)[:, : STACK * count]  # (B, 2T, 400)
+            frames = input_values.float().unfold(-1, WINDOW, HOP)[
+                :, : STACK * count
+            ]  # (B, 2T, 400)
             power = torch.fft.rfft(frames * self.window, n=BINS).abs().square()  # (B, 2T, 257)
             features = ((power @ self.filters.T + FLOOR).log() - MEAN) / SPREAD  # (B, 2T, 80)
         return features.unflatten(1, (count, STACK)).flatten(2).transpose(1, 2)  # (B, 160, T)

@@ -1,9 +1,7 @@
 """Load, save, make and describe backbones; a folder is a transformers folder, and never holds code or pickles."""
 
 import json
-import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from speech_pareto import architecture
 from speech_pareto.surgery import matrix, set_heads, set_matrix, shape_of
 
-CONFIG, WEIGHTS, HEAD = "config.json", "model.safetensors", "head.safetensors"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR = "preprocessor_config.json"
 FEATURES = {
     "feature_extractor_type": "Wav2Vec2FeatureExtractor",
@@ -25,22 +23,11 @@ FEATURES = {
     "return_attention_mask": True,
     "sampling_rate": 16000,
 }
-log = logging.getLogger(__name__)
 
 
-def resolve(source) -> Path:
+def resolve(source: str | Path) -> Path:
     """Return the local folder of `source`, a path (later also a model id of the hub)."""
-    folder = Path(source)
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder}: no {CONFIG} here, so this is not a model folder")
-    return folder
-
-
-def read_config(source) -> dict:
-    """Return a folder's config, without the section on its task."""
-    config = json.loads((resolve(source) / CONFIG).read_text(encoding="utf-8"))
-    config.pop("task", None)
-    return config
+    return Path(source)
 
 
 def tiny_config(
@@ -76,15 +63,12 @@ def tiny_config(
     return _config(shape | plain | stem | section | settings)
 
 
-def new(config, seed: int = 0) -> nn.Module:
-    """Return a backbone with random weights that depend on `seed` alone; only its stem may be special."""
+def new(config) -> nn.Module:
+    """Return a backbone with random weights, drawn after torch's seed; only its stem may be special."""
     config = _config(config if isinstance(config, Mapping) else config.to_dict())
     if set(getattr(config, "compression", None) or {}) - {"stem"}:
         raise ValueError("new() makes plain models: compression may only state the stem")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _classes(config.model_type)[1](config)
-    return _fit(model).eval()
+    return _fit(_classes(config.model_type)[1](config)).eval()
 
 
 def build(config: Mapping) -> nn.Module:
@@ -102,7 +86,7 @@ def load(source) -> nn.Module:
     preprocessor_config.json. ValueError if a weight is missing or has another shape.
     """
     folder = resolve(source)
-    config = read_config(folder)
+    config = architecture.read(folder)
     model = build(config)
     wanted = model.state_dict()
     found = {}
@@ -135,8 +119,15 @@ def load(source) -> nn.Module:
 def describe(model: nn.Module) -> dict:
     """Return the config of `model` as it now stands: what `save` writes and `build` takes."""
     config = model.config.to_dict()
-    for key in ("_name_or_path", "dtype", "transformers_version", "task"):
+    for key in ("_name_or_path", "dtype", "transformers_version"):
         config.pop(key, None)
+    if (
+        hasattr(model, "masked_spec_embed")
+        and not config["mask_time_prob"] + config["mask_feature_prob"]
+    ):
+        config["mask_time_prob"] = (
+            0.05  # transformers' default; with 0 the vector would not come back
+        )
     config["architectures"] = [type(model).__name__]
     layers = [shape_of(layer) for layer in model.encoder.layers]
     zeros = architecture.section(config).get("zeros", 0)
@@ -147,60 +138,35 @@ def describe(model: nn.Module) -> dict:
 
 def save(
     model: nn.Module,
-    folder,
-    task: Mapping | None = None,
-    head: Mapping[str, Tensor] | None = None,
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
     texts: Mapping[str, str] | None = None,
-    half: bool = False,
 ) -> None:
-    """Write `model` to `folder`, whole or not at all.
+    """Write `model` to `folder`, whole or not at all; `texts` are further files, by name.
 
-    `task` and `head` make it the folder of a task model; `texts` are further files; `half` stores fp16.
+    `dtype` is how weights are stored: fp16 halves the bytes, and `load` gives fp32 again.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    dtype = torch.float16 if half else torch.float32
     config = describe(model) | {"dtype": str(dtype).removeprefix("torch.")}
-    config |= {"task": dict(task)} if task else {}
-    parts = {WEIGHTS: model.state_dict()} | ({HEAD: head} if head else {})
+    tensors = {
+        name: tensor.detach()
+        .to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        .contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     texts = {CONFIG: _json(config), PREPROCESSOR: _json(model.preprocessor), **(texts or {})}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
         whole = Path(scratch) / "whole"
         whole.mkdir()
-        for name, tensors in parts.items():
-            cast = {
-                key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype)
-                for key, value in tensors.items()
-            }
-            contiguous = {key: value.contiguous() for key, value in cast.items()}
-            save_file(contiguous, whole / name, metadata={"format": "pt"})
+        save_file(tensors, whole / WEIGHTS, metadata={"format": "pt"})
         for name, text in texts.items():
             (whole / name).write_text(text, encoding="utf-8", newline="\n")
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
         os.replace(whole, folder)
-
-
-def load_task(source) -> tuple[dict, dict[str, Tensor]] | None:
-    """Return a task model folder's `task` section and head weights in fp32, or None for a bare backbone."""
-    from safetensors.torch import load_file
-
-    folder = resolve(source)
-    task = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("task")
-    if task is None:
-        return None
-    return task, {name: tensor.float() for name, tensor in load_file(folder / HEAD).items()}
-
-
-def copy_task(source, folder) -> None:
-    """Give the student in `folder` the head and the `task` section of `source`, if that is a task model."""
-    task = json.loads((resolve(source) / CONFIG).read_text(encoding="utf-8")).get("task")
-    if task is not None:
-        config = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
-        shutil.copyfile(resolve(source) / HEAD, Path(folder) / HEAD)
-        (Path(folder) / CONFIG).write_text(_json(config | {"task": task}), encoding="utf-8")
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -263,9 +229,7 @@ def _fit(model: nn.Module) -> nn.Module:
         model.feature_extractor = LogMel()  # real, never meta: its constants are in no file
     plain = tuple(range(config["num_attention_heads"]))
     for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
-        layer.attention.heads = plain
-        if shape.heads != plain or shape.ranks:
-            set_heads(layer.attention, tuple(shape.heads))
+        set_heads(layer.attention, shape.heads)
         if hasattr(layer.attention, "gru_rel_pos_const") and shape.heads != plain:
             empty = torch.empty(1, len(shape.heads), 1, 1, device="meta")
             layer.attention.gru_rel_pos_const = nn.Parameter(empty)

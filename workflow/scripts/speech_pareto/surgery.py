@@ -21,6 +21,12 @@ def matrix(layer: nn.Module, name: str) -> nn.Module:
 def set_matrix(layer: nn.Module, name: str, value: nn.Module) -> None:
     """Put `value` in the place of the matrix `name`."""
     setattr(_holder(layer, name), name, value)
+    if hasattr(
+        _holder(layer, name), "gru_rel_pos_const"
+    ):  # WavLM's attention wants its matrices square
+        from speech_pareto.wavlm import PartialAttention
+
+        layer.attention.__class__ = PartialAttention
 
 
 def weight(module: nn.Module) -> Tensor:
@@ -79,15 +85,6 @@ def keep_heads(layer: nn.Module, heads: Sequence[int]) -> None:
 def set_heads(attention: nn.Module, heads: tuple[int, ...]) -> None:
     """Note which of the teacher's heads an attention module holds."""
     attention.heads, attention.num_heads = heads, len(heads)
-    relax_attention(attention)
-
-
-def relax_attention(attention: nn.Module) -> None:
-    """Make a WavLM attention module compute from whatever matrices it holds; the others do so anyway."""
-    if hasattr(attention, "gru_rel_pos_const"):
-        from speech_pareto.wavlm import PartialAttention
-
-        attention.__class__ = PartialAttention
 
 
 def keep_rows(layer: nn.Module, index: Tensor) -> None:

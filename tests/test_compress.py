@@ -1,0 +1,141 @@
+"""The job that makes a student: what it leaves in the folder, and that it leaves the same bytes twice."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import compress
+from speech_pareto import architecture, model
+from speech_pareto.corpus import Utterance, write
+from speech_pareto.result import read_status, write_status
+
+RUN = {
+    "study": "s",
+    "teacher": "tiny",
+    "recipe": "r",
+    "ratio": 0.4,
+    "seed": 1,
+    "scope": "any",
+    "config": {},
+}
+TRAINED = [{"distillation": {"steps": 3, "batch_seconds": 2.0}}]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher") / "backbone"
+    torch.manual_seed(0)
+    made = model.new(model.tiny_config(hidden=48, layers=3, heads=6, ffn=160, pos_conv=16))
+    model.save(made, folder, dtype=torch.float16)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("noise")
+    generator = np.random.default_rng(0)
+    lengths = [*generator.integers(3000, 9000, 12).tolist(), 300]
+    rows = [
+        Utterance(str(i), "a", "a", "", "x", "en", "train", sum(lengths[:i]), n)
+        for i, n in enumerate(lengths)
+    ]
+    write(folder, rows, [generator.integers(-9000, 9000, n).astype(np.int16) for n in lengths])
+    return folder
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("steps", [["random_pruning"], ["low_rank"], TRAINED], ids=str)
+def test_the_same_seed_gives_the_same_bytes(steps, teacher, corpus, tmp_path):
+    for name in ("a", "b"):
+        torch.manual_seed(len(files(tmp_path)) if (tmp_path / "a").is_file() else 7)
+        compress.main(steps, 0.4, 1, teacher, [corpus], RUN, tmp_path / name)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert sorted(files(tmp_path / "a")) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "provenance.json",
+    ]
+    if steps != ["low_rank"]:
+        compress.main(steps, 0.4, 2, teacher, [corpus], RUN, tmp_path / "c")
+        assert (
+            files(tmp_path / "a")["model.safetensors"] != files(tmp_path / "c")["model.safetensors"]
+        )
+
+
+def test_provenance_and_card_tell_what_was_done(teacher, tmp_path):
+    compress.main(["ffn_pruning"], 0.4, 1, teacher, [], RUN, tmp_path / "a")
+    facts = json.loads((tmp_path / "a" / "provenance.json").read_text())
+    assert facts["run"] == RUN
+    assert facts["ratio"] == pytest.approx(0.4, abs=0.01)
+    held = sum(p.numel() for p in model.load(tmp_path / "a").parameters())
+    assert facts["parameters"] == held
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert f"{held:,} of {facts['teacher_parameters']:,} parameters" in card
+    assert card.startswith("---\n")
+
+
+def test_the_head_of_a_task_model_comes_along(teacher, tmp_path):
+    source = tmp_path / "task"
+    model.save(model.load(teacher), source)
+    (source / "head.safetensors").write_bytes(b"head")
+    compress.main(["identity"], 0.0, 1, source, [], RUN, tmp_path / "a")
+    assert (tmp_path / "a" / "head.safetensors").read_bytes() == b"head"
+
+
+def test_identity_is_the_teacher(teacher, tmp_path):
+    compress.main(["identity"], 0.0, 1, teacher, [], RUN, tmp_path / "a")
+    ours, theirs = model.load(tmp_path / "a").state_dict(), model.load(teacher).state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_what_is_infeasible_leaves_a_status_and_never_loads_torch(teacher, tmp_path):
+    code = f"""
+import sys
+import compress
+compress.main(["head_pruning"], 0.9, 1, {str(teacher)!r}, [], {RUN!r}, {str(tmp_path / "a")!r})
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": "workflow/scripts"})
+    status = read_status(tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["status.json"]
+    assert status["status"] == "infeasible"
+    assert "not 0.9" in status["reason"]
+    compress.main(["head_pruning"], status["reachable"], 1, teacher, [], RUN, tmp_path / "b")
+    assert read_status(tmp_path / "b") is None
+
+
+def test_a_teacher_that_could_not_be_made_passes_its_status_on(tmp_path):
+    write_status(tmp_path / "teacher", "diverged", "the loss is nan at step 3")
+    compress.main(["identity"], 0.0, 1, tmp_path / "teacher", [], RUN, tmp_path / "a")
+    assert read_status(tmp_path / "a")["reason"] == "the loss is nan at step 3"
+
+
+def test_divergence_is_a_status(teacher, corpus, tmp_path):
+    steps = [{"distillation": {"steps": 60, "learning_rate": 1e30}}]
+    state = tmp_path / "state"
+    compress.main(steps, 0.4, 1, teacher, [corpus], RUN, tmp_path / "a", state)
+    assert read_status(tmp_path / "a")["status"] == "diverged"
+    assert not state.exists()
+
+
+def test_training_needs_utterances(teacher, tmp_path):
+    with pytest.raises(ValueError, match="no training utterance in no corpora"):
+        compress.main(TRAINED, 0.4, 1, teacher, [], RUN, tmp_path / "a")
+
+
+def test_a_chain_lands_on_the_ratio_with_the_real_model(teacher, tmp_path):
+    steps = [{"head_pruning": {"ratio": 0.1}}, {"low_rank": {"ratio": 0.2}}, "weight_pruning"]
+    compress.main(steps, 0.5, 1, teacher, [], RUN, tmp_path / "a")
+    student = architecture.read(tmp_path / "a")
+    assert architecture.ratio(architecture.read(teacher), student) == pytest.approx(0.5, abs=0.01)
+    zeros = sum(int((p == 0).sum()) for p in model.prunable(model.load(tmp_path / "a")).values())
+    assert zeros == student["compression"]["zeros"]

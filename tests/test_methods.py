@@ -1,0 +1,363 @@
+"""The contract that every file in `methods/` keeps, on every kind of backbone, and each method's own formula."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from speech_pareto import architecture, method, model, surgery
+from speech_pareto.methods import distillation, ffn_pruning, head_pruning
+
+KINDS = ("hubert", "wav2vec2", "wavlm")
+RATIOS = (0.2, 0.5)
+SHAPE = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
+STEM = {"conv_dim": [8, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8], "conv_bias": True}
+BUCKETS = {"num_buckets": 16, "max_bucket_distance": 40}
+
+
+def backbone(kind, **settings):
+    """Return a tiny random backbone in which every parameter matters."""
+    more = BUCKETS if kind == "wavlm" else {}
+    config = model.tiny_config(**{**SHAPE, **STEM, **more, "model_type": kind, **settings})
+    torch.manual_seed(5)
+    made = model.new(config)
+    for parameter in model.prunable(made).values():  # transformers begins with biases at zero
+        torch.nn.init.normal_(parameter, std=0.1)
+    for layer in made.encoder.layers:
+        if hasattr(layer.attention, "rel_attn_embed"):
+            torch.nn.init.normal_(layer.attention.rel_attn_embed.weight)
+    return made
+
+
+def train(student, loss, steps, **settings):
+    """Stand in for the training loop: a few steps on noise."""
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        audio = torch.randn(2, 2400, generator=generator)
+        loss({"input_values": audio, "attention_mask": torch.ones_like(audio).long()}).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+def compress(steps, teacher, ratio, seed=1):
+    """Return the student and the solution of a recipe."""
+    student = copy.deepcopy(teacher)
+    context = method.Context(seed, teacher, train)
+
+    def apply(step, plan):
+        nonlocal student
+        student = step.compress(student, plan, context)
+        return model.describe(student)
+
+    config = model.describe(teacher)
+    return student, method.walk(method.make_all(steps), config, ratio, apply)
+
+
+def example(name):
+    """Return a step with a method's smallest settings."""
+    return {name: dict(method.load(name).example)}
+
+
+def ratio_of(name, ratio):
+    """Return `ratio`, or 0 for methods that remove nothing."""
+    return ratio if method.load(name).removes else 0.0
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def teacher(request):
+    return backbone(request.param)
+
+
+@pytest.fixture
+def audio():
+    """Return two utterances of unlike length, padded, and their attention mask."""
+    waves, mask = (
+        torch.randn(2, 4000, generator=torch.Generator().manual_seed(7)),
+        torch.ones(2, 4000).long(),
+    )
+    waves[1, 2600:], mask[1, 2600:] = 0, 0
+    return waves, mask
+
+
+@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_contract(name, ratio, teacher, audio, tmp_path):
+    waves, mask = audio
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    planned = method.solve([example(name)], model.describe(teacher), ratio_of(name, ratio))
+    student, solution = compress([example(name)], teacher, ratio_of(name, ratio))
+    student.eval()
+    if planned.reason:  # the bound, then; that it is one is tested below
+        assert name == "head_pruning" and ratio == 0.5
+        return
+
+    # The ratio is hit, as planned, and is what the module really holds.
+    assert planned.reason is None and solution.reason is None
+    held = sum(p.numel() for p in student.parameters())
+    zeros = architecture.section(model.describe(student)).get("zeros", 0)
+    real = 1 - (held - zeros) / sum(p.numel() for p in teacher.parameters())
+    assert real == pytest.approx(solution.ratio) == pytest.approx(planned.ratio)
+    assert abs(real - ratio_of(name, ratio)) <= method.TOLERANCE
+    assert sum(int((p == 0).sum()) for p in model.prunable(student).values()) == zeros
+
+    # The teacher is untouched; the student has its interface, layer by layer.
+    for key, value in teacher.state_dict().items():
+        assert torch.equal(value, before[key])
+    ours = student(waves, attention_mask=mask, output_hidden_states=True)
+    theirs = teacher(waves, attention_mask=mask, output_hidden_states=True)
+    assert ours.last_hidden_state.shape == theirs.last_hidden_state.shape
+    assert len(ours.hidden_states) == len(student.encoder.layers) + 1
+    assert ours.last_hidden_state.isfinite().all()
+
+    # An utterance does not feel its batch mates or its padding.
+    alone = student(waves[1:, :2600], attention_mask=mask[1:, :2600]).last_hidden_state
+    together = ours.last_hidden_state[1:, : alone.shape[1]]
+    assert torch.allclose(alone, together, atol=1e-5)
+
+    # It comes back from disk bit for bit.
+    model.save(student, tmp_path / "student")
+    again = model.load(tmp_path / "student")
+    assert torch.equal(again(waves, attention_mask=mask).last_hidden_state, ours.last_hidden_state)
+    assert model.describe(again) == model.describe(student)
+
+    # The same seed gives the same student.
+    twin, _ = compress([example(name)], teacher, ratio_of(name, ratio))
+    for key, value in twin.state_dict().items():
+        assert torch.equal(value, student.state_dict()[key]), key
+
+    # It can be trained: a gradient reaches every parameter that is used.
+    again.train()(waves, attention_mask=mask).last_hidden_state.square().sum().backward()
+    used = [n for n, p in again.named_parameters() if n != "masked_spec_embed" and p.grad is None]
+    assert not used
+
+
+@pytest.mark.parametrize("name", [name for name in method.names() if method.load(name).removes])
+def test_what_cannot_be_reached_is_said(name, teacher):
+    solution = method.solve([example(name)], model.describe(teacher), 0.99)
+    assert "not 0.99" in solution.reason
+    assert 0 < solution.ratio < 0.98
+    at_bound = method.solve([example(name)], model.describe(teacher), solution.ratio)
+    assert at_bound.reason is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_published_sizes_are_solved_to_the_point(name, kind, size):
+    large = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "feat_extract_norm": "layer",
+        "do_stable_layer_norm": True,
+        "conv_bias": True,
+    }
+    config = {"model_type": kind, **(large if size == "large" else {})}
+    for ratio in (0.1, 0.25, 0.5, 0.75):
+        solution = method.solve([name], config, ratio_of(name, ratio))
+        if solution.reason is None:
+            assert abs(solution.ratio - ratio_of(name, ratio)) <= 0.005
+    bounds = {"head_pruning": 0.28 if size == "base" else 0.31, "ffn_pruning": 0.62}
+    if name in bounds:
+        assert method.solve([name], config, 0.9).ratio == pytest.approx(bounds[name], abs=0.03)
+
+
+@pytest.mark.parametrize("name", method.names())
+def test_pre_norm_and_log_mel_models_are_served_too(name):
+    config = model.tiny_config(**SHAPE, do_stable_layer_norm=True)
+    torch.manual_seed(5)
+    student, solution = compress([example(name)], model.new(config), ratio_of(name, 0.25))
+    assert solution.reason is None
+    assert student(torch.randn(1, 3000)).last_hidden_state.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"layer_drop": {"ratio": 0.3}}, "head_pruning"],
+        [{"low_rank": {"ratio": 0.2}}, "ffn_pruning", "identity"],
+        [{"head_pruning": {"ratio": 0.05}}, {"low_rank": {"ratio": 0.2}}, "random_pruning"],
+        ["low_rank", {"ffn_pruning": {"ratio": 0.1}}],
+        [
+            {"distillation": {"steps": 1, "ratio": 0.3}},
+            {"ffn_pruning": {"ratio": 0.1}},
+            "weight_pruning",
+        ],
+    ],
+    ids=lambda steps: "-".join(next(iter(s)) if isinstance(s, dict) else s for s in steps),
+)
+def test_chains_end_at_the_asked_ratio(steps, teacher, audio, tmp_path):
+    student, solution = compress(steps, teacher, 0.42)
+    assert solution.reason is None
+    model.save(student, tmp_path / "student")
+    again = model.load(tmp_path / "student")
+    assert torch.equal(
+        again(audio[0]).last_hidden_state, student.eval()(audio[0]).last_hidden_state
+    )
+
+
+def test_steps_with_their_own_ratio_must_add_up():
+    steps = [{"layer_drop": {"ratio": 0.3}}, {"ffn_pruning": {"ratio": 0.2}}]
+    config = {"model_type": "hubert"}
+    assert method.solve(steps, config, 0.44).reason is None  # 1 - 0.7 * 0.8
+    assert "can remove 0.4" in method.solve(steps, config, 0.6).reason
+    too_much = method.solve([{"layer_drop": {"ratio": 0.5}}, "ffn_pruning"], config, 0.3)
+    assert too_much.ratio == pytest.approx(0.5, abs=0.01) and too_much.reason
+
+
+def test_nothing_follows_zeros():
+    solution = method.solve(
+        [{"weight_pruning": {"ratio": 0.3}}, "low_rank"], {"model_type": "hubert"}, 0.5
+    )
+    assert "low_rank: it would undo the zeros" in solution.reason
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (["head_prunning"], "did you mean 'head_pruning'"),
+        ([{"low_rank": {"part": "ffn"}}], "did you mean 'parts'"),
+        (
+            [{"low_rank": {"parts": "all"}}],
+            "parts is 'all', which is not one of both, attention, ffn",
+        ),
+        ([{"distillation": {"steps": 1.5}}], "steps is 1.5, which is not a whole number"),
+        ([{"distillation": {"layers": 0}}], "layers 1 or more"),
+        ([{"head_pruning": {"ratio": 1.0}}], r"not in \[0, 1\)"),
+        ([{"head_pruning": {}, "low_rank": {}}], "one method"),
+        (["head_pruning", "low_rank"], "all but one of these need a ratio"),
+        ([], "at least one step"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(steps, message):
+    with pytest.raises(ValueError, match=message):
+        method.make_all(steps)
+
+
+# Each decision once more, in float64, written from the formula.
+
+
+def numpy_layer(layer):
+    """Return a layer's weights and biases as float64 arrays."""
+    names = (*architecture.ATTENTION, *architecture.FFN)
+    return {
+        name: tuple(
+            x.detach().double().numpy()
+            for x in (surgery.matrix(layer, name).weight, surgery.matrix(layer, name).bias)
+        )
+        for name in names
+    }
+
+
+def test_head_scores_are_the_formula(teacher):
+    for layer in teacher.encoder.layers:
+        arrays = numpy_layer(layer)
+        for head, score in enumerate(head_pruning.head_scores(layer).tolist()):
+            rows, expected = range(head * 8, head * 8 + 8), 0.0
+            for name in ("q_proj", "k_proj", "v_proj"):
+                weights, biases = arrays[name]
+                expected += sum(abs(weights[row]).sum() + abs(biases[row]) for row in rows)
+            assert score == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_round_takes_the_lowest_head_of_each_layer(teacher):
+    scores = [head_pruning.head_scores(layer) for layer in teacher.encoder.layers]
+    lowest = [[i for _, i in sorted(zip(layer.tolist(), range(6)))] for layer in scores]
+    assert head_pruning.lowest_heads(scores, 6) == [order[:2] for order in lowest]
+    partial = head_pruning.lowest_heads(scores, 7)
+    shares = [layer[order[2]] / layer.sum() for layer, order in zip(scores, lowest)]
+    assert [len(gone) for gone in partial] == [3 if share == min(shares) else 2 for share in shares]
+    assert [len(gone) for gone in head_pruning.lowest_heads(scores, 15)] == [5, 5, 5]
+
+
+def test_row_scores_are_the_formula(teacher):
+    for layer in teacher.encoder.layers:
+        (first, biases), (second, _) = (numpy_layer(layer)[name] for name in architecture.FFN)
+        expected = [
+            abs(first[i]).sum() + abs(biases[i]) + abs(second[:, i]).sum() for i in range(160)
+        ]
+        scores = ffn_pruning.row_scores(layer)
+        assert scores.tolist() == pytest.approx(expected, rel=1e-12)
+        best = sorted(range(160), key=lambda i: -expected[i])[:50]
+        assert ffn_pruning.best_rows(layer, 50).tolist() == best
+
+
+def test_magnitude_takes_the_smallest_of_all_layers_together(teacher):
+    student, _ = compress(["weight_pruning"], teacher, 0.4)
+    values = torch.cat([p.detach().double().flatten() for p in model.prunable(teacher).values()])
+    total = sum(p.numel() for p in teacher.parameters())
+    threshold = values.abs().sort().values[round(0.4 * total) - 1]
+    pruned = torch.cat([p.detach().double().flatten() for p in model.prunable(student).values()])
+    assert torch.equal(pruned, values * (values.abs() > threshold))
+
+
+def test_low_rank_is_the_best_of_its_rank(teacher):
+    student, solution = compress(["low_rank"], teacher, 0.3)
+    for layer, old, ranks in zip(
+        student.encoder.layers,
+        teacher.encoder.layers,
+        solution.plans[0].knobs["ranks"],
+        strict=True,
+    ):
+        for name, rank in ranks.items():
+            ours = surgery.weight(surgery.matrix(layer, name)).detach().double()
+            theirs = surgery.weight(surgery.matrix(old, name)).detach().double()
+            left_out = torch.linalg.svdvals(theirs)[rank:]
+            error = (ours - theirs).norm()
+            assert error.item() == pytest.approx(left_out.norm().item(), rel=1e-4)
+
+
+def test_distillation_loss_is_the_formula(teacher, audio):
+    waves, mask = audio
+    definition = method.make({"distillation": {"cosine": 0.7}})
+    plan = definition.solve(model.describe(teacher), 0.3)
+    student = copy.deepcopy(teacher)
+    surgery.keep_layers(student, plan.knobs["layers"])
+    batch = {"input_values": waves, "attention_mask": mask}
+    loss = definition.loss(student, teacher, batch).item()
+    kept = len(plan.knobs["layers"])
+    frames = [(4000 - 10) // 10 + 1, (2600 - 10) // 10 + 1]
+    frames = [(n - 8) // 8 + 1 for n in frames]
+    ours = student(**batch, output_hidden_states=True).hidden_states
+    theirs = teacher(**batch, output_hidden_states=True).hidden_states
+    expected = 0.0
+    for index in range(1, kept + 1):
+        pairs = [
+            (
+                ours[index][b, t].detach().double().numpy(),
+                theirs[index * 3 // kept][b, t].detach().double().numpy(),
+            )
+            for b in range(2)
+            for t in range(frames[b])
+        ]
+        for a, b in pairs:
+            cosine = (a @ b) / math.sqrt((a @ a) * (b @ b))
+            expected += (
+                (abs(a - b).mean() + 0.7 * math.log1p(math.exp(-cosine))) / len(pairs) / kept
+            )
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_distillation_pairs_layers_with_the_end_of_their_stretch():
+    spaced, first = (distillation.Distillation(start=start) for start in ("spaced", "first"))
+    assert spaced._chosen(2, 6) == [0, 3]
+    assert spaced._chosen(4, 6) == [0, 1, 3, 4]
+    assert first._chosen(2, 6) == [0, 1]
+
+
+def test_distillation_lowers_its_loss(teacher, audio):
+    batch = {"input_values": audio[0], "attention_mask": audio[1]}
+    losses = []
+    for steps in (0, 40):
+        student, _ = compress([{"distillation": {"steps": steps}}], teacher, 0.4)
+        losses.append(distillation.Distillation().loss(student, teacher, batch).item())
+    assert losses[1] < 0.95 * losses[0]
+
+
+def test_random_pruning_follows_its_seed(teacher):
+    states = [compress(["random_pruning"], teacher, 0.4, seed)[0].state_dict() for seed in (1, 2)]
+    name = "encoder.layers.0.feed_forward.intermediate_dense.weight"
+    assert not torch.equal(states[0][name], states[1][name])

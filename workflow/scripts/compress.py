@@ -1,0 +1,178 @@
+"""Turn a teacher into a student: walk a recipe's steps until the asked share of parameters is gone."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from speech_pareto import architecture, method, provenance
+from speech_pareto.result import read_status, to_text, write_status
+
+HEAD = "head.safetensors"
+
+
+def main(
+    steps: Sequence,
+    ratio: float,
+    seed: int,
+    model: str | Path,
+    corpora: Sequence,
+    run: Mapping,
+    output: str | Path,
+    state: str | Path | None = None,
+    precision: str = "auto",
+) -> None:
+    """Write the student of the model folder `model` to the folder `output`.
+
+    `corpora` and `state` (checkpoints) are for steps that train. A recipe that cannot reach `ratio` leaves its
+    status and the ratio it could reach, found before anything heavy is loaded.
+    """
+    if status := read_status(model):
+        write_status(output, **status)
+        return
+    methods, config = method.make_all(steps), architecture.read(model)
+    planned = method.walk(methods, config, ratio)
+    if planned.reason:
+        write_status(output, "infeasible", planned.reason, round(planned.ratio, 4))
+        return
+
+    import torch
+
+    from speech_pareto.model import describe, load, save
+    from speech_pareto.training import Diverged
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    student, teacher, train = load(model), None, None
+    if any(map(method.learns, methods)):
+        teacher = load(model).requires_grad_(False)
+        train = trainer(corpora, seed, state, precision)
+    context = method.Context(seed, teacher, train)
+
+    def apply(step: method.Method, plan: method.Plan) -> dict:
+        nonlocal student
+        student = step.compress(student, plan, context)
+        return describe(student)
+
+    try:
+        solution = method.walk(methods, config, ratio, apply)
+    except (Diverged, torch.OutOfMemoryError) as error:
+        kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
+        write_status(output, kind, str(error))
+    else:
+        facts = describe_student(run, steps, solution, config, seed)
+        texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
+        save(student.eval(), output, texts=texts)
+        if (Path(model) / HEAD).is_file():
+            shutil.copyfile(Path(model) / HEAD, Path(output) / HEAD)
+    if state:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def trainer(
+    corpora: Sequence, seed: int, state: str | Path | None, precision: str
+) -> Callable[..., None]:
+    """Return `train(student, loss, **settings)` for methods: the one loop on the corpora's training split.
+
+    Each call in a recipe has its own batches and its own checkpoint.
+    """
+    import numpy as np
+
+    from speech_pareto.audio import SAMPLE_RATE
+    from speech_pareto.corpus import read
+    from speech_pareto.training import Epochs, Training, collate
+    from speech_pareto.training import train as run_loop
+
+    utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
+    calls = 0
+
+    def train(student, loss: Callable, **settings) -> None:
+        nonlocal calls
+        calls += 1
+        training = Training(**{"precision": precision, **settings})
+        shortest = max(400, sum(student.config.conv_kernel))
+        usable = [u for u in utterances if u.samples >= shortest]
+        if not usable:
+            raise ValueError(
+                f"no training utterance in {', '.join(map(str, corpora)) or 'no corpora'}"
+            )
+        lengths = np.array([u.samples for u in usable])
+        epochs = Epochs(lengths, int(training.batch_seconds * SAMPLE_RATE), seed + calls)
+
+        def batch(step: int, generator: np.random.Generator) -> dict:
+            device = next(student.parameters()).device
+            tensors = collate([usable[i].wave() for i in epochs(step)])
+            return dict(
+                zip(
+                    ("input_values", "attention_mask"), (x.to(device) for x in tensors), strict=True
+                )
+            )
+
+        augment = student.config.apply_spec_augment
+        student.config.apply_spec_augment = False  # teacher and student must hear the same
+        folder = Path(state) / f"step{calls}" if state else None
+        run_loop(
+            student,
+            batch,
+            lambda batch: (loss(batch), {}),
+            training,
+            seed + calls,
+            folder,
+            "compress",
+        )
+        student.config.apply_spec_augment = augment
+
+    return train
+
+
+def describe_student(
+    run: Mapping, steps: Sequence, solution: method.Solution, teacher: Mapping, seed: int
+) -> dict:
+    """Return what `provenance.json` says of a student; no time, so that bytes repeat."""
+    return {
+        "run": dict(run),
+        "steps": list(steps),
+        "knobs": [plan.knobs for plan in solution.plans],
+        "ratio": round(solution.ratio, 6),
+        "parameters": architecture.count(solution.config)["total"],
+        "parameters_counted": architecture.remaining(solution.config),
+        "teacher_parameters": architecture.remaining(teacher),
+        "meta": provenance.meta(seed=seed),
+    }
+
+
+def card(facts: Mapping) -> str:
+    """Return a student's model card."""
+    run = facts["run"]
+    recipe = run.get("recipe", "a recipe")
+    zeros = facts["parameters"] - facts["parameters_counted"]
+    note = f" ({zeros:,} more are stored, as zeros)" if zeros else ""
+    return f"""---
+library_name: transformers
+tags: [speech, model-compression, {recipe}]
+---
+# {run.get("teacher", "teacher")}, compressed by {recipe}
+
+{facts["parameters_counted"]:,} of {facts["teacher_parameters"]:,} parameters are left{note}:
+{facts["ratio"]:.1%} of the backbone is gone, {run.get("ratio", facts["ratio"])} was asked, seed {facts["meta"]["seed"]}.
+
+```json
+{json.dumps(facts["steps"], sort_keys=True)}
+```
+
+Load it with `from speech_pareto.model import load`; if `config.json` has no section `compression`, plain
+`transformers.AutoModel.from_pretrained` does it too. Made by Speech Pareto; `provenance.json` holds commit,
+versions and each step's decisions. The licence is that of the teacher and of its training data.
+"""
+
+
+if "snakemake" in globals():
+    from speech_pareto.log import logged
+
+    with logged(snakemake.log[0]):
+        main(
+            **{key: snakemake.params[key] for key in ("steps", "ratio", "seed", "run", "state")},
+            model=snakemake.input.model,
+            corpora=list(snakemake.input.get("corpora") or []),
+            output=snakemake.output[0],
+            precision=snakemake.params.get("precision", "auto"),
+        )

@@ -1,0 +1,212 @@
+"""The contract of a compression method, and walking a recipe; planning reads this, so torch stays out.
+
+A method is one file in `methods/`: a frozen dataclass of its settings that turns a ratio into its own knobs
+from the config alone (`solve`) and cuts a model accordingly (`compress`). A ratio is the fraction of the
+backbone's parameters that go.
+"""
+
+import difflib
+import importlib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from speech_pareto import architecture
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+    from torch.nn import Module
+
+TOLERANCE = 0.01  # how far from the asked ratio a student may lie
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method will do: the config it leads to, and its own knobs (JSON values)."""
+
+    config: dict
+    knobs: dict
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may use besides the model: a seed and, if it defines `loss`, teacher and training loop.
+
+    `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place with the settings
+    of `training.Training`; `loss(batch)` returns a scalar for a batch with `input_values` and `attention_mask`,
+    both (batch, samples).
+    """
+
+    seed: int
+    teacher: "Module | None" = None
+    train: Callable[..., None] | None = None
+
+    def generator(self) -> "Generator":
+        """Return a fresh random generator, the same for the same seed."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One compression technique; its fields are its settings."""
+
+    example: ClassVar[
+        Mapping[str, Any]
+    ] = {}  # settings for the contract tests: the smallest worth testing
+    removes: ClassVar[bool] = True  # False: leaves every parameter, so it takes no ratio
+    ratio: float | None = (
+        None  # fraction of what reaches this step that it removes; None: what is left to do
+    )
+
+    def supports(self, config: Mapping) -> str | None:
+        """Return why this method cannot serve a model with this config, else None."""
+        if self.removes and architecture.section(config).get("zeros"):
+            return "it would undo the zeros of the weight pruning before it"
+        return None
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return the plan that removes as near to `ratio` of the parameters as this method can."""
+        raise NotImplementedError
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return the student; `model` may be changed in place."""
+        raise NotImplementedError
+
+    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+        """Return the loss of a batch; only a method that defines this is given audio."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where a recipe leads: config, ratio and, if that is not what was asked, the reason."""
+
+    config: dict
+    ratio: float
+    plans: tuple[Plan, ...]
+    reason: str | None = None
+
+
+def names() -> list[str]:
+    """Return the names of all methods: the files in `methods/`."""
+    folder = Path(__file__).parent / "methods"
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def load(name: str) -> type[Method]:
+    """Return the class of the method `name`; ValueError with the nearest name if there is none."""
+    if name not in names():
+        near = difflib.get_close_matches(str(name).replace("-", "_"), names(), 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no method {name!r}{hint} (there are {', '.join(names())})")
+    module = importlib.import_module(f"speech_pareto.methods.{name}")
+    own = (x for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__)
+    return next(x for x in own if isinstance(x, type) and issubclass(x, Method))
+
+
+def make(step: str | Mapping[str, Mapping]) -> Method:
+    """Return the method of a recipe's step, `name` or `{name: settings}`; ValueError says what is wrong."""
+    if isinstance(step, Mapping) and len(step) != 1:
+        raise ValueError(f"a step is one method, not {', '.join(map(str, step)) or 'none'}")
+    name, settings = next(iter(step.items())) if isinstance(step, Mapping) else (step, {})
+    method, settings = load(name), dict(settings or {})
+    hints = {field.name: field.type for field in fields(method)}
+    for key, value in settings.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{name}: no setting {key!r}{hint} (there are {', '.join(hints)})")
+        if not _fits(value, hints[key]):
+            raise ValueError(f"{name}: {key} is {value!r}, which is not {_say(hints[key])}")
+    if settings.get("ratio") is not None and not 0 <= settings["ratio"] < 1:
+        raise ValueError(f"{name}: ratio is {settings['ratio']!r}, which is not in [0, 1)")
+    try:
+        return method(**settings)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}")
+
+
+def learns(method: Method) -> bool:
+    """Return whether a method needs audio, the teacher and the training loop."""
+    return type(method).loss is not Method.loss
+
+
+def make_all(steps: Sequence) -> list[Method]:
+    """Return the methods of a recipe; ValueError unless at most one step is left to fill up the ratio."""
+    methods = [make(step) for step in steps]
+    free = [_name(method) for method in methods if method.removes and method.ratio is None]
+    if not methods:
+        raise ValueError("a recipe needs at least one step")
+    if len(free) > 1:
+        raise ValueError(f"{' and '.join(free)}: all but one of these need a ratio of their own")
+    return methods
+
+
+def walk(
+    methods: Sequence[Method],
+    config: Mapping,
+    ratio: float,
+    apply: Callable[[Method, Plan], Mapping] | None = None,
+) -> Solution:
+    """Return where a recipe leads from `config` when `ratio` of the parameters shall go in all.
+
+    Steps with a ratio of their own remove that fraction of what reaches them; the one without takes what is
+    needed. `apply` does each step and returns the config that came out; without it, this only plans.
+    """
+    start, target = architecture.remaining(config), (1 - ratio) * architecture.remaining(config)
+    now, plans = dict(config), []
+    for index, method in enumerate(methods):
+        problem = method.supports(now)
+        if problem:
+            reached = 1 - architecture.remaining(now) / start
+            return Solution(now, reached, tuple(plans), f"{_name(method)}: {problem}")
+        wanted = method.ratio or 0.0
+        if method.removes and method.ratio is None:
+            wanted = 1 - target / architecture.remaining(now)
+            for later in methods[index + 1 :]:
+                wanted = 1 - (1 - wanted) / (1 - (later.ratio or 0.0))
+        plan = method.solve(now, max(0.0, wanted))
+        plans.append(plan)
+        now = dict(apply(method, plan) if apply else plan.config)
+    reached = 1 - architecture.remaining(now) / start
+    reason = None
+    if abs(reached - ratio) > TOLERANCE:
+        recipe = " → ".join(map(_name, methods))
+        reason = f"{recipe} can remove {reached:.3f} of the parameters, not {ratio:g}"
+    return Solution(now, reached, tuple(plans), reason)
+
+
+def solve(steps: Sequence, config: Mapping, ratio: float) -> Solution:
+    """Return where a recipe's steps lead, from the config alone."""
+    return walk(make_all(steps), config, ratio)
+
+
+def _name(method: Method) -> str:
+    """Return the name of a method's file."""
+    return type(method).__module__.rpartition(".")[2]
+
+
+def _fits(value, hint) -> bool:
+    """Return whether `value` is of the type `hint`; an int is also a float, a bool is not an int."""
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return value is None if hint is types.NoneType else isinstance(value, hint)
+
+
+def _say(hint) -> str:
+    """Return a type in plain words."""
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_say, typing.get_args(hint)))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return words.get(hint, "nothing")

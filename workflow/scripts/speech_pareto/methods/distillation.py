@@ -1,0 +1,104 @@
+"""Distillation: fewer, thinner layers learn to give the teacher's hidden states.
+
+    loss = Σ_l ‖h_l − t_l‖₁ / D − λ log σ(cos(h_l, t_l)),  averaged over layers l and frames that are no padding
+
+The student starts from the teacher's own layers, spaced evenly or the first ones, with the feed-forward rows of
+largest weight; student layer l learns the output of the last teacher layer of its stretch. The loss is that of
+DistilHuBERT, Chang et al., ICASSP 2022, https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from speech_pareto import architecture
+from speech_pareto.method import Context, Method, Plan
+from speech_pareto.methods.ffn_pruning import best_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Method):
+    """Trains a student of fewer layers on the teacher's hidden states."""
+
+    example = {"steps": 2}
+    steps: int = 60
+    learning_rate: float = 5e-4
+    batch_seconds: float = 48.0
+    layers: int | None = None  # None: as few as the ratio allows
+    start: Literal["spaced", "first"] = "spaced"
+    cosine: float = 1.0  # λ
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or (self.layers is not None and self.layers < 1):
+            raise ValueError("steps must be 0 or more, layers 1 or more")
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return which layers stay and their feed-forward width, the same in all."""
+        layers = architecture.layers_of(config)
+        target = (1 - ratio) * architecture.remaining(config)
+        number = self.layers or next(
+            n
+            for n in range(1, len(layers) + 1)
+            if self._size(config, n) >= target or n == len(layers)
+        )
+        number = min(number, len(layers))
+        chosen = self._chosen(number, len(layers))
+        rows = sum(architecture.row_parameters(config, layers[i]) for i in chosen)
+        thinner = max(0, round((self._size(config, number) - target) / rows))
+        widths = [max(1, layers[i].ffn - thinner) for i in chosen]
+        after = [replace(layers[i], ffn=width) for i, width in zip(chosen, widths, strict=True)]
+        return Plan(architecture.with_layers(config, after), {"layers": chosen, "rows": widths})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return the student, trained for `steps`."""
+        from speech_pareto.surgery import keep_layers, keep_rows
+
+        keep_layers(model, plan.knobs["layers"])
+        for layer, width in zip(model.encoder.layers, plan.knobs["rows"], strict=True):
+            keep_rows(layer, best_rows(layer, width))
+        if self.steps:
+            loss = partial(self.loss, model, context.teacher)
+            settings = ("steps", "learning_rate", "batch_seconds")
+            context.train(model, loss, **{name: getattr(self, name) for name in settings})
+        return model
+
+    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+        """Return the distance between hidden states of student and teacher, over frames that are no padding."""
+        import torch
+        from torch.nn import functional
+
+        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
+        with torch.no_grad():
+            targets = teacher(
+                **inputs, output_hidden_states=True
+            ).hidden_states  # L + 1 of (batch, time, dim)
+        states = student(**inputs, output_hidden_states=True).hidden_states
+        frames = student._get_feature_vector_attention_mask(
+            states[0].shape[1], inputs["attention_mask"]
+        )
+        number, total = len(states) - 1, 0
+        for index in range(number):
+            place = (index + 1) * (len(targets) - 1) // number
+            ours, theirs = states[index + 1][frames].float(), targets[place][frames].float()
+            cosine = functional.cosine_similarity(ours, theirs, dim=-1)
+            total = (
+                total
+                + functional.l1_loss(ours, theirs)
+                - self.cosine * functional.logsigmoid(cosine).mean()
+            )
+        return total / number
+
+    def _chosen(self, number: int, layers: int) -> list[int]:
+        """Return the teacher's layers that the student starts from; the first is always one."""
+        return [i * layers // number if self.start == "spaced" else i for i in range(number)]
+
+    def _size(self, config: Mapping, number: int) -> int:
+        """Return the parameters with `number` layers, none of them thinner."""
+        layers = architecture.layers_of(config)
+        kept = [layers[i] for i in self._chosen(number, len(layers))]
+        return architecture.remaining(architecture.with_layers(config, kept))

@@ -1,0 +1,55 @@
+"""Row pruning of the feed-forward parts: the hidden units with the smallest weights go.
+
+    score(i) = Σ_j |W1[i, j]| + |b1[i]| + Σ_j |W2[j, i]|
+
+Every layer loses the same number of its lowest units (one more in the first layers for what does not divide).
+Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank approximation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from speech_pareto import architecture
+from speech_pareto.method import Context, Method, Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def row_scores(layer: "Module") -> "Tensor":
+    """Return the score of each hidden unit (rows,) of an encoder layer, in float64."""
+    from speech_pareto.surgery import bias, matrix, weight
+
+    first, second = (matrix(layer, name) for name in architecture.FFN)
+    inwards = weight(first).detach().double().abs().sum(1) + bias(first).detach().double().abs()
+    return inwards + weight(second).detach().double().abs().sum(0)
+
+
+def best_rows(layer: "Module", amount: int) -> "Tensor":
+    """Return the `amount` highest-scoring units of a layer."""
+    return row_scores(layer).argsort(descending=True, stable=True)[:amount]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FfnPruning(Method):
+    """Removes rows of the first matrix and the same columns of the second, physically."""
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many units each layer keeps."""
+        layers = architecture.layers_of(config)
+        size = architecture.row_parameters(config, layers[0])
+        amount = round(ratio * architecture.remaining(config) / size)
+        shares = architecture.spread(amount, [layer.ffn - 1 for layer in layers])
+        widths = [layer.ffn - share for layer, share in zip(layers, shares, strict=True)]
+        after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]
+        return Plan(architecture.with_layers(config, after), {"rows": widths})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` without its lowest units."""
+        from speech_pareto.surgery import keep_rows
+
+        for layer, width in zip(model.encoder.layers, plan.knobs["rows"], strict=True):
+            keep_rows(layer, best_rows(layer, width))
+        return model

@@ -1,0 +1,56 @@
+"""Random pruning: heads and feed-forward rows drawn by lot go; a method must beat this control.
+
+The lot takes the same share of all heads and of all rows, spread evenly over the layers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from speech_pareto import architecture
+from speech_pareto.method import Context, Method, Plan
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomPruning(Method):
+    """Removes heads and rows whatever their weights, physically."""
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many heads and rows each layer keeps; at least one of each stays."""
+        layers = architecture.layers_of(config)
+        head = architecture.head_parameters(config, layers[0])
+        row = architecture.row_parameters(config, layers[0])
+        spare_heads = [len(layer.heads) - 1 for layer in layers]
+        spare_rows = [layer.ffn - 1 for layer in layers]
+        removable = head * sum(spare_heads) + row * sum(spare_rows)
+        wanted = ratio * architecture.remaining(config)
+        heads = round(min(1.0, wanted / max(1, removable)) * sum(spare_heads))
+        heads_gone = architecture.spread(heads, spare_heads)
+        rows_gone = architecture.spread(round((wanted - heads * head) / row), spare_rows)
+        after = [
+            replace(layer, heads=layer.heads[: len(layer.heads) - fewer], ffn=layer.ffn - thinner)
+            for layer, fewer, thinner in zip(layers, heads_gone, rows_gone, strict=True)
+        ]
+        knobs = {
+            "heads": [len(layer.heads) for layer in after],
+            "rows": [layer.ffn for layer in after],
+        }
+        return Plan(architecture.with_layers(config, after), knobs)
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` with only the heads and rows that the seed draws."""
+        import torch
+
+        from speech_pareto.surgery import keep_heads, keep_rows, shape_of
+
+        generator = context.generator()
+        sizes = zip(model.encoder.layers, plan.knobs["heads"], plan.knobs["rows"], strict=True)
+        for layer, heads, rows in sizes:
+            shape = shape_of(layer)
+            places = torch.randperm(len(shape.heads), generator=generator)[:heads].tolist()
+            keep_heads(layer, [shape.heads[place] for place in places])
+            keep_rows(layer, torch.randperm(shape.ffn, generator=generator)[:rows])
+        return model
