@@ -1,5 +1,7 @@
 """What the rules share: the checked config, wildcard constraints, inputs and params of a cell."""
 
+import hashlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -89,6 +91,25 @@ def code(*sources):
         return closure(files)
 
     return digests
+
+
+def checkpointed(stage, **params):
+    """These params, and the folder `state` for checkpoints: another one when any of them changes.
+
+    It is no output, so that it outlives a job that is killed, and the next try goes on from there.
+    """
+
+    def state(wildcards):
+        values = {
+            name: value(wildcards) if callable(value) else value
+            for name, value in params.items()
+        }
+        key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[
+            :8
+        ]
+        return str(Path("checkpoints", stage, *wildcards, key))
+
+    return {**params, "state": state}
 
 
 # files of the library that a job loads by name
@@ -189,10 +210,15 @@ def download_settings(wildcards, input):
     return study["corpora"][wildcards.corpus]
 
 
-def corpus_settings(wildcards):
+def preparation(name):
     """How a corpus is prepared: all but where it is downloaded from."""
-    corpus = study["corpora"][wildcards.corpus]
-    return {name: value for name, value in corpus.items() if name != "mirror"}
+    corpus = study["corpora"][name]
+    return {key: value for key, value in corpus.items() if key != "mirror"}
+
+
+def corpus_settings(wildcards):
+    """How the corpus is prepared."""
+    return preparation(wildcards.corpus)
 
 
 def pretraining_settings(wildcards):
@@ -209,6 +235,28 @@ def evaluation_settings(wildcards):
     """What of a task matters to its scores once a model is fine-tuned."""
     names = ("kind", "unit", "languages", "protocol", "metric")
     return {**task_settings(*names)(wildcards), "precision": study["precision"]}
+
+
+def precision_of_recipe(wildcards):
+    """Arithmetic of compression, for a recipe with a method that learns."""
+    return study["precision"] if learns(study["recipes"][wildcards.recipe]) else "auto"
+
+
+def recordings_used(names):
+    """Params function: what corpora are made from; `names` is a function that lists their folders."""
+
+    def used(wildcards):
+        chosen = [Path(folder).name for folder in names(wildcards)]
+        sources = [
+            f"speech_pareto/corpora/{study['corpora'][name]['source']}.py"
+            for name in chosen
+        ]
+        return {
+            "settings": {name: preparation(name) for name in chosen},
+            "code": closure(["prepare_corpus.py", *sources]),
+        }
+
+    return used
 
 
 def task_settings(*names):

@@ -22,12 +22,16 @@ rule compress:
         mem_mb=4000,
         runtime=240,
     params:
-        steps=lookup("recipes/{recipe}", within=study),
-        ratio=lambda wildcards: float(wildcards.ratio),
-        seed=lambda wildcards: int(wildcards.seed),
-        teacher=content(teacher_for),
+        **checkpointed(
+            "compress",
+            steps=lookup("recipes/{recipe}", within=study),
+            ratio=lambda wildcards: float(wildcards.ratio),
+            seed=lambda wildcards: int(wildcards.seed),
+            precision=precision_of_recipe,
+            teacher=content(teacher_for),
+            recordings=recordings_used(corpora_of_recipe),
+            code=code("compress.py", method_files),
+        ),
         run=identity_of_run("scope"),
-        state="checkpoints/compress/{teacher}/{recipe}/{ratio}/{seed}/{scope}",
-        code=code("compress.py", method_files),
     script:
         "../scripts/compress.py"

@@ -21,10 +21,13 @@ rule finetune:
         mem_mb=4000,
         runtime=240,
     params:
-        task=task_settings("kind", "unit", "languages", "protocol"),
-        training=lookup("tasks/{task}/student", within=study),
-        seed=lambda wildcards: int(wildcards.seed),
-        state="checkpoints/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}",
-        code=code("finetune.py", task_file),
+        **checkpointed(
+            "finetune",
+            task=task_settings("kind", "unit", "languages", "protocol"),
+            training=lookup("tasks/{task}/student", within=study),
+            seed=lambda wildcards: int(wildcards.seed),
+            recordings=recordings_used(corpora_of_task),
+            code=code("finetune.py", task_file),
+        ),
     script:
         "../scripts/finetune.py"

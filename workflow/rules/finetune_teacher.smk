@@ -23,12 +23,15 @@ rule finetune_one_teacher:
         mem_mb=8000,
         runtime=720,
     params:
-        task=task_settings("kind", "unit", "languages", "protocol"),
-        training=lookup("tasks/{task}/teacher", within=study),
-        seed=lookup("tasks/{task}/seed", within=study),
-        teacher=content(backbone),
-        state="checkpoints/finetune_teacher/{teacher}/{task}",
-        code=code("finetune.py", task_file),
+        **checkpointed(
+            "finetune_teacher",
+            task=task_settings("kind", "unit", "languages", "protocol"),
+            training=lookup("tasks/{task}/teacher", within=study),
+            seed=lookup("tasks/{task}/seed", within=study),
+            teacher=content(backbone),
+            recordings=recordings_used(corpora_of_task),
+            code=code("finetune.py", task_file),
+        ),
     script:
         "../scripts/finetune.py"
 

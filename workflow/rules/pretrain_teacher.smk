@@ -24,10 +24,13 @@ rule pretrain_one_teacher:
         mem_mb=8000,
         runtime=1440,
     params:
-        settings=pretraining_settings,
-        seed=lookup("teachers/{teacher}/pretrain/seed", within=study),
-        state="checkpoints/pretrain_teacher/{teacher}",
-        code=code("pretrain_teacher.py"),
+        **checkpointed(
+            "pretrain_teacher",
+            settings=pretraining_settings,
+            seed=lookup("teachers/{teacher}/pretrain/seed", within=study),
+            recordings=recordings_used(corpora_of_pretraining),
+            code=code("pretrain_teacher.py"),
+        ),
     script:
         "../scripts/pretrain_teacher.py"
 

@@ -479,10 +479,6 @@ def _expand(config: dict) -> dict:
         name: [{method: given or {} for method, given in _step(step).items()} for step in steps]
         for name, steps in config["recipes"].items()
     }
-    for steps in config["recipes"].values():
-        for name, given in [item for step in steps for item in step.items()]:
-            if "precision" in (digest.settings(LIBRARY / "methods" / f"{name}.py") or {}):
-                given.setdefault("precision", config["precision"])
     config["compress"].setdefault("corpora", sorted(config["corpora"]))
     for corpus in config["corpora"].values():
         corpus.setdefault("languages", [corpus.get("language")])

@@ -1,0 +1,51 @@
+# Two commands: `make demo` and `make test`. Both make all they need below .venv, and nothing else.
+# Variables: CORES=2 (how many cores the demo uses), PYTHON=python3 (3.11 or newer).
+
+CORES ?= 2
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt
+
+.PHONY: help demo test env dev format
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), show its fronts
+	snakemake --cores $(CORES)
+	@echo
+	@cat results/tables/front.txt
+	@echo
+	@echo "Figures:     $(CURDIR)/results/figures/"
+	@echo "Tables:      $(CURDIR)/results/tables/ (results.csv, results.parquet)"
+	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
+
+test: $(VENV)/dev.stamp ## Check format and style, run all tests
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	OMP_NUM_THREADS=1 pytest --numprocesses 2
+
+env: $(VENV)/run.stamp ## Make the environment that runs the workflow
+
+dev: $(VENV)/dev.stamp ## ... and what the tests need
+
+format: $(VENV)/dev.stamp ## Bring all files into shape
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+# The stamps make a second run instant; changed pins renew the environment.
+$(VENV)/run.stamp: $(RUN_PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11; say which one to use: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || \
+		{ echo "python3 cannot make environments; on Debian: apt install python3-venv"; exit 1; }
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(RUN_PINS:%=-r %)
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/dev.txt
+	@touch $@
