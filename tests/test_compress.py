@@ -1,4 +1,4 @@
-"""The job that makes a student: what it leaves in the folder, and that it leaves the same bytes twice."""
+"""The job that makes a student: what it leaves in the folder, and the same bytes twice."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The contract that every file in `methods/` keeps, on every kind of backbone, and each method's own formula."""
+"""The contract that every method keeps on every kind of backbone, and each one's own formula."""
 
 import copy
 import math
@@ -265,10 +265,12 @@ def test_head_scores_are_the_formula(teacher):
 
 def test_each_round_takes_the_lowest_head_of_each_layer(teacher):
     scores = [head_pruning.head_scores(layer) for layer in teacher.encoder.layers]
-    lowest = [[i for _, i in sorted(zip(layer.tolist(), range(6)))] for layer in scores]
+    lowest = [
+        [i for _, i in sorted(zip(layer.tolist(), range(6), strict=True))] for layer in scores
+    ]
     assert head_pruning.lowest_heads(scores, 6) == [order[:2] for order in lowest]
     partial = head_pruning.lowest_heads(scores, 7)
-    shares = [layer[order[2]] / layer.sum() for layer, order in zip(scores, lowest)]
+    shares = [layer[order[2]] / layer.sum() for layer, order in zip(scores, lowest, strict=True)]
     assert [len(gone) for gone in partial] == [3 if share == min(shares) else 2 for share in shares]
     assert [len(gone) for gone in head_pruning.lowest_heads(scores, 15)] == [5, 5, 5]
 

@@ -1,4 +1,4 @@
-"""Turn a teacher into a student: walk a recipe's steps until the asked share of parameters is gone."""
+"""Turn a teacher into a student: walk a recipe until the asked share of parameters is gone."""
 
 import json
 import shutil
@@ -24,8 +24,8 @@ def main(
 ) -> None:
     """Write the student of the model folder `model` to the folder `output`.
 
-    `corpora` and `state` (checkpoints) are for steps that train. A recipe that cannot reach `ratio` leaves its
-    status and the ratio it could reach, found before anything heavy is loaded.
+    `corpora` and `state` (checkpoints) are for steps that train. A recipe that cannot reach
+    `ratio` leaves its status and the ratio it could reach, found before anything heavy is loaded.
     """
     if status := read_status(model):
         write_status(output, **status)
@@ -71,7 +71,7 @@ def main(
 def trainer(
     corpora: Sequence, seed: int, state: str | Path | None, precision: str
 ) -> Callable[..., None]:
-    """Return `train(student, loss, **settings)` for methods: the one loop on the corpora's training split.
+    """Return `train(student, loss, **settings)`: the one loop on the corpora's training split.
 
     Each call in a recipe has its own batches and its own checkpoint.
     """
@@ -153,15 +153,17 @@ tags: [speech, model-compression, {recipe}]
 # {run.get("teacher", "teacher")}, compressed by {recipe}
 
 {facts["parameters_counted"]:,} of {facts["teacher_parameters"]:,} parameters are left{note}:
-{facts["ratio"]:.1%} of the backbone is gone, {run.get("ratio", facts["ratio"])} was asked, seed {facts["meta"]["seed"]}.
+{facts["ratio"]:.1%} of the backbone is gone, {run.get("ratio", facts["ratio"])} was asked,
+seed {facts["meta"]["seed"]}.
 
 ```json
 {json.dumps(facts["steps"], sort_keys=True)}
 ```
 
-Load it with `from speech_pareto.model import load`; if `config.json` has no section `compression`, plain
-`transformers.AutoModel.from_pretrained` does it too. Made by Speech Pareto; `provenance.json` holds commit,
-versions and each step's decisions. The licence is that of the teacher and of its training data.
+Load it with `from speech_pareto.model import load`; if `config.json` has no section `compression`,
+plain `transformers.AutoModel.from_pretrained` does it too. Made by Speech Pareto; `provenance.json`
+holds commit, versions and each step's decisions. The licence is that of the teacher and of its
+training data.
 """
 
 
@@ -174,5 +176,5 @@ if "snakemake" in globals():
             model=snakemake.input.model,
             corpora=list(snakemake.input.get("corpora") or []),
             output=snakemake.output[0],
-            precision=snakemake.params.get("precision", "auto"),
+            precision=snakemake.params.get("precision") or "auto",
         )

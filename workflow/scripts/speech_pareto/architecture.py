@@ -1,7 +1,7 @@
 """What a backbone is made of, from its config alone: no torch, no weights, milliseconds.
 
-A config is the content of `config.json`: transformers' keys plus, where transformers cannot say it, a section
-`compression`:
+A config is the content of `config.json`: transformers' keys plus, where transformers cannot say
+it, a section `compression`:
 
     stem     "log_mel" when `log_mel.LogMel` stands in the place of the convolutions
     layers   one dict per layer, holding only what differs from the plain model:
@@ -41,7 +41,7 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's shape: kept heads, rows of the feed-forward part, and the ranks of factorised matrices."""
+    """One layer's shape: kept heads, feed-forward rows, ranks of factorised matrices."""
 
     heads: tuple[int, ...]
     ffn: int
@@ -57,7 +57,7 @@ def read(folder: str | Path) -> dict:
 
 
 def complete(config: Mapping) -> dict:
-    """Return `config` with transformers' defaults filled in; ValueError for what cannot be rebuilt."""
+    """Return `config` with transformers' defaults; ValueError for what cannot be rebuilt."""
     if config.get("model_type") not in MODEL_TYPES:
         kinds = ", ".join(MODEL_TYPES)
         raise ValueError(f"model_type {config.get('model_type')!r} is not one of {kinds}")
@@ -88,7 +88,7 @@ def section(config: Mapping) -> dict:
 
 
 def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dict:
-    """Return `config` with these layers, saying in `compression` only what transformers cannot express."""
+    """Return `config` with these layers; `compression` says only what transformers cannot."""
     full = complete(config)
     every = tuple(range(full["num_attention_heads"]))
     widths = {layer.ffn for layer in layers}
@@ -148,13 +148,16 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
 def count(config: Mapping) -> dict:
     """Return the parameters of each part of a backbone, of `encoder` and in `total`.
 
-    `layers` is a list of `layer_parameters`; `encoder` is all but `stem`; `removed` are zeros in `total`.
+    `layers` is a list of `layer_parameters`; `encoder` is all but `stem`; `removed` are zeros in
+    `total`.
     """
     config = complete(config)
     hidden, dims, kernels = config["hidden_size"], config["conv_dim"], config["conv_kernel"]
     stem = 0
     if section(config).get("stem") != "log_mel":
-        for index, (inputs, outputs, kernel) in enumerate(zip((1, *dims), dims, kernels)):
+        for index, (inputs, outputs, kernel) in enumerate(
+            zip((1, *dims[:-1]), dims, kernels, strict=True)
+        ):
             stem += inputs * outputs * kernel + (outputs if config["conv_bias"] else 0)
             stem += 2 * outputs if index == 0 or config["feat_extract_norm"] == "layer" else 0
     normed = config["model_type"] != "hubert" or config["feat_proj_layer_norm"]
@@ -182,7 +185,7 @@ def count(config: Mapping) -> dict:
 
 
 def remaining(config: Mapping) -> int:
-    """Return the parameters that a ratio counts: all that are there, less those zeroed by pruning."""
+    """Return the parameters that a ratio counts: all that are there but those zeroed by pruning."""
     parts = count(config)
     return parts["total"] - parts["removed"]
 

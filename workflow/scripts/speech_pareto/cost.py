@@ -52,7 +52,7 @@ def noise(seconds: float, batch: int = 1) -> Tensor:
 
 
 def parameters(model: nn.Module) -> dict[str, int]:
-    """Return the parameters of a backbone: total, nonzero, stem (before the projection), encoder (the rest)."""
+    """Return a backbone's parameters: total, nonzero, stem, encoder (all but the stem)."""
     total = sum(p.numel() for p in model.parameters())
     stem = sum(p.numel() for p in model.feature_extractor.parameters())
     nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
@@ -61,7 +61,7 @@ def parameters(model: nn.Module) -> dict[str, int]:
 
 @torch.no_grad()
 def macs(model: nn.Module, audio: Tensor) -> int:
-    """Return multiply-accumulates of a pass over `audio`: matrix products, convolutions, FFT; zeros count too."""
+    """Return multiply-accumulates of a pass: products, convolutions, FFT; zeros count too."""
     with FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten._fft_r2c: fft_flops}
     ) as counter:
@@ -112,7 +112,8 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 def peak_memory(model: nn.Module, audio: Tensor) -> int:
     """Return the bytes of parameters, plus the most that tensors of one pass take at a time.
 
-    On a GPU its allocator says it; on a CPU the storages of all tensors are counted, so it repeats exactly.
+    On a GPU its allocator says it; on a CPU the storages of all tensors are counted, so it repeats
+    exactly.
     """
     if audio.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(audio.device)

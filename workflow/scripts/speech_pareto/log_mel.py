@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 RATE, WINDOW, HOP, BINS, MELS, STACK = 16_000, 400, 160, 512, 80, 2
-# Kernel, stride and width as transformers' convolutions state them, so its length rules hold as they are.
+# Kernel, stride and width as transformers states them of convolutions: its length rules hold.
 KERNEL, STRIDE, WIDTH = WINDOW + (STACK - 1) * HOP, STACK * HOP, STACK * MELS
-# Floor of the mean power density of a band, near 16-bit noise; mean and spread of its log, measured on speech.
+# Floor of a band's mean power density, near 16-bit noise; mean and spread of its log in speech.
 FLOOR, MEAN, SPREAD = 1e-7, -9.5, 4.4
 
 
 def mel_filters() -> Tensor:
-    """Return triangles (MELS, BINS // 2 + 1), each of sum 1, evenly spaced in mel = 2595 lg(1 + f / 700)."""
+    """Return triangles (80, 257), each of sum 1, evenly spaced in mel = 2595 lg(1 + f / 700)."""
     top = 2595 * torch.log10(torch.tensor(1 + RATE / 2 / 700, dtype=torch.float64))
     edges = torch.linspace(0, 1, MELS + 2, dtype=torch.float64) * top
     frequencies = torch.linspace(0, RATE / 2, BINS // 2 + 1, dtype=torch.float64)
@@ -22,10 +22,10 @@ def mel_filters() -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Turn waveforms (batch, samples) in [-1, 1] at 16 kHz into features (batch, 160, frames) of 20 ms.
+    """Turn waveforms (batch, samples) in [-1, 1], 16 kHz, into (batch, 160, frames) of 20 ms.
 
-    80 bands from a 25 ms Hann window each 10 ms, two neighbours stacked. Each frame depends on its own 560
-    samples alone: neither padding nor batch mates change it.
+    80 bands from a 25 ms Hann window each 10 ms, two neighbours stacked. Each frame depends on its
+    own 560 samples alone: neither padding nor batch mates change it.
     """
 
     def __init__(self) -> None:
@@ -45,4 +45,4 @@ class LogMel(nn.Module):
         return features.unflatten(1, (count, STACK)).flatten(2).transpose(1, 2)  # (B, 160, T)
 
     def _freeze_parameters(self) -> None:
-        """Do nothing: transformers calls this to freeze a feature extractor, and here is nothing to freeze."""
+        """Do nothing: transformers calls this to freeze a stem, and here is nothing to freeze."""

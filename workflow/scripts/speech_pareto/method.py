@@ -1,8 +1,8 @@
-"""The contract of a compression method, and walking a recipe; planning reads this, so torch stays out.
+"""The contract of a compression method, and walking a recipe; planning reads this: no torch.
 
-A method is one file in `methods/`: a frozen dataclass of its settings that turns a ratio into its own knobs
-from the config alone (`solve`) and cuts a model accordingly (`compress`). A ratio is the fraction of the
-backbone's parameters that go.
+A method is one file in `methods/`: a frozen dataclass of its settings that turns a ratio into its
+own knobs from the config alone (`solve`) and cuts a model accordingly (`compress`). A ratio is the
+fraction of the backbone's parameters that go.
 """
 
 import difflib
@@ -33,11 +33,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may use besides the model: a seed and, if it defines `loss`, teacher and training loop.
+    """What a method may use: a seed and, if it defines `loss`, the teacher and the training loop.
 
-    `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place with the settings
-    of `training.Training`; `loss(batch)` returns a scalar for a batch with `input_values` and `attention_mask`,
-    both (batch, samples).
+    `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
+    with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
+    `input_values` and `attention_mask`, both (batch, samples).
     """
 
     seed: int
@@ -110,7 +110,7 @@ def load(name: str) -> type[Method]:
 
 
 def make(step: str | Mapping[str, Mapping]) -> Method:
-    """Return the method of a recipe's step, `name` or `{name: settings}`; ValueError says what is wrong."""
+    """Return the method of a step, `name` or `{name: settings}`; ValueError says what is wrong."""
     if isinstance(step, Mapping) and len(step) != 1:
         raise ValueError(f"a step is one method, not {', '.join(map(str, step)) or 'none'}")
     name, settings = next(iter(step.items())) if isinstance(step, Mapping) else (step, {})
@@ -137,7 +137,7 @@ def learns(method: Method) -> bool:
 
 
 def make_all(steps: Sequence) -> list[Method]:
-    """Return the methods of a recipe; ValueError unless at most one step is left to fill up the ratio."""
+    """Return the methods of a recipe; ValueError if more than one step is to fill up the ratio."""
     methods = [make(step) for step in steps]
     free = [_name(method) for method in methods if method.removes and method.ratio is None]
     if not methods:
@@ -155,8 +155,9 @@ def walk(
 ) -> Solution:
     """Return where a recipe leads from `config` when `ratio` of the parameters shall go in all.
 
-    Steps with a ratio of their own remove that fraction of what reaches them; the one without takes what is
-    needed. `apply` does each step and returns the config that came out; without it, this only plans.
+    Steps with a ratio of their own remove that fraction of what reaches them; the one without
+    takes what is needed. `apply` does each step and returns the config that came out; without it,
+    this only plans.
     """
     start, target = architecture.remaining(config), (1 - ratio) * architecture.remaining(config)
     now, plans = dict(config), []
@@ -192,7 +193,7 @@ def _name(method: Method) -> str:
 
 
 def _fits(value, hint) -> bool:
-    """Return whether `value` is of the type `hint`; an int is also a float, a bool is not an int."""
+    """Return whether `value` is of the type `hint`; an int is a float, a bool is no int."""
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
     if isinstance(hint, types.UnionType):

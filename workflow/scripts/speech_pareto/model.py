@@ -1,4 +1,4 @@
-"""Load, save, make and describe backbones; a folder is a transformers folder, and never holds code or pickles."""
+"""Load, save, make and describe backbones; a folder is a transformers folder, without any code."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def tiny_config(
     model_type: str = "hubert",
     **settings,
 ):
-    """Return a small transformers config: log-mel stem, no dropout; `settings` are transformers' own keys."""
+    """Return a small config: log-mel stem, no dropout; `settings` are transformers' own keys."""
     from speech_pareto.log_mel import KERNEL, STRIDE, WIDTH
 
     nothing = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout")
@@ -64,7 +64,7 @@ def tiny_config(
 
 
 def new(config) -> nn.Module:
-    """Return a backbone with random weights, drawn after torch's seed; only its stem may be special."""
+    """Return a backbone with random weights after torch's seed; only its stem may be special."""
     config = _config(config if isinstance(config, Mapping) else config.to_dict())
     if set(getattr(config, "compression", None) or {}) - {"stem"}:
         raise ValueError("new() makes plain models: compression may only state the stem")
@@ -80,7 +80,7 @@ def build(config: Mapping) -> nn.Module:
 
 
 def load(source) -> nn.Module:
-    """Return the backbone in a folder, in fp32 and eval mode, whatever its storage and the heads around it.
+    """Return the backbone in a folder, in fp32 and eval mode, whatever its storage and heads.
 
     Zeros of a weight-pruned student hold: training leaves them zero. `preprocessor` is the folder's
     preprocessor_config.json. ValueError if a weight is missing or has another shape.
@@ -181,7 +181,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def hold_zeros(model: nn.Module) -> None:
-    """Make training leave at zero what is zero now: gradients there vanish, so Adam and SGD do not move."""
+    """Make training leave at zero what is zero now: without gradients Adam and SGD do not move."""
     for parameter in prunable(model).values():
         parameter.register_post_accumulate_grad_hook(
             partial(_mask_gradient, mask=parameter.detach() != 0)
@@ -254,14 +254,14 @@ def _empty(outputs: int, inputs: int, rank: int | None) -> nn.Module:
 
 
 def _normalises(config: Mapping) -> bool:
-    """Return whether the published models of this kind expect each waveform at mean 0 and variance 1."""
+    """Return whether published models of this kind expect waveforms of mean 0 and variance 1."""
     if architecture.section(config).get("stem") == "log_mel":
         return False
     return config["model_type"] != "wavlm" or config["feat_extract_norm"] == "layer"
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors in a folder: safetensors, in one file or several, else a pickle of tensors only."""
+    """Return the tensors in a folder: safetensors, else a pickle that holds tensors only."""
     from safetensors.torch import load_file
 
     names = [WEIGHTS]

@@ -1,7 +1,7 @@
 """Cutting a backbone physically: heads, rows and layers go, the tensors get smaller.
 
-A matrix is an `nn.Linear`, or two in sequence (`down`, then `up`) once it is factorised; every function here
-takes both, so cuts chain in any order.
+A matrix is an `nn.Linear`, or two in sequence (`down`, then `up`) once it is factorised; every
+function here takes both, so cuts chain in any order.
 """
 
 from collections import OrderedDict
@@ -95,7 +95,7 @@ def keep_rows(layer: nn.Module, index: Tensor) -> None:
 
 
 def keep_layers(model: nn.Module, indices: Sequence[int]) -> None:
-    """Leave only these layers in a backbone; layer 0 must stay where it holds WavLM's table of positions."""
+    """Leave only these layers; WavLM's layer 0 must stay, it holds the table of positions."""
     model.encoder.layers = nn.ModuleList(model.encoder.layers[index] for index in indices)
     model.config.num_hidden_layers = len(indices)
 

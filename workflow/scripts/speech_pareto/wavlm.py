@@ -8,8 +8,9 @@ from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 class PartialAttention(WavLMAttention):
     """WavLM's attention over the heads that are left.
 
-    transformers hands the four matrices to one function of torch that wants them square. The table of
-    positions, made by layer 0 for all layers, stays whole: each layer reads its own heads from it.
+    transformers hands the four matrices to one function of torch that wants them square. The table
+    of positions, made by layer 0 for all layers, stays whole: each layer reads its own heads from
+    it.
     """
 
     def forward(
@@ -20,7 +21,7 @@ class PartialAttention(WavLMAttention):
         index: int = 0,
         **kwargs,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return output (batch, time, dim), maps (batch, heads, time, time), bias (batch * all heads, ...)."""
+        """Return output (B, T, D), maps (B, heads, T, T) and bias (B * all heads, T, T)."""
         batch, time, _ = hidden_states.shape
         if position_bias is None:
             position_bias = self.compute_bias(time, time).repeat(batch, 1, 1)

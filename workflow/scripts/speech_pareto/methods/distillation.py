@@ -1,10 +1,11 @@
 """Distillation: fewer, thinner layers learn to give the teacher's hidden states.
 
-    loss = Σ_l ‖h_l − t_l‖₁ / D − λ log σ(cos(h_l, t_l)),  averaged over layers l and frames that are no padding
+    loss = ‖h_l − t_l‖₁ / D − λ log σ(cos(h_l, t_l)),  averaged over layers l and real frames
 
-The student starts from the teacher's own layers, spaced evenly or the first ones, with the feed-forward rows of
-largest weight; student layer l learns the output of the last teacher layer of its stretch. The loss is that of
-DistilHuBERT, Chang et al., ICASSP 2022, https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
+The student starts from the teacher's own layers, spaced evenly or the first ones, with the
+feed-forward rows of largest weight; student layer l learns the output of the last teacher layer of
+its stretch. The loss is that of DistilHuBERT, Chang et al., ICASSP 2022,
+https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
 """
 
 from collections.abc import Mapping
@@ -68,7 +69,7 @@ class Distillation(Method):
         return model
 
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
-        """Return the distance between hidden states of student and teacher, over frames that are no padding."""
+        """Return the distance between hidden states of student and teacher, padding left out."""
         import torch
         from torch.nn import functional
 

@@ -2,8 +2,9 @@
 
     score(i) = Σ_j |W1[i, j]| + |b1[i]| + Σ_j |W2[j, i]|
 
-Every layer loses the same number of its lowest units (one more in the first layers for what does not divide).
-Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank approximation.
+Every layer loses the same number of its lowest units (one more in the first layers for what does
+not divide). Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank
+approximation.
 """
 
 from collections.abc import Mapping

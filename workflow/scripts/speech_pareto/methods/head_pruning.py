@@ -2,9 +2,9 @@
 
     score(l, h) = Σ|Wq_h| + Σ|bq_h| + Σ|Wk_h| + Σ|bk_h| + Σ|Wv_h| + Σ|bv_h|
 
-In each round every layer loses its lowest head (the output matrix does not count); the last round may be
-partial and takes the layers whose lowest head has the smallest share of its layer's scores. One head per
-layer stays. After Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949.
+In each round every layer loses its lowest head (the output matrix does not count); the last round
+may be partial and takes the layers whose lowest head has the smallest share of its layer's scores.
+One head per layer stays. After Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class HeadPruning(Method):
     """Removes whole heads, physically."""
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return how many heads go in all; which layers bear the last round is for the weights to say."""
+        """Return how many heads go; the weights say which layers bear the last round."""
         layers = architecture.layers_of(config)
         size = architecture.head_parameters(config, layers[0])
         spare = [len(layer.heads) - 1 for layer in layers]

@@ -1,7 +1,7 @@
 """Layer drop: the first layers stay, the rest go; a control without any scores.
 
-What a whole number of layers cannot hit, the last kept layer makes up: it keeps a share of its heads and of
-its feed-forward rows, those with the largest weights.
+What a whole number of layers cannot hit, the last kept layer makes up: it keeps a share of its
+heads and of its feed-forward rows, those with the largest weights.
 """
 
 import math

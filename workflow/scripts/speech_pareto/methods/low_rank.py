@@ -1,9 +1,9 @@
-"""Low rank: each matrix becomes the product of two thinner ones, its truncated singular value decomposition.
+"""Low rank: each matrix becomes a product of two thinner ones, its truncated SVD.
 
     W ≈ (U_k √S_k)(√S_k V_kᵀ),  k (m + n) parameters in the place of m n
 
-The ranks are the same fraction of m n / (m + n), where nothing is saved, for all matrices. The truncation is
-the best of its rank in the Frobenius norm (Eckart & Young, 1936).
+The ranks are the same fraction of m n / (m + n), where nothing is saved, for all matrices. The
+truncation is the best of its rank in the Frobenius norm (Eckart & Young, 1936).
 """
 
 from collections.abc import Mapping
