@@ -113,7 +113,7 @@ def assign_splits(
             for i in members:
                 result[i] = recordings[i].split or min(named, default="train")
             continue
-        first = members[0]
+        first = min(members, key=lambda i: recordings[i].id)  # whatever the order of the files
         quarter = int(np.searchsorted(quarters, seconds[first]))
         strata[recordings[first].language, quarter].append((_hash(words), members))
     for _, stratum in sorted(strata.items()):
