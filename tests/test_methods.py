@@ -2,11 +2,13 @@
 
 import copy
 import math
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
 
-from speech_pareto import architecture, method, model, surgery
+from speech_pareto import architecture, digest, method, model, surgery
 from speech_pareto.methods import distillation, ffn_pruning, head_pruning
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
@@ -363,3 +365,24 @@ def test_random_pruning_follows_its_seed(teacher):
     states = [compress(["random_pruning"], teacher, 0.4, seed)[0].state_dict() for seed in (1, 2)]
     name = "encoder.layers.0.feed_forward.intermediate_dense.weight"
     assert not torch.equal(states[0][name], states[1][name])
+
+
+def test_ties_are_broken_so_that_the_number_is_hit(teacher):
+    equal = copy.deepcopy(teacher)
+    for parameter in model.prunable(equal).values():
+        torch.nn.init.constant_(parameter, 0.1)
+    student, solution = compress(["weight_pruning"], equal, 0.3)
+    zeros = sum(int((p == 0).sum()) for p in model.prunable(student).values())
+    assert zeros == solution.plans[0].knobs["zeros"]
+
+
+def test_rows_go_evenly_so_transformers_still_knows_the_model(teacher):
+    student, _ = compress(["ffn_pruning"], teacher, 0.3)
+    assert "compression" not in model.describe(student)
+
+
+@pytest.mark.parametrize("name", method.names())
+def test_planning_reads_the_same_settings_from_the_source(name):
+    file = Path(method.__file__).parent / "methods" / f"{name}.py"
+    assert list(digest.settings(file)) == [field.name for field in fields(method.load(name))]
+    assert digest.defines(file, "loss") == method.learns(method.make(name))

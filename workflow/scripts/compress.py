@@ -1,6 +1,7 @@
 """Turn a teacher into a student: walk a recipe until the asked share of parameters is gone."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from speech_pareto import architecture, method, provenance
 from speech_pareto.result import read_status, to_text, write_status
 
 HEAD = "head.safetensors"
+log = logging.getLogger(__name__)
 
 
 def main(
@@ -21,6 +23,7 @@ def main(
     output: str | Path,
     state: str | Path | None = None,
     precision: str = "auto",
+    threads: int | None = None,
 ) -> None:
     """Write the student of the model folder `model` to the folder `output`.
 
@@ -33,6 +36,7 @@ def main(
     methods, config = method.make_all(steps), architecture.read(model)
     planned = method.walk(methods, config, ratio)
     if planned.reason:
+        log.warning("%s", planned.reason)
         write_status(output, "infeasible", planned.reason, round(planned.ratio, 4))
         return
 
@@ -41,6 +45,7 @@ def main(
     from speech_pareto.model import describe, load, save
     from speech_pareto.training import Diverged
 
+    torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
     student, teacher, train = load(model), None, None
     if any(map(method.learns, methods)):
@@ -57,9 +62,13 @@ def main(
         solution = method.walk(methods, config, ratio, apply)
     except (Diverged, torch.OutOfMemoryError) as error:
         kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
+        log.warning("%s", error)
         write_status(output, kind, str(error))
     else:
         facts = describe_student(run, steps, solution, config, seed)
+        log.info(
+            "%.4f of %s parameters removed", solution.ratio, f"{facts['teacher_parameters']:,}"
+        )
         texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
         save(student.eval(), output, texts=texts)
         if (Path(model) / HEAD).is_file():
@@ -176,5 +185,6 @@ if "snakemake" in globals():
             model=snakemake.input.model,
             corpora=list(snakemake.input.get("corpora") or []),
             output=snakemake.output[0],
+            threads=snakemake.threads,
             precision=snakemake.params.get("precision") or "auto",
         )

@@ -44,7 +44,7 @@ if "snakemake" in globals():
 
     with logged(snakemake.log[0]):
         main(
-            settings=snakemake.params.settings,
+            settings={"threads": snakemake.threads, **snakemake.params.settings},
             teacher=snakemake.input.teacher,
             student=snakemake.input.student,
             run=snakemake.params.run,

@@ -2,9 +2,8 @@
 
     score(i) = Σ_j |W1[i, j]| + |b1[i]| + Σ_j |W2[j, i]|
 
-Every layer loses the same number of its lowest units (one more in the first layers for what does
-not divide). Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank
-approximation.
+Every layer loses the same number of its lowest units, so transformers can still say the shape.
+Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank approximation.
 """
 
 from collections.abc import Mapping
@@ -41,7 +40,7 @@ class FfnPruning(Method):
         """Return how many units each layer keeps."""
         layers = architecture.layers_of(config)
         size = architecture.row_parameters(config, layers[0])
-        amount = round(ratio * architecture.remaining(config) / size)
+        amount = round(ratio * architecture.remaining(config) / size / len(layers)) * len(layers)
         shares = architecture.spread(amount, [layer.ffn - 1 for layer in layers])
         widths = [layer.ffn - share for layer, share in zip(layers, shares, strict=True)]
         after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]

@@ -48,8 +48,12 @@ class WeightPruning(Method):
 
         parameters = list(prunable(model).values())
         magnitudes = torch.cat([parameter.detach().abs().flatten() for parameter in parameters])
-        smallest = magnitudes.argsort(stable=True)[: plan.knobs["zeros"]]
-        keep = torch.ones_like(magnitudes).index_fill_(0, smallest, 0.0)
+        keep = torch.ones_like(magnitudes)
+        if zeros := plan.knobs["zeros"]:
+            threshold = magnitudes.kthvalue(zeros).values
+            ties = (magnitudes == threshold).nonzero()[:, 0]  # the first of them, to hit the number
+            keep[magnitudes < threshold] = 0
+            keep[ties[: zeros - int((magnitudes < threshold).sum())]] = 0
         for parameter, mask in zip(
             parameters, keep.split([p.numel() for p in parameters]), strict=True
         ):
