@@ -1,0 +1,88 @@
+"""Scores: checked by an edit distance of our own, the same whatever the batch, holes passed on."""
+
+import csv
+import json
+
+import evaluate
+import finetune
+import pytest
+import torch
+from speech_pareto.model import new, save, tiny_config
+from speech_pareto.result import write_status
+from speech_pareto.tasks.ctc import Task
+
+TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune", "metric": "cer"}
+RUN = {"study": "test", "teacher": "t", "recipe": "r", "ratio": 0.5, "seed": 1, "task": "chars", "config": {}}
+
+
+def distance(a, b):
+    """Return the edit distance of two sequences."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        above, row = row, [i]
+        for j, y in enumerate(b, start=1):
+            row.append(min(row[-1] + 1, above[j] + 1, above[j - 1] + (x != y)))
+    return row[-1]
+
+
+@pytest.mark.parametrize("unit", ["phones", "characters"])
+def test_errors_are_edit_distances(unit):
+    references, hypotheses = ["a b c d", "b b", "x"], ["a c d d", "", "x y"]
+    metrics, counts = Task({"unit": unit}).score(references, hypotheses)
+    split = str.split if unit == "phones" else list
+    expected = [distance(split(r), split(h)) for r, h in zip(references, hypotheses, strict=True)]
+    kinds = ("deletions", "insertions", "substitutions")
+    assert [sum(count[k] for k in kinds) for count in counts] == expected
+    length = sum(len(split(r)) for r in references)
+    assert metrics["per" if unit == "phones" else "cer"] == pytest.approx(100 * sum(expected) / length, abs=1e-4)
+    assert sum(metrics[k] for k in kinds) == pytest.approx(100 * sum(expected) / length, abs=1e-3)
+
+
+def test_decoding_drops_repeats_and_blanks():
+    task = Task({"unit": "characters"}, ["a", "b"])
+    path = torch.tensor([[1, 1, 0, 1, 2, 2, 0, 1]])
+    logits = torch.nn.functional.one_hot(path, 3).float()
+    assert task.decode(logits, torch.tensor([7])) == ["aab"]  # the last frame is padding
+
+
+@pytest.fixture(scope="module")
+def model(prompts_en, tmp_path_factory):
+    """Folder of a briefly fine-tuned small model."""
+    root = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save(new(tiny_config(hidden=48, layers=2, heads=4, ffn=96, pos_conv=16)), root / "backbone")
+    training = {"steps": 60, "batch_seconds": 24, "learning_rate": 3e-3, "precision": "fp32"}
+    finetune.main(TASK, training, root / "backbone", [prompts_en], 1, root / "tuned")
+    return root / "tuned"
+
+
+def score(model, prompts_en, folder):
+    """Evaluate; return the result and the rows."""
+    folder.mkdir()
+    files = folder / "m.json", folder / "m.tsv"
+    evaluate.main({**TASK, "precision": "fp32"}, model, [prompts_en], RUN, *files)
+    with files[1].open(encoding="utf-8", newline="") as file:
+        return json.loads(files[0].read_text()), list(csv.DictReader(file, delimiter="\t")), files
+
+
+def test_the_result_agrees_with_its_rows_and_repeats(model, prompts_en, tmp_path, monkeypatch):
+    result, rows, files = score(model, prompts_en, tmp_path / "a")
+    metrics = result["metrics"]
+    assert result["status"] == "ok" and result["run"] == RUN
+    assert result["metric"] == {"name": "cer", "better": "lower"}
+    assert len(rows) == metrics["utterances"] > 30
+    errors = sum(distance(row["reference"], row["hypothesis"]) for row in rows)
+    length = sum(len(row["reference"]) for row in rows)
+    assert metrics["cer"] == pytest.approx(100 * errors / length, abs=1e-3)
+    assert metrics["by_corpus"]["prompts"]["cer"] == metrics["cer"]
+    again, _, other = score(model, prompts_en, tmp_path / "b")
+    assert [f.read_bytes() for f in files] == [f.read_bytes() for f in other]
+    monkeypatch.setattr(evaluate, "BATCH_SECONDS", 0.0)  # one utterance at a time
+    assert score(model, prompts_en, tmp_path / "c")[0]["metrics"] == metrics
+
+
+def test_a_hole_has_a_status_and_no_rows(prompts_en, tmp_path):
+    write_status(tmp_path / "hole", "infeasible", "too few heads", 0.25)
+    result, rows, _ = score(tmp_path / "hole", prompts_en, tmp_path / "a")
+    assert (result["status"], result["reachable"], rows) == ("infeasible", 0.25, [])
+    assert "metrics" not in result

@@ -1,0 +1,99 @@
+"""Fine-tuning, on real prompts: it learns, resumes, continues a head, and passes holes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import finetune
+import pytest
+import torch
+from safetensors.torch import load_file
+from speech_pareto.model import load, new, save, tiny_config
+from speech_pareto.result import read_status, write_status
+
+TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
+TRAINING = {"steps": 12, "batch_seconds": 12, "learning_rate": 1e-3, "precision": "fp32"}
+SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """Folder of a small random backbone."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "backbone"
+    save(new(tiny_config(hidden=48, layers=2, heads=4, ffn=96, pos_conv=16)), folder)
+    return folder
+
+
+def tune(backbone, prompts_en, output, task=TASK, state=None, seed=1, **training):
+    """Fine-tune for some steps."""
+    settings = {**TRAINING, **training}
+    finetune.main(task, settings, backbone, [prompts_en], seed, output, state)
+    return output
+
+
+def weights(folder):
+    """Return the bytes of all weights in a folder."""
+    return [(folder / name).read_bytes() for name in ("model.safetensors", "head.safetensors")]
+
+
+def test_it_learns_and_repeats_to_the_byte(backbone, prompts_en, tmp_path):
+    augment = {"dropout": 0.1, "mask_share": 0.2, "mask_channels": 0.1, "speed": 0.1}
+    first = tune(backbone, prompts_en, tmp_path / "a", **augment)
+    second = tune(backbone, prompts_en, tmp_path / "b", **augment)
+    other = tune(backbone, prompts_en, tmp_path / "c", seed=2, **augment)
+    assert weights(first) == weights(second) != weights(other)
+    curve = json.loads((first / "training.json").read_text())
+    assert curve[-1]["loss"] < 0.7 * curve[0]["loss"]
+
+
+def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp_path):
+    whole = tune(backbone, prompts_en, tmp_path / "whole", steps=60)
+    arguments = (TASK, {**TRAINING, "steps": 60, "checkpoint_seconds": 0})
+    call = (
+        f"import finetune; finetune.main(*{arguments!r}, {str(backbone)!r}, [{str(prompts_en)!r}], 1,"
+        f" {str(tmp_path / 'killed')!r}, {str(tmp_path / 'state')!r})"
+    )
+    child = subprocess.Popen([sys.executable, "-c", call], cwd=SCRIPTS, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not list((tmp_path / "state").rglob("checkpoint.pt")) and time.monotonic() < end:
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL and not (tmp_path / "killed").exists()
+    tune(backbone, prompts_en, tmp_path / "killed", state=tmp_path / "state", steps=60)
+    assert weights(whole) == weights(tmp_path / "killed")
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_student_keeps_the_head_that_it_brings(backbone, prompts_en, tmp_path):
+    first = tune(backbone, prompts_en, tmp_path / "a")
+    still = tune(first, prompts_en, tmp_path / "b", steps=1, learning_rate=0.0)
+    assert weights(first) == weights(still)
+
+
+def test_a_probe_leaves_the_backbone_as_it_is(backbone, prompts_en, tmp_path):
+    probe = tune(backbone, prompts_en, tmp_path / "p", task={**TASK, "protocol": "probe"})
+    before, after = load(backbone).state_dict(), load(probe).state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    head = load_file(probe / "head.safetensors")
+    assert head["layer_weights"].shape == (3,) and head["layer_weights"].abs().max() > 0
+
+
+def test_a_diverged_run_is_a_status(backbone, prompts_en, tmp_path):
+    tune(backbone, prompts_en, tmp_path / "d", learning_rate=1e30, clip=1e30)
+    assert read_status(tmp_path / "d")["status"] == "diverged"
+
+
+def test_a_hole_is_passed_on(prompts_en, tmp_path):
+    write_status(tmp_path / "hole", "infeasible", "too few heads", 0.25)
+    tune(tmp_path / "hole", prompts_en, tmp_path / "out")
+    assert read_status(tmp_path / "out")["reason"] == "too few heads"
+
+
+def test_corpora_without_usable_speech_are_named(backbone, prompts_en, tmp_path):
+    with pytest.raises(ValueError, match="no training utterance of .*prompts suits the task"):
+        tune(backbone, prompts_en, tmp_path / "x", task={**TASK, "languages": ["nl"]})
