@@ -113,6 +113,7 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
         windows = Windows(
             waves, labels, speakers, settings["window_seconds"], training.batch_seconds, seed + number
         )
+        torch.manual_seed(seed + number)  # the head is the same after an interruption
         predictor = UnitPredictor(backbone, count)
         curve = train(
             predictor,
