@@ -17,6 +17,7 @@ rule profile:
         "results/benchmarks/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.tsv"
     conda:
         "../../envs/torch.yaml"
+    threads: study["profile"]["threads"]
     resources:
         mem_mb=4000,
         runtime=30,

@@ -1,0 +1,120 @@
+"""Digests of source: blind to comments, not to code; settings read without importing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from speech_pareto import digest
+
+SOURCE = '''"""What it is."""
+
+from package.other import helper
+
+
+def double(x):
+    """Return twice x."""
+    return helper(2 * x)  # why
+'''
+
+
+@pytest.fixture
+def package(tmp_path):
+    digest.inspect.cache_clear()
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "one.py").write_text(SOURCE)
+    (folder / "other.py").write_text("import package.third\n\ndef helper(x):\n    return x\n")
+    (folder / "third.py").write_text("from package import one\n")  # a cycle
+    (folder / "apart.py").write_text("x = 1\n")
+    return tmp_path
+
+
+def of(root, file="package/one.py"):
+    digest.inspect.cache_clear()
+    return digest.closure([file], root)
+
+
+def test_closure_follows_imports_and_cycles(package):
+    assert list(of(package)) == ["package/one.py", "package/other.py", "package/third.py"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# why", "# why not"),
+        ('"""What it is."""', '"""Else."""'),
+        ('    """Return twice x."""\n', ""),
+    ],
+)
+def test_comments_and_docstrings_do_not_count(package, old, new):
+    before = of(package)
+    (package / "package/one.py").write_text(SOURCE.replace(old, new))
+    assert of(package) == before
+
+
+def test_time_stamps_do_not_count(package):
+    before = of(package)
+    os.utime(package / "package/one.py", (1, 1))
+    assert of(package) == before
+
+
+def test_code_counts_where_it_is(package):
+    before = of(package)
+    (package / "package/other.py").write_text(
+        "import package.third\n\ndef helper(x):\n    return -x\n"
+    )
+    after = of(package)
+    assert [file for file in before if before[file] != after[file]] == ["package/other.py"]
+
+
+def test_what_is_not_imported_does_not_count(package):
+    before = of(package)
+    (package / "package/apart.py").write_text("x = 2\n")
+    assert of(package) == before
+
+
+def test_settings_are_inherited_and_typed(tmp_path):
+    (tmp_path / "base.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass\nclass Base:\n    steps: int\n    rate: float = 0.5\n"
+        "    kind: ClassVar[int] = 3\n"
+    )
+    file = tmp_path / "derived.py"
+    file.write_text(
+        "from base import Base\n"
+        "@dataclass(frozen=True)\nclass Derived(Base):\n    rate: float = -1.0\n    _own: int = 1\n"
+    )
+    found = digest.settings(file, root=tmp_path)
+    assert list(found) == ["steps", "rate"]
+    assert found["steps"].default is digest.REQUIRED
+    assert found["rate"] == digest.Setting("float", -1.0)
+
+
+def test_settings_of_methods_are_those_of_their_classes():
+    from dataclasses import fields
+
+    from speech_pareto import method
+
+    for name in method.names():
+        file = digest.SCRIPTS / "speech_pareto" / "methods" / f"{name}.py"
+        assert set(digest.settings(file)) == {field.name for field in fields(method.load(name))}
+
+
+def test_fingerprint_sees_content_only(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights").write_bytes(bytes(100))
+    before = digest.fingerprint.__wrapped__(folder)
+    os.utime(folder / "weights", (1, 1))
+    assert digest.fingerprint.__wrapped__(folder) == before
+    assert digest.fingerprint.__wrapped__(folder, limit=10) != before  # ends and size only
+    (folder / "weights").write_bytes(bytes(99) + b"x")
+    assert digest.fingerprint.__wrapped__(folder) != before
+
+
+def test_planning_imports_no_torch():
+    code = "import sys; import speech_pareto.config; sys.exit('torch' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(digest.SCRIPTS)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

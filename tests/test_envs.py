@@ -1,0 +1,76 @@
+"""Environments: conda and pip hold the same pins, and all that the code imports."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from speech_pareto import digest
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVS = ROOT / "envs"
+PIN = re.compile(r"[A-Za-z0-9][\w.-]*==\d[\w.]*")
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "espeakng_loader": "espeakng-loader"}
+NAMED = {  # folder of files that a script loads by name
+    "compress": "methods",
+    "finetune": "tasks",
+    "evaluate": "tasks",
+    "fetch_corpus": "corpora",
+    "prepare_corpus": "corpora",
+}
+
+
+def pins(file):
+    """Return the requirements in a file for pip."""
+    lines = (line.strip() for line in (ENVS / file).read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", ["torch", "data", "plot"])
+def test_conda_and_pip_agree(name):
+    conda = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]
+    assert conda[-1]["pip"] == pins(f"{name}.txt")
+    assert all("=" in package for package in conda[:-1])
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in ENVS.glob("*.txt")))
+def test_every_package_is_pinned_once(file):
+    assert all(PIN.fullmatch(line) for line in pins(file))
+    names = [line.split("==")[0].lower() for line in pins(file)]
+    assert len(names) == len(set(names))
+
+
+def test_one_version_of_a_package_everywhere():
+    everywhere = {pin for file in ENVS.glob("*.txt") for pin in pins(file.name)}
+    assert len({pin.split("==")[0].lower() for pin in everywhere}) == len(everywhere)
+
+
+def rules():
+    """Yield (script, environment) of each rule."""
+    for file in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        text = file.read_text()
+        for script in re.findall(r"scripts/(\w+)\.py", text.replace('../scripts")', "")):
+            yield script, re.search(r"envs/(\w+)\.yaml", text)[1]
+
+
+@pytest.mark.parametrize(("script", "environment"), sorted(set(rules())))
+def test_environment_holds_what_its_rule_imports(script, environment):
+    sources = [f"{script}.py"]
+    if script in NAMED:
+        folder = digest.SCRIPTS / "speech_pareto" / NAMED[script]
+        sources += [f"speech_pareto/{NAMED[script]}/{stem}.py" for stem in digest.stems(folder)]
+    imported = set()
+    for file in digest.closure(sources):
+        for node in ast.walk(digest.parse(digest.SCRIPTS / file)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    wanted = {DISTRIBUTIONS.get(name, name) for name in imported - sys.stdlib_module_names} - {
+        "speech_pareto"
+    }
+    held = {pin.split("==")[0].lower() for pin in pins(f"{environment}.txt")}
+    assert wanted <= held
