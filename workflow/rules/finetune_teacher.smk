@@ -29,6 +29,7 @@ rule finetune_one_teacher:
             training=lookup("tasks/{task}/teacher", within=study),
             seed=lookup("tasks/{task}/seed", within=study),
             teacher=content(backbone),
+            dtype="float16",
             recordings=recordings_used(corpora_of_task),
             code=code("finetune.py", task_file),
         ),

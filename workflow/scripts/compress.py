@@ -43,13 +43,13 @@ def main(
     import torch
 
     from speech_pareto.model import describe, load, save
-    from speech_pareto.training import Diverged
+    from speech_pareto.training import Diverged, device
 
     torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
     student, teacher, train = load(model), None, None
     if any(map(method.learns, methods)):
-        teacher = load(model).requires_grad_(False)
+        teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision)
     context = method.Context(seed, teacher, train)
 
@@ -106,15 +106,11 @@ def trainer(
             )
         lengths = np.array([u.samples for u in usable])
         epochs = Epochs(lengths, int(training.batch_seconds * SAMPLE_RATE), seed + calls)
+        normalize = student.preprocessor["do_normalize"]
 
         def batch(step: int, generator: np.random.Generator) -> dict:
-            device = next(student.parameters()).device
-            tensors = collate([usable[i].wave() for i in epochs(step)])
-            return dict(
-                zip(
-                    ("input_values", "attention_mask"), (x.to(device) for x in tensors), strict=True
-                )
-            )
+            waves, mask = collate([usable[i].wave() for i in epochs(step)], normalize)
+            return {"input_values": waves, "attention_mask": mask}
 
         augment = student.config.apply_spec_augment
         student.config.apply_spec_augment = False  # teacher and student must hear the same

@@ -12,7 +12,7 @@ from speech_pareto.corpus import Utterance
 from speech_pareto.model import load
 from speech_pareto.provenance import meta
 from speech_pareto.task import Task, TaskModel, load_task_model, utterances
-from speech_pareto.training import buckets, collate, precision
+from speech_pareto.training import buckets, collate, device, precision
 from tqdm import tqdm
 
 COLUMNS = ("id", "corpus", "reference", "hypothesis", "deletions", "insertions", "substitutions", "length")
@@ -54,14 +54,16 @@ def main(
 
 def transcribe(model: TaskModel, task: Task, data: list[Utterance], kind: str = "auto") -> list[str]:
     """Return a hypothesis per utterance, in the order of `data`."""
-    model.eval()
+    model.eval().to(device())
+    normalize = model.backbone.preprocessor["do_normalize"]
     lengths = np.array([u.samples for u in data])
     batches = buckets(lengths, int(BATCH_SECONDS * SAMPLE_RATE), np.random.default_rng(0))
     guesses = [""] * len(data)
     bf16 = precision(kind) == "bf16"
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.inference_mode(), torch.autocast(device().type, torch.bfloat16, enabled=bf16):
         for batch in tqdm(batches, desc="evaluate", unit="batch", mininterval=5):
-            logits, frames = model(*collate([data[i].wave() for i in batch]))
+            waves, mask = collate([data[i].wave() for i in batch], normalize)
+            logits, frames = model(waves.to(device()), mask.to(device()))
             for i, guess in zip(batch, task.decode(logits.float(), frames), strict=True):
                 guesses[i] = guess
     return guesses

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +59,16 @@ def main(
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
     folder = Path(state) / sha256(Path(model) / "model.safetensors")[:16] if state else None
     try:
-        curve = train(
-            _with_dropout(task_model, settings),
-            _batches(data, settings, seed),
-            _loss(task_model, definition, settings),
-            settings,
-            seed,
-            folder,
-            "fine-tune",
-        )
+        with _regularised(task_model, settings):
+            curve = train(
+                task_model,
+                _batches(data, settings, seed, backbone.preprocessor["do_normalize"]),
+                _loss(task_model, definition, settings),
+                settings,
+                seed,
+                folder,
+                "fine-tune",
+            )
     except (Diverged, torch.OutOfMemoryError) as error:
         kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
         log.warning("%s", error)
@@ -84,19 +85,24 @@ def main(
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _with_dropout(model: TaskModel, settings: FineTuning) -> TaskModel:
-    """Return the model with the dropout and SpecAugment of `settings` in place of its config's."""
+@contextmanager
+def _regularised(model: TaskModel, settings: FineTuning):
+    """Put the dropout and SpecAugment of `settings` in place of the model's own, for a while."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout
     config = model.backbone.config
+    names = ("layerdrop", "mask_time_prob", "mask_feature_prob")
+    own = {name: getattr(config, name) for name in names}
     config.layerdrop = 0.0
     config.mask_time_prob = 0.0  # time masks come from `_loss`, drawn from the step's own seed
     config.mask_feature_prob = settings.mask_channels
-    return model
+    yield
+    for name, value in own.items():
+        setattr(config, name, value)
 
 
-def _batches(data: list, settings: FineTuning, seed: int):
+def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
     """Return a function from step to (waveforms, attention mask, utterances)."""
     from speech_pareto.audio import SAMPLE_RATE
 
@@ -111,7 +117,7 @@ def _batches(data: list, settings: FineTuning, seed: int):
 
             factors = generator.uniform(1 - settings.speed, 1 + settings.speed, len(waves))
             waves = [soxr.resample(w, f * SAMPLE_RATE, SAMPLE_RATE, "LQ") for w, f in zip(waves, factors)]
-        return *collate(waves), chosen
+        return *collate(waves, normalize), chosen
 
     return batch
 
@@ -141,4 +147,5 @@ if "snakemake" in globals():
             model=snakemake.input.model,  # noqa: F821
             corpora=list(snakemake.input.corpora),  # noqa: F821
             output=snakemake.output[0],  # noqa: F821
+            dtype=snakemake.params.get("dtype", "float32"),  # noqa: F821
         )

@@ -61,6 +61,11 @@ def _has_cpu_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def device() -> torch.device:
+    """Return the device that models are trained and run on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def seed_all(seed: int, step: int = 0) -> np.random.Generator:
     """Seed torch and NumPy for one step of one run; return a generator of the same origin."""
     sequence = np.random.SeedSequence([seed, step])
@@ -85,9 +90,10 @@ def train(
     safe).  Raises `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
     """
     from accelerate import Accelerator
+    from accelerate.utils import send_to_device
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    accelerator = Accelerator(mixed_precision=precision(settings.precision), cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=precision(settings.precision), cpu=device().type == "cpu")
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=settings.learning_rate,
@@ -106,8 +112,9 @@ def train(
             generator = seed_all(seed, step)
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
+            inputs = send_to_device(batch(step, generator), accelerator.device)
             with accelerator.autocast():
-                value, metrics = loss(batch(step, generator))
+                value, metrics = loss(inputs)
             if not torch.isfinite(value):
                 raise Diverged(f"{name}: the loss is {value.item()} at step {step + 1}")
             accelerator.backward(value)
@@ -158,8 +165,8 @@ def _save(state: Path | None, model: nn.Module, optimizer, step: int, curve: lis
         return
     state.mkdir(parents=True, exist_ok=True)
     part = state / "checkpoint.part"
-    weights = {k: v for k, v in model.state_dict().items()}
-    torch.save({"model": weights, "optimizer": optimizer.state_dict(), "step": step, "curve": curve}, part)
+    saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    torch.save(saved | {"curve": curve}, part)
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(state / "checkpoint.pt")
@@ -211,8 +218,14 @@ class Epochs:
         return self.epochs[epoch][step - self.first[epoch]]
 
 
-def collate(waves: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return padded waveforms (batch, samples) and their attention mask (batch, samples)."""
+def collate(waves: list[np.ndarray], normalize: bool = False) -> tuple[Tensor, Tensor]:
+    """Return padded waveforms (batch, samples) and their attention mask (batch, samples).
+
+    `normalize` gives each recording zero mean and unit variance, as `do_normalize` of a teacher's
+    preprocessor asks for.
+    """
+    if normalize:
+        waves = [(wave - wave.mean()) / np.sqrt(wave.var() + 1e-7) for wave in waves]
     lengths = torch.tensor([len(wave) for wave in waves])
     padded = torch.zeros(len(waves), int(lengths.max()))
     for row, wave in zip(padded, waves, strict=True):
@@ -227,8 +240,8 @@ def span_mask(lengths: Tensor, share: float, span: int) -> Tensor:
     state p = share / span as their start probability).
     """
     frames = int(lengths.max())
-    starts = torch.rand(len(lengths), frames) < share / span
+    starts = torch.rand(len(lengths), frames, device=lengths.device) < share / span
     mask = torch.nn.functional.max_pool1d(
         torch.nn.functional.pad(starts.float(), (span - 1, 0))[:, None], span, stride=1
     )[:, 0].bool()  # (B, T): a frame is masked if one of the last `span` frames starts a span
-    return mask & (torch.arange(frames) < lengths[:, None])
+    return mask & (torch.arange(frames, device=lengths.device) < lengths[:, None])

@@ -52,9 +52,9 @@ class Task:
         targets = [[index[unit] for unit in self.units(u) if unit in index] for u in utterances]
         total = functional.ctc_loss(
             logits.float().log_softmax(-1).transpose(0, 1),  # (T, B, outputs)
-            torch.tensor(sum(targets, [])),
+            torch.tensor(sum(targets, []), device=logits.device),
             lengths,
-            torch.tensor([len(target) for target in targets]),
+            torch.tensor([len(target) for target in targets], device=logits.device),
             reduction="sum",
             zero_infinity=True,
         )
