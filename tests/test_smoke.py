@@ -20,7 +20,9 @@ def write_recordings(folder: Path, count: int = 40) -> None:
     generator = np.random.default_rng(0)
     rows = []
     for number in range(count):
-        text = f"{WORDS[number // 10]} {WORDS[number % 10]} {generator.choice(WORDS)}"  # no text twice
+        text = (
+            f"{WORDS[number // 10]} {WORDS[number % 10]} {generator.choice(WORDS)}"  # no text twice
+        )
         time = np.arange(800) / 8000
         tones = [np.sin(2 * np.pi * (300 + 80 * (ord(letter) - 96)) * time) for letter in text]
         wave = 0.3 * np.concatenate(tones) + 0.01 * generator.standard_normal(800 * len(tones))

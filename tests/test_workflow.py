@@ -101,7 +101,7 @@ def recipes_of(jobs):
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory):
-    """Return a copy of the checkout in which a study was run to the end, by stubs of the scripts."""
+    """Return a copy of the checkout with a study that stubs of the scripts have run to the end."""
     folder = copy_tree(tmp_path_factory.mktemp("finished") / "tree")
     for script in (folder / "workflow" / "scripts").glob("*.py"):
         script.write_text(STUB + script.read_text())
