@@ -1,0 +1,38 @@
+"""Wall clock and peak memory of each rule in the last run, as ratios to its cheapest rule.
+
+    python benchmarks/rules.py [results/benchmarks]
+
+Reads what Snakemake's `benchmark:` wrote for every job.
+"""
+
+import csv
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+
+def main() -> None:
+    """Print a table: jobs, median and total seconds, peak memory of each rule."""
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else "results/benchmarks")
+    seconds, memory = defaultdict(list), defaultdict(list)
+    for path in sorted(root.rglob("*.tsv")):
+        rule = path.relative_to(root).parts[0].removesuffix(".tsv")
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                seconds[rule].append(float(row["s"]))
+                memory[rule].append(0.0 if row["max_rss"] in ("-", "NA") else float(row["max_rss"]))
+    if not seconds:
+        sys.exit(f"no benchmarks below {root}; run the workflow first")
+    medians = {rule: statistics.median(values) for rule, values in seconds.items()}
+    base = min(medians, key=medians.get)
+    print(f"Baseline: {base}, {medians[base]:.1f} s.\n")
+    print("| rule | jobs | median s | ratio | total s | peak MiB |\n|---|---|---|---|---|---|")
+    for rule, median in sorted(medians.items(), key=lambda item: -sum(seconds[item[0]])):
+        total, peak = sum(seconds[rule]), max(memory[rule])
+        ratio = median / medians[base]
+        print(f"| {rule} | {len(seconds[rule])} | {median:.1f} | {ratio:.1f} | {total:.0f} | {peak:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
