@@ -2,7 +2,7 @@
 
     python benchmarks/planning.py [--rounds 3] [--configfile study.yaml]
 
-The bare workflow has the same jobs and files as plain strings: no config, params, digests or helpers.
+The bare workflow has the same jobs and files as plain strings: no config, params or digests.
 """
 
 import argparse
@@ -19,7 +19,16 @@ ROOT = Path(__file__).parents[1]
 
 def plan(folder: Path, snakefile: Path, *arguments: str) -> tuple[float, str]:
     """Return the seconds of a dry run with nothing made yet, and what it printed."""
-    command = [sys.executable, "-m", "snakemake", "-n", "--snakefile", snakefile, "--directory", folder]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-n",
+        "--snakefile",
+        snakefile,
+        "--directory",
+        folder,
+    ]
     begin = time.perf_counter()
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
     return time.perf_counter() - begin, done.stdout + done.stderr
@@ -33,7 +42,9 @@ def bare(text: str) -> str:
         names[name] = names.get(name, 0) + 1
         files = {key: re.search(rf"^    {key}: (.*)$", job, re.M) for key in ("input", "output")}
         lists = {key: found[1].split(", ") if found else [] for key, found in files.items()}
-        outputs = [f'directory("{f}")' if "." not in Path(f).name else f'"{f}"' for f in lists["output"]]
+        outputs = [
+            f'directory("{f}")' if "." not in Path(f).name else f'"{f}"' for f in lists["output"]
+        ]
         inputs = [f'"{f}"' for f in lists["input"]]
         rule = "default" if name == "all" else f"{name}_{names[name]}"
         body = f"rule {rule}:\n    input: {', '.join(inputs)}\n"

@@ -30,8 +30,8 @@ def main() -> None:
     print("| rule | jobs | median s | ratio | total s | peak MiB |\n|---|---|---|---|---|---|")
     for rule, median in sorted(medians.items(), key=lambda item: -sum(seconds[item[0]])):
         total, peak = sum(seconds[rule]), max(memory[rule])
-        ratio = median / medians[base]
-        print(f"| {rule} | {len(seconds[rule])} | {median:.1f} | {ratio:.1f} | {total:.0f} | {peak:.0f} |")
+        ratio, jobs = median / medians[base], len(seconds[rule])
+        print(f"| {rule} | {jobs} | {median:.1f} | {ratio:.1f} | {total:.0f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

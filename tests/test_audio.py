@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+
 from speech_pareto.audio import SAMPLE_RATE, UnreadableAudio, decode
 
 

@@ -3,16 +3,31 @@
 import csv
 import json
 
-import evaluate
-import finetune
 import pytest
 import torch
+
+import evaluate
+import finetune
 from speech_pareto.model import new, save, tiny_config
 from speech_pareto.result import write_status
 from speech_pareto.tasks.ctc import Task
 
-TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune", "metric": "cer"}
-RUN = {"study": "test", "teacher": "t", "recipe": "r", "ratio": 0.5, "seed": 1, "task": "chars", "config": {}}
+TASK = {
+    "kind": "ctc",
+    "unit": "characters",
+    "languages": ["en"],
+    "protocol": "finetune",
+    "metric": "cer",
+}
+RUN = {
+    "study": "test",
+    "teacher": "t",
+    "recipe": "r",
+    "ratio": 0.5,
+    "seed": 1,
+    "task": "chars",
+    "config": {},
+}
 
 
 def distance(a, b):
@@ -34,7 +49,9 @@ def test_errors_are_edit_distances(unit):
     kinds = ("deletions", "insertions", "substitutions")
     assert [sum(count[k] for k in kinds) for count in counts] == expected
     length = sum(len(split(r)) for r in references)
-    assert metrics["per" if unit == "phones" else "cer"] == pytest.approx(100 * sum(expected) / length, abs=1e-4)
+    assert metrics["per" if unit == "phones" else "cer"] == pytest.approx(
+        100 * sum(expected) / length, abs=1e-4
+    )
     assert sum(metrics[k] for k in kinds) == pytest.approx(100 * sum(expected) / length, abs=1e-3)
 
 

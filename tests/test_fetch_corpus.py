@@ -6,9 +6,10 @@ import tarfile
 import threading
 from functools import partial
 
+import pytest
+
 import fetch_corpus
 import prepare_corpus
-import pytest
 from speech_pareto.corpora import prompts
 from speech_pareto.download import download, sha256
 
@@ -55,7 +56,10 @@ def test_an_interrupted_download_continues(server, tmp_path):
     LIMIT["/a.bin"] = 1_500_000
     with pytest.raises(RuntimeError, match="run again to continue"):
         download(f"{url}/a.bin", digest, tmp_path / "a.bin")
-    assert download(f"{url}/a.bin", digest, tmp_path / "a.bin").read_bytes() == (folder / "a.bin").read_bytes()
+    assert (
+        download(f"{url}/a.bin", digest, tmp_path / "a.bin").read_bytes()
+        == (folder / "a.bin").read_bytes()
+    )
     assert starts[0] == 0 and starts[1] > 0
     assert not (tmp_path / "a.bin.part").exists()
 
@@ -88,7 +92,9 @@ def test_tarballs_give_the_digest_that_packages_give(server, tmp_path, prompts_e
     settings = {"source": "prompts", "languages": ["en"], "mirror": url}
     fetch_corpus.main("prompts", settings, tmp_path / "downloads")
     prepare_corpus.main("prompts", settings, tmp_path / "downloads", tmp_path / "prompts")
-    assert (tmp_path / "prompts/manifest.tsv").read_bytes() == (prompts_en / "manifest.tsv").read_bytes()
+    assert (tmp_path / "prompts/manifest.tsv").read_bytes() == (
+        prompts_en / "manifest.tsv"
+    ).read_bytes()
     assert (tmp_path / "prompts/audio.npy").read_bytes() == (prompts_en / "audio.npy").read_bytes()
 
 

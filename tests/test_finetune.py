@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import finetune
 import pytest
 import torch
 from safetensors.torch import load_file
+
+import finetune
 from speech_pareto.model import load, new, save, tiny_config
 from speech_pareto.result import read_status, write_status
 
@@ -55,8 +56,8 @@ def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp
     whole = tune(backbone, prompts_en, tmp_path / "whole", steps=60)
     arguments = (TASK, {**TRAINING, "steps": 60, "checkpoint_seconds": 0})
     call = (
-        f"import finetune; finetune.main(*{arguments!r}, {str(backbone)!r}, [{str(prompts_en)!r}], 1,"
-        f" {str(tmp_path / 'killed')!r}, {str(tmp_path / 'state')!r})"
+        f"import finetune; finetune.main(*{arguments!r}, {str(backbone)!r}, [{str(prompts_en)!r}],"
+        f" 1, {str(tmp_path / 'killed')!r}, {str(tmp_path / 'state')!r})"
     )
     child = subprocess.Popen([sys.executable, "-c", call], cwd=SCRIPTS, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120

@@ -3,9 +3,10 @@
 import importlib
 
 import numpy as np
-import prepare_corpus
 import pytest
 import soundfile
+
+import prepare_corpus
 from speech_pareto.corpora import manifest
 from speech_pareto.corpus import SPLITS, Recording, assign_splits, read
 from speech_pareto.text import fingerprint
@@ -61,7 +62,9 @@ def test_an_unreadable_recording_is_named(tmp_path):
     (tmp_path / "bad.wav").write_text("not audio")
     path = table(tmp_path, ("path", "text"), ("bad.wav", "words"))
     with pytest.raises(ValueError, match="bad.wav"):
-        prepare_corpus.main("mine", {"source": "manifest", "languages": ["en"]}, path, tmp_path / "o")
+        prepare_corpus.main(
+            "mine", {"source": "manifest", "languages": ["en"]}, path, tmp_path / "o"
+        )
     assert not (tmp_path / "o").exists()
 
 
@@ -69,7 +72,8 @@ def many(count=600):
     """Return recordings of two languages in which every fifth text stands twice."""
     generator = np.random.default_rng(1)
     recordings = [
-        Recording(f"{i}", None, f"text {i - (i % 5 == 0 and i > 0)}", "ab"[i % 2]) for i in range(count)
+        Recording(f"{i}", None, f"text {i - (i % 5 == 0 and i > 0)}", "ab"[i % 2])
+        for i in range(count)
     ]
     return recordings, generator.gamma(2, 1.5, count).tolist()
 
@@ -85,7 +89,9 @@ def test_splits_share_no_text_and_keep_shares_of_each_language_and_duration():
     for language in "ab":
         for long in (False, True):
             inside = [
-                i for i, r in enumerate(recordings) if r.language == language and (seconds[i] > median) == long
+                i
+                for i, r in enumerate(recordings)
+                if r.language == language and (seconds[i] > median) == long
             ]
             share = sum(seconds[i] for i in inside if splits[i] == "test") / sum(seconds[inside])
             assert 0.14 < share < 0.26
@@ -95,7 +101,9 @@ def test_splits_do_not_depend_on_the_order_of_files():
     recordings, seconds = many()
     order = np.random.default_rng(2).permutation(len(recordings))
     shuffled = assign_splits([recordings[i] for i in order], [seconds[i] for i in order])
-    assert [shuffled[list(order).index(i)] for i in range(50)] == assign_splits(recordings, seconds)[:50]
+    assert [shuffled[list(order).index(i)] for i in range(50)] == assign_splits(
+        recordings, seconds
+    )[:50]
 
 
 def test_named_splits_are_kept_and_a_text_in_two_is_refused():

@@ -1,11 +1,12 @@
-"""Pretraining on real prompts: units that make sense, a loss that falls, two iterations, resumable."""
+"""Pretraining on real prompts: units that make sense, a falling loss, resumable iterations."""
 
 import json
 
 import numpy as np
-import pretrain_teacher
 import pytest
 import torch
+
+import pretrain_teacher
 from speech_pareto import units
 from speech_pareto.corpus import read
 from speech_pareto.model import load
@@ -18,7 +19,14 @@ SETTINGS = {
     "unmasked_weight": 0.3,
     "iterations": [
         {"units": 20, "steps": 40, "batch_seconds": 16, "learning_rate": 2e-3, "precision": "fp32"},
-        {"units": 30, "layer": 1, "steps": 20, "batch_seconds": 16, "learning_rate": 2e-3, "precision": "fp32"},
+        {
+            "units": 30,
+            "layer": 1,
+            "steps": 20,
+            "batch_seconds": 16,
+            "learning_rate": 2e-3,
+            "precision": "fp32",
+        },
     ],
 }
 
@@ -50,7 +58,9 @@ def test_it_repeats_and_resumes_between_iterations(teacher, prompts_en, tmp_path
             pretrain_teacher.main(SETTINGS, [prompts_en], 1, tmp_path / "b", tmp_path / "state")
     assert not (tmp_path / "b").exists()
     pretrain_teacher.main(SETTINGS, [prompts_en], 1, tmp_path / "b", tmp_path / "state")
-    assert (tmp_path / "b/model.safetensors").read_bytes() == (teacher / "model.safetensors").read_bytes()
+    assert (tmp_path / "b/model.safetensors").read_bytes() == (
+        teacher / "model.safetensors"
+    ).read_bytes()
 
 
 def test_windows_pair_each_frame_with_its_unit():

@@ -1,6 +1,7 @@
 """Transcripts become units."""
 
 import pytest
+
 from speech_pareto.text import characters, clean, fingerprint, phones
 
 

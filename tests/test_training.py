@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from speech_pareto.training import (
     Diverged,
     Epochs,
@@ -30,7 +31,7 @@ run(Path({state!r}), {at}, {signal})
 
 
 def run(state, at=None, number=None):
-    """Train a small net with dropout; send this process a signal at step `at`; return the weights."""
+    """Train a small net, send this process a signal at step `at`, return the weights."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
 
@@ -39,7 +40,9 @@ def run(state, at=None, number=None):
             os.kill(os.getpid(), number)
         return torch.from_numpy(generator.normal(size=(16, 4)).astype(np.float32))
 
-    curve = train(net, batch, lambda x: ((net(x) - x[:, :1]).square().mean(), {}), SETTINGS, 3, state)
+    curve = train(
+        net, batch, lambda x: ((net(x) - x[:, :1]).square().mean(), {}), SETTINGS, 3, state
+    )
     return {k: v.clone() for k, v in net.state_dict().items()}, curve
 
 
@@ -89,7 +92,9 @@ def test_batches_of_a_step_do_not_depend_on_where_a_run_began():
     first, second = Epochs(lengths, 5_000, 7), Epochs(lengths, 5_000, 7)
     expected = [first(step) for step in range(60)]
     assert [second(step) for step in (59, 3, 41)] == [expected[59], expected[3], expected[41]]
-    assert Epochs(lengths, 5_000, 8)(0) != expected[0] or Epochs(lengths, 5_000, 8)(1) != expected[1]
+    assert (
+        Epochs(lengths, 5_000, 8)(0) != expected[0] or Epochs(lengths, 5_000, 8)(1) != expected[1]
+    )
 
 
 def test_padding_is_masked():

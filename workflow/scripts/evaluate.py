@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
+
 from speech_pareto import result
 from speech_pareto.audio import SAMPLE_RATE
 from speech_pareto.corpus import Utterance
@@ -13,9 +15,17 @@ from speech_pareto.model import load
 from speech_pareto.provenance import meta
 from speech_pareto.task import Task, TaskModel, load_task_model, utterances
 from speech_pareto.training import buckets, collate, device, precision
-from tqdm import tqdm
 
-COLUMNS = ("id", "corpus", "reference", "hypothesis", "deletions", "insertions", "substitutions", "length")
+COLUMNS = (
+    "id",
+    "corpus",
+    "reference",
+    "hypothesis",
+    "deletions",
+    "insertions",
+    "substitutions",
+    "length",
+)
 BATCH_SECONDS = 60.0
 
 
@@ -39,7 +49,9 @@ def main(
         directions = definition.METRICS
         data = utterances(task, definition, corpora, "test")
         if not data:
-            raise ValueError(f"no test utterance of {', '.join(map(str, corpora))} suits task {run['task']}")
+            raise ValueError(
+                f"no test utterance of {', '.join(map(str, corpora))} suits task {run['task']}"
+            )
         guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
         metrics, rows = score(definition, data, guesses)
     metric = {"name": task["metric"], "better": directions[task["metric"]]} if metrics else None
@@ -47,12 +59,18 @@ def main(
     result.write(
         output,
         result.compose(
-            run, meta(seed=run["seed"], digests=digests), metrics=metrics, metric=metric, status=status
+            run,
+            meta(seed=run["seed"], digests=digests),
+            metrics=metrics,
+            metric=metric,
+            status=status,
         ),
     )
 
 
-def transcribe(model: TaskModel, task: Task, data: list[Utterance], kind: str = "auto") -> list[str]:
+def transcribe(
+    model: TaskModel, task: Task, data: list[Utterance], kind: str = "auto"
+) -> list[str]:
     """Return a hypothesis per utterance, in the order of `data`."""
     model.eval().to(device())
     normalize = model.backbone.preprocessor["do_normalize"]
@@ -100,14 +118,14 @@ def write_table(path: str | Path, rows: list[dict]) -> None:
 if "snakemake" in globals():
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):  # noqa: F821
-        torch.set_num_threads(snakemake.threads)  # noqa: F821
+    with logged(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
         main(
-            task=snakemake.params.task,  # noqa: F821
-            model=snakemake.input.model,  # noqa: F821
-            corpora=list(snakemake.input.corpora),  # noqa: F821
-            run=snakemake.params.run,  # noqa: F821
-            output=snakemake.output.metrics,  # noqa: F821
-            hypotheses=snakemake.output.hypotheses,  # noqa: F821
-            digests=snakemake.params.get("code"),  # noqa: F821
+            task=snakemake.params.task,
+            model=snakemake.input.model,
+            corpora=list(snakemake.input.corpora),
+            run=snakemake.params.run,
+            output=snakemake.output.metrics,
+            hypotheses=snakemake.output.hypotheses,
+            digests=snakemake.params.get("code"),
         )

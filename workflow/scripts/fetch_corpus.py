@@ -21,5 +21,5 @@ def main(source: str, settings: dict, output: str | Path) -> None:
 if "snakemake" in globals():
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):  # noqa: F821
-        main(snakemake.params.source, snakemake.params.settings, snakemake.output[0])  # noqa: F821
+    with logged(snakemake.log[0]):
+        main(snakemake.params.source, snakemake.params.settings, snakemake.output[0])

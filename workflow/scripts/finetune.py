@@ -1,5 +1,6 @@
 """Fine-tune a student, or the teacher itself, on a task."""
 
+import json
 import logging
 import shutil
 from contextlib import contextmanager
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
+from speech_pareto.corpus import credits
 from speech_pareto.download import sha256
 from speech_pareto.model import load, save
-from speech_pareto.result import read_status, write_json, write_status
+from speech_pareto.provenance import meta
+from speech_pareto.result import read_status, to_text, write_json, write_status
 from speech_pareto.task import (
     FineTuning,
     TaskModel,
@@ -19,7 +24,6 @@ from speech_pareto.task import (
     utterances,
 )
 from speech_pareto.training import Diverged, Epochs, collate, span_mask, train
-from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +59,9 @@ def main(
         definition.learn_symbols(data)
         task_model = TaskModel(backbone, definition.outputs, task["protocol"])
     if not data:
-        raise ValueError(f"no training utterance of {', '.join(map(str, corpora))} suits the task {task}")
+        raise ValueError(
+            f"no training utterance of {', '.join(map(str, corpora))} suits the task {task}"
+        )
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
     folder = Path(state) / sha256(Path(model) / "model.safetensors")[:16] if state else None
     try:
@@ -76,13 +82,48 @@ def main(
     else:
         part = output.with_name(output.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        save(backbone, part, dtype=getattr(torch, dtype))
+        facts = {
+            "task": task,
+            "training": training,
+            "corpora": {Path(c).name: sha256(Path(c) / "manifest.tsv") for c in corpora},
+            "start": sha256(Path(model) / "model.safetensors"),
+            "meta": meta(seed=seed, threads=torch.get_num_threads()),
+        }
+        texts = {"provenance.json": to_text(facts), "README.md": _card(facts, corpora)}
+        save(backbone, part, getattr(torch, dtype), texts)
         save_head(task_model, definition, part, getattr(torch, dtype))
         write_json(part / "training.json", curve)
         shutil.rmtree(output, ignore_errors=True)
         part.rename(output)
     if state:
         shutil.rmtree(state, ignore_errors=True)
+
+
+def _card(facts: dict, corpora: list) -> str:
+    """Return the model card of a fine-tuned model."""
+    task, seed = facts["task"], facts["meta"]["seed"]
+    settings = json.dumps(facts["training"], sort_keys=True)
+    return f"""---
+library_name: transformers
+pipeline_tag: automatic-speech-recognition
+---
+# A speech model for {task["unit"]}
+
+{task["kind"].upper()} over {task["unit"]}, protocol `{task["protocol"]}`, seed {seed}, trained with
+
+```json
+{settings}
+```
+
+`head.safetensors` holds the output layer and, in its metadata, the symbols; `training.json` the
+training curve; `provenance.json` the settings, versions, hardware and digests.
+
+Trained on:
+
+{credits(corpora)}
+The licence is that of the teacher and of these recordings.  Few voices, few hours: a research model
+for comparing compression methods, of no use as a recogniser.
+"""
 
 
 @contextmanager
@@ -116,7 +157,10 @@ def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
             import soxr
 
             factors = generator.uniform(1 - settings.speed, 1 + settings.speed, len(waves))
-            waves = [soxr.resample(w, f * SAMPLE_RATE, SAMPLE_RATE, "LQ") for w, f in zip(waves, factors)]
+            waves = [
+                soxr.resample(w, f * SAMPLE_RATE, SAMPLE_RATE, "LQ")
+                for w, f in zip(waves, factors, strict=True)
+            ]
         return *collate(waves, normalize), chosen
 
     return batch
@@ -140,12 +184,12 @@ def _loss(model: TaskModel, definition, settings: FineTuning):
 if "snakemake" in globals():
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):  # noqa: F821
-        torch.set_num_threads(snakemake.threads)  # noqa: F821
+    with logged(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
         main(
-            **{key: snakemake.params[key] for key in ("task", "training", "seed", "state")},  # noqa: F821
-            model=snakemake.input.model,  # noqa: F821
-            corpora=list(snakemake.input.corpora),  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
-            dtype=snakemake.params.get("dtype", "float32"),  # noqa: F821
+            **{key: snakemake.params[key] for key in ("task", "training", "seed", "state")},
+            model=snakemake.input.model,
+            corpora=list(snakemake.input.corpora),
+            output=snakemake.output[0],
+            dtype=snakemake.params.get("dtype", "float32"),
         )

@@ -6,10 +6,11 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
+from tqdm import tqdm
+
 from speech_pareto.audio import SAMPLE_RATE, decode
 from speech_pareto.corpus import Utterance, assign_splits, digest, write
 from speech_pareto.text import phones
-from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,9 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
                 f"corpus {name}, language {language}: the decoded corpus has the digest "
                 f"{found[language]}, not {expected}: another release or a damaged download"
             )
-    splits = assign_splits(recordings, seconds, settings.get("valid", 0.05), settings.get("test", 0.12))
+    splits = assign_splits(
+        recordings, seconds, settings.get("valid", 0.05), settings.get("test", 0.12)
+    )
     utterances, offset = [], 0
     for recording, wave, split in zip(recordings, waves, splits, strict=True):
         spoken = "".join(phones(recording.text, recording.language)) if recording.text else ""
@@ -72,7 +75,14 @@ def _digests(source, recordings: list, waves: list) -> dict[str, str]:
 
 def _readme(name: str, source, utterances: list, digests: dict) -> str:
     """Return what is inside, under which licence, with which digests."""
-    lines = [f"# Corpus `{name}`", "", (source.__doc__ or "").strip(), "", f"Licence: {source.LICENCE}", ""]
+    lines = [
+        f"# Corpus `{name}`",
+        "",
+        (source.__doc__ or "").strip(),
+        "",
+        f"Licence: {source.LICENCE}",
+        "",
+    ]
     lines += [f"- {credit}" for credit in source.ATTRIBUTION]
     lines += ["", "| language | split | utterances | with text | hours |", "|---|---|---|---|---|"]
     rows = defaultdict(list)
@@ -82,17 +92,21 @@ def _readme(name: str, source, utterances: list, digests: dict) -> str:
         texts = sum(bool(u.text) for u in members)
         hours = sum(u.seconds for u in members) / 3600
         lines.append(f"| {language} | {split} | {len(members)} | {texts} | {hours:.3f} |")
-    lines += ["", *(f"Digest {language}: `{digest}`" for language, digest in sorted(digests.items())), ""]
+    lines += [
+        "",
+        *(f"Digest {language}: `{digest}`" for language, digest in sorted(digests.items())),
+        "",
+    ]
     return "\n".join(lines)
 
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):  # noqa: F821
+    with logged(snakemake.log[0]):
         main(
-            snakemake.wildcards.corpus,  # noqa: F821
-            snakemake.params.settings,  # noqa: F821
-            snakemake.input[0],  # noqa: F821
-            snakemake.output[0],  # noqa: F821
+            snakemake.wildcards.corpus,
+            snakemake.params.settings,
+            snakemake.input[0],
+            snakemake.output[0],
         )

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from speech_pareto import units
-from speech_pareto.corpus import Utterance, read
-from speech_pareto.model import new, save, tiny_config
-from speech_pareto.result import to_text
-from speech_pareto.training import Training, span_mask, train
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
+
+from speech_pareto import units
+from speech_pareto.corpus import Utterance, credits, read
+from speech_pareto.download import sha256
+from speech_pareto.model import new, save, tiny_config
+from speech_pareto.provenance import meta
+from speech_pareto.result import to_text
+from speech_pareto.training import Training, span_mask, train
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,13 @@ class Windows:
     """Windows of fixed length from speech of one speaker, with the unit of each frame."""
 
     def __init__(
-        self, waves: list, labels: list, speakers: list, seconds: float, batch_seconds: float, seed: int
+        self,
+        waves: list,
+        labels: list,
+        speakers: list,
+        seconds: float,
+        batch_seconds: float,
+        seed: int,
     ) -> None:
         self.frames = round(seconds * 16_000 / units.FRAME)
         self.size = max(1, round(batch_seconds / seconds))
@@ -111,7 +120,12 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
         labels = _labels(backbone, utterances, speakers, layer, count, seed, folder)
         training = Training(**iteration)
         windows = Windows(
-            waves, labels, speakers, settings["window_seconds"], training.batch_seconds, seed + number
+            waves,
+            labels,
+            speakers,
+            settings["window_seconds"],
+            training.batch_seconds,
+            seed + number,
         )
         torch.manual_seed(seed + number)  # the head is the same after an interruption
         predictor = UnitPredictor(backbone, count)
@@ -128,8 +142,50 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
         (folder / "curve.json").write_text(json.dumps(curve))
         torch.save(backbone.state_dict(), folder / "backbone.part")
         (folder / "backbone.part").replace(finished)
-    save(backbone, output, torch.float16, {"training.json": to_text(curves)})
+    facts = {
+        "settings": settings,
+        "corpora": {Path(c).name: sha256(Path(c) / "manifest.tsv") for c in corpora},
+        "meta": meta(seed=seed, threads=torch.get_num_threads()),
+    }
+    hours = sum(u.seconds for u in utterances) / 3600
+    texts = {
+        "README.md": _card(facts, corpora, hours, curves),
+        "provenance.json": to_text(facts),
+        "training.json": to_text(curves),
+    }
+    save(backbone, output, torch.float16, texts)
     shutil.rmtree(state, ignore_errors=True)
+
+
+def _card(facts: dict, corpora: list, hours: float, curves: list) -> str:
+    """Return the model card of a pretrained teacher."""
+    rows = []
+    for settings, curve in zip(facts["settings"]["iterations"], curves, strict=True):
+        origin = f"layer {settings['layer']}" if "layer" in settings else "cepstra"
+        end = f"{curve[-1]['masked']:.2f} | {curve[-1]['accuracy']:.1f} %"
+        rows.append(f"| {origin} | {settings['units']} | {settings['steps']} | {end} |")
+    table = "\n".join(rows)
+    return f"""---
+library_name: transformers
+tags: [hubert, speech, self-supervised]
+---
+# A tiny HuBERT
+
+Masked prediction of k-means units (arXiv 2106.07447) on {hours:.1f} h of speech, seed
+{facts["meta"]["seed"]}; log-mel features in place of the convolutional stem; weights in fp16.  Load it with `speech_pareto.model.load`.
+
+| units of | units | steps | masked loss | masked accuracy |
+|---|---|---|---|---|
+{table}
+
+`training.json` holds the curves, `provenance.json` all settings, versions, hardware and digests.
+
+## Data
+
+{credits(corpora)}
+The weights were learnt from these recordings; whoever passes them on should pass on these credits
+and licences.  Few voices, few hours: a research model for comparing compression methods.
+"""
 
 
 def _masked_prediction(predictor: UnitPredictor, settings: dict):
@@ -149,7 +205,9 @@ def _masked_prediction(predictor: UnitPredictor, settings: dict):
     return loss
 
 
-def _labels(backbone, utterances: list[Utterance], speakers, layer, count, seed, folder: Path) -> list:
+def _labels(
+    backbone, utterances: list[Utterance], speakers, layer, count, seed, folder: Path
+) -> list:
     """Return the units of each utterance, kept in `folder` for a run that is resumed."""
     cache = folder / "units.npz"
     if cache.is_file():
@@ -175,12 +233,12 @@ def _labels(backbone, utterances: list[Utterance], speakers, layer, count, seed,
 if "snakemake" in globals():
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):  # noqa: F821
-        torch.set_num_threads(snakemake.threads)  # noqa: F821
+    with logged(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
         main(
-            snakemake.params.settings,  # noqa: F821
-            list(snakemake.input.corpora),  # noqa: F821
-            snakemake.params.seed,  # noqa: F821
-            snakemake.output[0],  # noqa: F821
-            snakemake.params.state,  # noqa: F821
+            snakemake.params.settings,
+            list(snakemake.input.corpora),
+            snakemake.params.seed,
+            snakemake.output[0],
+            snakemake.params.state,
         )

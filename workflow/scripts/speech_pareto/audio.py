@@ -42,7 +42,9 @@ def _decode_with_ffmpeg(path: Path) -> np.ndarray:
             ]
             rate = stream.codec_context.sample_rate
     except (OSError, IndexError, av.FFmpegError) as error:
-        raise UnreadableAudio(f"{path}: neither libsndfile nor FFmpeg can read it: {error}") from None
+        raise UnreadableAudio(
+            f"{path}: neither libsndfile nor FFmpeg can read it: {error}"
+        ) from None
     if not frames:
         raise UnreadableAudio(f"{path}: it holds no audio")
     wave = np.concatenate(frames)

@@ -70,6 +70,17 @@ def read(folder: str | Path) -> list[Utterance]:
         ]
 
 
+def credits(folders: list) -> str:
+    """Return a Markdown list of prepared corpora with their licences and attributions."""
+    lines = []
+    for folder in map(Path, folders):
+        readme = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+        licence = next(line for line in readme if line.startswith("Licence: "))
+        lines.append(f"- `{folder.name}`: {licence.removeprefix('Licence: ')}")
+        lines += [f"  {line}" for line in readme if line.startswith("- ")]
+    return "\n".join(lines) + "\n"
+
+
 def write(folder: Path, utterances: list[Utterance], waves: list[np.ndarray]) -> None:
     """Write the table and the samples of a corpus."""
     np.save(folder / "audio.npy", np.concatenate(waves))

@@ -20,7 +20,7 @@ def sha256(path: str | Path) -> str:
 
 
 def download(url: str, digest: str, path: Path) -> Path:
-    """Fetch `url` to `path`, continuing an interrupted try; refuse it unless its SHA-256 is `digest`.
+    """Fetch `url` to `path`, continuing an interrupted try; refuse all but the SHA-256 `digest`.
 
     Raises RuntimeError with one plain sentence if the server fails or the content is another.
     """
@@ -70,7 +70,14 @@ def from_apt(packages: list[str], folder: Path) -> bool:
     state = (folder / "apt").resolve()
     for sub in ("lists/partial", "cache/archives/partial"):
         (state / sub).mkdir(parents=True, exist_ok=True)
-    apt = ["apt-get", "-qq", "-o", f"Dir::State::lists={state}/lists", "-o", f"Dir::Cache={state}/cache"]
+    apt = [
+        "apt-get",
+        "-qq",
+        "-o",
+        f"Dir::State::lists={state}/lists",
+        "-o",
+        f"Dir::Cache={state}/cache",
+    ]
     apt += ["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]  # "": no switch to user _apt
     for command in (["update"], ["download", *packages]):
         run = subprocess.run([*apt, *command], cwd=state, capture_output=True, text=True)

@@ -9,9 +9,10 @@ from typing import Protocol
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
+
 from speech_pareto.corpus import Utterance, read
 from speech_pareto.training import Training
-from torch import Tensor, nn
 
 
 class Task(Protocol):
@@ -32,7 +33,7 @@ class Task(Protocol):
         """Set `symbols` from the training utterances."""
 
     def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
-        """Return the loss of logits (batch, frames, outputs) with `lengths` (batch,) valid frames."""
+        """Return the loss of logits (batch, frames, outputs), `lengths` (batch,) of them valid."""
 
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Return a hypothesis per utterance."""
@@ -46,7 +47,9 @@ class Task(Protocol):
 
 def make_task(settings: dict, symbols: list[str] | None = None) -> Task:
     """Return the task that `settings["kind"]` names."""
-    return importlib.import_module(f"speech_pareto.tasks.{settings['kind']}").Task(settings, symbols)
+    return importlib.import_module(f"speech_pareto.tasks.{settings['kind']}").Task(
+        settings, symbols
+    )
 
 
 def utterances(settings: dict, task: Task, corpora: list, split: str) -> list[Utterance]:
@@ -58,7 +61,7 @@ def utterances(settings: dict, task: Task, corpora: list, split: str) -> list[Ut
 
 @dataclass(frozen=True)
 class FineTuning(Training):
-    """Settings of a fine-tuning: the loop's, and what keeps a small corpus from being learnt by heart."""
+    """Settings of a fine-tuning: the loop's, and what keeps a corpus from being learnt by heart."""
 
     dropout: float = 0.0  # in all layers of backbone and head
     mask_share: float = 0.0  # share of the frames that SpecAugment hides
@@ -119,8 +122,10 @@ class TaskModel(nn.Module):
 
 
 def save_head(model: TaskModel, task: Task, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write `head.safetensors` beside a saved backbone; its symbols travel in the file's metadata."""
-    tensors = {k: v.detach().to(dtype or v.dtype).contiguous() for k, v in model.head_state().items()}
+    """Write `head.safetensors` beside a saved backbone, the symbols in its metadata."""
+    tensors = {
+        k: v.detach().to(dtype or v.dtype).contiguous() for k, v in model.head_state().items()
+    }
     save_file(tensors, folder / "head.safetensors", {"symbols": "\t".join(task.symbols)})
 
 
@@ -133,10 +138,12 @@ def load_task_model(
         return None
     with safe_open(path, "pt") as file:
         task = make_task(settings, file.metadata()["symbols"].split("\t"))
-        tensors = {key: file.get_tensor(key).float() for key in file.keys()}
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no dict)
     model = TaskModel(backbone, tensors["head.weight"].shape[0], settings["protocol"])
     model.load_state_dict(tensors, strict=False)
     missing = set(model.head_state()) ^ set(tensors)
     if missing:
-        raise ValueError(f"{path} does not fit the protocol {settings['protocol']}: {sorted(missing)}")
+        raise ValueError(
+            f"{path} does not fit the protocol {settings['protocol']}: {sorted(missing)}"
+        )
     return model, task

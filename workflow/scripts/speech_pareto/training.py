@@ -29,7 +29,7 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of a run: what the `teacher:`, `student:` and `pretrain:` blocks of a config hold."""
+    """Settings of a run: what `teacher:`, `student:` and `pretrain:` of a config hold."""
 
     steps: int
     learning_rate: float
@@ -49,7 +49,7 @@ class Training:
 
 
 def precision(name: str = "auto") -> str:
-    """Return `bf16` or `no`, accelerate's words; auto takes bf16 where the hardware computes in it."""
+    """Return `bf16` or `no`, accelerate's words; auto is bf16 where the hardware computes in it."""
     if name == "auto":
         fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _has_cpu_bf16()
         return "bf16" if fast else "no"
@@ -83,7 +83,7 @@ def train(
     state: Path | None = None,
     name: str = "train",
 ) -> list[dict[str, float]]:
-    """Train `model` in place and return its curve: a dict of step, loss and metrics per 1 % of steps.
+    """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
 
     `batch(step, generator)` makes the batch of a step, `loss(batch)` returns the loss and what to
     log beside it.  `state` is a folder for the checkpoint (deleted by the caller when its output is
@@ -93,7 +93,9 @@ def train(
     from accelerate.utils import send_to_device
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    accelerator = Accelerator(mixed_precision=precision(settings.precision), cpu=device().type == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=precision(settings.precision), cpu=device().type == "cpu"
+    )
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=settings.learning_rate,
@@ -133,14 +135,23 @@ def train(
                     pace = (now - began) / (step + 1 - start)
                     left = tqdm.format_interval(pace * (settings.steps - step - 1))
                     numbers = ", ".join(f"{k} {v:.3f}" for k, v in curve[-1].items() if k != "step")
-                    log.info("%s: step %d of %d, %s, %s left", name, step + 1, settings.steps, numbers, left)
+                    log.info(
+                        "%s: step %d of %d, %s, %s left",
+                        name,
+                        step + 1,
+                        settings.steps,
+                        numbers,
+                        left,
+                    )
                 sums, count = {}, 0
             # Only at the end of an averaging window: a resumed curve equals an undisturbed one.
             if count == 0 and (stopped or now - saved > settings.checkpoint_seconds):
                 _save(state, model, optimizer, step + 1, curve)
                 saved = now
             if stopped and (count == 0 or state is None):
-                log.warning("%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1)
+                log.warning(
+                    "%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1
+                )
                 sys.exit(143)
     bar.close()
     model.eval()

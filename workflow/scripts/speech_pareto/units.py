@@ -16,6 +16,7 @@ CONTEXT = 560  # samples that the last frame of a 20 ms log-mel stem needs
 def cepstra(wave: np.ndarray) -> np.ndarray:
     """Return c0-c12 (frames, 13) of the 80 log-mel bands, one frame per 20 ms."""
     from scipy.fft import dct
+
     from speech_pareto.log_mel import LogMel
 
     bands = LogMel()(torch.from_numpy(wave)[None])[0].T.numpy()  # (T, 160)
@@ -48,7 +49,7 @@ def describe(utterances: list[np.ndarray], speakers: list[str]) -> list[np.ndarr
 
 
 def centred(features: list[np.ndarray], speakers: list[str]) -> list[np.ndarray]:
-    """Return features (frames, dim) less the mean of their speaker, so that units are not voices."""
+    """Return features (frames, dim) less their speaker's mean, so that units are not voices."""
     means = {}
     for speaker in set(speakers):
         own = [f for f, s in zip(features, speakers, strict=True) if s == speaker]
@@ -82,7 +83,7 @@ def layer_features(
 
 
 def framed(wave: np.ndarray) -> np.ndarray:
-    """Return a waveform cut to whole 20 ms blocks and padded so that it gives one frame per block."""
+    """Return a waveform cut to whole 20 ms blocks, padded so that each gives one frame."""
     blocks = max(1, len(wave) // FRAME)
     cut = wave[: blocks * FRAME]
     return np.pad(cut, (0, blocks * FRAME - len(cut) + CONTEXT - FRAME))

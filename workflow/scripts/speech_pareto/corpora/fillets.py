@@ -13,7 +13,9 @@ from speech_pareto.text import clean
 LANGUAGES = ("cs", "nl")
 LICENCE = "GPL-2"
 ATTRIBUTION = ["ALTAR interactive and the Fish Fillets - Next Generation team, GPL-2"]
-RELEASES = "https://downloads.sourceforge.net/project/fillets/Fish%20Fillets%20-%20Next%20Generation/1.0.1"
+RELEASES = (
+    "https://downloads.sourceforge.net/project/fillets/Fish%20Fillets%20-%20Next%20Generation/1.0.1"
+)
 TARBALL = "f0c979fb35ec550a43246fc209add8f45ca550a382c94d6383bb3f01b1073799"
 LOSSY = True  # Vorbis decodes through floats, whose last bit differs between processors
 DIGESTS = {  # of texts and Ogg files, see corpus.digest
@@ -22,7 +24,9 @@ DIGESTS = {  # of texts and Ogg files, see corpus.digest
 }
 # The lead actors' subtitle fonts; everyone else is `other`.
 ACTORS = {"font_small": "female", "font_big": "male"}
-DIALOGUE = re.compile(r'dialogId\("([^"]+)",\s*"([^"]*)".*?\)\s*\n\s*dialogStr\("((?:[^"\\]|\\.)*)"\)')
+DIALOGUE = re.compile(
+    r'dialogId\("([^"]+)",\s*"([^"]*)".*?\)\s*\n\s*dialogStr\("((?:[^"\\]|\\.)*)"\)'
+)
 
 
 def fetch(languages: list[str], folder: Path, mirror: str | None = None) -> None:

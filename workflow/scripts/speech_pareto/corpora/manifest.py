@@ -27,7 +27,9 @@ def recordings(languages: list[str], path: Path) -> list[Recording]:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = rows.fieldnames or []
         if "path" not in header:
-            raise ValueError(f"{path}, line 1: no column 'path' (found: {', '.join(header) or 'none'})")
+            raise ValueError(
+                f"{path}, line 1: no column 'path' (found: {', '.join(header) or 'none'})"
+            )
         if unknown := sorted(set(header) - set(COLUMNS)):
             problems.append(f"line 1: unknown column {unknown[0]!r} (known: {', '.join(COLUMNS)})")
         for row in rows:
@@ -45,7 +47,9 @@ def recordings(languages: list[str], path: Path) -> list[Recording]:
             speaker = row.get("speaker", "").strip() or "unknown"
             found.append(Recording(row["path"], audio, text, languages[0], speaker, label, split))
     names = [recording.id for recording in found]
-    problems += [f"{name}: listed twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"{name}: listed twice" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     if problems:
         raise ValueError(f"{path} cannot be used:\n  " + "\n  ".join(problems))
     if not found:

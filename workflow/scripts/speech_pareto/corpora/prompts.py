@@ -43,7 +43,9 @@ def fetch(languages: list[str], folder: Path, mirror: str | None = None) -> None
 
     `mirror` (a URL of a folder with the release tarballs) is used instead of both.
     """
-    packages = [f"asterisk-core-sounds-{lang}{kind}" for lang in languages for kind in ("", "-g722")]
+    packages = [
+        f"asterisk-core-sounds-{lang}{kind}" for lang in languages for kind in ("", "-g722")
+    ]
     if mirror is None and from_apt(packages, folder):
         return
     for language in languages:
@@ -63,7 +65,9 @@ def recordings(languages: list[str], folder: Path) -> list[Recording]:
         for path in sorted(root.rglob("*.g722")):
             name = path.relative_to(root).with_suffix("").as_posix()
             if path.stat().st_size and not name.startswith("silence/"):  # ru/is is an empty file
-                found.append(Recording(f"{language}/{name}", path, texts.get(name, ""), language, voice))
+                found.append(
+                    Recording(f"{language}/{name}", path, texts.get(name, ""), language, voice)
+                )
     return found
 
 

@@ -6,10 +6,11 @@ Graves et al. 2006 for the loss; decoding takes the best symbol of each frame.
 from collections.abc import Sequence
 
 import torch
-from speech_pareto.corpus import Utterance
-from speech_pareto.text import characters
 from torch import Tensor
 from torch.nn import functional
+
+from speech_pareto.corpus import Utterance
+from speech_pareto.text import characters
 
 METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
 LONGEST = 20.0  # seconds; longer recordings are left out of training and test alike
@@ -33,12 +34,16 @@ class Task:
         return list(utterance.phones) if self.unit == "phones" else characters(utterance.text)
 
     def usable(self, utterances: list[Utterance]) -> list[Utterance]:
-        """Return utterances that have units, are not too long, and leave CTC enough 20 ms frames."""
+        """Return utterances that have units, are not too long and leave CTC enough frames."""
         kept = []
         for utterance in utterances:
             units = self.units(utterance)
             repeats = sum(a == b for a, b in zip(units, units[1:], strict=False))
-            if units and utterance.seconds <= LONGEST and len(units) + repeats < 49 * utterance.seconds:
+            if (
+                units
+                and utterance.seconds <= LONGEST
+                and len(units) + repeats < 49 * utterance.seconds
+            ):
                 kept.append(utterance)
         return kept
 
