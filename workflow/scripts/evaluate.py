@@ -60,7 +60,7 @@ def main(
         output,
         result.compose(
             run,
-            meta(seed=run["seed"], digests=digests),
+            meta(run["seed"], torch.get_num_threads(), digests),
             metrics=metrics,
             metric=metric,
             status=status,

@@ -172,7 +172,8 @@ tags: [hubert, speech, self-supervised]
 # A tiny HuBERT
 
 Masked prediction of k-means units (arXiv 2106.07447) on {hours:.1f} h of speech, seed
-{facts["meta"]["seed"]}; log-mel features in place of the convolutional stem; weights in fp16.  Load it with `speech_pareto.model.load`.
+{facts["meta"]["seed"]}; log-mel features in place of the convolutional stem; weights in fp16.
+Load it with `speech_pareto.model.load`.
 
 | units of | units | steps | masked loss | masked accuracy |
 |---|---|---|---|---|

@@ -35,7 +35,7 @@ def tiny_config(
     layers: int = 6,
     heads: int = 6,
     ffn: int = 768,
-    pos_conv: int = 64,
+    pos_conv: int = 32,
     model_type: str = "hubert",
     **settings,
 ):
@@ -59,8 +59,12 @@ def tiny_config(
         "num_conv_pos_embeddings": pos_conv,
         "feat_extract_norm": "layer",
     }
+    # As measured on the small teacher: fewer groups let it learn twice as fast, and a norm over the
+    # bands of each frame would hide how loud it is.
+    learnt = {"num_conv_pos_embedding_groups": 4, "initializer_range": 0.03}
+    learnt |= {"feat_proj_layer_norm": False} if model_type == "hubert" else {}
     section = {} if "conv_dim" in settings else {"compression": {"stem": "log_mel"}}
-    return _config(shape | plain | stem | section | settings)
+    return _config(shape | plain | stem | learnt | section | settings)
 
 
 def new(config) -> nn.Module:
