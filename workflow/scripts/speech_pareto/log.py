@@ -23,6 +23,7 @@ def logged(path: str | Path) -> Iterator[None]:
     root.setLevel(logging.INFO)
     handlers = (file, terminal)
     for handler in handlers:
+        handler.addFilter(_matters)
         root.addHandler(handler)
     logging.captureWarnings(True)
     try:
@@ -38,3 +39,9 @@ def logged(path: str | Path) -> Iterator[None]:
         for handler in handlers:
             root.removeHandler(handler)
         file.close()
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """Return whether to keep a record: all of ours, and other libraries' warnings."""
+    ours = record.name.partition(".")[0] in ("speech_pareto", "__main__", "root")
+    return ours or record.levelno >= logging.WARNING
