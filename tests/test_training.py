@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from speech_pareto.training import (
+    PAD,
     Diverged,
     Epochs,
     Training,
@@ -99,7 +100,14 @@ def test_batches_of_a_step_do_not_depend_on_where_a_run_began():
 
 def test_padding_is_masked():
     waves, mask = collate([np.ones(5, np.float32), np.ones(3, np.float32)])
-    assert waves.tolist() == mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert waves.tolist() == mask.tolist() and waves.shape == (2, PAD)
+    assert waves.sum(1).tolist() == [5, 3] and waves[1, :5].tolist() == [1, 1, 1, 0, 0]
+
+
+def test_recordings_are_normalised_where_a_teacher_wants_it():
+    waves, mask = collate([np.arange(100, dtype=np.float32), np.ones(50, np.float32)], True)
+    assert abs(waves[0, :100].mean()) < 1e-5 and waves[0, :100].std() == pytest.approx(1, abs=0.01)
+    assert not waves[1].any() and mask.sum() == 150
 
 
 def test_span_masks_hide_the_asked_share_inside_each_utterance():

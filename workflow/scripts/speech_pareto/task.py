@@ -63,7 +63,7 @@ def utterances(settings: dict, task: Task, corpora: list, split: str) -> list[Ut
 class FineTuning(Training):
     """Settings of a fine-tuning: the loop's, and what keeps a corpus from being learnt by heart."""
 
-    dropout: float = 0.0  # in all layers of backbone and head
+    dropout: float = 0.0  # before the first layer and before the head
     mask_share: float = 0.0  # share of the frames that SpecAugment hides
     mask_span: int = 10  # frames that it hides in a row
     mask_channels: float = 0.0  # share of the channels that it hides

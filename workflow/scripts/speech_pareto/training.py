@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+PAD = 5120  # samples; batches are padded to a multiple, 0.32 s
 log = logging.getLogger(__name__)
 
 
@@ -238,7 +239,8 @@ def collate(waves: list[np.ndarray], normalize: bool = False) -> tuple[Tensor, T
     if normalize:
         waves = [(wave - wave.mean()) / np.sqrt(wave.var() + 1e-7) for wave in waves]
     lengths = torch.tensor([len(wave) for wave in waves])
-    padded = torch.zeros(len(waves), int(lengths.max()))
+    # Few different shapes: kernels are compiled, and memory is laid out, once for each.
+    padded = torch.zeros(len(waves), -(-int(lengths.max()) // PAD) * PAD)
     for row, wave in zip(padded, waves, strict=True):
         row[: len(wave)] = torch.from_numpy(wave)
     return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
