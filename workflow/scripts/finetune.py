@@ -173,8 +173,8 @@ def _loss(model: TaskModel, definition, settings: FineTuning):
         waves, attention_mask, chosen = batch
         mask = None
         if settings.mask_share:
-            frames = model.frames(attention_mask.sum(1))
-            mask = span_mask(frames, settings.mask_share, settings.mask_span)
+            lengths, frames = model.frames(attention_mask.sum(1)), model.frames(waves.shape[1])
+            mask = span_mask(lengths, settings.mask_share, settings.mask_span, frames)
         logits, lengths = model(waves, attention_mask, mask)
         return definition.loss(logits, lengths, chosen), {}
 

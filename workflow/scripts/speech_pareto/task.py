@@ -112,9 +112,9 @@ class TaskModel(nn.Module):
             hidden = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), layers.float())
         return self.head(self.dropout(hidden)), self.frames(attention_mask.sum(1))
 
-    def frames(self, samples: Tensor) -> Tensor:
-        """Return the number of frames (batch,) that waveforms of `samples` (batch,) give."""
-        return self.backbone._get_feat_extract_output_lengths(samples).long()
+    def frames(self, samples: Tensor | int) -> Tensor | int:
+        """Return the number of frames that waveforms of `samples` give."""
+        return self.backbone._get_feat_extract_output_lengths(samples)
 
     def head_state(self) -> dict[str, Tensor]:
         """Return the weights that are not the backbone's."""

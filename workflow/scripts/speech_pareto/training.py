@@ -246,13 +246,13 @@ def collate(waves: list[np.ndarray], normalize: bool = False) -> tuple[Tensor, T
     return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
 
 
-def span_mask(lengths: Tensor, share: float, span: int) -> Tensor:
+def span_mask(lengths: Tensor, share: float, span: int, frames: int | None = None) -> Tensor:
     """Return a mask (batch, frames): spans start at each frame with probability share / span.
 
     `share` is the part of the frames that is masked if no spans overlapped (wav2vec 2.0, HuBERT
     state p = share / span as their start probability).
     """
-    frames = int(lengths.max())
+    frames = frames or int(lengths.max())
     starts = torch.rand(len(lengths), frames, device=lengths.device) < share / span
     mask = torch.nn.functional.max_pool1d(
         torch.nn.functional.pad(starts.float(), (span - 1, 0))[:, None], span, stride=1
