@@ -166,6 +166,7 @@ def save(
         whole = Path(scratch) / "whole"
         whole.mkdir()
         save_file(tensors, whole / WEIGHTS, metadata={"format": "pt"})
+        (whole / WEIGHTS).chmod(0o644)  # safetensors writes files that only their owner may read
         for name, text in texts.items():
             (whole / name).write_text(text, encoding="utf-8", newline="\n")
         if folder.exists():

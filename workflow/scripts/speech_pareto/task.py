@@ -126,7 +126,9 @@ def save_head(model: TaskModel, task: Task, folder: Path, dtype: torch.dtype | N
     tensors = {
         k: v.detach().to(dtype or v.dtype).contiguous() for k, v in model.head_state().items()
     }
-    save_file(tensors, folder / "head.safetensors", {"symbols": "\t".join(task.symbols)})
+    path = folder / "head.safetensors"
+    save_file(tensors, path, {"symbols": "\t".join(task.symbols)})
+    path.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def load_task_model(
