@@ -91,8 +91,10 @@ def train(
     safe).  Raises `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import send_to_device
 
+    AcceleratorState._reset_state(True)  # an earlier run may have had another precision
     torch.use_deterministic_algorithms(True, warn_only=True)
     accelerator = Accelerator(
         mixed_precision=precision(settings.precision), cpu=device().type == "cpu"
