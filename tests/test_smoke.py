@@ -61,7 +61,7 @@ def test_the_whole_workflow(tmp_path, prompts_en):
     assert "Nothing to be done" in done.stdout + done.stderr
 
     # once more from nothing: the same bytes
-    for folder in ("models", "finetuned", "metrics"):
+    for folder in ("models", "finetuned", "metrics", "tables"):
         shutil.rmtree(results / folder)
     run_snakemake(ROOT, *command, "--show-failed-logs")
     assert {file: file.read_bytes() for file in scores} == scores
