@@ -12,10 +12,9 @@ def test_shipped_weights_are_those_of_the_checksums():
     listed = dict(
         reversed(line.split()) for line in (RESOURCES / "SHA256SUMS").read_text().splitlines()
     )
-    found = sorted(path for path in RESOURCES.rglob("*.safetensors"))
-    assert sorted(listed) == [path.relative_to(RESOURCES).as_posix() for path in found] != []
-    for path in found:
-        name = path.relative_to(RESOURCES).as_posix()
+    found = {p.relative_to(RESOURCES).as_posix(): p for p in RESOURCES.rglob("*.safetensors")}
+    assert set(listed) == set(found) != set()
+    for name, path in found.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == listed[name], name
         assert path.stat().st_size <= 8 * 2**20, name
 
