@@ -5,6 +5,8 @@ CORES ?= 2
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
+PID := .snakemake/demo.pid
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt
 
 .PHONY: help demo test env dev format
@@ -13,7 +15,12 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), show its fronts
-	snakemake --cores $(CORES)
+	@mkdir -p .snakemake; pid=$$(cat $(PID) 2>/dev/null); \
+	if [ -n "$$pid" ] && kill -0 $$pid 2>/dev/null; then \
+		echo "make demo is already running here (process $$pid)"; exit 1; \
+	elif [ -n "$$pid" ]; then snakemake --unlock >/dev/null 2>&1; fi; \
+	echo $$$$ >$(PID); exec snakemake --cores $(CORES)
+	@rm -f $(PID)
 	@echo
 	@cat results/tables/front.txt
 	@echo
