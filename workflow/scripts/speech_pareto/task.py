@@ -23,6 +23,7 @@ class Task(Protocol):
 
     METRICS: dict[str, str]
     symbols: list[str]  # what the outputs stand for
+    outputs: int  # how many the head needs
 
     def __init__(self, settings: dict, symbols: list[str] | None = None) -> None: ...
 
