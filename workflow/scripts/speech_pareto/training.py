@@ -96,6 +96,7 @@ def train(
 
     AcceleratorState._reset_state(True)  # an earlier run may have had another precision
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads any
     accelerator = Accelerator(
         mixed_precision=precision(settings.precision), cpu=device().type == "cpu"
     )
@@ -104,6 +105,7 @@ def train(
         lr=settings.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=settings.weight_decay,
+        fused=True,
     )
     model, optimizer = accelerator.prepare(model, optimizer)
     start, curve = _restore(state, model, optimizer)
