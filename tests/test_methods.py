@@ -352,6 +352,17 @@ def test_distillation_pairs_layers_with_the_end_of_their_stretch():
     assert first._chosen(2, 6) == [0, 1]
 
 
+def test_distillation_can_keep_all_layers_and_make_them_thinner(teacher):
+    step = {"distillation": {"layers": 3, "steps": 0}}
+    student, solution = compress([step], teacher, 0.6)
+    knobs = solution.plans[0].knobs
+    assert solution.reason is None and knobs["layers"] == [0, 1, 2]
+    assert max(knobs["heads"]) < 6 and max(knobs["rows"]) < 160
+    for layer, old in zip(student.encoder.layers, teacher.encoder.layers, strict=True):
+        ranking = head_pruning.head_scores(old).argsort(descending=True).tolist()
+        assert set(layer.attention.heads) == set(ranking[: len(layer.attention.heads)])
+
+
 def test_distillation_lowers_its_loss(teacher, audio):
     batch = {"input_values": audio[0], "attention_mask": audio[1]}
     losses = []

@@ -71,6 +71,8 @@ def take_columns(module: nn.Module, index: Tensor) -> nn.Module:
 def keep_heads(layer: nn.Module, heads: Sequence[int]) -> None:
     """Leave only `heads`, numbered as in the teacher, in a layer."""
     attention, heads = layer.attention, tuple(sorted(heads))
+    if heads == attention.heads:
+        return
     places = torch.tensor([attention.heads.index(head) for head in heads])
     # Head h owns rows h * d to (h + 1) * d of q, k, v and the same columns of the output matrix.
     index = (places[:, None] * attention.head_dim + torch.arange(attention.head_dim)).flatten()

@@ -1,21 +1,22 @@
-"""Distillation: fewer, thinner layers learn to give the teacher's hidden states.
+"""Distillation: fewer or thinner layers learn to give the teacher's hidden states.
 
     loss = ‖h_l − t_l‖₁ / D − λ log σ(cos(h_l, t_l)),  averaged over layers l and real frames
 
-The student starts from the teacher's own layers, spaced evenly or the first ones, with the
-feed-forward rows of largest weight; student layer l learns the output of the last teacher layer of
-its stretch. The loss is that of DistilHuBERT, Chang et al., ICASSP 2022,
+The student starts from the teacher's own layers, spaced evenly or the first ones, with the heads
+and feed-forward rows of largest weight; student layer l learns the output of the last teacher layer
+of its stretch. The loss is that of DistilHuBERT, Chang et al., ICASSP 2022,
 https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto import architecture
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.ffn_pruning import best_rows
+from speech_pareto.methods.head_pruning import best_heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ class Distillation(Method):
             raise ValueError("steps must be 0 or more, layers 1 or more")
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return which layers stay and their feed-forward width, the same in all."""
+        """Return which layers stay, and the heads and feed-forward rows that each keeps."""
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
         number = self.layers or next(
@@ -47,21 +48,26 @@ class Distillation(Method):
             for n in range(1, len(layers) + 1)
             if self._size(config, n) >= target or n == len(layers)
         )
-        number = min(number, len(layers))
-        chosen = self._chosen(number, len(layers))
-        rows = sum(architecture.row_parameters(config, layers[i]) for i in chosen)
-        thinner = max(0, round((self._size(config, number) - target) / rows))
-        widths = [max(1, layers[i].ffn - thinner) for i in chosen]
-        after = [replace(layers[i], ffn=width) for i, width in zip(chosen, widths, strict=True)]
-        return Plan(architecture.with_layers(config, after), {"layers": chosen, "rows": widths})
+        chosen = self._chosen(min(number, len(layers)), len(layers))
+        kept = [layers[i] for i in chosen]
+        size = architecture.remaining(architecture.with_layers(config, kept))
+        after = architecture.thin(config, kept, size - target)
+        knobs = {
+            "layers": chosen,
+            "heads": [len(layer.heads) for layer in after],
+            "rows": [layer.ffn for layer in after],
+        }
+        return Plan(architecture.with_layers(config, after), knobs)
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return the student, trained for `steps`."""
-        from speech_pareto.surgery import keep_layers, keep_rows
+        from speech_pareto.surgery import keep_heads, keep_layers, keep_rows
 
         keep_layers(model, plan.knobs["layers"])
-        for layer, width in zip(model.encoder.layers, plan.knobs["rows"], strict=True):
-            keep_rows(layer, best_rows(layer, width))
+        sizes = zip(model.encoder.layers, plan.knobs["heads"], plan.knobs["rows"], strict=True)
+        for layer, heads, rows in sizes:
+            keep_heads(layer, best_heads(layer, heads))
+            keep_rows(layer, best_rows(layer, rows))
         if self.steps:
             loss = partial(self.loss, model, context.teacher)
             settings = ("steps", "learning_rate", "batch_seconds")

@@ -33,6 +33,12 @@ def head_scores(layer: "Module") -> "Tensor":
     return total
 
 
+def best_heads(layer: "Module", amount: int) -> list[int]:
+    """Return the `amount` highest-scoring heads of a layer, numbered as in the teacher."""
+    places = head_scores(layer).argsort(descending=True, stable=True)[:amount]
+    return [layer.attention.heads[place] for place in places]
+
+
 def lowest_heads(scores: "Sequence[Tensor]", amount: int) -> list[list[int]]:
     """Return for each layer which places go when `amount` heads go in rounds of one per layer."""
     order = [layer.argsort(stable=True).tolist() for layer in scores]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from speech_pareto import architecture
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.ffn_pruning import best_rows
-from speech_pareto.methods.head_pruning import head_scores
+from speech_pareto.methods.head_pruning import best_heads
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -54,11 +54,6 @@ class LayerDrop(Method):
 
         keep_layers(model, range(plan.knobs["layers"]))
         last = model.encoder.layers[-1]
-        best = (
-            head_scores(last).argsort(descending=True, stable=True)[: plan.knobs["heads"]].tolist()
-        )
-        if len(best) < len(last.attention.heads):
-            keep_heads(last, [last.attention.heads[place] for place in best])
-        if plan.knobs["rows"] < last.feed_forward.intermediate_dense.out_features:
-            keep_rows(last, best_rows(last, plan.knobs["rows"]))
+        keep_heads(last, best_heads(last, plan.knobs["heads"]))
+        keep_rows(last, best_rows(last, plan.knobs["rows"]))
         return model

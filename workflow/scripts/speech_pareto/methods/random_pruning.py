@@ -4,7 +4,7 @@ The lot takes the same share of all heads and of all rows, spread evenly over th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture
@@ -21,19 +21,7 @@ class RandomPruning(Method):
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many heads and rows each layer keeps; at least one of each stays."""
         layers = architecture.layers_of(config)
-        head = architecture.head_parameters(config, layers[0])
-        row = architecture.row_parameters(config, layers[0])
-        spare_heads = [len(layer.heads) - 1 for layer in layers]
-        spare_rows = [layer.ffn - 1 for layer in layers]
-        removable = head * sum(spare_heads) + row * sum(spare_rows)
-        wanted = ratio * architecture.remaining(config)
-        heads = round(min(1.0, wanted / max(1, removable)) * sum(spare_heads))
-        heads_gone = architecture.spread(heads, spare_heads)
-        rows_gone = architecture.spread(round((wanted - heads * head) / row), spare_rows)
-        after = [
-            replace(layer, heads=layer.heads[: len(layer.heads) - fewer], ffn=layer.ffn - thinner)
-            for layer, fewer, thinner in zip(layers, heads_gone, rows_gone, strict=True)
-        ]
+        after = architecture.thin(config, layers, ratio * architecture.remaining(config))
         knobs = {
             "heads": [len(layer.heads) for layer in after],
             "rows": [layer.ffn for layer in after],
