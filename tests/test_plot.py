@@ -136,6 +136,38 @@ def test_a_lonely_teacher(parquet):
     assert "PER against time" in words(figures.pareto(table.summarise(cells), "phones", "seconds"))
 
 
+def headline(cells: pd.DataFrame, control: float, method: float, better: str) -> str:
+    """Return the headline over MACs where layer-drop leads, given its score and a method's.
+
+    The scores are error rates, turned round if higher is better.
+    """
+    cells = cells[cells["task"] == "phones"].copy()
+    for recipe, score in {"layer-drop": control, "distillation": method}.items():
+        cells.loc[(cells["recipe"] == recipe) & (cells["ratio"] == 0.5), "score"] = score
+    if better == "higher":
+        cells = cells.assign(score=100 - cells["score"], better=better)
+    summary = table.summarise(cells)
+    rows = summary.set_index(["recipe", "ratio"])["front_macs_per_second"]
+    assert rows["layer-drop", 0.5] and not rows["distillation", 0.5]
+    return figures.pareto(summary, "phones", "macs_per_second").texts[0].get_text()
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_a_control_has_the_headline_only_where_no_method_prints_its_score(parquet, better):
+    cells = table.read(parquet)
+    assert "with distillation" in headline(cells, 31.02, 31.04, better)
+    assert "with layer-drop" in headline(cells, 31.02, 31.12, better)
+
+
+def test_zeros_have_no_headline_over_parameters(parquet):
+    cells = table.read(parquet)
+    cells.loc[(cells["recipe"] == "weight-pruning") & (cells["ratio"] == 0.5), "score"] = 1.0
+    summary = table.summarise(cells)
+    assert summary.loc[summary["recipe"] == "weight-pruning", "front_parameters"].any()
+    message = figures.pareto(summary, "phones", "parameters").texts[0].get_text()
+    assert "weight-pruning" not in message
+
+
 def test_plain_errors(parquet, tmp_path):
     with pytest.raises(ValueError, match="'phone' is not in the table, which has characters, phon"):
         plot.main(parquet, "phone", "seconds", [])

@@ -309,20 +309,36 @@ class _Front:
         )
 
     def _message(self) -> str:
-        """Return the best score for at most 60 % of the teacher's cost, else the cheapest's."""
+        """Return what the best student for at most 60 % of the teacher's cost scores."""
         name = SHORT_COSTS[self.cost]
-        front = self.rows[self.rows[f"front_{self.cost}"] & (self.rows["recipe"] != TEACHER)]
-        if len(self.teachers) != 1 or front.empty:
+        best = self._headliner() if len(self.teachers) == 1 else None
+        if best is None:
             return f"{self.short} against {name}"
-        teacher = self.teachers.iloc[0]
-        share = front["x"] / teacher["x"]
-        cheap = front[share <= max(0.6, share.min())]
-        best = cheap.loc[(cheap["score"] * SIGNS[self.better]).idxmin()]
-        part = "Half" if abs(share[best.name] - 0.5) < 0.025 else f"{_share(share[best.name])} of"
+        part = "Half" if abs(best["share"] - 0.5) < 0.025 else f"{_share(best['share'])} of"
         return (
             f"{part} the {name}: {best['score']:.1f} % {self.short} with {best['recipe']}, "
-            f"teacher {teacher['score']:.1f} %"
+            f"teacher {self.teachers['score'].iloc[0]:.1f} %"
         )
+
+    def _headliner(self) -> pd.Series | None:
+        """Return the front's best for at most 60 % of the teacher's cost, else its cheapest.
+
+        A control yields to a method, on the front or not, whose score is printed alike: readers
+        want a method to use.  None if no student is on the front.
+        """
+        column, on_front = COSTS[self.cost][0], f"front_{self.cost}"
+        students = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
+        # not by x: zeros are no saving
+        students = students.assign(share=students[column] / self.teachers[column].iloc[0])
+        if not students[on_front].any():
+            return None
+        cheapest = students.loc[students[on_front], "share"].min()
+        students = students[students["share"] <= max(0.6, cheapest)]
+        loss = students["score"] * SIGNS[self.better]
+        best = students.loc[loss[students[on_front]].idxmin()]
+        alike = students[students["score"].map("{:.1f}".format) == f"{best['score']:.1f}"]
+        methods = alike[[not is_control(row.teacher, row.recipe) for row in alike.itertuples()]]
+        return best if methods.empty else methods.loc[loss[methods.index].idxmin()]
 
 
 def _corners(x, y) -> list[tuple[float, float]]:
