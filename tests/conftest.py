@@ -45,6 +45,38 @@ def tree(tmp_path):
 
 
 @pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Return a small valid config; its paths are seen from the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("teacher", "teacher-phones"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "mine.tsv").write_text("path\n")
+    training = {"steps": 10, "learning_rate": 0.001}
+    return {
+        "corpora": {
+            "prompts": {"source": "prompts", "languages": ["en", "fr"]},
+            "mine": {"source": "manifest", "path": "mine.tsv", "language": "de"},
+        },
+        "teachers": {"tiny": {"path": "teacher", "finetuned": {"phones": "teacher-phones"}}},
+        "recipes": {
+            "identity": ["identity"],
+            "thin": ["ffn_pruning"],
+            "distilled": [{"distillation": {"steps": 3}}],
+        },
+        "tasks": {
+            "phones": {
+                "corpora": ["prompts", "mine"],
+                "metric": "per",
+                "teacher": dict(training),
+                "student": dict(training),
+            }
+        },
+        "grid": [{"ratios": [0.5, 0.25], "seeds": [1, 2]}, {"ratios": [0.5], "seeds": [1]}],
+    }
+
+
+@pytest.fixture
 def snakemake():
     """Return the function that runs Snakemake in a folder."""
     return run_snakemake

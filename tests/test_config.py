@@ -1,211 +1,13 @@
-"""The config: the shipped study is valid, each mistake is named in plain words, all at once."""
+"""The config: the shipped study is valid, every key is described, defaults are filled in."""
 
-from copy import deepcopy
 from pathlib import Path
 
-import pytest
 import yaml
 
 from speech_pareto import config
+from speech_pareto.study import cells, is_identity
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    """Return a small valid config; its paths are seen from the working directory."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("teacher", "teacher-phones"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
-    (tmp_path / "mine.tsv").write_text("path\n")
-    training = {"steps": 10, "learning_rate": 0.001}
-    return {
-        "corpora": {
-            "prompts": {"source": "prompts", "languages": ["en", "fr"]},
-            "mine": {"source": "manifest", "path": "mine.tsv", "language": "de"},
-        },
-        "teachers": {"tiny": {"path": "teacher", "finetuned": {"phones": "teacher-phones"}}},
-        "recipes": {
-            "identity": ["identity"],
-            "thin": ["ffn_pruning"],
-            "distilled": [{"distillation": {"steps": 3}}],
-        },
-        "tasks": {
-            "phones": {
-                "corpora": ["prompts", "mine"],
-                "metric": "per",
-                "teacher": dict(training),
-                "student": dict(training),
-            }
-        },
-        "grid": [{"ratios": [0.5, 0.25], "seeds": [1, 2]}, {"ratios": [0.5], "seeds": [1]}],
-    }
-
-
-def change(study, path, value):
-    """Set what stands at `path` (keys and indices), or delete it with value `...`."""
-    study = deepcopy(study)
-    *parents, last = path
-    node = study
-    for key in parents:
-        node = node[key]
-    if value is ...:
-        del node[last]
-    else:
-        node[last] = value
-    return study
-
-
-def problems(study, files=()):
-    """Return the sentences about a config that is refused."""
-    with pytest.raises(config.ConfigError) as caught:
-        config.resolve(study, files)
-    return caught.value.problems
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "said"),
-    [
-        (["profil"], {}, "unknown key 'profil'; did you mean 'profile'?"),
-        (["grid"], ..., "The config: the key 'grid' is missing."),
-        (["grid"], [], "grid: must not be empty."),
-        (["grid", 0, "ratios"], 0.5, "grid[0].ratios: 0.5 must be a list."),
-        (["grid", 0, "ratios", 0], 1.0, "grid[0].ratios[0]: 1.0 must be at least 0 and below 1."),
-        (["grid", 0, "ratios", 0], -0.1, "grid[0].ratios[0]: -0.1 must be at least 0 and below 1."),
-        (["grid", 0, "ratios"], [0.5, 0.50], "grid[0].ratios: 0.5 stands there twice."),
-        (["grid", 0, "seeds", 0], "one", "grid[0].seeds[0]: 'one' must be a whole number."),
-        (
-            ["grid", 0, "recipes"],
-            ["thn"],
-            "grid[0].recipes: unknown recipe 'thn'; did you mean 'thin'?",
-        ),
-        (["grid", 0, "tasks"], ["phone"], "unknown task 'phone'; did you mean 'phones'?"),
-        (
-            ["precision"],
-            "fp61",
-            "unknown value 'fp61'; did you mean 'fp32'? Known: auto, fp32, bf16.",
-        ),
-        (["recipes", "Thin It"], ["identity"], "'Thin It' must be lower-case words joined by"),
-        (
-            ["recipes", "thin"],
-            ["ffn-pruning"],
-            "unknown method 'ffn-pruning'; did you mean 'ffn_pruning'?",
-        ),
-        (
-            ["recipes", "thin"],
-            ["low_rank", "ffn_pruning"],
-            "all but one of low_rank and ffn_pruning need",
-        ),
-        (
-            ["recipes", "thin"],
-            [{"low_rank": {"ratio": 1.5}}],
-            "ratio: 1.5 must be at least 0 and below 1.",
-        ),
-        (["recipes", "thin"], [{"low_rank": {}, "identity": {}}], "this one names 2."),
-        (
-            ["recipes", "distilled", 0, "distillation", "step"],
-            3,
-            "unknown setting 'step'; did you mean 'steps'?",
-        ),
-        (
-            ["recipes", "distilled", 0, "distillation", "steps"],
-            "3",
-            "steps: '3' must be a whole number.",
-        ),
-        (
-            ["recipes", "distilled", 0, "distillation", "start"],
-            "last",
-            "'last' must be spaced or first.",
-        ),
-        (["tasks", "phones", "kind"], "ctx", "unknown kind of task 'ctx'; did you mean 'ctc'?"),
-        (["tasks", "phones", "metric"], "cer", "tasks.phones.metric: unknown metric 'cer'"),
-        (
-            ["tasks", "phones", "corpora"],
-            ["promts"],
-            "unknown corpus 'promts'; did you mean 'prompts'?",
-        ),
-        (["tasks", "phones", "languages"], ["it"], "unknown language 'it'. Known: en, fr, de."),
-        (
-            ["tasks", "phones", "protocol"],
-            "probes",
-            "unknown value 'probes'; did you mean 'probe'?",
-        ),
-        (["tasks", "phones", "student", "learning_rate"], "8e-4", "write 8.0e-04"),
-        (["tasks", "phones", "student", "lerning_rate"], 1.0, "did you mean 'learning_rate'?"),
-        (
-            ["tasks", "phones", "teacher", "steps"],
-            ...,
-            "tasks.phones.teacher: the key 'steps' is missing.",
-        ),
-        (["tasks", "any"], {}, "a task cannot be named 'any'"),
-        (
-            ["corpora", "prompts", "source"],
-            "promts",
-            "unknown source 'promts'; did you mean 'prompts'?",
-        ),
-        (["corpora", "prompts", "languages"], ["xx"], "unknown language 'xx'"),
-        (
-            ["corpora", "prompts", "languages"],
-            ...,
-            "corpora.prompts: the key 'languages' is missing",
-        ),
-        (["corpora", "mine", "path"], "your.tsv", "there is no file 'your.tsv'."),
-        (["corpora", "mine", "language"], ..., "corpora.mine: the key 'language' is missing"),
-        (["teachers", "tiny", "path"], ..., "one of the keys 'path', 'hub' and 'pretrain'"),
-        (["teachers", "tiny", "hub"], "a/b", "'hub' and 'path' exclude each other."),
-        (
-            ["teachers", "tiny", "path"],
-            "nowhere",
-            "teachers.tiny.path: there is no folder 'nowhere'.",
-        ),
-        (["teachers", "tiny", "finetuned", "phonse"], "teacher", "did you mean 'phones'?"),
-        (
-            ["teachers", "tiny", "pretrain"],
-            {"corpora": ["prompts"]},
-            "the key 'iterations' is missing.",
-        ),
-        (["compress"], {"corpora": ["prompt"]}, "unknown corpus 'prompt'; did you mean 'prompts'?"),
-        (["figures"], {"costs": ["macs"]}, "figures.costs: unknown cost 'macs'"),
-        (["profile"], {"repeats": 0}, "profile.repeats: 0 must be at least 1."),
-        (["tasks"], None, "tasks: nothing must be a mapping."),
-    ],
-)
-def test_a_mistake_is_named(study, path, value, said):
-    found = problems(change(study, path, value))
-    assert any(said in line for line in found), found
-
-
-def test_all_mistakes_are_named_at_once(study):
-    study["profil"] = {}
-    study["tasks"]["phones"]["metric"] = "cer"
-    study["recipes"]["thin"] = ["nothing_known"]
-    study["grid"][0]["ratios"] = [2]
-    assert len(problems(study)) == 4
-
-
-@pytest.mark.parametrize("value", [None, 3, "x", [], [1], {"a": 1}, {"a": None}, True])
-def test_no_shape_breaks_the_check(study, value):
-    for section in list(study):
-        broken = change(study, [section], value)
-        try:
-            config.resolve(broken)
-        except config.ConfigError as error:
-            assert error.problems
-    for section in ("corpora", "teachers", "recipes", "tasks"):
-        for name in study[section]:
-            assert problems(change(study, [section, name], value))
-
-
-def test_yaml_mistakes_are_named_with_their_line(study, tmp_path):
-    file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump(study) + "precision: auto\nprecision: fp32\n")
-    lines = len(file.read_text().splitlines())
-    assert problems(study, [file]) == [
-        f"precision stands twice in {file}, in lines {lines - 1} and {lines}."
-    ]
-    file.write_text("a: [1\nb: 2\n")
-    assert "line 2" in config.syntax_problems(file)[0]
 
 
 def test_order_of_keys_means_nothing(study):
@@ -226,27 +28,6 @@ def test_defaults_and_short_forms_are_written_out(study):
     assert resolved["compress"]["corpora"] == ["mine", "prompts"]
     assert resolved["profile"]["repeats"] == 7
     assert config.resolve(resolved | {"corpora": study["corpora"]}) == resolved
-
-
-def test_cells_are_the_union_of_blocks(study):
-    cells = config.cells(config.resolve(study))
-    assert len(cells) == len(set(cells)) == 2 + 2 * 2 * 2  # identity; two recipes, ratios, seeds
-    assert {cell.ratio for cell in cells if cell.recipe == "identity"} == {"0"}
-    assert {cell.scope for cell in cells} == {"phones"}
-    study["tasks"]["phones"]["start"] = "backbone"
-    assert {cell.scope for cell in config.cells(config.resolve(study))} == {"any"}
-
-
-@pytest.mark.parametrize(
-    ("ratio", "name"), [(0, "0"), (0.25, "0.25"), (0.50, "0.5"), (1e-05, "0.00001"), (0.0, "0")]
-)
-def test_ratio_names_are_short_decimals(ratio, name):
-    assert config.ratio_name(ratio) == name
-
-
-def test_only_methods_that_learn_need_recordings():
-    assert config.learns([{"distillation": {}}])
-    assert not config.learns([{"low_rank": {}}, {"identity": {}}])
 
 
 def test_every_key_is_described():
@@ -273,5 +54,5 @@ def test_default_study_names_only_existing_keys(tree, monkeypatch):
     monkeypatch.chdir(tree)
     file = tree / "config" / "config.yaml"
     resolved = config.resolve(yaml.safe_load(file.read_text()), [file])
-    assert config.cells(resolved)
-    assert any(config.is_identity(steps) for steps in resolved["recipes"].values())
+    assert cells(resolved)
+    assert any(is_identity(steps) for steps in resolved["recipes"].values())

@@ -245,9 +245,13 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
         ("aggregate.py", COLLECTED),
         ("plot.py", {"plot", "all"}),
         ("speech_pareto/figures.py", {"plot", "all"}),
+        ("speech_pareto/labels.py", {"plot", "all"}),
+        ("speech_pareto/leaderboard.py", COLLECTED),
         ("speech_pareto/tasks/ctc.py", {"finetune", "evaluate", *COLLECTED}),
         ("speech_pareto/digest.py", set()),
         ("speech_pareto/config.py", set()),
+        ("speech_pareto/mistakes.py", set()),
+        ("speech_pareto/study.py", set()),
     ],
 )
 def test_edited_code_plans_what_runs_it(finished, file, rules):

@@ -11,19 +11,10 @@ SCRIPTS = Path(
 ).resolve()
 # first: a copy of the package that pip installed must not win
 sys.path.insert(0, str(SCRIPTS))
-from speech_pareto.config import (
-    ConfigError,
-    cells,
-    downloads,
-    dump,
-    learns,
-    locate,
-    methods_of,
-    resolve,
-    scope_of,
-    syntax_problems,
-)
+from speech_pareto.config import ConfigError, dump, resolve
 from speech_pareto.digest import closure, fingerprint
+from speech_pareto.mistakes import syntax_problems
+from speech_pareto.study import cells, downloads, learns, locate, methods_of, scope_of
 
 
 def give_up(error):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from speech_pareto import result, table
+from speech_pareto.leaderboard import front_text, markdown
 
 
 def main(metrics: list, profiles: list, parquet, csv, front, leaderboard) -> None:
@@ -12,8 +13,8 @@ def main(metrics: list, profiles: list, parquet, csv, front, leaderboard) -> Non
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     cells.to_parquet(parquet, index=False)
     cells.to_csv(csv, index=False, lineterminator="\n")
-    result.write_text(front, table.front_text(cells))
-    result.write_text(leaderboard, table.leaderboard(cells))
+    result.write_text(front, front_text(cells))
+    result.write_text(leaderboard, markdown(cells))
 
 
 if "snakemake" in globals():

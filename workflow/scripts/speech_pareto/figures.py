@@ -1,6 +1,5 @@
 """Pareto figures: score against cost, one per task and cost axis, the same bytes every time."""
 
-import hashlib
 import itertools
 from pathlib import Path
 
@@ -8,42 +7,16 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
 
+from speech_pareto.labels import place
 from speech_pareto.pareto import SIGNS
-from speech_pareto.table import (
-    CONTROLS,
-    COSTS,
-    TEACHER,
-    holes_text,
-    metric_name,
-    short_count,
-    short_seconds,
-)
+from speech_pareto.styles import CONTROL, INK, MUTED, RC, SHADE, styles
+from speech_pareto.table import CONTROLS, COSTS, TEACHER
+from speech_pareto.wording import holes_text, metric_name, short_count, short_seconds
 
-INK, MUTED, CONTROL = "#1a1a1a", "#6b6b6b", "#9a9a9a"
-GRID, SHADE = "#e6e6e6", "#f6f6f4"
 FORMATS = ("svg", "pdf", "png")
-
-# Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper
-# swallows; each method also has its own marker.  A method keeps its style in every figure.
-STYLES = {
-    "weight-pruning": ("#cc79a7", "s"),
-    "head-pruning": ("#e69f00", "^"),
-    "ffn-pruning": ("#009e73", "D"),
-    "low-rank": ("#0072b2", "o"),
-    "distillation": ("#d55e00", "p"),
-    "random-pruning": (CONTROL, "X"),
-    "layer-drop": (CONTROL, "v"),
-    "identity": (INK, "*"),
-}
-# For any other method: more colours that stay apart, after Tol.
-COLOURS = ("#332288", "#882255", "#56b4e9", "#999933", "#117733", "#cc6677", "#44aa99")
-MARKERS = ("P", "<", "h", ">", "d", "8", "H")
 
 COST_LABELS = {
     "parameters": "parameters of the backbone",
@@ -51,38 +24,6 @@ COST_LABELS = {
     "seconds": "time for {audio:g} s of speech on {threads} {device} thread{s}",
 }
 SHORT_COSTS = {"parameters": "parameters", "macs_per_second": "MACs", "seconds": "time"}
-
-RC = {
-    "svg.hashsalt": "speech-pareto",  # else the ids in an SVG are random
-    "svg.fonttype": "path",
-    "pdf.fonttype": 42,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
-    "font.size": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "grid.color": GRID,
-}
-
-
-def styles(recipes) -> dict[str, tuple[str, str]]:
-    """Return (colour, marker) by recipe: fixed for the known, free and stable for the others.
-
-    Give all recipes of a study, so that a recipe looks the same in all its figures.
-    """
-    recipes = set(recipes)
-    found = {recipe: STYLES[recipe] for recipe in STYLES if recipe in recipes}
-    for recipe in sorted(recipes - set(found)):
-        start = int(hashlib.sha256(recipe.encode()).hexdigest(), 16)
-        style = []
-        for position, choices in enumerate((COLOURS, MARKERS)):
-            used = [style[position] for style in found.values()]
-            turn = [choices[(start + k) % len(choices)] for k in range(len(choices))]
-            style.append(min(turn, key=used.count))  # the first that is least used
-        found[recipe] = tuple(style)
-    return found
 
 
 def is_random(teacher: str) -> bool:
@@ -170,7 +111,7 @@ class _Front:
             self._method(*key, rows.sort_values("ratio"))
         self._ticks()
         self._words()
-        _place(self.figure, self.axes, self.labels, self.marks, self.paths)
+        place(self.figure, self.axes, self.labels, self.marks, self.paths)
         return self.figure
 
     def _limits(self) -> None:
@@ -368,20 +309,36 @@ class _Front:
         )
 
     def _message(self) -> str:
-        """Return the best score for at most 60 % of the teacher's cost, else the cheapest's."""
+        """Return what the best student for at most 60 % of the teacher's cost scores."""
         name = SHORT_COSTS[self.cost]
-        front = self.rows[self.rows[f"front_{self.cost}"] & (self.rows["recipe"] != TEACHER)]
-        if len(self.teachers) != 1 or front.empty:
+        best = self._headliner() if len(self.teachers) == 1 else None
+        if best is None:
             return f"{self.short} against {name}"
-        teacher = self.teachers.iloc[0]
-        share = front["x"] / teacher["x"]
-        cheap = front[share <= max(0.6, share.min())]
-        best = cheap.loc[(cheap["score"] * SIGNS[self.better]).idxmin()]
-        part = "Half" if abs(share[best.name] - 0.5) < 0.025 else f"{_share(share[best.name])} of"
+        part = "Half" if abs(best["share"] - 0.5) < 0.025 else f"{_share(best['share'])} of"
         return (
             f"{part} the {name}: {best['score']:.1f} % {self.short} with {best['recipe']}, "
-            f"teacher {teacher['score']:.1f} %"
+            f"teacher {self.teachers['score'].iloc[0]:.1f} %"
         )
+
+    def _headliner(self) -> pd.Series | None:
+        """Return the front's best for at most 60 % of the teacher's cost, else its cheapest.
+
+        A control yields to a method, on the front or not, whose score is printed alike: readers
+        want a method to use.  None if no student is on the front.
+        """
+        column, on_front = COSTS[self.cost][0], f"front_{self.cost}"
+        students = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
+        # not by x: zeros are no saving
+        students = students.assign(share=students[column] / self.teachers[column].iloc[0])
+        if not students[on_front].any():
+            return None
+        cheapest = students.loc[students[on_front], "share"].min()
+        students = students[students["share"] <= max(0.6, cheapest)]
+        loss = students["score"] * SIGNS[self.better]
+        best = students.loc[loss[students[on_front]].idxmin()]
+        alike = students[students["score"].map("{:.1f}".format) == f"{best['score']:.1f}"]
+        methods = alike[[not is_control(row.teacher, row.recipe) for row in alike.itertuples()]]
+        return best if methods.empty else methods.loc[loss[methods.index].idxmin()]
 
 
 def _corners(x, y) -> list[tuple[float, float]]:
@@ -424,101 +381,3 @@ def _trim(text: str) -> str:
     if "." in number:
         number = number.rstrip("0").rstrip(".")
     return f"{number} {unit}".strip()
-
-
-def _place(figure, axes, labels, marks, paths) -> None:
-    """Write each label beside its point where it covers least, with a thin leader if far.
-
-    labels: (text, x, y, colour, bold); marks: (x, y, radius in points); paths: lists of (x, y).
-    """
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    scale = figure.dpi / 72  # pixels in a point
-    to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
-    dots = [(*to_pixels((x, y)), radius * scale) for x, y, radius in marks]
-    lines = np.concatenate([_along(to_pixels(path), 3.0) for path in paths])
-    frame = axes.get_window_extent()
-    taken = []
-    # from the outside in: labels of the cheap end have the fewest places to go
-    for text, x, y, colour, bold in sorted(labels, key=lambda label: (label[1], label[2])):
-        artist = axes.text(
-            x,
-            y,
-            text,
-            color=colour,
-            fontsize=8.5,
-            linespacing=1.15,
-            zorder=8,
-            fontweight="bold" if bold else "normal",
-            ha="center",
-            va="center",
-            path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.85)],
-        )
-        size = artist.get_window_extent(renderer)
-        at = to_pixels((x, y))
-        best, least = None, np.inf
-        for cost, far, dx, dy in _around(size.width, size.height, scale):
-            box = Bbox.from_bounds(
-                at[0] + dx - size.width / 2, at[1] + dy - size.height / 2, size.width, size.height
-            )
-            cost += 60 * sum(_overlap(box, other) for other in taken)
-            cost += 30 * sum(_hits(box, *dot) for dot in dots)
-            cost += 0.5 * _inside(box, lines)
-            cost += 200 * (box.x0 < frame.x0 or box.x1 > frame.x1 + 4)
-            cost += 200 * (box.y0 < frame.y0 + 2 or box.y1 > frame.y1 - 2)
-            if cost < least - 1e-9:
-                best, least = (box, far), cost
-        box, far = best
-        middle = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
-        artist.set_position(to_data(middle))
-        taken.append(box)
-        if far:
-            edge = (np.clip(at[0], box.x0, box.x1), np.clip(at[1], box.y0, box.y1))
-            axes.plot(
-                *zip(to_data(edge), (x, y), strict=True), color=colour, linewidth=0.6, zorder=2
-            )
-
-
-def _around(width: float, height: float, scale: float):
-    """Yield (dislike, far, dx, dy) of places for a label's centre, left of its point first."""
-    sides = (
-        (0.0, -1, 0),
-        (0.3, -1, 0.6),
-        (0.3, -1, -0.6),
-        (0.8, 1, 0),
-        (0.7, 0, 1),
-        (0.7, 0, -1),
-        (0.6, -0.6, 1),
-        (0.6, -0.6, -1),
-        (0.9, 1, 0.6),
-        (0.9, 1, -0.6),
-    )
-    for distance in (9, 13, 20, 30, 42, 56):
-        for dislike, x, y in sides:
-            dx, dy = x * (width / 2 + distance * scale), y * (height / 2 + distance * scale)
-            yield dislike + 0.12 * (distance - 9), distance > 20, dx, dy
-
-
-def _along(path, step: float) -> np.ndarray:
-    """Return points (n, 2) every `step` pixels along a path."""
-    pieces = [np.asarray(path[:1], dtype=float)]
-    for a, b in itertools.pairwise(np.asarray(path, dtype=float)):
-        pieces.append(np.linspace(a, b, max(2, int(np.hypot(*(b - a)) / step))))
-    return np.concatenate(pieces)
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    """Return the share of the smaller box that the two have in common, more than 0 if touching."""
-    both = Bbox.intersection(a.padded(1.5), b.padded(1.5))
-    return 0.0 if both is None else 0.2 + both.width * both.height / (a.width * a.height)
-
-
-def _hits(box: Bbox, x: float, y: float, radius: float) -> bool:
-    """Return whether a dot touches a box."""
-    dx, dy = max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1)
-    return dx * dx + dy * dy < radius * radius
-
-
-def _inside(box: Bbox, points: np.ndarray) -> int:
-    """Return how many points (n, 2) lie in a box."""
-    x, y = points[:, 0], points[:, 1]
-    return int(((x > box.x0) & (x < box.x1) & (y > box.y0) & (y < box.y1)).sum())

@@ -1,0 +1,34 @@
+"""Labels of a figure can be read: none lies on another or leaves the figure."""
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import synthetic_results
+from speech_pareto import figures, table
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    """Return the synthetic grid's summary over seeds."""
+    files = synthetic_results.write(tmp_path_factory.mktemp("grid"))
+    return table.summarise(table.build(*map(table.read_results, files)))
+
+
+def boxes(figure, axes):
+    """Return the boxes in pixels of the labels that stand beside points."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    return [text.get_window_extent(renderer) for text in axes.texts if text.get_zorder() == 8]
+
+
+@pytest.mark.parametrize("task", ["phones", "characters"])
+@pytest.mark.parametrize("cost", list(table.COSTS))
+def test_labels_do_not_collide(summary, task, cost):
+    figure = figures.pareto(summary, task, cost)
+    found = boxes(figure, figure.axes[0])
+    assert len(found) == len(synthetic_results.RECIPES) + 2
+    for i, box in enumerate(found):
+        assert not any(box.overlaps(other) for other in found[:i])
+        assert box.x0 > 0
+        assert box.x1 < figure.bbox.width

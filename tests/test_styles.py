@@ -1,0 +1,13 @@
+"""A recipe looks the same in every figure, and unlike the others."""
+
+from speech_pareto import styles
+
+
+def test_styles_are_fixed_distinct_and_the_same_in_every_order():
+    names = ["my-gates", *styles.STYLES, "attention-reuse", "low-rank-distilled"]
+    found = styles.styles(names)
+    assert found == styles.styles(reversed(names))
+    assert all(found[name] == style for name, style in styles.STYLES.items())
+    assert len(set(found.values())) == len(names)
+    assert len({marker for _, marker in found.values()}) == len(names)
+    assert len(styles.styles([f"recipe-{i}" for i in range(60)])) == 60

@@ -1,0 +1,136 @@
+"""The table as text to read: the fronts for a terminal, the leaderboard in Markdown."""
+
+import textwrap
+
+import pandas as pd
+
+from speech_pareto.pareto import SIGNS
+from speech_pareto.table import COSTS, RESOLUTION, TEACHER, summarise
+from speech_pareto.wording import (
+    completeness,
+    heading,
+    holes_text,
+    metric_name,
+    short_count,
+    short_score,
+    short_seconds,
+)
+
+
+def best_first(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows by ratio and, within a ratio, best score first, holes last."""
+    signs = summary["better"].map(SIGNS).astype(float).fillna(1.0)
+    order = pd.DataFrame({"ratio": summary["ratio"], "score": summary["score"] * signs})
+    order["recipe"] = summary["recipe"]
+    return summary.loc[order.sort_values(["ratio", "score", "recipe"], kind="stable").index]
+
+
+def front_text(table: pd.DataFrame, width: int = 100) -> str:
+    """Return the non-dominated points of each task as text of at most `width` columns."""
+    summary = summarise(table)
+    blocks = []
+    for task, rows in summary.groupby("task"):
+        done = completeness(table[table["task"] == task])
+        lines = [*textwrap.wrap(f"{task}: {heading(rows)}; {done}", width), ""]
+        flags = rows[[f"front_{cost}" for cost in COSTS]]
+        front = best_first(rows[flags.any(axis=1)])
+        lines += _columns(_front_cells(front), width)
+        for i, line in enumerate(holes_text(rows)):
+            lines += [""] * (i == 0)
+            lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _front_cells(front: pd.DataFrame) -> list[list[str]]:
+    """Return header and rows of a task's front."""
+    many_teachers = front["teacher"].nunique() > 1
+    short = metric_name(front["metric"].iloc[0])[0] if len(front) else "score"
+    audio = front["audio_seconds"].dropna()
+    time = f"{audio.iloc[0]:g} s take" if len(audio) else "time"
+    cells = [["recipe", "ratio", "parameters", "MACs/s", time, f"{short} %", "seeds", "best for"]]
+    for _, row in front.iterrows():
+        name = f"{row['recipe']} ({row['teacher']})" if many_teachers else row["recipe"]
+        if row["recipe"] == TEACHER:
+            name = f"teacher ({row['teacher']})"
+        best = ", ".join(word for cost, (_, word) in COSTS.items() if row[f"front_{cost}"])
+        cells.append(
+            [
+                name,
+                f"{row['ratio']:g}",
+                short_count(row["parameters"]),
+                short_count(row["macs_per_second"]),
+                short_seconds(row["paired_seconds"]),
+                short_score(row),
+                str(row["n"]),
+                best,
+            ]
+        )
+    return cells
+
+
+def _columns(cells: list[list[str]], width: int) -> list[str]:
+    """Return rows of text in aligned columns: the first and last to the left, others right."""
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sizes[0] = max(10, min(sizes[0], width - sum(sizes[1:]) - 2 * len(sizes)))
+    lines = []
+    for row in cells:
+        first = row[0] if len(row[0]) <= sizes[0] else row[0][: sizes[0] - 1] + "…"
+        middle = [cell.rjust(size) for cell, size in zip(row[1:-1], sizes[1:-1], strict=True)]
+        lines.append("  ".join(["", first.ljust(sizes[0]), *middle, row[-1]]).rstrip())
+    lines.insert(1, "  " + "─" * (max(map(len, lines)) - 2))
+    return lines
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return all rows of the summary as Markdown, a table per task, the front in bold."""
+    summary = summarise(table)
+    how = (
+        f"{completeness(table)}. Scores are the mean over seeds ± the sample standard deviation; "
+        "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
+        "(parameters, MACs or wall clock against the score). Times are the teacher's typical time "
+        "divided by the speed-up measured side by side with it; a cost that is lower by less than "
+        f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured "
+        "pruning (`non-zero`) make a model neither faster nor, stored densely, smaller."
+    )
+    lines = ["# Leaderboard", "", how, ""]
+    for task, rows in summary.groupby("task"):
+        short = metric_name(rows["metric"].iloc[0])[0]
+        lines += [f"## {task}", "", f"{heading(rows)[0].upper()}{heading(rows)[1:]}.", ""]
+        header = ["recipe", "teacher", "ratio", "reached", "parameters", "non-zero", "MACs/s"]
+        header += ["time", "speed-up", f"{short} %", "seeds", "status"]
+        lines += [_markdown_row(header), _markdown_row(["---"] * 2 + ["---:"] * 9 + ["---"])]
+        for _, row in best_first(rows).iterrows():
+            lines.append(_markdown_row(_leaderboard_cells(row)))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _leaderboard_cells(row) -> list[str]:
+    """Return one row of the leaderboard."""
+    front = any(row[f"front_{cost}"] for cost in COSTS)
+    status = row["status"]
+    if status != "ok":
+        status = f"{status.replace('_', ' ')}: {row['reason']}"
+        if pd.notna(row["reachable"]) and f"{row['reachable']:.2f}" not in row["reason"]:
+            status += f" (reaches {row['reachable']:.2f})"
+    score = short_score(row)
+    return [
+        f"**{row['recipe']}**" if front else row["recipe"],
+        row["teacher"],
+        f"{row['ratio']:g}",
+        "–" if pd.isna(row["achieved_ratio"]) else f"{row['achieved_ratio']:.3f}",
+        short_count(row["parameters"]),
+        short_count(row["nonzero_parameters"]),
+        short_count(row["macs_per_second"]),
+        short_seconds(row["paired_seconds"]),
+        "–" if pd.isna(row["speedup"]) else f"{row['speedup']:.2f}×",
+        f"**{score}**" if front else score,
+        f"{row['n']}/{row['seeds']}",
+        status,
+    ]
+
+
+def _markdown_row(cells: list[str]) -> str:
+    """Return a row of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

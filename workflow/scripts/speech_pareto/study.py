@@ -1,0 +1,78 @@
+"""What the rules ask of a study, that is a resolved config: its cells, methods, files."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from speech_pareto import digest
+
+ROOT = digest.SCRIPTS.parents[1]
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One point of a study's grid; `scope` is `any`, or the task that the student was made for."""
+
+    teacher: str
+    recipe: str
+    ratio: str
+    seed: str
+    task: str
+    scope: str
+
+
+def cells(study: dict) -> list[Cell]:
+    """Return the cells of a resolved config, each once; the identity stands at ratio 0 only."""
+    found = {}
+    for block in study["grid"]:
+        for teacher in block.get("teachers", study["teachers"]):
+            for recipe in block.get("recipes", study["recipes"]):
+                ratios = [0] if is_identity(study["recipes"][recipe]) else block["ratios"]
+                for ratio in ratios:
+                    for seed in block["seeds"]:
+                        for task in block.get("tasks", study["tasks"]):
+                            scope = scope_of(study, task)
+                            cell = Cell(teacher, recipe, ratio_name(ratio), str(seed), task, scope)
+                            found[cell] = None
+    return list(found)
+
+
+def scope_of(study: dict, task: str) -> str:
+    """Return which students a task takes: its own, or those made for `any` task."""
+    return task if study["tasks"][task]["start"] == "finetuned" else "any"
+
+
+def is_identity(steps: list[dict]) -> bool:
+    """Return whether a resolved recipe leaves the teacher as it is."""
+    return all("identity" in step for step in steps)
+
+
+def ratio_name(ratio: float) -> str:
+    """Return a ratio as the shortest decimal: "0", "0.25"."""
+    return format(Decimal(repr(ratio)).normalize(), "f")
+
+
+def settings_of(step: str | dict) -> dict:
+    """Return a step of a recipe, a method's name or {name: settings}, as {name: settings}."""
+    return {step: None} if isinstance(step, str) else step
+
+
+def methods_of(steps: list[dict]) -> list[str]:
+    """Return the files, relative to the scripts, of the methods in a resolved recipe."""
+    return [f"speech_pareto/methods/{name}.py" for step in steps for name in step]
+
+
+def learns(steps: list[dict]) -> bool:
+    """Return whether a resolved recipe looks at recordings: a method of it defines `loss`."""
+    return any(digest.defines(digest.SCRIPTS / file, "loss") for file in methods_of(steps))
+
+
+def downloads(source: str) -> bool:
+    """Return whether a corpus source fetches something."""
+    return digest.defines(digest.SCRIPTS / "speech_pareto" / "corpora" / f"{source}.py", "fetch")
+
+
+def locate(path: str) -> Path:
+    """Return a path of the config, seen from the working directory or else the workflow's."""
+    here, shipped = Path(path).expanduser(), ROOT / path
+    return shipped if shipped.exists() and not here.exists() else here

@@ -1,0 +1,54 @@
+"""How figures look: a colour and a marker for each recipe, and the settings of matplotlib."""
+
+import hashlib
+
+INK, MUTED, CONTROL = "#1a1a1a", "#6b6b6b", "#9a9a9a"
+GRID, SHADE = "#e6e6e6", "#f6f6f4"
+
+# Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper
+# swallows; each method also has its own marker.  A method keeps its style in every figure.
+STYLES = {
+    "weight-pruning": ("#cc79a7", "s"),
+    "head-pruning": ("#e69f00", "^"),
+    "ffn-pruning": ("#009e73", "D"),
+    "low-rank": ("#0072b2", "o"),
+    "distillation": ("#d55e00", "p"),
+    "random-pruning": (CONTROL, "X"),
+    "layer-drop": (CONTROL, "v"),
+    "identity": (INK, "*"),
+}
+# For any other method: more colours that stay apart, after Tol.
+COLOURS = ("#332288", "#882255", "#56b4e9", "#999933", "#117733", "#cc6677", "#44aa99")
+MARKERS = ("P", "<", "h", ">", "d", "8", "H")
+
+RC = {
+    "svg.hashsalt": "speech-pareto",  # else the ids in an SVG are random
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": GRID,
+}
+
+
+def styles(recipes) -> dict[str, tuple[str, str]]:
+    """Return (colour, marker) by recipe: fixed for the known, free and stable for the others.
+
+    Give all recipes of a study, so that a recipe looks the same in all its figures.
+    """
+    recipes = set(recipes)
+    found = {recipe: STYLES[recipe] for recipe in STYLES if recipe in recipes}
+    for recipe in sorted(recipes - set(found)):
+        start = int(hashlib.sha256(recipe.encode()).hexdigest(), 16)
+        style = []
+        for position, choices in enumerate((COLOURS, MARKERS)):
+            used = [style[position] for style in found.values()]
+            turn = [choices[(start + k) % len(choices)] for k in range(len(choices))]
+            style.append(min(turn, key=used.count))  # the first that is least used
+        found[recipe] = tuple(style)
+    return found

@@ -1,0 +1,80 @@
+"""Numbers, metrics and holes in words, as figures, fronts and leaderboard print them."""
+
+import pandas as pd
+
+from speech_pareto import result
+from speech_pareto.table import TEACHER
+
+METRIC_NAMES = {
+    "per": ("PER", "phone error rate"),
+    "cer": ("CER", "character error rate"),
+    "wer": ("WER", "word error rate"),
+    "accuracy": ("accuracy", "accuracy"),
+}
+
+
+def metric_name(metric: str) -> tuple[str, str]:
+    """Return a metric's short and long name: ("PER", "phone error rate")."""
+    return METRIC_NAMES.get(metric, (metric, metric.replace("_", " ")))
+
+
+def short_count(value: float) -> str:
+    """Return a count with three digits: 4.01 M, 310 M, 1.20 G."""
+    if pd.isna(value):
+        return "–"
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= 0.9995 * size:
+            return _three_digits(value / size) + unit
+    return f"{value:.0f}"
+
+
+def short_seconds(value: float) -> str:
+    """Return a duration with three digits: 92.0 ms, 1.20 s."""
+    if pd.isna(value):
+        return "–"
+    return f"{_three_digits(value)} s" if value >= 1 else f"{_three_digits(value * 1e3)} ms"
+
+
+def _three_digits(value: float) -> str:
+    """Return `value` with three significant digits, never in powers of ten."""
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def short_score(row) -> str:
+    """Return a score with its spread: 31.2, or 31.2 ± 0.4 where there are several seeds."""
+    if pd.isna(row["score"]):
+        return "–"
+    spread = "" if pd.isna(row["score_std"]) else f" ± {row['score_std']:.1f}"
+    return f"{row['score']:.1f}{spread}"
+
+
+def completeness(table: pd.DataFrame) -> str:
+    """Return how much of the grid is there: "46 of 48 cells done, 2 infeasible"."""
+    counts = table["status"].value_counts()
+    parts = [f"{counts.get('ok', 0)} of {len(table)} cells done"]
+    parts += [f"{counts[s]} {s.replace('_', ' ')}" for s in result.STATUSES[1:] if s in counts]
+    return ", ".join(parts)
+
+
+def holes_text(summary: pd.DataFrame) -> list[str]:
+    """Return a line per recipe that has holes: "head-pruning: infeasible at 0.5, 0.75 (...)"."""
+    lines = []
+    teachers = summary.loc[summary["recipe"] != TEACHER, "teacher"].nunique()
+    holes = summary[summary["status"] != "ok"]
+    for (teacher, recipe, status), rows in holes.groupby(["teacher", "recipe", "status"]):
+        ratios = ", ".join(
+            f"{row.ratio:g}" + (f" ({row.n} of {row.seeds} seeds done)" if row.n else "")
+            for row in rows.itertuples()
+        )
+        name = recipe if teachers < 2 else f"{recipe} of {teacher}"
+        line = f"{name}: {status.replace('_', ' ')} at {ratios}"
+        if rows["reachable"].notna().any():
+            line += f"; reaches {rows['reachable'].max():.2f}"
+        lines.append(line)
+    return lines
+
+
+def heading(rows: pd.DataFrame) -> str:
+    """Return a task's metric with unit and direction: "phone error rate in %, lower is better"."""
+    long = metric_name(rows["metric"].iloc[0])[1]
+    return f"{long} in %, {rows['better'].iloc[0]} is better"
