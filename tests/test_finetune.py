@@ -52,6 +52,16 @@ def test_it_learns_and_repeats_to_the_byte(backbone, prompts_en, tmp_path):
     assert curve[-1]["loss"] < 0.7 * curve[0]["loss"]
 
 
+def test_the_clean_steps_hear_the_recordings_as_they_are(backbone, prompts_en, tmp_path):
+    augment = {"mask_share": 0.2, "mask_channels": 0.1, "speed": 0.1}
+    plain = tune(backbone, prompts_en, tmp_path / "a")
+    clean = tune(backbone, prompts_en, tmp_path / "b", **augment, clean=1.0)
+    half = tune(backbone, prompts_en, tmp_path / "c", **augment, clean=0.5)
+    masked = tune(backbone, prompts_en, tmp_path / "d", **augment)
+    assert weights(plain) == weights(clean)
+    assert len({weights(folder)[0] for folder in (plain, half, masked)}) == 3
+
+
 def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp_path):
     whole = tune(backbone, prompts_en, tmp_path / "whole", steps=60)
     arguments = (TASK, {**TRAINING, "steps": 60, "checkpoint_seconds": 0})

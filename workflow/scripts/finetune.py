@@ -137,14 +137,13 @@ def _regularised(model: TaskModel, settings: FineTuning):
     own = {name: getattr(config, name) for name in names}
     config.layerdrop = 0.0
     config.mask_time_prob = 0.0  # time masks come from `_loss`, drawn from the step's own seed
-    config.mask_feature_prob = settings.mask_channels
     yield
     for name, value in own.items():
         setattr(config, name, value)
 
 
 def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
-    """Return a function from step to (waveforms, attention mask, utterances)."""
+    """Return a function from step to (waveforms, attention mask, utterances, augmented)."""
     from speech_pareto.audio import SAMPLE_RATE
 
     lengths = np.array([u.samples for u in data])
@@ -153,7 +152,8 @@ def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
     def batch(step: int, generator: np.random.Generator) -> tuple:
         chosen = [data[i] for i in epochs(step)]
         waves = [u.wave() for u in chosen]
-        if settings.speed:
+        augmented = settings.augmented(step)
+        if settings.speed and augmented:
             import soxr
 
             factors = generator.uniform(1 - settings.speed, 1 + settings.speed, len(waves))
@@ -161,18 +161,20 @@ def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
                 soxr.resample(w, f * SAMPLE_RATE, SAMPLE_RATE, "LQ")
                 for w, f in zip(waves, factors, strict=True)
             ]
-        return *collate(waves, normalize), chosen
+        return *collate(waves, normalize), chosen, augmented
 
     return batch
 
 
 def _loss(model: TaskModel, definition, settings: FineTuning):
-    """Return the task's loss with SpecAugment in time."""
+    """Return the task's loss with SpecAugment."""
+    config = model.backbone.config
 
     def loss(batch: tuple) -> tuple[torch.Tensor, dict]:
-        waves, attention_mask, chosen = batch
+        waves, attention_mask, chosen, augmented = batch
+        config.mask_feature_prob = settings.mask_channels if augmented else 0.0
         mask = None
-        if settings.mask_share:
+        if settings.mask_share and augmented:
             lengths, frames = model.frames(attention_mask.sum(1)), model.frames(waves.shape[1])
             mask = span_mask(lengths, settings.mask_share, settings.mask_span, frames)
         logits, lengths = model(waves, attention_mask, mask)

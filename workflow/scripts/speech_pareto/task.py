@@ -69,6 +69,11 @@ class FineTuning(Training):
     mask_span: int = 10  # frames that it hides in a row
     mask_channels: float = 0.0  # share of the channels that it hides
     speed: float = 0.0  # recordings play up to this much slower or faster
+    clean: float = 0.0  # share of the steps, the last ones, without masks and changes of speed
+
+    def augmented(self, step: int) -> bool:
+        """Return whether a step has masks and changes of speed."""
+        return step < round((1 - self.clean) * self.steps)
 
 
 class TaskModel(nn.Module):
