@@ -159,6 +159,7 @@ def test_slurm_profile_is_found_by_its_name():
 @pytest.mark.parametrize(
     ("target", "rules"),
     [
+        ("plan", set()),
         ("corpora", {"fetch_corpus", "prepare_corpus"}),
         ("pretrain_teacher", {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher"}),
         ("finetune_teacher", {"fetch_corpus", "prepare_corpus", "finetune_one_teacher"}),

@@ -33,6 +33,7 @@ class Job:
     benchmark: str  # its benchmark file below results/benchmarks, without suffix
     macs: float | None = 0.0
     start: float = START  # seconds beside the MACs
+    computes: bool = True  # False: only passes on that its cell is not feasible
 
 
 def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict | None:
@@ -128,7 +129,12 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
         }
     last = {"compress": cell.scope, "profile": cell.scope}
     return [
-        Job(rule, f"{rule}/{point}/{last.get(rule, cell.task)}", number)
+        Job(
+            rule,
+            f"{rule}/{point}/{last.get(rule, cell.task)}",
+            number,
+            computes=facts["feasible"] != "no",
+        )
         for rule, number in macs.items()
     ]
 
@@ -200,14 +206,15 @@ def durations(todo: list[Job], measured: Mapping[str, float]) -> list[tuple[str,
     measured: the job's own last run. alike: the median of jobs of the same rule, teacher, recipe
     and task or scope. assumed: from MACs. unknown: 0, as its teacher is not fetched.
     """
-    groups = defaultdict(list)
+    groups, idle = defaultdict(list), {job.benchmark for job in todo if not job.computes}
     for benchmark, seconds in measured.items():
-        groups[_kind(benchmark)].append(seconds)
+        if benchmark not in idle:
+            groups[_kind(benchmark)].append(seconds)
     found = []
     for job in todo:
         if job.benchmark in measured:
             found.append(("measured", measured[job.benchmark]))
-        elif alike := groups[_kind(job.benchmark)]:
+        elif job.computes and (alike := groups[_kind(job.benchmark)]):
             found.append(("alike", statistics.median(alike)))
         elif job.macs is None:
             found.append(("unknown", 0.0))
