@@ -227,7 +227,8 @@ def test_planning_needs_no_torch(tmp_path):
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump(resolved(recipes=RECIPES)))
     code = (
-        "import sys, yaml, plan; sys.modules['torch'] = None; "
+        "import sys, yaml; absent = ('torch', 'transformers', 'safetensors'); "
+        "sys.modules.update(dict.fromkeys(absent)); import plan; "
         f"plan.main(yaml.safe_load(open({str(study)!r})), {str(tmp_path)!r})"
     )
     paths = {"PYTHONPATH": str(ROOT / "workflow" / "scripts")}
