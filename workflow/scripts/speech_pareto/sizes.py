@@ -119,7 +119,7 @@ def superb_macs_per_second(config: Mapping) -> float:
 def as_profiled(config: Mapping, seconds: float) -> int:
     """Return MACs plus what SUPERB's tool adds to attention, see the page."""
     counted = architecture.macs(config, seconds)
-    frames, per_place = counted["frames"], 4 if config["attention_dropout"] else 3
+    frames, per_place = counted["frames"], 4 if config.get("attention_dropout", 0.1) else 3
     added = sum(
         len(layer.heads) * (4 * frames * architecture.head_dim(config) + per_place * frames**2)
         for layer in architecture.layers_of(config)
