@@ -12,8 +12,9 @@ import yaml
 
 import compress
 import plan as script
-from speech_pareto import config, cost, model, plan, study
+from speech_pareto import config, cost, model, plan
 from speech_pareto.result import read_status
+from speech_pareto.study import cells
 from test_workflow import STUDY, planned, write_study
 
 ROOT = Path(__file__).parents[1]
@@ -51,8 +52,8 @@ def expected(study, results=Path("nowhere")):
 
 def facts_of(study, results=Path("nowhere"), **names):
     """Return what is expected of the first cell with these names."""
-    cells = plan.expect(study, results).items()
-    return next(f for cell, f in cells if names.items() <= vars(cell).items())
+    found = plan.expect(study, results).items()
+    return next(f for cell, f in found if names.items() <= vars(cell).items())
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_the_plan_to_read(small, tmp_path, capsys):
         assert words in " ".join(text.split()), words
     with (tmp_path / "plan.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(config.cells(study)) and tuple(rows[0]) == plan.COLUMNS
+    assert len(rows) == len(cells(study)) and tuple(rows[0]) == plan.COLUMNS
     assert {row["feasible"] for row in rows} == {"yes", "no", "unknown"}
 
 
