@@ -50,14 +50,10 @@ def test_published_sizes():
     assert 128 * 12 * a.row_parameters(base, layer) == 2_360_832
 
 
-@pytest.mark.parametrize("kind", a.MODEL_TYPES)
-@pytest.mark.parametrize("seed", range(3))
-def test_count_is_the_modules_for_any_compression(kind, seed):
-    from speech_pareto.model import build, describe
-
+def drawn_layers(seed):
+    """Return one to four layers of `TINY` with any heads, rows and ranks."""
     draw = random.Random(seed)
-    config = {"model_type": kind, **TINY}
-    layers = [
+    return [
         a.Layer(
             heads=tuple(sorted(draw.sample(range(4), draw.randint(1, 4)))),
             ffn=draw.randint(1, 96),
@@ -67,12 +63,55 @@ def test_count_is_the_modules_for_any_compression(kind, seed):
         )
         for _ in range(draw.randint(1, 4))
     ]
-    config = a.with_layers(config, layers, zeros=7)
+
+
+@pytest.mark.parametrize("kind", a.MODEL_TYPES)
+@pytest.mark.parametrize("seed", range(3))
+def test_count_is_the_modules_for_any_compression(kind, seed):
+    from speech_pareto.model import build, describe
+
+    layers = drawn_layers(seed)
+    config = a.with_layers({"model_type": kind, **TINY}, layers, zeros=7)
     module = build(config)
     assert a.layers_of(config) == layers
     assert a.count(config)["total"] == sum(p.numel() for p in module.parameters())
     assert a.remaining(config) == a.count(config)["total"] - 7
     assert a.layers_of(describe(module)) == layers
+
+
+SHORT = {"conv_dim": [8, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8]}
+LOG_MEL = {"conv_dim": [a.WIDTH], "conv_kernel": [a.KERNEL], "conv_stride": [a.STRIDE]}
+LOG_MEL |= {"compression": {"stem": "log_mel"}}
+
+
+@pytest.mark.parametrize("kind", a.MODEL_TYPES)
+@pytest.mark.parametrize("settings", [{}, LARGE], ids=["base", "large"])
+def test_macs_are_what_torch_counts(kind, settings):
+    import torch
+
+    from speech_pareto import cost, model
+
+    config = {"model_type": kind, **settings}
+    audio = torch.empty(1, 20560, device="meta")  # shapes alone say how much there is to compute
+    assert a.macs(config, 20560 / 16000)["total"] == cost.macs(model.build(config), audio)
+
+
+@pytest.mark.parametrize("kind", a.MODEL_TYPES)
+@pytest.mark.parametrize("stem", [SHORT, LOG_MEL], ids=["convolutions", "log-mel"])
+@pytest.mark.parametrize("seed", range(3))
+def test_macs_are_what_torch_counts_for_any_compression(kind, stem, seed):
+    from speech_pareto import cost, model
+
+    config = a.with_layers({"model_type": kind, **TINY, **stem}, drawn_layers(seed))
+    module = model.build(config).to_empty(device="cpu")
+    for seconds in (0.5, 1.234):
+        assert a.macs(config, seconds)["total"] == cost.macs(module, cost.noise(seconds))
+
+
+def test_a_recording_without_a_frame_has_no_macs():
+    assert a.macs({"model_type": "hubert"}, 400 / 16000)["frames"] == 1
+    with pytest.raises(ValueError, match="too short"):
+        a.macs({"model_type": "hubert"}, 399 / 16000)
 
 
 def test_what_transformers_can_express_needs_no_section():

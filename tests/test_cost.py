@@ -1,5 +1,6 @@
 """Costs: counted right, timed in pairs, repeatable where no clock is involved."""
 
+import copy
 import math
 
 import pytest
@@ -46,6 +47,15 @@ def test_what_is_cut_costs_no_macs(kind):
     saved = 2 * frames * 0.75 * (4 * 48 * 48 + 2 * 48 * 96 + 2 * frames * 48)
     gate = 2 * frames * 3 * 12 * 8 if kind == "wavlm" else 0  # three heads' gates of two layers
     assert cost.macs(whole, audio) - cost.macs(part, audio) == saved + gate
+
+
+def test_a_shared_layer_computes_twice_and_is_stored_once(tiny):
+    shared = copy.deepcopy(tiny)
+    shared.encoder.layers[1] = shared.encoder.layers[0]
+    audio = cost.noise(1.0)  # profilers that sum over modules would count its MACs four times
+    assert cost.macs(shared, audio) == cost.macs(tiny, audio)
+    layer = sum(p.numel() for p in tiny.encoder.layers[1].parameters())
+    assert cost.parameters(tiny)["total"] - cost.parameters(shared)["total"] == layer
 
 
 def test_batches_cost_the_same_per_second(tiny):

@@ -10,6 +10,7 @@ it, a section `compression`:
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,11 @@ from pathlib import Path
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 FFN = ("intermediate_dense", "output_dense")
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm")
+SAMPLE_RATE = 16_000  # Hz, of what every backbone hears
+# The log-mel stem: window and hop in samples, points of the transform, bands, frames in a stack.
+WINDOW, HOP, BINS, MELS, STACK = 400, 160, 512, 80, 2
+# ... its kernel, stride and width as transformers states them of convolutions: length rules hold.
+KERNEL, STRIDE, WIDTH = WINDOW + (STACK - 1) * HOP, STACK * HOP, STACK * MELS
 # transformers' defaults, the same in all three: config.json may leave them out.
 DEFAULTS = {
     "hidden_size": 768,
@@ -64,6 +70,41 @@ def complete(config: Mapping) -> dict:
     if config.get("add_adapter") or config.get("adapter_attn_dim"):
         raise ValueError("adapters (add_adapter, adapter_attn_dim) are not supported")
     return {**DEFAULTS, **config}
+
+
+def tiny(
+    hidden: int = 192,
+    layers: int = 6,
+    heads: int = 6,
+    ffn: int = 768,
+    pos_conv: int = 32,
+    model_type: str = "hubert",
+    **settings,
+) -> dict:
+    """Return a small config: log-mel stem, no dropout; `settings` are transformers' own keys."""
+    nothing = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout")
+    plain = dict.fromkeys((*nothing, "final_dropout", "layerdrop"), 0.0)
+    stem = {
+        "conv_dim": [WIDTH],
+        "conv_kernel": [KERNEL],
+        "conv_stride": [STRIDE],
+        "conv_bias": False,
+    }
+    shape = {
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": ffn,
+        "num_conv_pos_embeddings": pos_conv,
+        "feat_extract_norm": "layer",
+    }
+    # As measured on the small teacher: fewer groups let it learn twice as fast, and a norm over the
+    # bands of each frame would hide how loud it is.
+    learnt = {"num_conv_pos_embedding_groups": 4, "initializer_range": 0.03}
+    learnt |= {"feat_proj_layer_norm": False} if model_type == "hubert" else {}
+    section = {} if "conv_dim" in settings else {"compression": {"stem": "log_mel"}}
+    return shape | plain | stem | learnt | section | settings
 
 
 def layers_of(config: Mapping) -> list[Layer]:
@@ -182,6 +223,53 @@ def count(config: Mapping) -> dict:
         "total": stem + encoder,
         "removed": section(config).get("zeros", 0),
     }
+
+
+def layer_macs(config: Mapping, layer: Layer, frames: int) -> dict[str, int]:
+    """Return a layer's multiply-accumulates over `frames`: of its `matrices` and attention `maps`.
+
+    `maps` are the products of queries with keys and of attention maps with values.
+    """
+    config, inner = complete(config), head_dim(config) * len(layer.heads)
+    weights = sum(
+        matrix_parameters(shape, layer.ranks.get(name)) - shape[0]  # less the biases
+        for name, shape in matrices(config, layer).items()
+    )
+    gate = 8 * inner if config["model_type"] == "wavlm" else 0  # of the relative position bias
+    return {"matrices": frames * (weights + gate), "maps": 2 * frames * frames * inner}
+
+
+def macs(config: Mapping, seconds: float) -> dict:
+    """Return the multiply-accumulates of one recording in each part of a backbone, and in `total`.
+
+    Products of matrices, convolutions and Fourier transforms count, zeros in them too: what
+    `cost.macs` measures on the module. `layers` is a list of `layer_macs`; `frames` is how many
+    there are. ValueError for a recording that is too short for one frame.
+    """
+    config = complete(config)
+    hidden, dims = config["hidden_size"], config["conv_dim"]
+    frames, stem = round(seconds * SAMPLE_RATE), 0
+    for inputs, outputs, kernel, stride in zip(
+        (1, *dims[:-1]), dims, config["conv_kernel"], config["conv_stride"], strict=True
+    ):
+        frames = (frames - kernel) // stride + 1
+        stem += frames * inputs * outputs * kernel
+    if frames < 1:
+        raise ValueError(f"{seconds} s are too short for one frame")
+    if section(config).get("stem") == "log_mel":
+        transform = round(2.5 * BINS * math.log2(BINS)) // 2  # operations, two of them a MAC
+        stem = frames * STACK * (transform + (BINS // 2 + 1) * MELS)
+    taps, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
+    places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
+    parts = {
+        "stem": stem,
+        "projection": frames * dims[-1] * hidden,
+        "position": places * hidden * (hidden // groups) * taps,
+        "layers": [layer_macs(config, layer, frames) for layer in layers_of(config)],
+    }
+    layers = sum(sum(layer.values()) for layer in parts["layers"])
+    total = parts["stem"] + parts["projection"] + parts["position"] + layers
+    return {"frames": frames, **parts, "total": total}
 
 
 def remaining(config: Mapping) -> int:

@@ -16,8 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from speech_pareto import architecture
 from speech_pareto.model import WEIGHTS, describe
 
-SAMPLE_RATE = 16_000
-
 
 def cost(teacher: nn.Module, student: nn.Module, folder: str | Path, settings: Mapping) -> dict:
     """Return the `cost` section of a result for the student stored in `folder`.
@@ -48,7 +46,7 @@ def cost(teacher: nn.Module, student: nn.Module, folder: str | Path, settings: M
 def noise(seconds: float, batch: int = 1) -> Tensor:
     """Return the same noise (batch, samples) each time."""
     generator = torch.Generator().manual_seed(0)
-    return 0.05 * torch.randn(batch, round(seconds * SAMPLE_RATE), generator=generator)
+    return 0.05 * torch.randn(batch, round(seconds * architecture.SAMPLE_RATE), generator=generator)
 
 
 def parameters(model: nn.Module) -> dict[str, int]:
@@ -96,7 +94,7 @@ def race(teacher: nn.Module, student: nn.Module, audio: Tensor, repeats: int) ->
         "speedup": middle,
         "speedup_low": low,
         "speedup_high": high,
-        "rtf": ours / (audio.numel() / SAMPLE_RATE),
+        "rtf": ours / (audio.numel() / architecture.SAMPLE_RATE),
     }
 
 

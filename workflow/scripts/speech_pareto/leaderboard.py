@@ -7,6 +7,7 @@ import pandas as pd
 from speech_pareto.pareto import SIGNS
 from speech_pareto.table import COSTS, RESOLUTION, TEACHER, summarise
 from speech_pareto.wording import (
+    aligned,
     completeness,
     heading,
     holes_text,
@@ -34,7 +35,7 @@ def front_text(table: pd.DataFrame, width: int = 100) -> str:
         lines = [*textwrap.wrap(f"{task}: {heading(rows)}; {done}", width), ""]
         flags = rows[[f"front_{cost}" for cost in COSTS]]
         front = best_first(rows[flags.any(axis=1)])
-        lines += _columns(_front_cells(front), width)
+        lines += aligned(_front_cells(front), width)
         for i, line in enumerate(holes_text(rows)):
             lines += [""] * (i == 0)
             lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
@@ -67,19 +68,6 @@ def _front_cells(front: pd.DataFrame) -> list[list[str]]:
             ]
         )
     return cells
-
-
-def _columns(cells: list[list[str]], width: int) -> list[str]:
-    """Return rows of text in aligned columns: the first and last to the left, others right."""
-    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    sizes[0] = max(10, min(sizes[0], width - sum(sizes[1:]) - 2 * len(sizes)))
-    lines = []
-    for row in cells:
-        first = row[0] if len(row[0]) <= sizes[0] else row[0][: sizes[0] - 1] + "…"
-        middle = [cell.rjust(size) for cell, size in zip(row[1:-1], sizes[1:-1], strict=True)]
-        lines.append("  ".join(["", first.ljust(sizes[0]), *middle, row[-1]]).rstrip())
-    lines.insert(1, "  " + "─" * (max(map(len, lines)) - 2))
-    return lines
 
 
 def markdown(table: pd.DataFrame) -> str:

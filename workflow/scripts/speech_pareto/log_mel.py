@@ -3,18 +3,26 @@
 import torch
 from torch import Tensor, nn
 
-RATE, WINDOW, HOP, BINS, MELS, STACK = 16_000, 400, 160, 512, 80, 2
-# Kernel, stride and width as transformers states them of convolutions: its length rules hold.
-KERNEL, STRIDE, WIDTH = WINDOW + (STACK - 1) * HOP, STACK * HOP, STACK * MELS
+from speech_pareto.architecture import (
+    BINS,
+    HOP,
+    KERNEL,
+    MELS,
+    SAMPLE_RATE,
+    STACK,
+    STRIDE,
+    WINDOW,
+)
+
 # Floor of a band's mean power density, near 16-bit noise; mean and spread of its log in speech.
 FLOOR, MEAN, SPREAD = 1e-7, -9.5, 4.4
 
 
 def mel_filters() -> Tensor:
     """Return triangles (80, 257), each of sum 1, evenly spaced in mel = 2595 lg(1 + f / 700)."""
-    top = 2595 * torch.log10(torch.tensor(1 + RATE / 2 / 700, dtype=torch.float64))
+    top = 2595 * torch.log10(torch.tensor(1 + SAMPLE_RATE / 2 / 700, dtype=torch.float64))
     edges = torch.linspace(0, 1, MELS + 2, dtype=torch.float64) * top
-    frequencies = torch.linspace(0, RATE / 2, BINS // 2 + 1, dtype=torch.float64)
+    frequencies = torch.linspace(0, SAMPLE_RATE / 2, BINS // 2 + 1, dtype=torch.float64)
     mels = 2595 * torch.log10(1 + frequencies / 700)
     low, middle, high = (edges[i : i + MELS, None] for i in range(3))
     filters = torch.minimum((mels - low) / (middle - low), (high - mels) / (high - middle)).clamp(0)

@@ -30,41 +30,9 @@ def resolve(source: str | Path) -> Path:
     return Path(source)
 
 
-def tiny_config(
-    hidden: int = 192,
-    layers: int = 6,
-    heads: int = 6,
-    ffn: int = 768,
-    pos_conv: int = 32,
-    model_type: str = "hubert",
-    **settings,
-):
-    """Return a small config: log-mel stem, no dropout; `settings` are transformers' own keys."""
-    from speech_pareto.log_mel import KERNEL, STRIDE, WIDTH
-
-    nothing = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout")
-    plain = dict.fromkeys((*nothing, "final_dropout", "layerdrop"), 0.0)
-    stem = {
-        "conv_dim": [WIDTH],
-        "conv_kernel": [KERNEL],
-        "conv_stride": [STRIDE],
-        "conv_bias": False,
-    }
-    shape = {
-        "model_type": model_type,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": ffn,
-        "num_conv_pos_embeddings": pos_conv,
-        "feat_extract_norm": "layer",
-    }
-    # As measured on the small teacher: fewer groups let it learn twice as fast, and a norm over the
-    # bands of each frame would hide how loud it is.
-    learnt = {"num_conv_pos_embedding_groups": 4, "initializer_range": 0.03}
-    learnt |= {"feat_proj_layer_norm": False} if model_type == "hubert" else {}
-    section = {} if "conv_dim" in settings else {"compression": {"stem": "log_mel"}}
-    return _config(shape | plain | stem | learnt | section | settings)
+def tiny_config(**settings):
+    """Return the small config of `architecture.tiny` as transformers' object."""
+    return _config(architecture.tiny(**settings))
 
 
 def new(config) -> nn.Module:

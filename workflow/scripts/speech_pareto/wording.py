@@ -78,3 +78,16 @@ def heading(rows: pd.DataFrame) -> str:
     """Return a task's metric with unit and direction: "phone error rate in %, lower is better"."""
     long = metric_name(rows["metric"].iloc[0])[1]
     return f"{long} in %, {rows['better'].iloc[0]} is better"
+
+
+def aligned(cells: list[list[str]], width: int) -> list[str]:
+    """Return rows of text in aligned columns: the first and last to the left, others right."""
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sizes[0] = max(10, min(sizes[0], width - sum(sizes[1:]) - 2 * len(sizes)))
+    lines = []
+    for row in cells:
+        first = row[0] if len(row[0]) <= sizes[0] else row[0][: sizes[0] - 1] + "…"
+        middle = [cell.rjust(size) for cell, size in zip(row[1:-1], sizes[1:-1], strict=True)]
+        lines.append("  ".join(["", first.ljust(sizes[0]), *middle, row[-1]]).rstrip())
+    lines.insert(1, "  " + "─" * (max(map(len, lines)) - 2))
+    return lines

@@ -1,0 +1,107 @@
+"""Published sizes and MACs: what is built has them, and the page that says so is up to date."""
+
+from pathlib import Path
+
+import pytest
+
+from speech_pareto import architecture, sizes
+from speech_pareto.__main__ import main
+from speech_pareto.systems import SOURCES, SUPERB_CLIPS, SYSTEMS
+
+ROOT = Path(__file__).parents[1]
+BY_NAME = {system.name: system for system in SYSTEMS}
+every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "whole"),
+    [
+        ("HuBERT Base", 94_371_712, 94_697_600),
+        ("HuBERT Large", 315_438_720, 316_612_992),
+        ("wav2vec 2.0 Base", 94_371_712, 95_044_608),
+        ("WavLM Base+", 94_381_936, 94_707_824),
+        ("MelHuBERT, 12 layers", 89_837_696, 90_231_424),
+        ("MelHuBERT, 6 layers", 47_310_464, 47_704_192),
+        ("MelHuBERT, 2 layers", 18_958_976, 19_352_704),
+    ],
+)
+def test_sizes_to_the_last_parameter(name, backbone, whole):
+    size = sizes.built(BY_NAME[name].config)
+    assert (size, size + sum(BY_NAME[name].heads.values())) == (backbone, whole)
+
+
+@every_system
+def test_planning_counts_what_is_built(system):
+    assert architecture.count(system.config)["total"] == sizes.built(system.config)
+
+
+@every_system
+def test_published_numbers_are_met_or_a_note_says_why_not(system):
+    backbone = architecture.count(system.config)["total"]
+    whole = backbone + sum(system.heads.values())
+    pairs = [(backbone, system.backbone), (whole, system.whole)]
+    pairs += [(sizes.superb_macs(system.config), system.superb_macs)]
+    pairs += [(sizes.superb_macs_per_second(system.config), system.macs_per_second)]
+    pairs = [(value, printed) for value, printed in pairs if printed]
+    gaps = [sizes.difference(value, printed) for value, printed in pairs]
+    assert pairs and (set(gaps) == {"0"} or system.note)
+    for value, printed in pairs:
+        number, _, unit = printed.replace(",", "").partition(" ")
+        assert value == pytest.approx(float(number) * sizes.UNITS[unit], rel=0.01)
+    assert system.source in SOURCES
+
+
+def test_superb_macs_to_the_last_one():
+    config = BY_NAME["HuBERT Base"].config
+    assert sizes.superb_macs(config) == 1_669_156_022_848
+    # The tool's README also gives the least and the greatest per second of a clip.
+    per_second = [
+        sizes.as_profiled(config, samples / 16000) / samples * 16000 for samples in SUPERB_CLIPS
+    ]
+    assert max(per_second) == pytest.approx(7922013353.619633, rel=1e-14)
+    assert min(per_second) == pytest.approx(7002466614.785993, rel=1e-14)
+
+
+def test_wav2vec2_heads_are_those_of_transformers():
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
+
+    system = BY_NAME["wav2vec 2.0 Base"]
+    with torch.device("meta"):
+        module = Wav2Vec2ForPreTraining(Wav2Vec2Config())
+    whole = sum(parameter.numel() for parameter in module.parameters())
+    assert whole == sizes.built(system.config) + sum(system.heads.values())
+
+
+@pytest.mark.parametrize(
+    ("value", "printed", "gap"),
+    [
+        (94_697_600, "94.70 M", "0"),
+        (94_707_824, "94.70 M", "+0.01 M"),
+        (94_371_712, "94,697,600", "-325,888"),
+        (4_323_560_629_376, "4324 G", "0"),
+        (4_325_700_000_000, "4324 G", "+2 G"),
+    ],
+)
+def test_difference_is_in_the_published_digits(value, printed, gap):
+    assert sizes.difference(value, printed) == gap
+
+
+def test_the_page_is_up_to_date(tmp_path):
+    main(["sizes", "--output", str(tmp_path / "sizes.md")])
+    made, kept = (tmp_path / "sizes.md").read_text(), (ROOT / "docs" / "sizes.md").read_text()
+    assert made == kept, "run: PYTHONPATH=workflow/scripts python -m speech_pareto sizes"
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "sizes" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["size"])
+    assert ended.value.code == 2
+    assert "sizes" in capsys.readouterr().err

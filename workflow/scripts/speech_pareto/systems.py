@@ -1,0 +1,134 @@
+"""Published models: what they are made of, and the sizes and MACs that were published of them.
+
+Each entry of `SYSTEMS` becomes rows of docs/sizes.md (`python -m speech_pareto sizes`); a test
+compares all of them with what is built.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from speech_pareto.architecture import KERNEL, STRIDE, matrix_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A published model; numbers stand as they were printed: "94.70 M", "1,669,156,022,848".
+
+    `config` is the backbone's, as in config.json. `heads` are parameters beside it by name:
+    pretraining or projection heads, which some publications count and others do not.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    heads: Mapping[str, int] = field(default_factory=dict)
+    backbone: str | None = None  # published parameters without heads
+    whole: str | None = None  # ... and with them
+    superb_macs: str | None = None  # published MACs over the clips of SUPERB's profiling tool
+    macs_per_second: str | None = None  # ... and per second of audio
+    source: str  # a key of `SOURCES`
+    note: str = ""  # why the built model differs from the published number, where it does
+
+
+# Lengths in samples of the recordings over which SUPERB adds MACs up: 32 of LibriSpeech's
+# test-clean, listed in testing/s3prl_profiling_test.py of the profiling tool.
+SUPERB_CLIPS = (
+    *(20560, 34560, 38480, 42560, 45600, 48720, 52000, 55120),
+    *(59120, 62720, 66400, 71200, 75200, 78640, 82800, 87520),
+    *(92720, 98560, 104400, 111120, 118480, 125040, 132720, 142640),
+    *(154000, 166720, 180880, 197920, 217920, 239280, 268160, 326000),
+)
+PROFILER, LEADERBOARD, FIGURE = "SUPERB tool", "SUPERB leaderboard", "Lin et al."
+SOURCES = {
+    PROFILER: "README of SUPERB's profiling tool, github.com/B06901052/DeepSpeed, superb-challenge",
+    LEADERBOARD: "superbbenchmark.org/leaderboard, as of 2023",
+    FIGURE: "Lin et al., ASRU 2025, arXiv 2211.09949, figure of trade-offs, read to ±0.02 G",
+}
+
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+    "do_stable_layer_norm": True,
+    "attention_dropout": 0.0,
+}
+
+
+def linear(inputs: int, outputs: int) -> int:
+    """Return the parameters of a linear layer with biases."""
+    return matrix_parameters((outputs, inputs))
+
+
+def unit_heads(hidden: int, width: int) -> dict[str, int]:
+    """Return what HuBERT predicts units with: 500 clusters and fairseq's four special symbols."""
+    return {"projection": linear(hidden, width), "504 unit embeddings": 504 * width}
+
+
+def mel_hubert(layers: int, whole: str, macs_per_second: str) -> System:
+    """Return the first layers of MelHuBERT at 20 ms: two frames of 40 bands, no convolutions."""
+    stem = {"conv_dim": [80], "conv_kernel": [KERNEL], "conv_stride": [STRIDE]}
+    plain = {"feat_proj_layer_norm": False, "mask_time_prob": 0.0}  # it masks frames with zeros
+    return System(
+        name=f"MelHuBERT, {layers} layers",
+        config={
+            "model_type": "hubert",
+            "num_hidden_layers": layers,
+            "attention_dropout": 0.1,
+            "compression": {"stem": "log_mel"},
+            **stem,
+            **plain,
+        },
+        heads={"projection to 512 units": linear(768, 512)},
+        whole=whole,
+        macs_per_second=macs_per_second,
+        source=FIGURE,
+        note="A figure, read to ±0.02 G; its features are counted as ours, 0.003 G per second.",
+    )
+
+
+SYSTEMS = (
+    System(
+        name="HuBERT Base",
+        config={"model_type": "hubert", "attention_dropout": 0.1},
+        heads=unit_heads(768, 256),
+        whole="94,697,600",
+        superb_macs="1,669,156,022,848",
+        source=PROFILER,
+    ),
+    System(
+        name="HuBERT Large",
+        config={"model_type": "hubert", **LARGE},
+        heads=unit_heads(1024, 768),
+        whole="316.6 M",
+        superb_macs="4324 G",
+        source=LEADERBOARD,
+    ),
+    System(
+        name="wav2vec 2.0 Base",
+        config={"model_type": "wav2vec2", "attention_dropout": 0.1},
+        heads={
+            "codebooks (2 × 320 of 128)": 2 * 320 * 128,
+            "their logits": linear(512, 640),
+            "projection of codes": linear(256, 256),
+            "projection of frames": linear(768, 256),
+        },
+        whole="95.04 M",
+        superb_macs="1669 G",
+        source=LEADERBOARD,
+    ),
+    System(
+        name="WavLM Base+",
+        config={"model_type": "wavlm", "attention_dropout": 0.1},
+        heads=unit_heads(768, 256),
+        whole="94.70 M",
+        superb_macs="1670 G",
+        source=LEADERBOARD,
+        note="The release holds no heads; with those of HuBERT 0.01 M remain unexplained.",
+    ),
+    mel_hubert(12, "90.2 M", "4.94 G"),
+    mel_hubert(6, "47.7 M", "2.58 G"),
+    mel_hubert(2, "19.35 M", "1.03 G"),
+)
