@@ -246,7 +246,13 @@ def test_ratio_names_are_short_decimals(ratio, name):
 
 def test_only_methods_that_learn_need_recordings():
     assert config.learns([{"distillation": {}}])
+    assert config.learns([{"low_rank": {}}, {"wanda": {}}])
     assert not config.learns([{"low_rank": {}}, {"identity": {}}])
+
+
+def test_what_removes_nothing_stands_at_ratio_zero():
+    assert config.removes([{"low_rank": {}}, {"int8": {}}])
+    assert not config.removes([{"identity": {}}, {"int8": {}}])
 
 
 def test_every_key_is_described():
@@ -274,4 +280,4 @@ def test_default_study_names_only_existing_keys(tree, monkeypatch):
     file = tree / "config" / "config.yaml"
     resolved = config.resolve(yaml.safe_load(file.read_text()), [file])
     assert config.cells(resolved)
-    assert any(config.is_identity(steps) for steps in resolved["recipes"].values())
+    assert not all(config.removes(steps) for steps in resolved["recipes"].values())
