@@ -17,35 +17,30 @@ def teacher(request):
     return backbone(request.param)
 
 
-def layer_inputs(backbone, number, batch):
-    """Return what reaches layer `number`'s linear layers, (frames, inputs) by name, in float64.
+def layer_inputs(teacher, number, batch):
+    """Return what reaches layer `number`'s linear layers, (real frames, inputs), in float64.
 
-    Written from the definition of a post-norm Transformer layer; padding is left out.
+    The context before the output matrix is worked out backwards from what the attention gives, so
+    that WavLM is left to its own way of computing it.
     """
-    layer = backbone.encoder.layers[number]
-    out = backbone(**batch, output_hidden_states=True)
-    real = backbone._get_feature_vector_attention_mask(
-        out.last_hidden_state.shape[1], batch["attention_mask"]
-    )
-    entering, leaving = (out.hidden_states[i][real].double() for i in (number, number + 1))
-    # What enters the feed-forward part is found by running the attention alone.
-    seen = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda m, x, name=name: seen.update({name: x[0]}))
-        for name, module in (
-            ("intermediate_dense", layer.feed_forward.intermediate_dense),
-            ("output_dense", layer.feed_forward.output_dense),
+    layer, seen = teacher.encoder.layers[number], {}
+    hooks = [layer.attention.register_forward_hook(lambda m, x, y: seen.update(out=y[0]))]
+    for name in architecture.FFN:
+        module = surgery.matrix(layer, name)
+        hooks.append(
+            module.register_forward_pre_hook(lambda m, x, name=name: seen.update({name: x[0]}))
         )
-    ]
-    backbone(**batch)
+    seen["in"] = teacher(**batch, output_hidden_states=True).hidden_states[number]
     for hook in hooks:
         hook.remove()
-    middle = seen["intermediate_dense"][real].double()
-    del leaving
-    return {
-        **dict.fromkeys(("q_proj", "k_proj", "v_proj"), entering),
-        "intermediate_dense": middle,
-        "output_dense": seen["output_dense"][real].double(),
+    frames = seen["in"].shape[1]
+    real = teacher._get_feature_vector_attention_mask(frames, batch["attention_mask"])
+    seen = {name: states[real].double() for name, states in seen.items()}
+    module = surgery.matrix(layer, "out_proj")
+    context = torch.linalg.solve(module.weight.double(), (seen["out"] - module.bias.double()).T).T
+    return dict.fromkeys(architecture.ATTENTION[:3], seen["in"]) | {
+        "out_proj": context,
+        **{name: seen[name] for name in architecture.FFN},
     }
 
 
@@ -56,9 +51,9 @@ def test_norms_are_those_of_real_frames(teacher):
         norms = calibration.input_norms(teacher, surgery.linears(layer), audio)
         assert list(norms) == [*architecture.ATTENTION, *architecture.FFN]
         inputs = [layer_inputs(teacher, number, batch) for batch in audio]
-        for name in inputs[0]:
+        for name in norms:
             expected = torch.cat([x[name] for x in inputs]).square().sum(0).sqrt()
-            assert torch.allclose(norms[name], expected, rtol=1e-4)
+            assert torch.allclose(norms[name], expected, rtol=1e-3)
 
 
 @torch.no_grad()
@@ -155,10 +150,12 @@ def test_the_structure_leaves_no_choice_of_ratio():
     solution = method.solve(["semi_structured"], base, 0.2)
     assert solution.reason == "semi_structured can remove 0.450 of the parameters, not 0.2"
     assert solution.plans[0].knobs["zeros"] == 84_934_656 // 2
-    steps = ["ffn_pruning", {"semi_structured": {"ratio": 0.45}}]
+    thinner = method.solve(["ffn_pruning"], base, 0.3).config  # 2:4 takes 43 % of what it leaves
+    share = method.solve(["semi_structured"], thinner, 0).ratio
+    chain = ["ffn_pruning", {"semi_structured": {"ratio": round(share, 2)}}]
+    assert method.solve(chain, base, 1 - 0.7 * (1 - share)).reason is None
     assert (
-        method.solve(steps, base, 0.6).reason is None
-        or "0.6" in method.solve(steps, base, 0.6).reason
+        "not 0.5" in method.solve([chain[0], {"semi_structured": {"ratio": 0.2}}], base, 0.5).reason
     )
     odd = torch.arange(12.0).view(2, 6) + 1
     assert semi_structured.two_of_four(odd).tolist() == [[True, True] + [False] * 4] * 2
@@ -178,7 +175,7 @@ def test_head_scores_are_finite_differences(teacher):
     subject = copy.deepcopy(teacher).double()
     audio = [
         {"input_values": x["input_values"].double(), "attention_mask": x["attention_mask"]}
-        for x in batches(1, 0.2)
+        for x in batches(1, 0.08)
     ]
     units = definition.units_of(subject, audio, seed=1)
     means, variance = definition.gaussians(subject, audio, units)
