@@ -23,6 +23,11 @@ RUN = {
     "config": {},
 }
 TRAINED = [{"distillation": {"steps": 3, "batch_seconds": 2.0}}]
+LISTENING = [
+    {"data_driven_head_pruning": {"ratio": 0.2, "units": 5, "batches": 2, "batch_seconds": 1.0}},
+    {"wanda": {"batches": 2, "batch_seconds": 1.0}},
+    "int8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("steps", [["random_pruning"], ["low_rank"], TRAINED], ids=str)
+@pytest.mark.parametrize("steps", [["random_pruning"], ["low_rank"], TRAINED, LISTENING], ids=str)
 def test_the_same_seed_gives_the_same_bytes(steps, teacher, corpus, tmp_path):
     for name in ("a", "b"):
         torch.manual_seed(len(files(tmp_path)) if (tmp_path / "a").is_file() else 7)

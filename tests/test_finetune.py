@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import compress
+import evaluate
 import finetune
 from speech_pareto.model import load, new, save, tiny_config
 from speech_pareto.result import read_status, write_status
@@ -108,3 +110,26 @@ def test_a_hole_is_passed_on(prompts_en, tmp_path):
 def test_corpora_without_usable_speech_are_named(backbone, prompts_en, tmp_path):
     with pytest.raises(ValueError, match="no training utterance of .*prompts suits the task"):
         tune(backbone, prompts_en, tmp_path / "x", task={**TASK, "languages": ["nl"]})
+
+
+@pytest.mark.parametrize("step", ["int8", "half_precision"])
+def test_small_numbers_recover_and_stay_small(step, backbone, prompts_en, tmp_path):
+    compress.main([step], 0.0, 1, backbone, [], {}, tmp_path / "student")
+    tune(tmp_path / "student", prompts_en, tmp_path / "tuned", steps=3)
+    before, after = (load_file(tmp_path / x / "model.safetensors") for x in ("student", "tuned"))
+    assert {k: v.dtype for k, v in after.items()} == {k: v.dtype for k, v in before.items()}
+    key = "encoder.layers.0.feed_forward.intermediate_dense.weight"
+    assert not torch.equal(before[key], after[key])
+    output, hypotheses = tmp_path / "scores.json", tmp_path / "scores.tsv"
+    run = {
+        "study": "s",
+        "teacher": "t",
+        "recipe": "r",
+        "ratio": 0.0,
+        "seed": 1,
+        "task": "characters",
+    }
+    run["config"] = {}
+    task = {**TASK, "metric": "cer"}
+    evaluate.main(task, tmp_path / "tuned", [prompts_en], run, output, hypotheses)
+    assert json.loads(output.read_text())["status"] == "ok"

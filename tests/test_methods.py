@@ -13,8 +13,12 @@ from speech_pareto.methods import distillation, ffn_pruning, head_pruning
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
 RATIOS = (0.2, 0.5)
-SHAPE = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
-STEM = {"conv_dim": [8, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8], "conv_bias": True}
+# Where numbers are rounded, differences of 1e-7 in what comes in can become whole steps.
+ROUNDING = {"half_precision": 0.02, "int8": 0.1}
+# Wide enough: oneDNN 3.12 gives noise for many 16-bit convolutions of under 32 channels on AMX.
+SHAPE = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 8}
+SHAPE |= {"num_conv_pos_embedding_groups": 2}
+STEM = {"conv_dim": [32, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8], "conv_bias": True}
 BUCKETS = {"num_buckets": 16, "max_bucket_distance": 40}
 
 
@@ -43,10 +47,19 @@ def train(student, loss, steps, **settings):
         optimiser.zero_grad()
 
 
+def batches(number, seconds):
+    """Stand in for calibration audio: noise, two utterances of unlike length in each batch."""
+    generator = torch.Generator().manual_seed(0)
+    length = round(seconds * 8000)
+    mask = (torch.arange(length) < torch.tensor([[length], [length * 2 // 3]])).long()
+    waves = [torch.randn(2, length, generator=generator) * mask for _ in range(number)]
+    return [{"input_values": wave, "attention_mask": mask} for wave in waves]
+
+
 def compress(steps, teacher, ratio, seed=1):
     """Return the student and the solution of a recipe."""
     student = copy.deepcopy(teacher)
-    context = method.Context(seed, teacher, train)
+    context = method.Context(seed, teacher, train, batches)
 
     def apply(step, plan):
         nonlocal student
@@ -62,8 +75,10 @@ def example(name):
     return {name: dict(method.load(name).example)}
 
 
-def ratio_of(name, ratio):
-    """Return `ratio`, or 0 for methods that remove nothing."""
+def ratio_of(name, ratio, config):
+    """Return `ratio`, or what a method removes that leaves no choice."""
+    if name == "semi_structured":
+        return method.solve([name], config, ratio).ratio
     return ratio if method.load(name).removes else 0.0
 
 
@@ -87,12 +102,13 @@ def audio():
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_contract(name, ratio, teacher, audio, tmp_path):
     waves, mask = audio
+    ratio = ratio_of(name, ratio, model.describe(teacher))
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    planned = method.solve([example(name)], model.describe(teacher), ratio_of(name, ratio))
-    student, solution = compress([example(name)], teacher, ratio_of(name, ratio))
+    planned = method.solve([example(name)], model.describe(teacher), ratio)
+    student, solution = compress([example(name)], teacher, ratio)
     student.eval()
     if planned.reason:  # the bound, then; that it is one is tested below
-        assert name == "head_pruning" and ratio == 0.5
+        assert name.endswith("head_pruning") and ratio == 0.5
         return
 
     # The ratio is hit, as planned, and is what the module really holds.
@@ -101,7 +117,7 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     zeros = architecture.section(model.describe(student)).get("zeros", 0)
     real = 1 - (held - zeros) / sum(p.numel() for p in teacher.parameters())
     assert real == pytest.approx(solution.ratio) == pytest.approx(planned.ratio)
-    assert abs(real - ratio_of(name, ratio)) <= method.TOLERANCE
+    assert abs(real - ratio) <= method.TOLERANCE
     assert sum(int((p == 0).sum()) for p in model.prunable(student).values()) == zeros
 
     # The teacher is untouched; the student has its interface, layer by layer.
@@ -116,7 +132,7 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     # An utterance does not feel its batch mates or its padding.
     alone = student(waves[1:, :2600], attention_mask=mask[1:, :2600]).last_hidden_state
     together = ours.last_hidden_state[1:, : alone.shape[1]]
-    assert torch.allclose(alone, together, atol=1e-5)
+    assert torch.allclose(alone, together, atol=ROUNDING.get(name, 1e-5))
 
     # It comes back from disk bit for bit.
     model.save(student, tmp_path / "student")
@@ -125,14 +141,14 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     assert model.describe(again) == model.describe(student)
 
     # The same seed gives the same student.
-    twin, _ = compress([example(name)], teacher, ratio_of(name, ratio))
+    twin, _ = compress([example(name)], teacher, ratio)
     for key, value in twin.state_dict().items():
         assert torch.equal(value, student.state_dict()[key]), key
 
-    # It can be trained: a gradient reaches every parameter that is used.
+    # It can be trained: a gradient reaches every parameter that is used, but int8 numbers.
     again.train()(waves, attention_mask=mask).last_hidden_state.square().sum().backward()
-    used = [n for n, p in again.named_parameters() if n != "masked_spec_embed" and p.grad is None]
-    assert not used
+    used = {n: p for n, p in again.named_parameters() if n != "masked_spec_embed"}
+    assert not [n for n, p in used.items() if p.requires_grad and p.grad is None]
 
 
 @pytest.mark.parametrize("name", [name for name in method.names() if method.load(name).removes])
@@ -159,9 +175,9 @@ def test_published_sizes_are_solved_to_the_point(name, kind, size):
     }
     config = {"model_type": kind, **(large if size == "large" else {})}
     for ratio in (0.1, 0.25, 0.5, 0.75):
-        solution = method.solve([name], config, ratio_of(name, ratio))
+        solution = method.solve([name], config, ratio_of(name, ratio, config))
         if solution.reason is None:
-            assert abs(solution.ratio - ratio_of(name, ratio)) <= 0.005
+            assert abs(solution.ratio - ratio_of(name, ratio, config)) <= 0.005
     bounds = {"head_pruning": 0.28 if size == "base" else 0.31, "ffn_pruning": 0.62}
     if name in bounds:
         assert method.solve([name], config, 0.9).ratio == pytest.approx(bounds[name], abs=0.03)
@@ -169,9 +185,10 @@ def test_published_sizes_are_solved_to_the_point(name, kind, size):
 
 @pytest.mark.parametrize("name", method.names())
 def test_pre_norm_and_log_mel_models_are_served_too(name):
-    config = model.tiny_config(**SHAPE, do_stable_layer_norm=True)
     torch.manual_seed(5)
-    student, solution = compress([example(name)], model.new(config), ratio_of(name, 0.25))
+    teacher = model.new(model.tiny_config(**SHAPE, do_stable_layer_norm=True))
+    ratio = ratio_of(name, 0.25, model.describe(teacher))
+    student, solution = compress([example(name)], teacher, ratio)
     assert solution.reason is None
     assert student(torch.randn(1, 3000)).last_hidden_state.isfinite().all()
 
@@ -188,6 +205,8 @@ def test_pre_norm_and_log_mel_models_are_served_too(name):
             {"ffn_pruning": {"ratio": 0.1}},
             "weight_pruning",
         ],
+        [{"head_pruning": {"ratio": 0.1}}, "low_rank", "int8"],
+        [{"ffn_pruning": {"ratio": 0.1}}, {"wanda": {"batch_seconds": 0.4}}, "half_precision"],
     ],
     ids=lambda steps: "-".join(next(iter(s)) if isinstance(s, dict) else s for s in steps),
 )
@@ -208,6 +227,13 @@ def test_steps_with_their_own_ratio_must_add_up():
     assert "can remove 0.4" in method.solve(steps, config, 0.6).reason
     too_much = method.solve([{"layer_drop": {"ratio": 0.5}}, "ffn_pruning"], config, 0.3)
     assert too_much.ratio == pytest.approx(0.5, abs=0.01) and too_much.reason
+
+
+@pytest.mark.parametrize("name", [name for name in method.names() if name != "identity"])
+def test_nothing_follows_rounding(name):
+    for last in ("int8", "half_precision"):
+        solution = method.solve([last, name], {"model_type": "hubert"}, 0.5)
+        assert f"{name}: the weights before it are" in solution.reason
 
 
 def test_nothing_follows_zeros():
@@ -396,4 +422,5 @@ def test_rows_go_evenly_so_transformers_still_knows_the_model(teacher):
 def test_planning_reads_the_same_settings_from_the_source(name):
     file = Path(method.__file__).parent / "methods" / f"{name}.py"
     assert list(digest.settings(file)) == [field.name for field in fields(method.load(name))]
-    assert digest.defines(file, "loss") == method.learns(method.make(name))
+    listens = digest.defines(file, "loss") or digest.attribute(file, "listens") is True
+    assert listens == method.learns(method.make(name))

@@ -3,7 +3,7 @@
 import pytest
 
 from speech_pareto.config import resolve
-from speech_pareto.study import cells, learns, ratio_name
+from speech_pareto.study import cells, learns, ratio_name, removes
 
 
 def test_cells_are_the_union_of_blocks(study):
@@ -24,4 +24,10 @@ def test_ratio_names_are_short_decimals(ratio, name):
 
 def test_only_methods_that_learn_need_recordings():
     assert learns([{"distillation": {}}])
+    assert learns([{"low_rank": {}}, {"wanda": {}}])
     assert not learns([{"low_rank": {}}, {"identity": {}}])
+
+
+def test_what_removes_nothing_stands_at_ratio_zero():
+    assert removes([{"low_rank": {}}, {"int8": {}}])
+    assert not removes([{"identity": {}}, {"int8": {}}])

@@ -12,6 +12,7 @@ from speech_pareto import result
 from speech_pareto.audio import SAMPLE_RATE
 from speech_pareto.corpus import Utterance
 from speech_pareto.model import load
+from speech_pareto.precision import own_precision
 from speech_pareto.provenance import meta
 from speech_pareto.task import Task, TaskModel, load_task_model, utterances
 from speech_pareto.training import buckets, collate, device, precision
@@ -71,13 +72,16 @@ def main(
 def transcribe(
     model: TaskModel, task: Task, data: list[Utterance], kind: str = "auto"
 ) -> list[str]:
-    """Return a hypothesis per utterance, in the order of `data`."""
+    """Return a hypothesis per utterance, in the order of `data`.
+
+    A model with a precision of its own runs in that, whatever `kind` says.
+    """
     model.eval().to(device())
     normalize = model.backbone.preprocessor["do_normalize"]
     lengths = np.array([u.samples for u in data])
     batches = buckets(lengths, int(BATCH_SECONDS * SAMPLE_RATE), np.random.default_rng(0))
     guesses = [""] * len(data)
-    bf16 = precision(kind) == "bf16"
+    bf16 = precision(kind) == "bf16" and not own_precision(model.backbone)
     with torch.inference_mode(), torch.autocast(device().type, torch.bfloat16, enabled=bf16):
         for batch in tqdm(batches, desc="evaluate", unit="batch", mininterval=5):
             waves, mask = collate([data[i].wave() for i in batch], normalize)

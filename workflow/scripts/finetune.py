@@ -13,6 +13,7 @@ from torch import nn
 from speech_pareto.corpus import credits
 from speech_pareto.download import sha256
 from speech_pareto.model import load, save
+from speech_pareto.precision import trainable
 from speech_pareto.provenance import meta
 from speech_pareto.result import read_status, to_text, write_json, write_status
 from speech_pareto.task import (
@@ -65,7 +66,7 @@ def main(
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
     folder = Path(state) / sha256(Path(model) / "model.safetensors")[:16] if state else None
     try:
-        with _regularised(task_model, settings):
+        with trainable(backbone), _regularised(task_model, settings):
             curve = train(
                 task_model,
                 _batches(data, settings, seed, backbone.preprocessor["do_normalize"]),

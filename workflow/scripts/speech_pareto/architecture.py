@@ -3,10 +3,11 @@
 A config is the content of `config.json`: transformers' keys plus, where transformers cannot say
 it, a section `compression`:
 
-    stem     "log_mel" when `log_mel.LogMel` stands in the place of the convolutions
-    layers   one dict per layer, holding only what differs from the plain model:
-             heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank})
-    zeros    weights of the layers' matrices that are zero and stay so; they count as removed
+    stem       "log_mel" when `log_mel.LogMel` stands in the place of the convolutions
+    layers     one dict per layer, holding only what differs from the plain model:
+               heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank})
+    zeros      weights of the layers' matrices that are zero and stay so; they count as removed
+    precision  "float16", "bfloat16" or "int8" when it is stored and run in such numbers
 """
 
 import json
@@ -140,14 +141,19 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
         ffn = {} if layer.ffn == width else {"ffn": layer.ffn}
         ranks = {"ranks": dict(layer.ranks)} if layer.ranks else {}
         special.append({**heads, **ffn, **ranks})
-    stem = {key: value for key, value in section(config).items() if key == "stem"}
+    kept = {key: value for key, value in section(config).items() if key in ("stem", "precision")}
     parts = (
-        stem | ({"layers": special} if any(special) else {}) | ({"zeros": zeros} if zeros else {})
+        kept | ({"layers": special} if any(special) else {}) | ({"zeros": zeros} if zeros else {})
     )
     changed = {"num_hidden_layers": len(layers), "intermediate_size": width, "compression": parts}
     return {
         key: value for key, value in {**config, **changed}.items() if key != "compression" or value
     }
+
+
+def with_precision(config: Mapping, name: str) -> dict:
+    """Return `config` with its weights stored and run as `name`: float16, bfloat16 or int8."""
+    return {**config, "compression": section(config) | {"precision": name}}
 
 
 def head_dim(config: Mapping) -> int:
@@ -167,6 +173,16 @@ def matrix_parameters(shape: tuple[int, int], rank: int | None = None) -> int:
     """Return weights and biases of one matrix, whole or as a product of two of the given rank."""
     outputs, inputs = shape
     return (outputs * inputs if rank is None else rank * (outputs + inputs)) + outputs
+
+
+def linear_shapes(config: Mapping) -> list[tuple[int, int]]:
+    """Return (outputs, inputs) of the linear layers that all layers' matrices are made of."""
+    shapes = []
+    for layer in layers_of(config):
+        for name, (outputs, inputs) in matrices(config, layer).items():
+            rank = layer.ranks.get(name)
+            shapes += [(rank, inputs), (outputs, rank)] if rank else [(outputs, inputs)]
+    return shapes
 
 
 def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict[str, int]:

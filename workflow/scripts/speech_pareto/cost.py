@@ -59,12 +59,19 @@ def parameters(model: nn.Module) -> dict[str, int]:
 
 @torch.no_grad()
 def macs(model: nn.Module, audio: Tensor) -> int:
-    """Return multiply-accumulates of a pass: products, convolutions, FFT; zeros count too."""
-    with FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten._fft_r2c: fft_flops}
-    ) as counter:
+    """Return multiply-accumulates of a pass: products, convolutions, FFT; zeros count too.
+
+    A product of small integers counts like one of floating-point numbers.
+    """
+    uncounted = {torch.ops.aten._fft_r2c: fft_flops, torch.ops.aten._int_mm: product_flops}
+    with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
         model(audio)
     return counter.get_total_flops() // 2
+
+
+def product_flops(left: torch.Size, right: torch.Size, *_, **__) -> int:
+    """Return the operations of a product of two matrices."""
+    return 2 * left[0] * left[1] * right[1]
 
 
 def fft_flops(shape: torch.Size, dims: list[int], *_, **__) -> int:

@@ -33,16 +33,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may use: a seed and, if it defines `loss`, the teacher and the training loop.
+    """What a method may use: a seed and, if it `learns`, the teacher, training loop and audio.
 
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
     with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
-    `input_values` and `attention_mask`, both (batch, samples).
+    `input_values` and `attention_mask`, both (batch, samples). `batches(number, seconds)` returns
+    a list of such batches, each of about so many seconds of audio.
     """
 
     seed: int
     teacher: "Module | None" = None
     train: Callable[..., None] | None = None
+    batches: Callable[[int, float], list] | None = None
 
     def generator(self) -> "Generator":
         """Return a fresh random generator, the same for the same seed."""
@@ -59,6 +61,7 @@ class Method:
         Mapping[str, Any]
     ] = {}  # settings for the contract tests: the smallest worth testing
     removes: ClassVar[bool] = True  # False: leaves every parameter, so it takes no ratio
+    listens: ClassVar[bool] = False  # True: looks at audio, though it has no `loss` to train with
     ratio: float | None = (
         None  # fraction of what reaches this step that it removes; None: what is left to do
     )
@@ -67,7 +70,7 @@ class Method:
         """Return why this method cannot serve a model with this config, else None."""
         if self.removes and architecture.section(config).get("zeros"):
             return "it would undo the zeros of the weight pruning before it"
-        return None
+        return rounded(config)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return the plan that removes as near to `ratio` of the parameters as this method can."""
@@ -78,7 +81,7 @@ class Method:
         raise NotImplementedError
 
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
-        """Return the loss of a batch; only a method that defines this is given audio."""
+        """Return the loss of a batch; defining this, or `listens`, gives a method audio."""
         raise NotImplementedError
 
 
@@ -133,7 +136,13 @@ def make(step: str | Mapping[str, Mapping]) -> Method:
 
 def learns(method: Method) -> bool:
     """Return whether a method needs audio, the teacher and the training loop."""
-    return type(method).loss is not Method.loss
+    return method.listens or type(method).loss is not Method.loss
+
+
+def rounded(config: Mapping) -> str | None:
+    """Return why nothing more can be done to weights that were rounded, None if they were not."""
+    name = architecture.section(config).get("precision")
+    return f"the weights before it are {name} already; that step comes last" if name else None
 
 
 def make_all(steps: Sequence) -> list[Method]:

@@ -52,9 +52,10 @@ def build(config: Mapping) -> nn.Module:
 
 
 def load(source) -> nn.Module:
-    """Return the backbone in a folder, in fp32 and eval mode, whatever its storage and heads.
+    """Return the backbone in a folder, in eval mode, whatever its storage and heads.
 
-    Zeros of a weight-pruned student hold: training leaves them zero. `preprocessor` is the folder's
+    It is in fp32, or in the precision that its `compression` states. Zeros of a weight-pruned
+    student hold: training leaves them zero. `preprocessor` is the folder's
     preprocessor_config.json. ValueError if a weight is missing or has another shape.
     """
     folder = resolve(source)
@@ -67,9 +68,11 @@ def load(source) -> nn.Module:
         name = name.replace("conv.weight_g", "conv.parametrizations.weight.original0")
         name = name.replace("conv.weight_v", "conv.parametrizations.weight.original1")
         if name in wanted:
-            found[name] = tensor.float() if tensor.is_floating_point() else tensor
+            found[name] = tensor.to(wanted[name].dtype)
     if "masked_spec_embed" in wanted:  # only masking needs it, and some conversions leave it out
-        found.setdefault("masked_spec_embed", torch.zeros(config.get("hidden_size", 768)))
+        found.setdefault(
+            "masked_spec_embed", torch.zeros_like(wanted["masked_spec_embed"], device="cpu")
+        )
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [
         f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
@@ -116,12 +119,15 @@ def save(
 ) -> None:
     """Write `model` to `folder`, whole or not at all; `texts` are further files, by name.
 
-    `dtype` is how weights are stored: fp16 halves the bytes, and `load` gives fp32 again.
+    `dtype` is how fp32 weights are stored: fp16 halves the bytes, and `load` gives fp32 again.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    config = describe(model) | {"dtype": str(dtype).removeprefix("torch.")}
+    config = describe(model)
+    own = architecture.section(config).get("precision", "int8")
+    dtype = dtype if own == "int8" else getattr(torch, own)
+    config |= {"dtype": str(dtype).removeprefix("torch.")}
     tensors = {
         name: tensor.detach()
         .to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
@@ -150,6 +156,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
         for index, layer in enumerate(model.encoder.layers)
         for name in names
         for key, parameter in matrix(layer, name).named_parameters()
+        if parameter.is_floating_point()  # int8 weights are as they are
     }
 
 
@@ -210,6 +217,10 @@ def _fit(model: nn.Module) -> nn.Module:
             now, rank = matrix(layer, name), shape.ranks.get(name)
             if rank or tuple(now.weight.shape) != size:
                 set_matrix(layer, name, _empty(*size, rank))
+    if name := architecture.section(config).get("precision"):
+        from speech_pareto.precision import set_precision
+
+        set_precision(model, name)
     model.preprocessor = FEATURES | {"do_normalize": _normalises(config)}
     return model
 

@@ -22,12 +22,12 @@ class Cell:
 
 
 def cells(study: dict) -> list[Cell]:
-    """Return the cells of a resolved config, each once; the identity stands at ratio 0 only."""
+    """Return the cells of a resolved config, each once; what removes nothing stands at ratio 0 only."""
     found = {}
     for block in study["grid"]:
         for teacher in block.get("teachers", study["teachers"]):
             for recipe in block.get("recipes", study["recipes"]):
-                ratios = [0] if is_identity(study["recipes"][recipe]) else block["ratios"]
+                ratios = block["ratios"] if removes(study["recipes"][recipe]) else [0]
                 for ratio in ratios:
                     for seed in block["seeds"]:
                         for task in block.get("tasks", study["tasks"]):
@@ -42,9 +42,10 @@ def scope_of(study: dict, task: str) -> str:
     return task if study["tasks"][task]["start"] == "finetuned" else "any"
 
 
-def is_identity(steps: list[dict]) -> bool:
-    """Return whether a resolved recipe leaves the teacher as it is."""
-    return all("identity" in step for step in steps)
+def removes(steps: list[dict]) -> bool:
+    """Return whether a resolved recipe removes parameters."""
+    files = [digest.SCRIPTS / file for file in methods_of(steps)]
+    return any(digest.attribute(file, "removes") is not False for file in files)
 
 
 def ratio_name(ratio: float) -> str:
@@ -63,8 +64,9 @@ def methods_of(steps: list[dict]) -> list[str]:
 
 
 def learns(steps: list[dict]) -> bool:
-    """Return whether a resolved recipe looks at recordings: a method of it defines `loss`."""
-    return any(digest.defines(digest.SCRIPTS / file, "loss") for file in methods_of(steps))
+    """Return whether a resolved recipe looks at recordings: to train (`loss`), or `listens`."""
+    files = [digest.SCRIPTS / file for file in methods_of(steps)]
+    return any(digest.defines(f, "loss") or digest.attribute(f, "listens") for f in files)
 
 
 def downloads(source: str) -> bool:

@@ -74,9 +74,12 @@ class HeadPruning(Method):
         """Return `model` without its lowest heads."""
         from speech_pareto.surgery import keep_heads
 
-        layers = model.encoder.layers
-        places = lowest_heads([head_scores(layer) for layer in layers], plan.knobs["heads"])
-        for layer, gone in zip(layers, places, strict=True):
+        places = self.lowest(model, plan.knobs["heads"], context)
+        for layer, gone in zip(model.encoder.layers, places, strict=True):
             heads = [head for place, head in enumerate(layer.attention.heads) if place not in gone]
             keep_heads(layer, heads)
         return model
+
+    def lowest(self, model: "Module", amount: int, context: Context) -> list[list[int]]:
+        """Return for each layer which places go when `amount` heads go in all."""
+        return lowest_heads([head_scores(layer) for layer in model.encoder.layers], amount)

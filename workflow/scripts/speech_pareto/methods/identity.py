@@ -16,6 +16,10 @@ class Identity(Method):
 
     removes = False
 
+    def supports(self, config: Mapping) -> str | None:
+        """Return None: everything can be left."""
+        return None
+
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return the plan to leave everything."""
         return Plan(dict(config), {})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture
-from speech_pareto.method import Context, Method, Plan
+from speech_pareto.method import Context, Method, Plan, rounded
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -24,8 +24,8 @@ class WeightPruning(Method):
     """Zeroes single weights."""
 
     def supports(self, config: Mapping) -> str | None:
-        """Return None: zeros may be added to zeros."""
-        return None
+        """Return why not; zeros may be added to zeros."""
+        return rounded(config)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many weights are zero in the end."""

@@ -1,0 +1,227 @@
+"""Methods that listen before they cut: their scores and masks in float64, from the formulas."""
+
+import copy
+
+import pytest
+import torch
+
+from speech_pareto import architecture, calibration, method, model, surgery
+from speech_pareto.methods import data_driven_head_pruning, semi_structured, wanda
+from test_methods import KINDS, backbone, batches, compress
+
+STEP = {"batches": 3, "batch_seconds": 0.4}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def teacher(request):
+    return backbone(request.param)
+
+
+def layer_inputs(teacher, number, batch):
+    """Return what reaches layer `number`'s linear layers, (real frames, inputs), in float64.
+
+    The context before the output matrix is worked out backwards from what the attention gives, so
+    that WavLM is left to its own way of computing it.
+    """
+    layer, seen = teacher.encoder.layers[number], {}
+    hooks = [layer.attention.register_forward_hook(lambda m, x, y: seen.update(out=y[0]))]
+    for name in architecture.FFN:
+        module = surgery.matrix(layer, name)
+        hooks.append(
+            module.register_forward_pre_hook(lambda m, x, name=name: seen.update({name: x[0]}))
+        )
+    seen["in"] = teacher(**batch, output_hidden_states=True).hidden_states[number]
+    for hook in hooks:
+        hook.remove()
+    frames = seen["in"].shape[1]
+    real = teacher._get_feature_vector_attention_mask(frames, batch["attention_mask"])
+    seen = {name: states[real].double() for name, states in seen.items()}
+    module = surgery.matrix(layer, "out_proj")
+    context = torch.linalg.solve(module.weight.double(), (seen["out"] - module.bias.double()).T).T
+    return dict.fromkeys(architecture.ATTENTION[:3], seen["in"]) | {
+        "out_proj": context,
+        **{name: seen[name] for name in architecture.FFN},
+    }
+
+
+@torch.no_grad()
+def test_norms_are_those_of_real_frames(teacher):
+    audio = batches(3, 0.4)
+    for number, layer in enumerate(teacher.encoder.layers):
+        norms = calibration.input_norms(teacher, surgery.linears(layer), audio)
+        assert list(norms) == [*architecture.ATTENTION, *architecture.FFN]
+        inputs = [layer_inputs(teacher, number, batch) for batch in audio]
+        for name in norms:
+            expected = torch.cat([x[name] for x in inputs]).square().sum(0).sqrt()
+            assert torch.allclose(norms[name], expected, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_norms_do_not_hear_padding(teacher):
+    layer = teacher.encoder.layers[1]
+    batch = batches(1, 0.4)[0]
+    longer = {key: torch.nn.functional.pad(value, (0, 800)) for key, value in batch.items()}
+    norms, same = (
+        calibration.input_norms(teacher, surgery.linears(layer), [audio])
+        for audio in (batch, longer)
+    )
+    for name in norms:
+        assert torch.allclose(norms[name], same[name], rtol=1e-4)
+
+
+def test_listening_leaves_the_model_as_it_is(teacher):
+    subject = copy.deepcopy(teacher)
+    classes = [type(module) for module in subject.modules()]
+    calibration.input_norms(subject, surgery.linears(subject.encoder.layers[0]), batches(1, 0.4))
+    assert [type(module) for module in subject.modules()] == classes
+    assert not any(module._forward_pre_hooks for module in subject.encoder.layers[0].modules())
+
+
+def test_wanda_zeroes_the_lowest_of_each_row(teacher):
+    student, solution = compress([{"wanda": STEP}], teacher, 0.3)
+    audio, walked = batches(3, 0.4), copy.deepcopy(teacher)
+    zeros, total = solution.plans[0].knobs["zeros"], 0
+    share = zeros / sum(o * i for o, i in architecture.linear_shapes(model.describe(teacher)))
+    for number, layer in enumerate(student.encoder.layers):
+        # Layer n is scored in a model whose layers before it are pruned and whose others are not.
+        dense = surgery.linears(walked.encoder.layers[number])
+        norms = calibration.input_norms(walked, dense, audio)
+        for name, module in surgery.linears(layer).items():
+            old = dense[name].weight.detach().double()
+            scores = old.abs() * norms[name]
+            gone = module.weight.detach() == 0
+            total += int(gone.sum())
+            for row, mask, weights, kept in zip(scores, gone, old, module.weight, strict=True):
+                assert abs(int(mask.sum()) - share * len(row)) < 2
+                lowest = row.sort().indices[: int(mask.sum())]
+                assert set(mask.nonzero()[:, 0].tolist()) == set(lowest.tolist())
+                assert torch.equal(kept.detach().double()[~mask], weights[~mask])
+            dense[name].weight.data.mul_(~gone)
+        for name in (*architecture.ATTENTION, *architecture.FFN):
+            ours, theirs = (
+                surgery.bias(surgery.matrix(m.encoder.layers[number], name))
+                for m in (student, teacher)
+            )
+            assert torch.equal(ours, theirs)
+    assert total == zeros
+
+
+def test_wanda_spreads_zeros_to_the_last(teacher):
+    config = model.describe(teacher)
+    shapes = architecture.linear_shapes(config)
+    for zeros in (0, 1, 12_345, sum(o * i for o, i in shapes)):
+        rows = wanda.zeros_of_rows(config, zeros)
+        assert sum(map(sum, rows)) == zeros
+        for (outputs, inputs), own in zip(shapes, rows, strict=True):
+            assert len(own) == outputs and max(own) <= inputs and max(own) - min(own) <= 1
+
+
+def test_wanda_listens_to_what_magnitude_does_not_see():
+    """The smallest weights stay where the input is loud."""
+    scores = torch.tensor([[0.1, 0.2, 0.3, 0.4]]) * torch.tensor([9.0, 1.0, 1.0, 1.0])
+    mask = wanda.smallest(scores, torch.tensor([2]))
+    assert mask.tolist() == [[False, True, True, False]]
+
+
+@pytest.mark.parametrize("score", ["magnitude", "wanda"])
+def test_two_of_each_four_inputs_stay(score, teacher):
+    settings = {"score": score, **STEP}
+    config = model.describe(teacher)
+    ratio = method.solve(["semi_structured"], config, 0.4).ratio
+    student, solution = compress([{"semi_structured": settings}], teacher, ratio)
+    assert solution.reason is None
+    first = teacher.encoder.layers[0]
+    norms = calibration.input_norms(teacher, surgery.linears(first), batches(3, 0.4))
+    for number, layer in enumerate(student.encoder.layers):
+        old = surgery.linears(teacher.encoder.layers[number])
+        for name, module in surgery.linears(layer).items():
+            groups = module.weight.detach().unflatten(1, (-1, 4)) != 0
+            assert (groups.sum(2) == 2).all()
+            if score == "wanda" and number > 0:
+                continue  # later layers hear pruned ones, as for Wanda itself
+            scores = old[name].weight.detach().double().abs()
+            scores = scores * norms[name] if score == "wanda" else scores
+            highest = scores.unflatten(1, (-1, 4)).sort(2).indices[:, :, 2:].sort(2).values
+            assert torch.equal(groups.nonzero()[:, 2].view_as(highest), highest)
+
+
+def test_the_structure_leaves_no_choice_of_ratio():
+    base = {"model_type": "hubert"}
+    solution = method.solve(["semi_structured"], base, 0.2)
+    assert solution.reason == "semi_structured can remove 0.450 of the parameters, not 0.2"
+    assert solution.plans[0].knobs["zeros"] == 84_934_656 // 2
+    thinner = method.solve(["ffn_pruning"], base, 0.3).config  # 2:4 takes 43 % of what it leaves
+    share = method.solve(["semi_structured"], thinner, 0).ratio
+    chain = ["ffn_pruning", {"semi_structured": {"ratio": round(share, 2)}}]
+    assert method.solve(chain, base, 1 - 0.7 * (1 - share)).reason is None
+    assert (
+        "not 0.5" in method.solve([chain[0], {"semi_structured": {"ratio": 0.2}}], base, 0.5).reason
+    )
+    odd = torch.arange(12.0).view(2, 6) + 1
+    assert semi_structured.two_of_four(odd).tolist() == [[True, True] + [False] * 4] * 2
+
+
+def test_masked_prediction_tells_units_by_gaussians():
+    torch.manual_seed(0)
+    states, means = torch.randn(7, 5).double(), torch.randn(3, 5).double()
+    logits = data_driven_head_pruning.unit_logits(states, means, torch.tensor(0.3).double())
+    squares = -(states[:, None] - means).square().sum(2) / (2 * 0.3)
+    assert torch.allclose(logits.log_softmax(1), squares.log_softmax(1))
+
+
+def test_head_scores_are_finite_differences(teacher):
+    """⟨c, ∂L/∂c⟩ is how fast the loss changes when a head's context at one frame is scaled."""
+    definition = method.make({"data_driven_head_pruning": {"units": 4, **STEP}})
+    subject = copy.deepcopy(teacher).double()
+    audio = [
+        {"input_values": x["input_values"].double(), "attention_mask": x["attention_mask"]}
+        for x in batches(1, 0.08)
+    ]
+    units = definition.units_of(subject, audio, seed=1)
+    means, variance = definition.gaussians(subject, audio, units)
+    scores = definition.scores(subject, subject, audio, seed=1)
+
+    def loss_when_scaled(number, head, utterance, frame, factor):
+        def scale(module, inputs):
+            context = inputs[0].clone()
+            context[utterance, frame, head * 8 : head * 8 + 8] *= factor
+            return (context,)
+
+        hook = surgery.matrix(subject.encoder.layers[number], "out_proj")
+        hook = hook.register_forward_pre_hook(scale)
+        torch.manual_seed(1)  # the same masks
+        with torch.no_grad():
+            loss, _ = definition.masked_loss(subject, audio[0], units[0], means, variance)
+        hook.remove()
+        return loss.item()
+
+    real = calibration.real_frames(subject, audio[0])
+    for number, head in ((0, 1), (2, 4)):
+        expected = 0.0
+        for utterance, frame in real.nonzero().tolist():
+            up, down = (
+                loss_when_scaled(number, head, utterance, frame, 1 + step) for step in (1e-4, -1e-4)
+            )
+            expected += abs(up - down) / 2e-4
+        assert scores[number][head].item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_best_head_of_each_layer_is_protected():
+    scores = [torch.tensor([3.0, 4.0]), torch.tensor([10.0, 0.1, 20.0]), torch.tensor([1e-3, 2e-3])]
+    # shares: .6 .8 | .447 .004 .894 | .447 .894
+    assert data_driven_head_pruning.lowest_of_all(scores, 1) == [[], [1], []]
+    assert data_driven_head_pruning.lowest_of_all(scores, 3) == [[], [1, 0], [0]]
+    assert data_driven_head_pruning.lowest_of_all(scores, 9) == [[0], [1, 0], [0]]
+    assert data_driven_head_pruning.lowest_of_all([torch.zeros(3)], 9) == [[1, 2]]
+
+
+def test_heads_that_nothing_hangs_on_go_first(teacher):
+    subject = copy.deepcopy(teacher)
+    for layer in subject.encoder.layers:  # heads 2 and 5 are not heard by what follows
+        surgery.matrix(layer, "out_proj").weight.data[:, 16:24] = 0
+        surgery.matrix(layer, "out_proj").weight.data[:, 40:48] = 0
+    config = model.describe(subject)
+    ratio = 6 * architecture.head_parameters(config, architecture.layers_of(config)[0])
+    step = {"data_driven_head_pruning": {"units": 4, **STEP}}
+    student, _ = compress([step], subject, ratio / architecture.remaining(config))
+    assert [layer.attention.heads for layer in student.encoder.layers] == [(0, 1, 3, 4)] * 3
