@@ -22,7 +22,7 @@ class Cell:
 
 
 def cells(study: dict) -> list[Cell]:
-    """Return the cells of a resolved config, each once; what removes nothing stands at ratio 0 only."""
+    """Return a resolved config's cells, each once; what removes nothing stands at ratio 0."""
     found = {}
     for block in study["grid"]:
         for teacher in block.get("teachers", study["teachers"]):
