@@ -249,6 +249,28 @@ def test_only_methods_that_learn_need_recordings():
     assert not config.learns([{"low_rank": {}}, {"identity": {}}])
 
 
+def test_a_recipe_that_fine_tunes_makes_students_of_its_own_for_each_task(study):
+    study["recipes"]["pinched"] = ["ffn_pruning", {"self_pinching": {"ratio": 0.2}}]
+    study["tasks"]["phones"]["start"] = "backbone"
+    scopes = {(cell.recipe, cell.scope) for cell in config.cells(config.resolve(study))}
+    assert scopes == {
+        ("identity", "any"),
+        ("thin", "any"),
+        ("distilled", "any"),
+        ("pinched", "phones"),
+    }
+
+
+def test_a_recipe_that_fine_tunes_cannot_serve_a_probe(study):
+    study["recipes"]["pinched"] = ["self_pinching"]
+    study["tasks"]["phones"]["protocol"] = "probe"
+    message = "'pinched' trains on 'phones' what its protocol 'probe' freezes."
+    assert problems(study) == [f"grid[{index}]: {message}" for index in (0, 1)]
+    for block in study["grid"]:
+        block["recipes"] = ["identity", "thin"]
+    config.resolve(study)
+
+
 def test_every_key_is_described():
     """Each key of the schema has a description, and stands in config/README.md."""
     readme = (ROOT / "config" / "README.md").read_text()

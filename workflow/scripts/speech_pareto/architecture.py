@@ -128,6 +128,16 @@ def matrix_parameters(shape: tuple[int, int], rank: int | None = None) -> int:
     return (outputs * inputs if rank is None else rank * (outputs + inputs)) + outputs
 
 
+def linear_shapes(config: Mapping) -> list[tuple[int, int]]:
+    """Return (outputs, inputs) of the linear layers that all layers' matrices are made of."""
+    shapes = []
+    for layer in layers_of(config):
+        for name, (outputs, inputs) in matrices(config, layer).items():
+            rank = layer.ranks.get(name)
+            shapes += [(rank, inputs), (outputs, rank)] if rank else [(outputs, inputs)]
+    return shapes
+
+
 def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict[str, int]:
     """Return the parameters of a layer's `attention`, `ffn` and `norms`."""
     config = complete(config)

@@ -83,15 +83,16 @@ def cells(study: dict) -> list[Cell]:
                 for ratio in ratios:
                     for seed in block["seeds"]:
                         for task in block.get("tasks", study["tasks"]):
-                            scope = scope_of(study, task)
+                            scope = scope_of(study, recipe, task)
                             cell = Cell(teacher, recipe, ratio_name(ratio), str(seed), task, scope)
                             found[cell] = None
     return list(found)
 
 
-def scope_of(study: dict, task: str) -> str:
-    """Return which students a task takes: its own, or those made for `any` task."""
-    return task if study["tasks"][task]["start"] == "finetuned" else "any"
+def scope_of(study: dict, recipe: str, task: str) -> str:
+    """Return which students of a recipe a task takes: its own, or those made for `any` task."""
+    own = study["tasks"][task]["start"] == "finetuned" or task_aware(study["recipes"][recipe])
+    return task if own else "any"
 
 
 def is_identity(steps: list[dict]) -> bool:
@@ -112,6 +113,12 @@ def methods_of(steps: list[dict]) -> list[str]:
 def learns(steps: list[dict]) -> bool:
     """Return whether a resolved recipe looks at recordings: a method of it defines `loss`."""
     return any(digest.defines(digest.SCRIPTS / file, "loss") for file in methods_of(steps))
+
+
+def task_aware(steps: list[dict]) -> bool:
+    """Return whether a resolved recipe fine-tunes on the task while it compresses."""
+    files = [digest.SCRIPTS / file for file in methods_of(steps)]
+    return any(digest.attribute(file, "task_aware") for file in files)
 
 
 def downloads(source: str) -> bool:
@@ -224,6 +231,7 @@ def _cross_problems(config: dict) -> list[str]:
             problems += _names(
                 f"grid[{index}].{key}", key[:-1], _mapping(block).get(key), parts[key]
             )
+        problems += _frozen(f"grid[{index}]", _mapping(block), parts)
     learn_from = _mapping(config.get("compress")).get("corpora")
     problems += _names("compress.corpora", "corpus", learn_from, parts["corpora"])
     costs = list(digest.constant(LIBRARY / "table.py", "COSTS") or {})
@@ -342,6 +350,22 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     accepted = digest.settings(LIBRARY / "task.py", "FineTuning") or {}
     for key in ("teacher", "student"):
         yield from _settings(f"{at}.{key}", _mapping(value.get(key)), accepted)
+
+
+def _frozen(at: str, block: dict, parts: dict) -> Iterator[str]:
+    """Yield the pairs of a block whose recipe would train what the task's probe keeps frozen."""
+    tuned = {
+        recipe
+        for recipe, steps in parts["recipes"].items()
+        for name in (name for step in _list(steps) for name in _step(step))
+        if name in digest.stems(LIBRARY / "methods")
+        and digest.attribute(LIBRARY / "methods" / f"{name}.py", "task_aware")
+    }
+    for task in _list(block.get("tasks", list(parts["tasks"]))):
+        if _mapping(parts["tasks"].get(task)).get("protocol") == "probe":
+            for recipe in _list(block.get("recipes", list(parts["recipes"]))):
+                if recipe in tuned:
+                    yield f"{at}: '{recipe}' trains on '{task}' what its protocol 'probe' freezes."
 
 
 def _settings(at: str, given: dict, accepted: dict, others: Iterable[str] = ()) -> Iterator[str]:

@@ -29,6 +29,16 @@ def set_matrix(layer: nn.Module, name: str, value: nn.Module) -> None:
         layer.attention.__class__ = PartialAttention
 
 
+def linears(layer: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear layers of a layer's matrices, by name: one each, two once factorised."""
+    found = {}
+    for name in (*ATTENTION, *FFN):
+        module = matrix(layer, name)
+        parts = module.named_children() if isinstance(module, nn.Sequential) else [("", module)]
+        found |= {f"{name}.{part}".rstrip("."): linear for part, linear in parts}
+    return found
+
+
 def weight(module: nn.Module) -> Tensor:
     """Return the weights (outputs, inputs) that `module` applies."""
     return module.weight if isinstance(module, nn.Linear) else module.up.weight @ module.down.weight
