@@ -54,7 +54,8 @@ def main(
     if any(map(method.learns, methods)):
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision)
-    tune = tuner(task, model, corpora, seed, state, precision) if task else None
+    tunes = any(step.task_aware for step in methods)
+    tune = tuner(task, model, corpora, seed, state, precision) if tunes else None
     context = method.Context(seed, teacher, train, tune)
 
     def apply(step: method.Method, plan: method.Plan) -> dict:

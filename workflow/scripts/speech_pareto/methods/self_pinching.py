@@ -40,7 +40,7 @@ class SelfPinching(Method):
     steps: int = 60
     learning_rate: float = 4e-4
     batch_seconds: float = 24.0
-    strength: float = 10.0  # λ
+    strength: float = 1.0  # λ
     band: float = 0.002  # r may lie this far below its goal
     reach: float = 4.0  # how far a threshold can go in a run, in root mean squares of its scores
 
