@@ -205,7 +205,7 @@ def test_whole_heads_go_when_channels_do_not_suffice():
 
 def test_gates_pinch_to_the_asked_size_in_a_short_run(student, prompts_en):
     for definition in (SelfPinching, StructuredSelfPinching):
-        made, chosen = copy.deepcopy(student), definition(steps=20)
+        made, chosen = copy.deepcopy(student), definition(steps=20, strength=10.0)
         plan = chosen.solve(model.describe(made), 0.5)
         linears = chosen.gated(made)
         tune = tuning.Tuner(TASK, "nowhere", [prompts_en], 1, precision="fp32")
