@@ -56,10 +56,21 @@ def batches(number, seconds):
     return [{"input_values": wave, "attention_mask": mask} for wave in waves]
 
 
+def tune(student, penalty, steps, **settings):
+    """Stand in for the fine-tuning on a task: a few steps towards silence."""
+    step = iter(range(steps))
+
+    def loss(batch):
+        more = penalty(next(step))
+        return student(**batch).last_hidden_state.square().mean() + more
+
+    train(student, loss, steps)
+
+
 def compress(steps, teacher, ratio, seed=1):
     """Return the student and the solution of a recipe."""
     student = copy.deepcopy(teacher)
-    context = method.Context(seed, teacher, train, batches)
+    context = method.Context(seed, teacher, train, batches, tune)
 
     def apply(step, plan):
         nonlocal student
@@ -116,7 +127,9 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     held = sum(p.numel() for p in student.parameters())
     zeros = architecture.section(model.describe(student)).get("zeros", 0)
     real = 1 - (held - zeros) / sum(p.numel() for p in teacher.parameters())
-    assert real == pytest.approx(solution.ratio) == pytest.approx(planned.ratio)
+    assert real == pytest.approx(solution.ratio)
+    within = 1e-3 if name == "structured_self_pinching" else 1e-9  # half a row: gates choose
+    assert solution.ratio == pytest.approx(planned.ratio, abs=within)
     assert abs(real - ratio) <= method.TOLERANCE
     assert sum(int((p == 0).sum()) for p in model.prunable(student).values()) == zeros
 
@@ -424,3 +437,4 @@ def test_planning_reads_the_same_settings_from_the_source(name):
     assert list(digest.settings(file)) == [field.name for field in fields(method.load(name))]
     listens = digest.defines(file, "loss") or digest.attribute(file, "listens") is True
     assert listens == method.learns(method.make(name))
+    assert bool(digest.attribute(file, "task_aware")) == method.load(name).task_aware
