@@ -76,8 +76,8 @@ def example(name):
 
 
 def ratio_of(name, ratio, config):
-    """Return `ratio`, or what a method removes that leaves no choice."""
-    if name == "semi_structured":
+    """Return `ratio`, or what a method removes that leaves little choice."""
+    if name in ("semi_structured", "attention_reuse"):
         return method.solve([name], config, ratio).ratio
     return ratio if method.load(name).removes else 0.0
 
