@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import compress
 from speech_pareto import architecture, model
@@ -91,9 +92,11 @@ def test_provenance_and_card_tell_what_was_done(teacher, tmp_path):
 def test_the_head_of_a_task_model_comes_along(teacher, tmp_path):
     source = tmp_path / "task"
     model.save(model.load(teacher), source)
-    (source / "head.safetensors").write_bytes(b"head")
+    tensors = {"head.weight": torch.randn(3, 48), "head.bias": torch.randn(3)}
+    save_file(tensors, source / compress.HEAD, {"symbols": "a\tb"})
     compress.main(["identity"], 0.0, 1, source, [], RUN, tmp_path / "a")
-    assert (tmp_path / "a" / "head.safetensors").read_bytes() == b"head"
+    heads = [(folder / compress.HEAD).read_bytes() for folder in (source, tmp_path / "a")]
+    assert heads[0] == heads[1]
 
 
 def test_identity_is_the_teacher(teacher, tmp_path):

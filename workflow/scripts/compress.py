@@ -77,9 +77,36 @@ def main(
         texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
         save(student.eval(), output, texts=texts)
         if (Path(model) / HEAD).is_file():
-            shutil.copyfile(Path(model) / HEAD, Path(output) / HEAD)
+            hand_on_head(Path(model) / HEAD, student, Path(output) / HEAD)
     if state:
         shutil.rmtree(state, ignore_errors=True)
+
+
+def hand_on_head(source: Path, student, target: Path) -> None:
+    """Write the teacher's task head for its student to read; none if it does not fit.
+
+    A student with a `readout`, the map W, b from its last layer to the teacher's that it learnt,
+    gets both in one: head(W h + b). Where no head fits, fine-tuning begins a new one.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(source, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no dict)
+        metadata = file.metadata()
+    mixes = tensors.get("layer_weights")  # of all layers, so that of the last says too little
+    readout = getattr(student, "readout", None)
+    if readout and mixes is None:
+        weight, bias = tensors["head.weight"], tensors["head.bias"]
+        tensors["head.bias"] = (weight.float() @ readout[1] + bias.float()).to(bias.dtype)
+        tensors["head.weight"] = (weight.float() @ readout[0]).to(weight.dtype)
+    layers = len(student.encoder.layers) + 1
+    fits = tensors["head.weight"].shape[1] == student.config.hidden_size
+    if not fits or (mixes is not None and len(mixes) != layers):
+        log.info("the teacher's head does not fit the student; a new one will begin")
+        return
+    save_file(tensors, target, metadata)
+    target.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def batcher(
