@@ -171,6 +171,8 @@ def test_a_reused_map_costs_no_macs(kind):
     saved = frames * (2 * 48 * 48 + gate + frames * 48)
     parts = [cost.macs(sharing(kind, indices=indices), audio) for indices in ((2,), (1, 2))]
     assert parts[0] - parts[1] == saved
+    planned = architecture.macs(model.describe(sharing(kind, indices=(1, 2))), 1.0)["total"]
+    assert planned == parts[1]
 
 
 def test_maps_that_are_not_there_are_refused():

@@ -2,12 +2,14 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import compress as job
-from speech_pareto import architecture, method, model, training
+from speech_pareto import architecture, cost, method, model, training
 from speech_pareto.student import add_heads, fold
 from speech_pareto.task import TaskModel as Task
 from speech_pareto.task import load_task_model, make_task, save_head
@@ -15,7 +17,10 @@ from test_compress import RUN, corpus  # noqa: F401 (a fixture)
 from test_methods import KINDS, backbone, compress
 
 BASE = {"model_type": "hubert"}
-LEARN = ("masking_distillation", "starhubert", "distilhubert")
+LEARN = ("masking_distillation", "starhubert", "distilhubert", "fithubert")
+RECIPES = yaml.safe_load((Path(__file__).parents[1] / "config" / "recipes.yaml").read_text())[
+    "recipes"
+]
 FRAMES = 50, 32  # of the audio below
 
 
@@ -54,41 +59,38 @@ def linear(head, x):
     return x @ head.weight.detach().double().T + head.bias.detach().double()
 
 
-# name, settings, parameters without heads, of the heads
+# recipe: parameters without heads, of the heads, ratio of HuBERT Base
 PUBLISHED = {
-    "armhubert": ("masking_distillation", {"width": 480, "ffn": 864}, 22_015_552, 4_432_896),
-    "armhubert-s": ("masking_distillation", {"width": 432, "ffn": 816}, 18_403_552, 3_990_528),
-    "maskhubert": (
-        "masking_distillation",
-        {"width": 480, "ffn": 640, "reuse": "none"},
-        22_202_944,
-        4_432_896,
-    ),
-    "starhubert": ("starhubert", {"width": 432, "ffn": 976}, 22_309_024, 0),
-    "starhubert-l": ("starhubert", {"width": 480, "ffn": 1024}, 26_631_232, 0),
+    "armhubert": (22_015_552, 4_432_896, 0.77),
+    "armhubert-s": (18_403_552, 3_990_528, 0.80),
+    "maskhubert": (22_202_944, 4_432_896, 0.76),
+    "starhubert": (22_309_024, 0, 0.76),
+    "starhubert-l": (26_631_232, 0, 0.72),
 }
 WITH_HEADS = {"armhubert": 26_448_448, "armhubert-s": 22_394_080, "maskhubert": 26_635_840}
+
+
+def only(recipe, teacher, ratio):
+    """Return the method of a recipe of one step, and the student's config."""
+    solution = method.solve(RECIPES[recipe], teacher, ratio)
+    assert solution.reason is None
+    return method.make_all(RECIPES[recipe])[0], solution.config
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_published_sizes_to_the_last_parameter(recipe, kind):
-    name, settings, size, heads = PUBLISHED[recipe]
-    teacher = {"model_type": kind}
-    step = method.make({name: settings})
-    student = step.solve(teacher, 0.5).config
+    size, heads, ratio = PUBLISHED[recipe]
+    step, student = only(recipe, {"model_type": kind}, ratio)
     assert architecture.count(student)["total"] == size
     assert sum(p.numel() for p in model.build(student).parameters()) == size
-    assert step.head_parameters(teacher, student) == heads
+    assert step.head_parameters({"model_type": kind}, student) == heads
     assert size + heads == WITH_HEADS.get(recipe, size)
-    ratio = 1 - size / architecture.count(teacher)["total"]
-    assert method.solve([{name: settings}], teacher, round(ratio, 2)).reason is None
 
 
 def test_distilhubert_has_its_size():
     teacher = BASE | {"mask_time_prob": 0.0}  # the published student has no mask vector
-    step = method.make({"distilhubert": {"layers": 2}})
-    student = step.solve(teacher, 0.75).config
+    step, student = only("distilhubert", teacher, 0.75)
     assert architecture.count(student)["total"] == 23_492_224
     assert sum(p.numel() for p in model.build(student).parameters()) == 23_492_224
     assert step.head_parameters(teacher, student) == 3 * 590_592
@@ -170,6 +172,68 @@ def test_distilhuberts_loss_is_the_formula(teacher, batch):
     assert loss == pytest.approx(expected, rel=1e-4)
 
 
+def test_fithuberts_loss_is_the_formula(teacher, batch):
+    step, student = learner("fithubert", teacher, hint=0.3)
+    loss = step.loss(student, teacher, batch).item()
+    ours, theirs, expected = layers(student.eval(), batch), layers(teacher, batch), 0.0
+    for layer, head in enumerate(student.heads, 1):
+        for b, time in enumerate(FRAMES):
+            if layer == 3:
+                predicted = linear(head, ours[layer][b])
+            else:  # frame t comes from frame t // 2 of half as many, through tap t % 2
+                taps = head[0].conv.weight.detach().double()  # (D, D, 2)
+                rows = [ours[layer][b, t] @ taps[:, :, t % 2] for t in range(time)]
+                predicted = linear(head[1], torch.stack(rows) + head[0].conv.bias.double())
+            errors = (predicted[:time] - theirs[layer][b, :time]) ** 2
+            weight = 1.0 if layer == 3 else 0.3
+            expected += weight * errors.mean(1).sum().item() / sum(FRAMES)
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_fithubert_has_its_sizes():
+    teacher = BASE | {"mask_time_prob": 0.0}  # the published student has no mask vector
+    step, student = only("fithubert", teacher, 0.77)
+    size, heads = architecture.count(student)["total"], step.head_parameters(teacher, student)
+    assert size == sum(p.numel() for p in model.build(student).parameters()) == 21_661_376
+    # The last head reads the student's own upsampling; the released model holds it twice.
+    matrix, upsampling = 480 * 768 + 768, architecture.resampling_parameters(student)
+    assert upsampling == 480 * 480 * 2 + 480
+    assert size + matrix + upsampling == 22_492_064
+    assert size + heads + upsampling == 31_629_632
+
+
+@pytest.mark.parametrize("samples", [2640, 2700, 3999])
+def test_half_the_frames_are_no_matter_outside(samples):
+    """Odd or even, alone or in a batch, an utterance gives the same, as many as the teacher's."""
+    student, _ = compress([{"fithubert": {"steps": 0}}], backbone("hubert"), 0.5)
+    waves, mask = torch.randn(2, 4080), torch.ones(2, 4080).long()
+    waves[1, samples:], mask[1, samples:] = 0, 0
+    out = student(waves, attention_mask=mask, output_hidden_states=True)
+    assert {x.shape[1] for x in out.hidden_states} == {4080 // 80}
+    alone = student(waves[1:, :samples]).last_hidden_state
+    assert alone.shape[1] == samples // 80
+    together = out.last_hidden_state[1:, : alone.shape[1]]
+    assert torch.allclose(alone, together, atol=1e-5)
+
+
+def test_layers_run_at_half_the_rate():
+    made = backbone("hubert")
+    student, _ = compress([{"fithubert": {"steps": 0}}], made, 0.5)
+    seen = []
+    for layer in student.encoder.layers:
+        layer.attention.register_forward_hook(lambda m, args, out: seen.append(out[0].shape[1]))
+    student(torch.randn(1, 4080))  # 51 frames
+    assert seen == [26, 26, 26]
+
+
+@pytest.mark.parametrize("recipe", ["masking_distillation", "fithubert"])
+def test_macs_are_planned_as_they_are_measured(recipe, teacher):
+    student, _ = compress([{recipe: {"steps": 0}}], teacher, 0.5)
+    for seconds in (0.5, 0.51):  # 100 and 102 frames of 5 ms
+        planned = architecture.macs(model.describe(student), seconds)["total"]
+        assert planned == cost.macs(student, cost.noise(seconds))
+
+
 @pytest.mark.parametrize("name", LEARN)
 def test_padding_teaches_nothing(name, teacher, batch):
     step, student = learner(name, teacher)
@@ -234,6 +298,44 @@ def test_training_brings_the_student_nearer_and_leaves_no_heads(name, batch):
             weight, bias = student.readout
             errors.append((ours @ weight.double().T + bias - theirs).square().mean().item())
     assert errors[1] < 0.97 * errors[0]
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [{"masking_distillation": {"steps": 1, "ratio": 0.3}}, "ffn_pruning"],
+        [{"starhubert": {"steps": 1, "ratio": 0.3}}, "head_pruning"],
+        [{"distilhubert": {"steps": 1, "ratio": 0.3}}, "low_rank"],
+        [{"fithubert": {"steps": 1, "ratio": 0.3}}, "layer_drop"],
+        [{"fithubert": {"steps": 1, "ratio": 0.35}}, "attention_reuse"],
+        [{"ffn_pruning": {"ratio": 0.2}}, {"fithubert": {"steps": 1}}],
+    ],
+    ids=lambda chain: "-".join(next(iter(s)) if isinstance(s, dict) else s for s in chain),
+)
+def test_students_are_cut_like_any_model(chain, batch, tmp_path):
+    student, solution = compress(chain, backbone("hubert"), 0.4)
+    assert solution.reason is None
+    before = student.eval()(**batch).last_hidden_state
+    model.save(student, tmp_path / "student")
+    assert torch.equal(model.load(tmp_path / "student")(**batch).last_hidden_state, before)
+    twin = copy.deepcopy(student)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+    assert torch.equal(twin(**batch).last_hidden_state, before)
+
+
+@pytest.mark.parametrize("name", LEARN)
+def test_a_job_leaves_the_same_bytes_twice(name, corpus, tmp_path):  # noqa: F811
+    with_task_head(backbone("hubert"), tmp_path / "teacher")
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        torch.manual_seed(len(folder.name))
+        step = {name: {"steps": 2, "batch_seconds": 2.0}}
+        job.main([step], 0.5, 1, tmp_path / "teacher", [corpus], RUN, folder, precision="fp32")
+    names = [sorted(path.name for path in (tmp_path / x).iterdir()) for x in "ab"]
+    assert names[0] == names[1] and "model.safetensors" in names[0]
+    for name in names[0]:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
 def test_the_last_head_is_what_stays():

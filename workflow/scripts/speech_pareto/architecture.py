@@ -5,6 +5,7 @@ it, a section `compression`:
 
     stem        "log_mel" when `log_mel.LogMel` stands in the place of the convolutions
     projection  "none" when the stem has the encoder's width and no matrix stands between the two
+    time_reduction  how many frames become one in the layers; a convolution undoes it at the end
     layers      one dict per layer, holding only what differs from the plain model:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before)
@@ -24,7 +25,7 @@ FFN = ("intermediate_dense", "output_dense")
 # How a layer applies the map of the layer before: as it is (ARMHuBERT, arXiv 2305.11685), through a
 # second softmax, or through it with heads and utterances mixed up, as the released code does.
 REUSE = ("map", "softmax", "released")
-KEPT = ("stem", "projection", "precision")  # in `compression`, whatever the layers are
+KEPT = ("stem", "projection", "time_reduction", "precision")  # whatever the layers are
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm")
 SAMPLE_RATE = 16_000  # Hz, of what every backbone hears
 # The log-mel stem: window and hop in samples, points of the transform, bands, frames in a stack.
@@ -254,13 +255,16 @@ def count(config: Mapping) -> dict:
     layers = [
         layer_parameters(config, layer, index == 0) for index, layer in enumerate(layers_of(config))
     ]
-    encoder = projection + position + masking + 2 * hidden + sum(sum(x.values()) for x in layers)
+    reduction = 2 * resampling_parameters(config)
+    encoder = projection + position + masking + 2 * hidden + reduction
+    encoder += sum(sum(x.values()) for x in layers)
     return {
         "stem": stem,
         "projection": projection,
         "position": position,
         "masking": masking,
         "norm": 2 * hidden,
+        "time_reduction": reduction,
         "layers": layers,
         "encoder": encoder,
         "total": stem + encoder,
@@ -278,8 +282,10 @@ def layer_macs(config: Mapping, layer: Layer, frames: int) -> dict[str, int]:
         matrix_parameters(shape, layer.ranks.get(name)) - shape[0]  # less the biases
         for name, shape in matrices(config, layer).items()
     )
-    gate = 8 * inner if config["model_type"] == "wavlm" else 0  # of the relative position bias
-    return {"matrices": frames * (weights + gate), "maps": 2 * frames * frames * inner}
+    gated = config["model_type"] == "wavlm" and not layer.reuse
+    gate = 8 * inner if gated else 0  # of the relative position bias
+    products = 1 if layer.reuse else 2
+    return {"matrices": frames * (weights + gate), "maps": products * frames * frames * inner}
 
 
 def macs(config: Mapping, seconds: float) -> dict:
@@ -304,15 +310,25 @@ def macs(config: Mapping, seconds: float) -> dict:
         stem = frames * STACK * (transform + (BINS // 2 + 1) * MELS)
     taps, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
+    direct = section(config).get("projection") == "none"
+    factor = section(config).get("time_reduction") or 1
+    inner = -(-frames // factor)  # frames in the layers
     parts = {
         "stem": stem,
-        "projection": frames * dims[-1] * hidden,
+        "projection": 0 if direct else frames * dims[-1] * hidden,
         "position": places * hidden * (hidden // groups) * taps,
-        "layers": [layer_macs(config, layer, frames) for layer in layers_of(config)],
+        "time_reduction": 2 * inner * hidden * hidden * factor if factor > 1 else 0,
+        "layers": [layer_macs(config, layer, inner) for layer in layers_of(config)],
     }
     layers = sum(sum(layer.values()) for layer in parts["layers"])
-    total = parts["stem"] + parts["projection"] + parts["position"] + layers
+    total = sum(value for name, value in parts.items() if name != "layers") + layers
     return {"frames": frames, **parts, "total": total}
+
+
+def resampling_parameters(config: Mapping) -> int:
+    """Return the parameters of one of both convolutions of a time reduction, 0 without one."""
+    width, factor = complete(config)["hidden_size"], section(config).get("time_reduction")
+    return width * width * factor + width if factor else 0
 
 
 def remaining(config: Mapping) -> int:

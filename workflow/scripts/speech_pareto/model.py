@@ -209,6 +209,10 @@ def _fit(model: nn.Module) -> nn.Module:
         model.feature_extractor = LogMel()  # real, never meta: its constants are in no file
     if architecture.section(config).get("projection") == "none":
         model.feature_projection.projection = nn.Identity()
+    if factor := architecture.section(config).get("time_reduction"):
+        from speech_pareto.time_reduction import reduce_time
+
+        reduce_time(model, factor)
     plain = tuple(range(config["num_attention_heads"]))
     for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
         set_heads(layer.attention, shape.heads)

@@ -149,13 +149,23 @@ def _step(config: Mapping) -> int:
 
 
 def add_heads(student: "Module", teacher: "Module", number: int, seed: int) -> None:
-    """Give `student` linear heads to the teacher's width, trained with it and saved with no one."""
+    """Give `student` linear heads to the teacher's width, trained with it and saved with no one.
+
+    If its layers run at a lower frame rate, all but the last head bring this back before.
+    """
     import torch
+    from torch.nn import Linear, ModuleList, Sequential
 
     sizes = student.config.hidden_size, teacher.config.hidden_size
+    factor = architecture.section(student.config.to_dict()).get("time_reduction")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student.heads = torch.nn.ModuleList(torch.nn.Linear(*sizes) for _ in range(number))
+        student.heads = ModuleList(Linear(*sizes) for _ in range(number))
+        if factor:
+            from speech_pareto.time_reduction import Upsample
+
+            for index, head in enumerate(student.heads[:-1]):
+                student.heads[index] = Sequential(Upsample(sizes[0], factor), head)
 
 
 def fold(student: "Module") -> None:
@@ -185,9 +195,3 @@ def states(model: "Module", batch: Mapping, mask: "Tensor | None" = None) -> "li
     finally:
         config.apply_spec_augment, config.mask_feature_prob = own
     return [*out.hidden_states[:-1], out.last_hidden_state]
-
-
-def frames(model: "Module", batch: Mapping) -> "Tensor":
-    """Return which frames (batch, time) of a batch are real, not padding."""
-    time = model._get_feat_extract_output_lengths(batch["input_values"].shape[1])
-    return model._get_feature_vector_attention_mask(int(time), batch["attention_mask"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from speech_pareto import architecture
 from speech_pareto.method import Context, Plan
 from speech_pareto.methods.distillation import Distillation
-from speech_pareto.student import add_heads, fold, frames, states
+from speech_pareto.student import add_heads, fold, states
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,9 @@ class DistilHubert(Distillation):
         import torch
         from torch.nn import functional
 
-        real = frames(teacher, batch)  # (B, T)
+        from speech_pareto.calibration import real_frames
+
+        real = real_frames(teacher, batch)  # (B, T)
         with torch.no_grad():
             targets = states(teacher, batch)
         last, total = states(student, batch)[-1][real], 0  # (real frames, D)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto import architecture
-from speech_pareto.student import ThinStudent, frames, states, thin, with_reuse
+from speech_pareto.student import ThinStudent, states, thin, with_reuse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,9 +54,10 @@ class MaskingDistillation(ThinStudent):
         """Return both terms, of all layers, under a mask drawn anew."""
         import torch
 
+        from speech_pareto.calibration import real_frames
         from speech_pareto.training import span_mask
 
-        real = frames(teacher, batch)  # (B, T)
+        real = real_frames(teacher, batch)  # (B, T)
         mask = span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
         with torch.no_grad():
             clean, masked = (states(teacher, batch, given) for given in (None, mask))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.student import ThinStudent, frames, states
+from speech_pareto.student import ThinStudent, states
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,9 @@ class StarHubert(ThinStudent):
         """Return the distance between Gram matrices, within layers and across each."""
         import torch
 
-        real = frames(teacher, batch)  # (B, T)
+        from speech_pareto.calibration import real_frames
+
+        real = real_frames(teacher, batch)  # (B, T)
         pairs = real[:, :, None] & real[:, None]  # (B, T, T)
         weights = pairs / pairs.sum((1, 2), keepdim=True) / len(pairs)
         with torch.no_grad():
