@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import compress
 import finetune
@@ -98,9 +98,11 @@ def test_provenance_and_card_tell_what_was_done(teacher, tmp_path):
 def test_the_head_of_a_task_model_comes_along(teacher, tmp_path):
     source = tmp_path / "task"
     model.save(model.load(teacher), source)
-    (source / "head.safetensors").write_bytes(b"head")
+    tensors = {"head.weight": torch.randn(3, 48), "head.bias": torch.randn(3)}
+    save_file(tensors, source / compress.HEAD, {"symbols": "a\tb"})
     compress.main(["identity"], 0.0, 1, source, [], RUN, tmp_path / "a")
-    assert (tmp_path / "a" / "head.safetensors").read_bytes() == b"head"
+    heads = [(folder / compress.HEAD).read_bytes() for folder in (source, tmp_path / "a")]
+    assert heads[0] == heads[1]
 
 
 def test_identity_is_the_teacher(teacher, tmp_path):
@@ -188,6 +190,18 @@ def test_a_head_that_is_there_is_trained_on(teacher, prompts_en, tmp_path):
     pinch("parp", tmp_path / "t", prompts_en, tmp_path / "a", steps=1, learning_rate=0.0)
     heads = [(tmp_path / name / "head.safetensors").read_bytes() for name in ("t", "a")]
     assert heads[0] == heads[1]
+
+
+@pytest.mark.parametrize("first", ["masking_distillation", "starhubert"])  # with heads, without
+def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompts_en, tmp_path):
+    finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, teacher, [prompts_en], 1, tmp_path / "t")
+    steps = [{first: SHORT | {"steps": 1, "ratio": 0.4}}, {"parp": SHORT | {"steps": 1}}]
+    made = tmp_path / "student"
+    compress.main(steps, 0.5, 1, tmp_path / "t", [prompts_en], RUN, made, task=TASK)
+    student = model.load(made)
+    assert student.config.hidden_size != 48
+    task_model, _ = load_task_model(TASK, student, made)
+    assert task_model.head.in_features == student.config.hidden_size
 
 
 @pytest.mark.parametrize("step", ["self_pinching", "parp"])

@@ -40,7 +40,8 @@ def train(student, loss, steps, **settings):
     """Stand in for the training loop: a few steps on noise."""
     optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
+    for step in range(steps):
+        torch.manual_seed(step)  # as the loop does: a loss may draw masks
         audio = torch.randn(2, 2400, generator=generator)
         loss({"input_values": audio, "attention_mask": torch.ones_like(audio).long()}).backward()
         optimiser.step()
@@ -78,7 +79,8 @@ def compress(steps, teacher, ratio, seed=1):
         return model.describe(student)
 
     config = model.describe(teacher)
-    return student, method.walk(method.make_all(steps), config, ratio, apply)
+    solution = method.walk(method.make_all(steps), config, ratio, apply)
+    return student, solution
 
 
 def example(name):
@@ -87,8 +89,8 @@ def example(name):
 
 
 def ratio_of(name, ratio, config):
-    """Return `ratio`, or what a method removes that leaves no choice."""
-    if name == "semi_structured":
+    """Return `ratio`, or what a method removes that leaves little choice."""
+    if name in ("semi_structured", "attention_reuse"):
         return method.solve([name], config, ratio).ratio
     return ratio if method.load(name).removes else 0.0
 
@@ -131,14 +133,18 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     within = 1e-3 if name == "structured_self_pinching" else 1e-9  # half a row: gates choose
     assert solution.ratio == pytest.approx(planned.ratio, abs=within)
     assert abs(real - ratio) <= method.TOLERANCE
-    assert sum(int((p == 0).sum()) for p in model.prunable(student).values()) == zeros
+    found = {n: int((p == 0).sum()) for n, p in model.prunable(student).items()}
+    if not zeros:  # a softmax ignores this bias, so a new student's stays at zero
+        found = {n: number for n, number in found.items() if not n.endswith("k_proj.bias")}
+    assert sum(found.values()) == zeros
 
     # The teacher is untouched; the student has its interface, layer by layer.
     for key, value in teacher.state_dict().items():
         assert torch.equal(value, before[key])
     ours = student(waves, attention_mask=mask, output_hidden_states=True)
     theirs = teacher(waves, attention_mask=mask, output_hidden_states=True)
-    assert ours.last_hidden_state.shape == theirs.last_hidden_state.shape
+    assert ours.last_hidden_state.shape[:2] == theirs.last_hidden_state.shape[:2]
+    assert ours.last_hidden_state.shape[2] == student.config.hidden_size
     assert len(ours.hidden_states) == len(student.encoder.layers) + 1
     assert ours.last_hidden_state.isfinite().all()
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture, method, provenance
+from speech_pareto.head import HEAD, hand_on_head
 from speech_pareto.result import read_status, to_text, write_status
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-HEAD = "head.safetensors"
 log = logging.getLogger(__name__)
 
 
@@ -85,10 +85,12 @@ def main(
         )
         texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
         save(student.eval(), output, texts=texts)
+        source = Path(model) / HEAD
         if tune:
             tune.save_head(output)
-        elif (Path(model) / HEAD).is_file():
-            shutil.copyfile(Path(model) / HEAD, Path(output) / HEAD)
+            source = Path(output) / HEAD
+        if source.is_file():
+            hand_on_head(source, student, Path(output) / HEAD)
     if state:
         shutil.rmtree(state, ignore_errors=True)
 

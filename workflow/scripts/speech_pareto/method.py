@@ -68,6 +68,7 @@ class Method:
     removes: ClassVar[bool] = True  # False: leaves every parameter, so it takes no ratio
     listens: ClassVar[bool] = False  # True: looks at audio, though it has no `loss` to train with
     task_aware: ClassVar[bool] = False  # True: fine-tunes on the task while it compresses
+    takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
     ratio: float | None = (
         None  # fraction of what reaches this step that it removes; None: what is left to do
     )
@@ -76,6 +77,8 @@ class Method:
         """Return why this method cannot serve a model with this config, else None."""
         if self.removes and architecture.section(config).get("zeros"):
             return "it would undo the zeros of the weight pruning before it"
+        if self.takes_heads and architecture.reuses(config):
+            return "a head whose attention map the next layer reuses cannot go"
         return rounded(config)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:

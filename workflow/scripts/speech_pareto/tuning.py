@@ -4,12 +4,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from speech_pareto.corpus import Utterance
+from speech_pareto.head import HEAD, hand_on_head
 from speech_pareto.precision import trainable
 from speech_pareto.task import (
     FineTuning,
@@ -29,8 +31,8 @@ Penalty = Callable[[int], "Tensor | float"]
 class Tuner:
     """`tune` of a method's `Context`: fine-tunes a student and the head of one task together.
 
-    The head in the folder `start` is trained on, otherwise a new one begins; it stays the same
-    over all calls. Each call has its own batches and its own checkpoint below `state`.
+    The head in the folder `start` is trained on if it fits, otherwise a new one begins; it stays
+    the same over all calls. Each call has its own batches and its own checkpoint below `state`.
     """
 
     def __init__(
@@ -53,9 +55,12 @@ class Tuner:
         """
         if not self.calls:
             torch.manual_seed(self.seed)  # a new head's weights
-            self.model, self.definition, self.data = begin(
-                self.task, student, self.start, self.corpora
-            )
+            with TemporaryDirectory() as folder:  # the head that fits what earlier steps made
+                if (Path(self.start) / HEAD).is_file():
+                    hand_on_head(Path(self.start) / HEAD, student, Path(folder) / HEAD)
+                started = begin(self.task, student, folder, self.corpora)
+            self.model, self.definition, self.data = started
+            student.readout = None  # it is in the head now
         self.calls += 1
         self.model.backbone = student
         training = FineTuning(**{"precision": self.precision, **settings})

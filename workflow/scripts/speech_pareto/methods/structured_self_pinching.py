@@ -31,6 +31,7 @@ class StructuredSelfPinching(SelfPinching):
     """Removes heads and channels below thresholds that are learnt with them, physically."""
 
     task_aware = True
+    takes_heads = True
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many parameters go; the config takes the same share of heads and channels.
