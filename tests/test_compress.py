@@ -1,17 +1,22 @@
 """The job that makes a student: what it leaves in the folder, and the same bytes twice."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import compress
-from speech_pareto import architecture, model
+import finetune
+from speech_pareto import architecture, model, tuning
 from speech_pareto.corpus import Utterance, write
 from speech_pareto.result import read_status, write_status
+from speech_pareto.task import load_task_model
 
 RUN = {
     "study": "s",
@@ -22,6 +27,8 @@ RUN = {
     "scope": "any",
     "config": {},
 }
+TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
+SHORT = {"steps": 6, "batch_seconds": 8.0}
 TRAINED = [{"distillation": {"steps": 3, "batch_seconds": 2.0}}]
 LISTENING = [
     {"data_driven_head_pruning": {"ratio": 0.2, "units": 5, "batches": 2, "batch_seconds": 1.0}},
@@ -91,9 +98,11 @@ def test_provenance_and_card_tell_what_was_done(teacher, tmp_path):
 def test_the_head_of_a_task_model_comes_along(teacher, tmp_path):
     source = tmp_path / "task"
     model.save(model.load(teacher), source)
-    (source / "head.safetensors").write_bytes(b"head")
+    tensors = {"head.weight": torch.randn(3, 48), "head.bias": torch.randn(3)}
+    save_file(tensors, source / compress.HEAD, {"symbols": "a\tb"})
     compress.main(["identity"], 0.0, 1, source, [], RUN, tmp_path / "a")
-    assert (tmp_path / "a" / "head.safetensors").read_bytes() == b"head"
+    heads = [(folder / compress.HEAD).read_bytes() for folder in (source, tmp_path / "a")]
+    assert heads[0] == heads[1]
 
 
 def test_identity_is_the_teacher(teacher, tmp_path):
@@ -144,3 +153,78 @@ def test_a_chain_lands_on_the_ratio_with_the_real_model(teacher, tmp_path):
     assert architecture.ratio(architecture.read(teacher), student) == pytest.approx(0.5, abs=0.01)
     zeros = sum(int((p == 0).sum()) for p in model.prunable(model.load(tmp_path / "a")).values())
     assert zeros == student["compression"]["zeros"]
+
+
+def pinch(step, start, prompts_en, output, ratio=0.5, **settings):
+    """Compress with one task-aware step, on real prompts."""
+    step = {step: SHORT | settings}
+    compress.main(
+        [step], ratio, 1, start, [prompts_en], RUN, output, output.with_name("state"), task=TASK
+    )
+    return output
+
+
+@pytest.mark.parametrize("step", ["self_pinching", "structured_self_pinching", "parp"])
+def test_a_task_aware_method_leaves_a_student_with_its_head(step, teacher, prompts_en, tmp_path):
+    student = pinch(step, teacher, prompts_en, tmp_path / "a" / "student")
+    again = pinch(step, teacher, prompts_en, tmp_path / "b" / "student")
+    assert files(student) == files(again) and "head.safetensors" in files(student)
+    config = architecture.read(student)
+    assert architecture.ratio(architecture.read(teacher), config) == pytest.approx(0.5, abs=0.01)
+    made, definition = load_task_model(TASK, model.load(student), student)
+    assert "".join(definition.symbols).isascii() and len(definition.symbols) > 20
+    held = sum(p.numel() for p in made.backbone.parameters())
+    assert held - config.get("compression", {}).get("zeros", 0) == architecture.remaining(config)
+    # Recovery goes on with the head, and leaves zeros at zero.
+    before = model.prunable(made.backbone)
+    finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, student, [prompts_en], 1, tmp_path / "c")
+    for name, parameter in model.prunable(model.load(tmp_path / "c")).items():
+        assert torch.equal(parameter == 0, before[name] == 0)
+        assert not torch.equal(parameter, before[name]) or name.endswith("bias")
+    head = load_file(tmp_path / "c" / "head.safetensors")
+    assert (head["head.weight"] - made.head.weight).abs().max() < 0.1
+
+
+def test_a_head_that_is_there_is_trained_on(teacher, prompts_en, tmp_path):
+    finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, teacher, [prompts_en], 1, tmp_path / "t")
+    pinch("parp", tmp_path / "t", prompts_en, tmp_path / "a", steps=1, learning_rate=0.0)
+    heads = [(tmp_path / name / "head.safetensors").read_bytes() for name in ("t", "a")]
+    assert heads[0] == heads[1]
+
+
+@pytest.mark.parametrize("first", ["masking_distillation", "starhubert"])  # with heads, without
+def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompts_en, tmp_path):
+    finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, teacher, [prompts_en], 1, tmp_path / "t")
+    steps = [{first: SHORT | {"steps": 1, "ratio": 0.4}}, {"parp": SHORT | {"steps": 1}}]
+    made = tmp_path / "student"
+    compress.main(steps, 0.5, 1, tmp_path / "t", [prompts_en], RUN, made, task=TASK)
+    student = model.load(made)
+    assert student.config.hidden_size != 48
+    task_model, _ = load_task_model(TASK, student, made)
+    assert task_model.head.in_features == student.config.hidden_size
+
+
+@pytest.mark.parametrize("step", ["self_pinching", "parp"])
+def test_task_aware_compression_that_was_stopped_ends_with_the_same_bytes(
+    step, teacher, prompts_en, tmp_path, monkeypatch
+):
+    whole = pinch(step, teacher, prompts_en, tmp_path / "a" / "student")
+    penalties = []
+
+    def stopping(self, student, penalty, **settings):
+        def watched(step):
+            penalties.append(step)
+            if penalties == [0, 1, 2, 3]:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return penalty(step)
+
+        return call(self, student, watched, **settings)
+
+    call = tuning.Tuner.__call__
+    monkeypatch.setattr(tuning.Tuner, "__call__", stopping)
+    with pytest.raises(SystemExit, match="143"):
+        pinch(step, teacher, prompts_en, tmp_path / "b" / "student")
+    assert not (tmp_path / "b" / "student" / "model.safetensors").exists()
+    resumed = pinch(step, teacher, prompts_en, tmp_path / "b" / "student")
+    assert penalties == [0, 1, 2, 3, 4, 5]
+    assert files(whole) == files(resumed)

@@ -40,7 +40,8 @@ def train(student, loss, steps, **settings):
     """Stand in for the training loop: a few steps on noise."""
     optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
+    for step in range(steps):
+        torch.manual_seed(step)  # as the loop does: a loss may draw masks
         audio = torch.randn(2, 2400, generator=generator)
         loss({"input_values": audio, "attention_mask": torch.ones_like(audio).long()}).backward()
         optimiser.step()
@@ -56,10 +57,21 @@ def batches(number, seconds):
     return [{"input_values": wave, "attention_mask": mask} for wave in waves]
 
 
+def tune(student, penalty, steps, **settings):
+    """Stand in for the fine-tuning on a task: a few steps towards silence."""
+    step = iter(range(steps))
+
+    def loss(batch):
+        more = penalty(next(step))
+        return student(**batch).last_hidden_state.square().mean() + more
+
+    train(student, loss, steps)
+
+
 def compress(steps, teacher, ratio, seed=1):
     """Return the student and the solution of a recipe."""
     student = copy.deepcopy(teacher)
-    context = method.Context(seed, teacher, train, batches)
+    context = method.Context(seed, teacher, train, batches, tune)
 
     def apply(step, plan):
         nonlocal student
@@ -67,7 +79,8 @@ def compress(steps, teacher, ratio, seed=1):
         return model.describe(student)
 
     config = model.describe(teacher)
-    return student, method.walk(method.make_all(steps), config, ratio, apply)
+    solution = method.walk(method.make_all(steps), config, ratio, apply)
+    return student, solution
 
 
 def example(name):
@@ -76,8 +89,8 @@ def example(name):
 
 
 def ratio_of(name, ratio, config):
-    """Return `ratio`, or what a method removes that leaves no choice."""
-    if name == "semi_structured":
+    """Return `ratio`, or what a method removes that leaves little choice."""
+    if name in ("semi_structured", "attention_reuse"):
         return method.solve([name], config, ratio).ratio
     return ratio if method.load(name).removes else 0.0
 
@@ -116,16 +129,22 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     held = sum(p.numel() for p in student.parameters())
     zeros = architecture.section(model.describe(student)).get("zeros", 0)
     real = 1 - (held - zeros) / sum(p.numel() for p in teacher.parameters())
-    assert real == pytest.approx(solution.ratio) == pytest.approx(planned.ratio)
+    assert real == pytest.approx(solution.ratio)
+    within = 1e-3 if name == "structured_self_pinching" else 1e-9  # half a row: gates choose
+    assert solution.ratio == pytest.approx(planned.ratio, abs=within)
     assert abs(real - ratio) <= method.TOLERANCE
-    assert sum(int((p == 0).sum()) for p in model.prunable(student).values()) == zeros
+    found = {n: int((p == 0).sum()) for n, p in model.prunable(student).items()}
+    if not zeros:  # a softmax ignores this bias, so a new student's stays at zero
+        found = {n: number for n, number in found.items() if not n.endswith("k_proj.bias")}
+    assert sum(found.values()) == zeros
 
     # The teacher is untouched; the student has its interface, layer by layer.
     for key, value in teacher.state_dict().items():
         assert torch.equal(value, before[key])
     ours = student(waves, attention_mask=mask, output_hidden_states=True)
     theirs = teacher(waves, attention_mask=mask, output_hidden_states=True)
-    assert ours.last_hidden_state.shape == theirs.last_hidden_state.shape
+    assert ours.last_hidden_state.shape[:2] == theirs.last_hidden_state.shape[:2]
+    assert ours.last_hidden_state.shape[2] == student.config.hidden_size
     assert len(ours.hidden_states) == len(student.encoder.layers) + 1
     assert ours.last_hidden_state.isfinite().all()
 
@@ -424,3 +443,4 @@ def test_planning_reads_the_same_settings_from_the_source(name):
     assert list(digest.settings(file)) == [field.name for field in fields(method.load(name))]
     listens = digest.defines(file, "loss") or digest.attribute(file, "listens") is True
     assert listens == method.learns(method.make(name))
+    assert bool(digest.attribute(file, "task_aware")) == method.load(name).task_aware

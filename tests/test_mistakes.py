@@ -172,3 +172,13 @@ def test_yaml_mistakes_are_named_with_their_line(study, tmp_path):
     ]
     file.write_text("a: [1\nb: 2\n")
     assert "line 2" in syntax_problems(file)[0]
+
+
+def test_a_recipe_that_fine_tunes_cannot_serve_a_probe(study):
+    study["recipes"]["pinched"] = ["self_pinching"]
+    study["tasks"]["phones"]["protocol"] = "probe"
+    message = "'pinched' trains on 'phones' what its protocol 'probe' freezes."
+    assert problems(study) == [f"grid[{index}]: {message}" for index in (0, 1)]
+    for block in study["grid"]:
+        block["recipes"] = ["identity", "thin"]
+    config.resolve(study)

@@ -23,6 +23,13 @@ every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: sys
         ("MelHuBERT, 12 layers", 89_837_696, 90_231_424),
         ("MelHuBERT, 6 layers", 47_310_464, 47_704_192),
         ("MelHuBERT, 2 layers", 18_958_976, 19_352_704),
+        ("DistilHuBERT", 23_492_224, 25_264_000),
+        ("FitHuBERT", 21_661_376, 22_492_064),
+        ("MaskHuBERT", 22_202_944, 26_635_840),
+        ("ARMHuBERT", 22_015_552, 26_448_448),
+        ("ARMHuBERT-S", 18_403_552, 22_394_080),
+        ("STaRHuBERT", 22_309_024, 22_309_024),
+        ("STaRHuBERT-L", 26_631_232, 26_631_232),
     ],
 )
 def test_sizes_to_the_last_parameter(name, backbone, whole):

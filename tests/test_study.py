@@ -28,6 +28,18 @@ def test_only_methods_that_learn_need_recordings():
     assert not learns([{"low_rank": {}}, {"identity": {}}])
 
 
+def test_a_recipe_that_fine_tunes_makes_students_of_its_own_for_each_task(study):
+    study["recipes"]["pinched"] = ["ffn_pruning", {"self_pinching": {"ratio": 0.2}}]
+    study["tasks"]["phones"]["start"] = "backbone"
+    scopes = {(cell.recipe, cell.scope) for cell in cells(resolve(study))}
+    assert scopes == {
+        ("identity", "any"),
+        ("thin", "any"),
+        ("distilled", "any"),
+        ("pinched", "phones"),
+    }
+
+
 def test_what_removes_nothing_stands_at_ratio_zero():
     assert removes([{"low_rank": {}}, {"int8": {}}])
     assert not removes([{"identity": {}}, {"int8": {}}])

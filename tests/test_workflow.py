@@ -49,6 +49,7 @@ STUDY = {
         "low-rank": ["low_rank"],
         "both": [{"head_pruning": {"ratio": 0.1}}, "low_rank"],
         "distilled": [{"distillation": {"steps": 3}}],
+        "pinched": [{"self_pinching": {"steps": 3}}],
     },
     "tasks": {
         name: {
@@ -222,11 +223,12 @@ def test_resolved_config_lies_beside_the_results(finished_study):
 @pytest.mark.parametrize(
     ("method", "recipes"),
     [
-        ("head_pruning", {"heads", "both"}),
+        ("head_pruning", {"heads", "both", "distilled"}),
         ("low_rank", {"low-rank", "both"}),
         ("distillation", {"distilled"}),
         ("identity", {"identity"}),
-        ("weight_pruning", set()),
+        ("self_pinching", {"pinched"}),
+        ("random_pruning", set()),
     ],
 )
 def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
@@ -248,7 +250,7 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
         ("speech_pareto/figures.py", {"plot", "all"}),
         ("speech_pareto/labels.py", {"plot", "all"}),
         ("speech_pareto/leaderboard.py", COLLECTED),
-        ("speech_pareto/tasks/ctc.py", {"finetune", "evaluate", *COLLECTED}),
+        ("speech_pareto/tasks/ctc.py", {*CELLS, *COLLECTED}),
         ("speech_pareto/digest.py", set()),
         ("speech_pareto/config.py", set()),
         ("speech_pareto/mistakes.py", set()),
@@ -258,6 +260,24 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
 def test_edited_code_plans_what_runs_it(finished, file, rules):
     append(finished / "workflow" / "scripts" / file, "\nEDITED = True\n")
     assert rules_of(planned(finished)) == rules
+
+
+@pytest.mark.parametrize("file", ["tuning.py", "task.py", "tasks/ctc.py"])
+def test_only_recipes_that_fine_tune_are_compressed_anew_with_the_task(finished, file):
+    append(finished / "workflow" / "scripts" / "speech_pareto" / file, "\nEDITED = True\n")
+    compressed = {wildcards for rule, wildcards in planned(finished) if rule == "compress"}
+    scopes = ("phones", "characters")  # one starts from a fine-tuned teacher, one from the bare one
+    pinched = [
+        f"teacher=tiny, recipe=pinched, ratio=0.5, seed=1, scope={scope}" for scope in scopes
+    ]
+    assert compressed == set(pinched)
+
+
+def test_recipes_that_fine_tune_start_where_their_task_does(finished):
+    (finished / "resources" / "teachers" / "tiny" / "model.safetensors").write_bytes(b"new")
+    compressed = {wildcards for rule, wildcards in planned(finished) if rule == "compress"}
+    pinched = {wildcards for wildcards in compressed if "recipe=pinched" in wildcards}
+    assert {wildcards.rpartition("scope=")[2] for wildcards in pinched} == {"characters"}
 
 
 def test_a_comment_plans_nothing(finished):

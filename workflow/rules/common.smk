@@ -14,7 +14,16 @@ sys.path.insert(0, str(SCRIPTS))
 from speech_pareto.config import ConfigError, dump, resolve
 from speech_pareto.digest import closure, fingerprint
 from speech_pareto.mistakes import syntax_problems
-from speech_pareto.study import cells, downloads, learns, locate, methods_of, scope_of
+from speech_pareto.study import (
+    cells,
+    downloads,
+    learns,
+    locate,
+    methods_of,
+    scope_of,
+    task_aware,
+    teacher_scope,
+)
 
 
 def give_up(error):
@@ -103,6 +112,16 @@ def checkpointed(stage, **params):
     return {**params, "state": state}
 
 
+def task_of(wildcards):
+    """The task of a job, or that of a student's scope."""
+    return study["tasks"][wildcards.get("task") or wildcards.scope]
+
+
+def tunes(wildcards):
+    """Whether the recipe fine-tunes on a task while it compresses."""
+    return task_aware(study["recipes"][wildcards.recipe])
+
+
 # files of the library that a job loads by name
 
 
@@ -118,7 +137,14 @@ def method_files(wildcards):
 
 def task_file(wildcards):
     """File of the task's kind."""
-    return [f"speech_pareto/tasks/{study['tasks'][wildcards.task]['kind']}.py"]
+    return [f"speech_pareto/tasks/{task_of(wildcards)['kind']}.py"]
+
+
+def tuning_files(wildcards):
+    """Files of fine-tuning, for a recipe that does it."""
+    if not tunes(wildcards):
+        return []
+    return ["speech_pareto/tuning.py", *task_file(wildcards)]
 
 
 # folders that a job starts from
@@ -131,7 +157,7 @@ def corpora(names):
 
 def corpora_of_task(wildcards):
     """Corpora of the task."""
-    return corpora(study["tasks"][wildcards.task]["corpora"])
+    return corpora(task_of(wildcards)["corpora"])
 
 
 def corpora_of_pretraining(wildcards):
@@ -141,6 +167,8 @@ def corpora_of_pretraining(wildcards):
 
 def corpora_of_recipe(wildcards):
     """Corpora for compression, if the recipe has a method that looks at recordings."""
+    if tunes(wildcards):
+        return corpora_of_task(wildcards)
     steps = study["recipes"][wildcards.recipe]
     return corpora(study["compress"]["corpora"]) if learns(steps) else []
 
@@ -168,7 +196,7 @@ def backbone(wildcards):
 
 def teacher_for(wildcards):
     """Folder of what is compressed: the bare teacher, or the one fine-tuned on the task (scope)."""
-    if wildcards.scope == "any":
+    if teacher_scope(study, wildcards.scope) == "any":
         return backbone(wildcards)
     finetuned = study["teachers"][wildcards.teacher]["finetuned"]
     if wildcards.scope in finetuned:
@@ -189,7 +217,7 @@ def content(folder):
 def student(wildcards):
     """Folder of the student that the task takes."""
     return "results/models/{{teacher}}/{{recipe}}/{{ratio}}/{{seed}}/{}".format(
-        scope_of(study, wildcards.task)
+        scope_of(study, wildcards.recipe, wildcards.task)
     )
 
 
@@ -230,7 +258,14 @@ def evaluation_settings(wildcards):
 
 def precision_of_recipe(wildcards):
     """Arithmetic of compression, for a recipe with a method that learns."""
-    return study["precision"] if learns(study["recipes"][wildcards.recipe]) else "auto"
+    trains = tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
+    return study["precision"] if trains else "auto"
+
+
+def task_of_recipe(wildcards):
+    """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
+    names = ("kind", "unit", "languages", "protocol")
+    return task_settings(*names)(wildcards) if tunes(wildcards) else None
 
 
 def recordings_used(names):
@@ -254,7 +289,7 @@ def task_settings(*names):
     """Params function: the settings of the task under these names that it has."""
 
     def settings(wildcards):
-        task = study["tasks"][wildcards.task]
+        task = task_of(wildcards)
         return {name: task[name] for name in names if name in task}
 
     return settings

@@ -1,7 +1,7 @@
 """Students: a teacher with a share `ratio` of its parameters removed by a recipe.
 
 Leaves results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}; scope is `any`, or the task on which
-the compressed teacher was fine-tuned.
+the compressed teacher was fine-tuned or the recipe fine-tunes.
 """
 
 
@@ -28,9 +28,10 @@ rule compress:
             ratio=lambda wildcards: float(wildcards.ratio),
             seed=lambda wildcards: int(wildcards.seed),
             precision=precision_of_recipe,
+            task=task_of_recipe,
             teacher=content(teacher_for),
             recordings=recordings_used(corpora_of_recipe),
-            code=code("compress.py", method_files),
+            code=code("compress.py", method_files, tuning_files),
         ),
         run=identity_of_run("scope"),
     script:

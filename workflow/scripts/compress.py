@@ -1,20 +1,22 @@
 """Turn a teacher into a student: walk a recipe until the asked share of parameters is gone."""
 
+import importlib
 import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture, method, provenance
+from speech_pareto.head import HEAD, hand_on_head
 from speech_pareto.result import read_status, to_text, write_status
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-HEAD = "head.safetensors"
 log = logging.getLogger(__name__)
 
 
@@ -29,10 +31,12 @@ def main(
     state: str | Path | None = None,
     precision: str = "auto",
     threads: int | None = None,
+    task: Mapping | None = None,
 ) -> None:
     """Write the student of the model folder `model` to the folder `output`.
 
-    `corpora` and `state` (checkpoints) are for steps that train. A recipe that cannot reach
+    `corpora` and `state` (checkpoints) are for steps that train, `task` for those that fine-tune
+    on a task: the head that they train is written beside the student. A recipe that cannot reach
     `ratio` leaves its status and the ratio it could reach, found before anything heavy is loaded.
     """
     if status := read_status(model):
@@ -56,7 +60,12 @@ def main(
     if any(map(method.learns, methods)):
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision)
-        context = method.Context(seed, teacher, train, listener(corpora, teacher, seed))
+        batches = listener(corpora, teacher, seed)
+        context = method.Context(seed, teacher, train, batches)
+    tune = None
+    if any(step.task_aware for step in methods):
+        tune = tuner(task, model, corpora, seed, state, precision)
+        context = replace(context, tune=tune)
 
     def apply(step: method.Method, plan: method.Plan) -> dict:
         nonlocal student
@@ -76,8 +85,12 @@ def main(
         )
         texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
         save(student.eval(), output, texts=texts)
-        if (Path(model) / HEAD).is_file():
-            shutil.copyfile(Path(model) / HEAD, Path(output) / HEAD)
+        source = Path(model) / HEAD
+        if tune:
+            tune.save_head(output)
+            source = Path(output) / HEAD
+        if source.is_file():
+            hand_on_head(source, student, Path(output) / HEAD)
     if state:
         shutil.rmtree(state, ignore_errors=True)
 
@@ -155,6 +168,11 @@ def trainer(
     return train
 
 
+def tuner(*arguments) -> Callable[..., None]:
+    """Return `tune` of a `Context`; loaded by name, so that other recipes do not depend on it."""
+    return importlib.import_module("speech_pareto.tuning").Tuner(*arguments)
+
+
 def describe_student(
     run: Mapping, steps: Sequence, solution: method.Solution, teacher: Mapping, seed: int
 ) -> dict:
@@ -204,6 +222,7 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         main(
             **{key: snakemake.params[key] for key in ("steps", "ratio", "seed", "run", "state")},
+            task=snakemake.params.get("task"),
             model=snakemake.input.model,
             corpora=list(snakemake.input.get("corpora") or []),
             output=snakemake.output[0],

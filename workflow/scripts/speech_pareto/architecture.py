@@ -3,11 +3,14 @@
 A config is the content of `config.json`: transformers' keys plus, where transformers cannot say
 it, a section `compression`:
 
-    stem       "log_mel" when `log_mel.LogMel` stands in the place of the convolutions
-    layers     one dict per layer, holding only what differs from the plain model:
-               heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank})
-    zeros      weights of the layers' matrices that are zero and stay so; they count as removed
-    precision  "float16", "bfloat16" or "int8" when it is stored and run in such numbers
+    stem        "log_mel" when `log_mel.LogMel` stands in the place of the convolutions
+    projection  "none" when the stem has the encoder's width and no matrix stands between the two
+    time_reduction  how many frames become one in the layers; a convolution undoes it at the end
+    layers      one dict per layer, holding only what differs from the plain model:
+                heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
+                reuse (one of REUSE; no queries and keys, but the map of the layer before)
+    zeros       weights of the layers' matrices that are zero and stay so; they count as removed
+    precision   "float16", "bfloat16" or "int8" when it is stored and run in such numbers
 """
 
 import json
@@ -19,6 +22,10 @@ from pathlib import Path
 # Matrices of a layer and where they stand; everything that is pruned or factorised lies in these.
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 FFN = ("intermediate_dense", "output_dense")
+# How a layer applies the map of the layer before: as it is (ARMHuBERT, arXiv 2305.11685), through a
+# second softmax, or through it with heads and utterances mixed up, as the released code does.
+REUSE = ("map", "softmax", "released")
+KEPT = ("stem", "projection", "time_reduction", "precision")  # whatever the layers are
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm")
 SAMPLE_RATE = 16_000  # Hz, of what every backbone hears
 # The log-mel stem: window and hop in samples, points of the transform, bands, frames in a stack.
@@ -48,11 +55,12 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's shape: kept heads, feed-forward rows, ranks of factorised matrices."""
+    """One layer's shape: kept heads, feed-forward rows, ranks of matrices, reuse of a map."""
 
     heads: tuple[int, ...]
     ffn: int
     ranks: Mapping[str, int] = field(default_factory=dict)
+    reuse: str | None = None
 
 
 def read(folder: str | Path) -> dict:
@@ -109,7 +117,7 @@ def tiny(
 
 
 def layers_of(config: Mapping) -> list[Layer]:
-    """Return the shape of each layer."""
+    """Return the shape of each layer; ValueError if one reuses a map that the one before lacks."""
     config = complete(config)
     plain = Layer(tuple(range(config["num_attention_heads"])), config["intermediate_size"])
     special = section(config).get("layers") or [{}] * config["num_hidden_layers"]
@@ -118,10 +126,26 @@ def layers_of(config: Mapping) -> list[Layer]:
             f"compression.layers: {len(special)} for {config['num_hidden_layers']} layers"
         )
     heads = (tuple(layer.get("heads", plain.heads)) for layer in special)
-    return [
-        Layer(kept, layer.get("ffn", plain.ffn), dict(layer.get("ranks", {})))
+    layers = [
+        Layer(kept, layer.get("ffn", plain.ffn), dict(layer.get("ranks", {})), layer.get("reuse"))
         for kept, layer in zip(heads, special, strict=True)
     ]
+    for before, layer in zip([None, *layers], layers, strict=False):
+        if layer.reuse and layer.reuse not in REUSE:
+            raise ValueError(f"reuse is {layer.reuse!r}, which is not one of {', '.join(REUSE)}")
+        if layer.reuse and not can_reuse(before, layer):
+            raise ValueError("a layer reuses maps of heads that the layer before does not have")
+    return layers
+
+
+def can_reuse(before: Layer | None, layer: Layer) -> bool:
+    """Return whether the layer `before` has a map for each head of `layer`."""
+    return before is not None and set(layer.heads) <= set(before.heads)
+
+
+def reuses(config: Mapping) -> bool:
+    """Return whether any layer applies the attention map of another."""
+    return any(layer.reuse for layer in layers_of(config))
 
 
 def section(config: Mapping) -> dict:
@@ -140,8 +164,9 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
         heads = {} if layer.heads == every else {"heads": list(layer.heads)}
         ffn = {} if layer.ffn == width else {"ffn": layer.ffn}
         ranks = {"ranks": dict(layer.ranks)} if layer.ranks else {}
-        special.append({**heads, **ffn, **ranks})
-    kept = {key: value for key, value in section(config).items() if key in ("stem", "precision")}
+        reuse = {"reuse": layer.reuse} if layer.reuse else {}
+        special.append({**heads, **ffn, **ranks, **reuse})
+    kept = {key: value for key, value in section(config).items() if key in KEPT}
     parts = (
         kept | ({"layers": special} if any(special) else {}) | ({"zeros": zeros} if zeros else {})
     )
@@ -163,10 +188,12 @@ def head_dim(config: Mapping) -> int:
 
 
 def matrices(config: Mapping, layer: Layer) -> dict[str, tuple[int, int]]:
-    """Return (outputs, inputs) of a layer's six matrices."""
+    """Return (outputs, inputs) of a layer's matrices; one that reuses a map has no q and k."""
     hidden, inner = complete(config)["hidden_size"], head_dim(config) * len(layer.heads)
     shapes = dict.fromkeys(ATTENTION, (inner, hidden)) | {"out_proj": (hidden, inner)}
-    return shapes | {"intermediate_dense": (layer.ffn, hidden), "output_dense": (hidden, layer.ffn)}
+    shapes |= {"intermediate_dense": (layer.ffn, hidden), "output_dense": (hidden, layer.ffn)}
+    own = ATTENTION[2:] if layer.reuse else ATTENTION
+    return {name: shapes[name] for name in (*own, *FFN)}
 
 
 def matrix_parameters(shape: tuple[int, int], rank: int | None = None) -> int:
@@ -192,9 +219,9 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
         name: matrix_parameters(shape, layer.ranks.get(name))
         for name, shape in matrices(config, layer).items()
     }
-    attention = sum(sizes[name] for name in ATTENTION)
+    attention = sum(sizes[name] for name in ATTENTION if name in sizes)
     if (
-        config["model_type"] == "wavlm"
+        config["model_type"] == "wavlm" and not layer.reuse
     ):  # gated relative position bias; its table is shared, in layer 0
         attention += len(layer.heads) + 8 * (head_dim(config) + 1)
         attention += config["num_buckets"] * config["num_attention_heads"] if first else 0
@@ -218,7 +245,8 @@ def count(config: Mapping) -> dict:
             stem += inputs * outputs * kernel + (outputs if config["conv_bias"] else 0)
             stem += 2 * outputs if index == 0 or config["feat_extract_norm"] == "layer" else 0
     normed = config["model_type"] != "hubert" or config["feat_proj_layer_norm"]
-    projection = (2 * dims[-1] if normed else 0) + dims[-1] * hidden + hidden
+    direct = section(config).get("projection") == "none"
+    projection = (2 * dims[-1] if normed else 0) + (0 if direct else dims[-1] * hidden + hidden)
     taps, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
     position = hidden * (hidden // groups) * taps + hidden
     batch_norm = config["model_type"] == "hubert" and config["conv_pos_batch_norm"]
@@ -227,13 +255,16 @@ def count(config: Mapping) -> dict:
     layers = [
         layer_parameters(config, layer, index == 0) for index, layer in enumerate(layers_of(config))
     ]
-    encoder = projection + position + masking + 2 * hidden + sum(sum(x.values()) for x in layers)
+    reduction = 2 * resampling_parameters(config)
+    encoder = projection + position + masking + 2 * hidden + reduction
+    encoder += sum(sum(x.values()) for x in layers)
     return {
         "stem": stem,
         "projection": projection,
         "position": position,
         "masking": masking,
         "norm": 2 * hidden,
+        "time_reduction": reduction,
         "layers": layers,
         "encoder": encoder,
         "total": stem + encoder,
@@ -251,8 +282,10 @@ def layer_macs(config: Mapping, layer: Layer, frames: int) -> dict[str, int]:
         matrix_parameters(shape, layer.ranks.get(name)) - shape[0]  # less the biases
         for name, shape in matrices(config, layer).items()
     )
-    gate = 8 * inner if config["model_type"] == "wavlm" else 0  # of the relative position bias
-    return {"matrices": frames * (weights + gate), "maps": 2 * frames * frames * inner}
+    gated = config["model_type"] == "wavlm" and not layer.reuse
+    gate = 8 * inner if gated else 0  # of the relative position bias
+    products = 1 if layer.reuse else 2
+    return {"matrices": frames * (weights + gate), "maps": products * frames * frames * inner}
 
 
 def macs(config: Mapping, seconds: float) -> dict:
@@ -277,15 +310,25 @@ def macs(config: Mapping, seconds: float) -> dict:
         stem = frames * STACK * (transform + (BINS // 2 + 1) * MELS)
     taps, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
+    direct = section(config).get("projection") == "none"
+    factor = section(config).get("time_reduction") or 1
+    inner = -(-frames // factor)  # frames in the layers
     parts = {
         "stem": stem,
-        "projection": frames * dims[-1] * hidden,
+        "projection": 0 if direct else frames * dims[-1] * hidden,
         "position": places * hidden * (hidden // groups) * taps,
-        "layers": [layer_macs(config, layer, frames) for layer in layers_of(config)],
+        "time_reduction": 2 * inner * hidden * hidden * factor if factor > 1 else 0,
+        "layers": [layer_macs(config, layer, inner) for layer in layers_of(config)],
     }
     layers = sum(sum(layer.values()) for layer in parts["layers"])
-    total = parts["stem"] + parts["projection"] + parts["position"] + layers
+    total = sum(value for name, value in parts.items() if name != "layers") + layers
     return {"frames": frames, **parts, "total": total}
+
+
+def resampling_parameters(config: Mapping) -> int:
+    """Return the parameters of one of both convolutions of a time reduction, 0 without one."""
+    width, factor = complete(config)["hidden_size"], section(config).get("time_reduction")
+    return width * width * factor + width if factor else 0
 
 
 def remaining(config: Mapping) -> int:

@@ -20,7 +20,7 @@ def called(model: nn.Module) -> Iterator[None]:
     attentions = [layer.attention for layer in model.encoder.layers]
     classes = [attention.__class__ for attention in attentions]
     for layer in model.encoder.layers:
-        set_matrix(layer, ATTENTION[0], matrix(layer, ATTENTION[0]))
+        set_matrix(layer, ATTENTION[-1], matrix(layer, ATTENTION[-1]))
     try:
         yield
     finally:

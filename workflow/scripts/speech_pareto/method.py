@@ -39,12 +39,17 @@ class Context:
     with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
     `input_values` and `attention_mask`, both (batch, samples). `batches(number, seconds)` returns
     a list of such batches, each of about so many seconds of audio.
+
+    A `task_aware` method gets `tune(student, penalty, **settings)`, which trains student and head
+    in place on the task's own loss, with the settings of `task.FineTuning`. `penalty(step)` is
+    called before the forward pass of each step and returns what is added to the loss.
     """
 
     seed: int
     teacher: "Module | None" = None
     train: Callable[..., None] | None = None
     batches: Callable[[int, float], list] | None = None
+    tune: Callable[..., None] | None = None
 
     def generator(self) -> "Generator":
         """Return a fresh random generator, the same for the same seed."""
@@ -62,6 +67,8 @@ class Method:
     ] = {}  # settings for the contract tests: the smallest worth testing
     removes: ClassVar[bool] = True  # False: leaves every parameter, so it takes no ratio
     listens: ClassVar[bool] = False  # True: looks at audio, though it has no `loss` to train with
+    task_aware: ClassVar[bool] = False  # True: fine-tunes on the task while it compresses
+    takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
     ratio: float | None = (
         None  # fraction of what reaches this step that it removes; None: what is left to do
     )
@@ -70,6 +77,8 @@ class Method:
         """Return why this method cannot serve a model with this config, else None."""
         if self.removes and architecture.section(config).get("zeros"):
             return "it would undo the zeros of the weight pruning before it"
+        if self.takes_heads and architecture.reuses(config):
+            return "a head whose attention map the next layer reuses cannot go"
         return rounded(config)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:

@@ -117,6 +117,7 @@ def _cross_problems(config: dict) -> list[str]:
             problems += _names(
                 f"grid[{index}].{key}", key[:-1], _mapping(block).get(key), parts[key]
             )
+        problems += _frozen(f"grid[{index}]", _mapping(block), parts)
     learn_from = _mapping(config.get("compress")).get("corpora")
     problems += _names("compress.corpora", "corpus", learn_from, parts["corpora"])
     costs = list(digest.constant(LIBRARY / "table.py", "COSTS") or {})
@@ -235,6 +236,23 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     accepted = digest.settings(LIBRARY / "task.py", "FineTuning") or {}
     for key in ("teacher", "student"):
         yield from _settings(f"{at}.{key}", _mapping(value.get(key)), accepted)
+
+
+def _frozen(at: str, block: dict, parts: dict) -> Iterator[str]:
+    """Yield the pairs of a block whose recipe would train what the task's probe keeps frozen."""
+    methods = digest.stems(LIBRARY / "methods")
+    tuned = {
+        recipe
+        for recipe, steps in parts["recipes"].items()
+        for step in _list(steps)
+        for name in _mapping(settings_of(step))
+        if name in methods and digest.attribute(LIBRARY / "methods" / f"{name}.py", "task_aware")
+    }
+    for task in _list(block.get("tasks", list(parts["tasks"]))):
+        if _mapping(parts["tasks"].get(task)).get("protocol") == "probe":
+            for recipe in _list(block.get("recipes", list(parts["recipes"]))):
+                if recipe in tuned:
+                    yield f"{at}: '{recipe}' trains on '{task}' what its protocol 'probe' freezes."
 
 
 def _settings(at: str, given: dict, accepted: dict, others: Iterable[str] = ()) -> Iterator[str]:

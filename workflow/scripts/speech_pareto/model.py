@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from speech_pareto import architecture
-from speech_pareto.surgery import matrix, set_heads, set_matrix, shape_of
+from speech_pareto.surgery import matrix, matrix_names, set_heads, set_matrix, shape_of
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR = "preprocessor_config.json"
@@ -36,11 +36,12 @@ def tiny_config(**settings):
 
 
 def new(config) -> nn.Module:
-    """Return a backbone with random weights after torch's seed; only its stem may be special."""
+    """Return a backbone with random weights after torch's seed, of layers of full shape."""
     config = _config(config if isinstance(config, Mapping) else config.to_dict())
-    if set(getattr(config, "compression", None) or {}) - {"stem"}:
-        raise ValueError("new() makes plain models: compression may only state the stem")
-    return _fit(_classes(config.model_type)[1](config)).eval()
+    model = _fit(_classes(config.model_type)[1](config)).eval()
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("new() makes whole layers: compression may not cut their matrices")
+    return model
 
 
 def build(config: Mapping) -> nn.Module:
@@ -150,11 +151,10 @@ def save(
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return weights and biases of the layers' matrices: what pruning may zero, by name."""
-    names = (*architecture.ATTENTION, *architecture.FFN)
     return {
         f"encoder.layers.{index}.{name}.{key}": parameter
         for index, layer in enumerate(model.encoder.layers)
-        for name in names
+        for name in matrix_names(layer)
         for key, parameter in matrix(layer, name).named_parameters()
         if parameter.is_floating_point()  # int8 weights are as they are
     }
@@ -207,12 +207,22 @@ def _fit(model: nn.Module) -> nn.Module:
         from speech_pareto.log_mel import LogMel
 
         model.feature_extractor = LogMel()  # real, never meta: its constants are in no file
+    if architecture.section(config).get("projection") == "none":
+        model.feature_projection.projection = nn.Identity()
+    if factor := architecture.section(config).get("time_reduction"):
+        from speech_pareto.time_reduction import reduce_time
+
+        reduce_time(model, factor)
     plain = tuple(range(config["num_attention_heads"]))
     for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
         set_heads(layer.attention, shape.heads)
         if hasattr(layer.attention, "gru_rel_pos_const") and shape.heads != plain:
             empty = torch.empty(1, len(shape.heads), 1, 1, device="meta")
             layer.attention.gru_rel_pos_const = nn.Parameter(empty)
+        if shape.reuse:
+            from speech_pareto.reuse import reuse_map
+
+            reuse_map(model, layer, shape.reuse)
         for name, size in architecture.matrices(config, shape).items():
             now, rank = matrix(layer, name), shape.ranks.get(name)
             if rank or tuple(now.weight.shape) != size:

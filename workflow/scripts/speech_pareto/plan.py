@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speech_pareto import architecture, digest, method
-from speech_pareto.study import Cell, cells, downloads, learns, locate
+from speech_pareto.study import (
+    Cell,
+    cells,
+    downloads,
+    learns,
+    locate,
+    task_aware,
+    teacher_scope,
+)
 from speech_pareto.wording import aligned, short_count
 
 # What is assumed of jobs that no benchmark file tells of.
@@ -42,7 +50,7 @@ def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict
     A teacher of the hub is found in `results` once it is fetched, others without having been made.
     """
     teacher = study["teachers"][name]
-    if path := teacher["finetuned"].get(scope) or teacher.get("path"):
+    if path := teacher["finetuned"].get(teacher_scope(study, scope)) or teacher.get("path"):
         return architecture.read(locate(path))
     if "pretrain" in teacher:
         return architecture.tiny(**teacher["pretrain"].get("model", {}))
@@ -114,15 +122,11 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
         task, settings = study["tasks"][cell.task], study["profile"]
         student = facts["macs_per_second"]
         teacher = _macs_per_second(study, teacher_config(study, cell.teacher, cell.scope, results))
-        steps = [
-            step for step in method.make_all(study["recipes"][cell.recipe]) if method.learns(step)
-        ]
-        heard = sum(getattr(step, "steps", 0) * _batch_seconds(vars(step)) for step in steps)
         passes = TRAINING if task["protocol"] == "finetune" else 1  # a probe's backbone is frozen
         taught = task["student"]["steps"] * _batch_seconds(task["student"])
         timed = settings["audio_seconds"] * settings["batch"] * (settings["repeats"] + 1)
         macs = {
-            "compress": heard * (TRAINING * student + teacher),
+            "compress": _compression(study["recipes"][cell.recipe], student, teacher),
             "finetune": taught * passes * student,
             "evaluate": TEST_SECONDS * student,
             "profile": timed * (student + teacher),
@@ -137,6 +141,16 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
         )
         for rule, number in macs.items()
     ]
+
+
+def _compression(recipe: list, student: float, teacher: float) -> float:
+    """Return the MACs of a recipe's training; on a task, the student learns without the teacher."""
+    macs = 0.0
+    for step in method.make_all(recipe):
+        if step.task_aware or method.learns(step):
+            passes = TRAINING * student + (0 if step.task_aware else teacher)
+            macs += getattr(step, "steps", 0) * _batch_seconds(vars(step)) * passes
+    return macs
 
 
 def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
@@ -161,7 +175,8 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
     needed = set()
     for cell in cells(study):
         needed |= set(study["tasks"][cell.task]["corpora"])
-        if learns(study["recipes"][cell.recipe]):
+        recipe = study["recipes"][cell.recipe]
+        if learns(recipe) and not task_aware(recipe):  # that one listens to the task's
             needed |= set(study["compress"]["corpora"])
     for name, _ in _made_teachers(study):
         if not {"hub", "path"} & set(study["teachers"][name]):
@@ -173,7 +188,7 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
 
 def _made_teachers(study: Mapping) -> list[tuple[str, str]]:
     """Return (teacher, scope) where no folder of the config holds the teacher fine-tuned."""
-    used = sorted({(cell.teacher, cell.scope) for cell in cells(study)})
+    used = sorted({(cell.teacher, teacher_scope(study, cell.scope)) for cell in cells(study)})
     return [pair for pair in used if pair[1] not in study["teachers"][pair[0]]["finetuned"]]
 
 

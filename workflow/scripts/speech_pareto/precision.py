@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_map
 
-from speech_pareto.architecture import ATTENTION, FFN
 from speech_pareto.model import hold_zeros
-from speech_pareto.surgery import linear, matrix, set_matrix
+from speech_pareto.surgery import linear, matrix, matrix_names, set_matrix
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -140,7 +139,7 @@ def _weight(module: nn.Linear) -> Tensor:
 def _replace(model: nn.Module, make) -> None:
     """Put `make(module)` in the place of each linear layer in the layers' matrices."""
     for layer in model.encoder.layers:
-        for name in (*ATTENTION, *FFN):
+        for name in matrix_names(layer):
             module = matrix(layer, name)
             if isinstance(module, nn.Sequential):
                 for part, child in module.named_children():

@@ -31,15 +31,22 @@ def cells(study: dict) -> list[Cell]:
                 for ratio in ratios:
                     for seed in block["seeds"]:
                         for task in block.get("tasks", study["tasks"]):
-                            scope = scope_of(study, task)
+                            scope = scope_of(study, recipe, task)
                             cell = Cell(teacher, recipe, ratio_name(ratio), str(seed), task, scope)
                             found[cell] = None
     return list(found)
 
 
-def scope_of(study: dict, task: str) -> str:
-    """Return which students a task takes: its own, or those made for `any` task."""
-    return task if study["tasks"][task]["start"] == "finetuned" else "any"
+def scope_of(study: dict, recipe: str, task: str) -> str:
+    """Return which students of a recipe a task takes: its own, or those made for `any` task."""
+    own = task_aware(study["recipes"][recipe]) or teacher_scope(study, task) == task
+    return task if own else "any"
+
+
+def teacher_scope(study: dict, scope: str) -> str:
+    """Return which teacher students of a scope are made from: its own, or the bare one, `any`."""
+    bare = scope == "any" or study["tasks"][scope]["start"] == "backbone"
+    return "any" if bare else scope
 
 
 def removes(steps: list[dict]) -> bool:
@@ -67,6 +74,12 @@ def learns(steps: list[dict]) -> bool:
     """Return whether a resolved recipe looks at recordings: to train (`loss`), or `listens`."""
     files = [digest.SCRIPTS / file for file in methods_of(steps)]
     return any(digest.defines(f, "loss") or digest.attribute(f, "listens") for f in files)
+
+
+def task_aware(steps: list[dict]) -> bool:
+    """Return whether a resolved recipe fine-tunes on the task while it compresses."""
+    files = [digest.SCRIPTS / file for file in methods_of(steps)]
+    return any(digest.attribute(file, "task_aware") for file in files)
 
 
 def downloads(source: str) -> bool:

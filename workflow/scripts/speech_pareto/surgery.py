@@ -29,10 +29,15 @@ def set_matrix(layer: nn.Module, name: str, value: nn.Module) -> None:
         layer.attention.__class__ = PartialAttention
 
 
+def matrix_names(layer: nn.Module) -> tuple[str, ...]:
+    """Return the names of a layer's matrices; one that reuses a map has no q and k."""
+    return tuple(name for name in (*ATTENTION, *FFN) if hasattr(_holder(layer, name), name))
+
+
 def linears(layer: nn.Module) -> dict[str, nn.Linear]:
     """Return the linear layers of a layer's matrices, by name: one each, two once factorised."""
     found = {}
-    for name in (*ATTENTION, *FFN):
+    for name in matrix_names(layer):
         module = matrix(layer, name)
         parts = module.named_children() if isinstance(module, nn.Sequential) else [("", module)]
         found |= {f"{name}.{part}".rstrip("."): linear for part, linear in parts}
@@ -86,7 +91,7 @@ def keep_heads(layer: nn.Module, heads: Sequence[int]) -> None:
     places = torch.tensor([attention.heads.index(head) for head in heads])
     # Head h owns rows h * d to (h + 1) * d of q, k, v and the same columns of the output matrix.
     index = (places[:, None] * attention.head_dim + torch.arange(attention.head_dim)).flatten()
-    for name in ATTENTION[:3]:
+    for name in (n for n in matrix_names(layer) if n in ATTENTION[:3]):
         set_matrix(layer, name, take_rows(matrix(layer, name), index))
     set_matrix(layer, "out_proj", take_columns(matrix(layer, "out_proj"), index))
     if hasattr(attention, "gru_rel_pos_const"):
@@ -114,11 +119,12 @@ def keep_layers(model: nn.Module, indices: Sequence[int]) -> None:
 
 def shape_of(layer: nn.Module) -> Layer:
     """Return the shape of an encoder layer."""
-    modules = {name: matrix(layer, name) for name in (*ATTENTION, *FFN)}
+    modules = {name: matrix(layer, name) for name in matrix_names(layer)}
     ranks = {
         name: x.down.out_features for name, x in modules.items() if isinstance(x, nn.Sequential)
     }
-    return Layer(layer.attention.heads, bias(modules[FFN[0]]).numel(), ranks)
+    reuse = getattr(layer.attention, "reuse", None)
+    return Layer(layer.attention.heads, bias(modules[FFN[0]]).numel(), ranks, reuse)
 
 
 def _holder(layer: nn.Module, name: str) -> nn.Module:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from speech_pareto.architecture import KERNEL, STRIDE, matrix_parameters
+from speech_pareto.method import make
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,18 @@ SUPERB_CLIPS = (
     *(154000, 166720, 180880, 197920, 217920, 239280, 268160, 326000),
 )
 PROFILER, LEADERBOARD, FIGURE = "SUPERB tool", "SUPERB leaderboard", "Lin et al."
+DISTIL, FIT, ARM, STAR = "DistilHuBERT", "FitHuBERT", "ARMHuBERT", "STaRHuBERT"
 SOURCES = {
     PROFILER: "README of SUPERB's profiling tool, github.com/B06901052/DeepSpeed, superb-challenge",
     LEADERBOARD: "superbbenchmark.org/leaderboard, as of 2023",
     FIGURE: "Lin et al., ASRU 2025, arXiv 2211.09949, figure of trade-offs, read to ±0.02 G",
+    DISTIL: "Chang et al., ICASSP 2022, arXiv 2110.01900",
+    FIT: "Lee et al., Interspeech 2022, arXiv 2207.00555",
+    ARM: "Jang et al., Interspeech 2023, arXiv 2305.11685",
+    STAR: "Jang et al., ICASSP 2024, arXiv 2312.09040",
 }
+HUBERT = {"model_type": "hubert", "attention_dropout": 0.1}
+UNMASKED = {**HUBERT, "mask_time_prob": 0.0}  # students without a mask vector
 
 LARGE = {
     "hidden_size": 1024,
@@ -89,10 +97,27 @@ def mel_hubert(layers: int, whole: str, macs_per_second: str) -> System:
     )
 
 
+def student(
+    name: str, step: dict, width: int, ffn: int, source: str, whole: str | None = None, **others
+) -> System:
+    """Return a thin student of HuBERT Base, in the shape that a method gives it."""
+    method = make(step)
+    config = method.shape(HUBERT, width, ffn)
+    heads = method.head_parameters(HUBERT, config)
+    heads = {"projections of all layers": heads} if heads else {}
+    return System(name=name, config=config, heads=heads, source=source, whole=whole, **others)
+
+
+def star_hubert(name: str, width: int, ffn: int, backbone: str) -> System:
+    """Return a STaRHuBERT."""
+    note = "The shape is one that has the published size."
+    return student(name, {"starhubert": {}}, width, ffn, STAR, backbone=backbone, note=note)
+
+
 SYSTEMS = (
     System(
         name="HuBERT Base",
-        config={"model_type": "hubert", "attention_dropout": 0.1},
+        config=HUBERT,
         heads=unit_heads(768, 256),
         whole="94,697,600",
         superb_macs="1,669,156,022,848",
@@ -131,4 +156,24 @@ SYSTEMS = (
     mel_hubert(12, "90.2 M", "4.94 G"),
     mel_hubert(6, "47.7 M", "2.58 G"),
     mel_hubert(2, "19.35 M", "1.03 G"),
+    System(
+        name="DistilHuBERT",
+        config=UNMASKED | {"num_hidden_layers": 2},
+        heads={"three projections": 3 * linear(768, 768)},
+        backbone="23.49 M",
+        source=DISTIL,
+    ),
+    System(
+        name="FitHuBERT",
+        config=make({"fithubert": {}}).shape(UNMASKED, 480, 480),
+        heads={"last projection": linear(480, 768), "its upsampling": 2 * 480 * 480 + 480},
+        whole="22.49 M",
+        source=FIT,
+        note="Of its heads only the last counts; with all it has 31,629,632 parameters.",
+    ),
+    student("MaskHuBERT", {"masking_distillation": {"reuse": "none"}}, 480, 640, ARM, "26.64 M"),
+    student("ARMHuBERT", {"masking_distillation": {}}, 480, 864, ARM, "26.45 M"),
+    student("ARMHuBERT-S", {"masking_distillation": {}}, 432, 816, ARM, "22.39 M"),
+    star_hubert("STaRHuBERT", 432, 976, "22.31 M"),
+    star_hubert("STaRHuBERT-L", 480, 1024, "26.63 M"),
 )

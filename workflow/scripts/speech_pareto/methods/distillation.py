@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class Distillation(Method):
     """Trains a student of fewer layers on the teacher's hidden states."""
 
+    takes_heads = True
     example = {"steps": 2}
     steps: int = 60
     learning_rate: float = 5e-4

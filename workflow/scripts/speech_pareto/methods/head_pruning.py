@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 def head_scores(layer: "Module") -> "Tensor":
     """Return the score of each head (heads,) of an encoder layer, in float64."""
-    from speech_pareto.surgery import bias, matrix, weight
+    from speech_pareto.surgery import bias, matrix, matrix_names, weight
 
     heads, total = len(layer.attention.heads), 0
-    for name in architecture.ATTENTION[:3]:
+    for name in (n for n in matrix_names(layer) if n in architecture.ATTENTION[:3]):
         module = matrix(layer, name)
         weights = (
             weight(module).detach().double().abs().sum(1) + bias(module).detach().double().abs()
@@ -56,6 +56,8 @@ def lowest_heads(scores: "Sequence[Tensor]", amount: int) -> list[list[int]]:
 @dataclass(frozen=True, kw_only=True)
 class HeadPruning(Method):
     """Removes whole heads, physically."""
+
+    takes_heads = True
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many heads go; the weights say which layers bear the last round."""

@@ -34,7 +34,12 @@ class LowRank(Method):
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
         shapes = [architecture.matrices(config, layer) for layer in layers]
-        places = [(index, name) for index in range(len(layers)) for name in PARTS[self.parts]]
+        places = [
+            (index, name)
+            for index in range(len(layers))
+            for name in PARTS[self.parts]
+            if name in shapes[index]
+        ]
         if ratio <= 0:
             return Plan(dict(config), {"ranks": [{} for _ in layers]})
 

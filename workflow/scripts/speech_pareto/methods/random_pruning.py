@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class RandomPruning(Method):
     """Removes heads and rows whatever their weights, physically."""
 
+    takes_heads = True
+
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many heads and rows each layer keeps; at least one of each stays."""
         layers = architecture.layers_of(config)

@@ -8,7 +8,7 @@ iterative method of Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949; tra
 leaves zeros at zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,27 @@ from speech_pareto import architecture
 from speech_pareto.method import Context, Method, Plan, rounded
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
+
+
+def zero_lowest(parameters: "Sequence[Tensor]", scores: "Sequence[Tensor]", amount: int) -> None:
+    """Zero in place the `amount` entries of lowest score of all `parameters` together.
+
+    A parameter and its scores are of one shape; of equal scores the first ones go.
+    """
+    import torch
+
+    joined = torch.cat([score.flatten() for score in scores])
+    keep = torch.ones_like(joined, dtype=torch.bool)
+    if amount:
+        threshold = joined.kthvalue(amount).values
+        ties = (joined == threshold).nonzero()[:, 0]
+        keep[joined < threshold] = False
+        keep[ties[: amount - int((joined < threshold).sum())]] = False
+    masks = keep.split([parameter.numel() for parameter in parameters])
+    for parameter, mask in zip(parameters, masks, strict=True):
+        parameter.data.mul_(mask.view_as(parameter))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +62,11 @@ class WeightPruning(Method):
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return `model` with its smallest weights at zero, exactly as many as planned."""
-        import torch
-
         from speech_pareto.model import hold_zeros, prunable
 
         parameters = list(prunable(model).values())
-        magnitudes = torch.cat([parameter.detach().abs().flatten() for parameter in parameters])
-        keep = torch.ones_like(magnitudes)
-        if zeros := plan.knobs["zeros"]:
-            threshold = magnitudes.kthvalue(zeros).values
-            ties = (magnitudes == threshold).nonzero()[:, 0]  # the first of them, to hit the number
-            keep[magnitudes < threshold] = 0
-            keep[ties[: zeros - int((magnitudes < threshold).sum())]] = 0
-        for parameter, mask in zip(
-            parameters, keep.split([p.numel() for p in parameters]), strict=True
-        ):
-            parameter.data.mul_(mask.view_as(parameter))
+        scores = [parameter.detach().abs() for parameter in parameters]
+        zero_lowest(parameters, scores, plan.knobs["zeros"])
         model.config.compression = architecture.section(plan.config)  # states the zeros
         hold_zeros(model)
         return model
