@@ -60,7 +60,7 @@ def test_a_figure_says_what_it_shows(parquet, task, cost):
         assert recipe in text
     assert "lower is better" in text
     assert f"teacher (tiny)  {synthetic_results.TEACHER_SCORE[task]} %" in text
-    assert "tiny-random, untrained" in text
+    assert "tiny-random, not pretrained" in text
     assert "head-pruning (at most −26 %)" in text
     assert "head-pruning: infeasible at 0.5, 0.75; reaches 0.26" in text
     assert "up to 3 seeds" in text

@@ -150,7 +150,7 @@ class _Front:
         self.paths.append([(x[0], y[0]), *_corners(x, y)])
 
     def _teachers(self) -> None:
-        """Draw each teacher as a star with a thin line, the untrained ones in grey."""
+        """Draw each teacher as a star with a thin line, those never pretrained in grey."""
         for row in self.rows[self.rows["recipe"] == TEACHER].itertuples():
             random = is_random(row.teacher)
             colour = CONTROL if random else INK
@@ -170,7 +170,7 @@ class _Front:
                 markeredgewidth=0.8,
             )
             self.marks.append((row.x, row.y, 8.5))
-            name = f"{row.teacher}, untrained" if random else f"teacher ({row.teacher})"
+            name = f"{row.teacher}, not pretrained" if random else f"teacher ({row.teacher})"
             text = f"{name}  {row.score:.1f} %"
             self.labels.append((text, row.x, row.y, MUTED if random else INK, not random))
 
