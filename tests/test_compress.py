@@ -195,11 +195,11 @@ def test_a_head_that_is_there_is_trained_on(teacher, prompts_en, tmp_path):
 @pytest.mark.parametrize("first", ["masking_distillation", "starhubert"])  # with heads, without
 def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompts_en, tmp_path):
     finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, teacher, [prompts_en], 1, tmp_path / "t")
-    steps = [{first: SHORT | {"steps": 1, "ratio": 0.4}}, {"parp": SHORT | {"steps": 1}}]
+    steps = [{first: SHORT | {"steps": 1, "ratio": 0.5}}, {"parp": SHORT | {"steps": 1}}]
     made = tmp_path / "student"
-    compress.main(steps, 0.5, 1, tmp_path / "t", [prompts_en], RUN, made, task=TASK)
+    compress.main(steps, 0.55, 1, tmp_path / "t", [prompts_en], RUN, made, task=TASK)
     student = model.load(made)
-    assert student.config.hidden_size != 48
+    assert student.config.hidden_size < 48
     task_model, _ = load_task_model(TASK, student, made)
     assert task_model.head.in_features == student.config.hidden_size
 
