@@ -168,6 +168,12 @@ def hold_zeros(model: nn.Module) -> None:
         )
 
 
+def state_zeros(model: nn.Module, config: Mapping) -> None:
+    """Note in `model` the zeros that the `compression` section of `config` states; hold them."""
+    model.config.compression = architecture.section(config)
+    hold_zeros(model)
+
+
 def _mask_gradient(parameter: nn.Parameter, mask: Tensor) -> None:
     """Zero a gradient outside `mask`."""
     parameter.grad.mul_(mask)

@@ -70,6 +70,12 @@ def rows_for(shape: Callable[[int], dict], target: float) -> int:
     return max(1, 1 + round((target - least) / (more - least)))
 
 
+def head_size(teacher: Mapping, student: Mapping) -> int:
+    """Return the parameters of one linear head from the student's width to the teacher's."""
+    widths = (architecture.complete(config)["hidden_size"] for config in (teacher, student))
+    return architecture.matrix_parameters(tuple(widths))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ThinStudent(Method):
     """Base of the methods that train a thin student; they define `loss` and may change `shape`."""
@@ -102,8 +108,7 @@ class ThinStudent(Method):
 
     def head_parameters(self, teacher: Mapping, student: Mapping) -> int:
         """Return the parameters of all projection heads, which no folder and no ratio counts."""
-        widths = (architecture.complete(config)["hidden_size"] for config in (teacher, student))
-        return self.heads(student) * architecture.matrix_parameters(tuple(widths))
+        return self.heads(student) * head_size(teacher, student)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return the student's width and feed-forward rows."""

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
+def distance(ours: "Tensor", theirs: "Tensor", cosine: float) -> "Tensor":
+    """Return the mean distance of states (frames, dim) from others; `cosine` is λ."""
+    from torch.nn import functional
+
+    alike = functional.cosine_similarity(ours, theirs, dim=-1)
+    return functional.l1_loss(ours, theirs) - cosine * functional.logsigmoid(alike).mean()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Distillation(Method):
     """Trains a student of fewer layers on the teacher's hidden states."""
@@ -78,7 +86,8 @@ class Distillation(Method):
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
         """Return the distance between hidden states of student and teacher, padding left out."""
         import torch
-        from torch.nn import functional
+
+        from speech_pareto.calibration import real_frames
 
         inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
         with torch.no_grad():
@@ -86,19 +95,12 @@ class Distillation(Method):
                 **inputs, output_hidden_states=True
             ).hidden_states  # L + 1 of (batch, time, dim)
         states = student(**inputs, output_hidden_states=True).hidden_states
-        frames = student._get_feature_vector_attention_mask(
-            states[0].shape[1], inputs["attention_mask"]
-        )
+        frames = real_frames(student, batch)
         number, total = len(states) - 1, 0
         for index in range(number):
             place = (index + 1) * (len(targets) - 1) // number
             ours, theirs = states[index + 1][frames].float(), targets[place][frames].float()
-            cosine = functional.cosine_similarity(ours, theirs, dim=-1)
-            total = (
-                total
-                + functional.l1_loss(ours, theirs)
-                - self.cosine * functional.logsigmoid(cosine).mean()
-            )
+            total = total + distance(ours, theirs, self.cosine)
         return total / number
 
     def _chosen(self, number: int, layers: int) -> list[int]:

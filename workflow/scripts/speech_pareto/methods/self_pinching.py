@@ -97,9 +97,8 @@ class SelfPinching(Method):
     def prune(self, model: "Module", linears: "list[Linear]", plan: Plan) -> None:
         """Take the gates off and zero the lowest weights, exactly as many as planned."""
         from speech_pareto.gates import release
-        from speech_pareto.model import hold_zeros
+        from speech_pareto.model import state_zeros
 
         margins = [release(linear) for linear in linears]
         zero_lowest([linear.weight for linear in linears], margins, plan.knobs["removed"])
-        model.config.compression = architecture.section(plan.config)  # states the zeros
-        hold_zeros(model)
+        state_zeros(model, plan.config)

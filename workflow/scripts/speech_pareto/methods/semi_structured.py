@@ -55,11 +55,10 @@ class SemiStructured(Method):
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return `model` with zeros."""
-        from speech_pareto.model import hold_zeros
+        from speech_pareto.model import state_zeros
 
         wanda = self.score == "wanda"
         batches = context.batches(self.batches, self.batch_seconds) if wanda else []
         zero_out(model, batches, two_of_four)
-        model.config.compression = architecture.section(plan.config)  # states the zeros
-        hold_zeros(model)
+        state_zeros(model, plan.config)
         return model

@@ -77,11 +77,10 @@ class Wanda(Method):
         """Return `model` with zeros, exactly as many as planned."""
         import torch
 
-        from speech_pareto.model import hold_zeros
+        from speech_pareto.model import state_zeros
 
         shares = map(torch.tensor, zeros_of_rows(plan.config, plan.knobs["zeros"]))
         batches = context.batches(self.batches, self.batch_seconds)
         zero_out(model, batches, lambda scores: smallest(scores, next(shares)))
-        model.config.compression = architecture.section(plan.config)  # states the zeros
-        hold_zeros(model)
+        state_zeros(model, plan.config)
         return model

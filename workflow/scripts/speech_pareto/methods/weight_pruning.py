@@ -62,11 +62,10 @@ class WeightPruning(Method):
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return `model` with its smallest weights at zero, exactly as many as planned."""
-        from speech_pareto.model import hold_zeros, prunable
+        from speech_pareto.model import prunable, state_zeros
 
         parameters = list(prunable(model).values())
         scores = [parameter.detach().abs() for parameter in parameters]
         zero_lowest(parameters, scores, plan.knobs["zeros"])
-        model.config.compression = architecture.section(plan.config)  # states the zeros
-        hold_zeros(model)
+        state_zeros(model, plan.config)
         return model
