@@ -206,6 +206,31 @@ def test_head_scores_are_finite_differences(teacher):
         assert scores[number][head].item() == pytest.approx(expected, rel=1e-3)
 
 
+def test_batches_need_not_be_of_one_size():
+    """The last one of an epoch holds fewer and shorter utterances, and counts like the others."""
+    teacher, (whole, last) = backbone("hubert"), batches(2, 0.4)
+    audio = [whole, {key: value[1:, :2100] for key, value in last.items()}]
+    definition = method.make({"data_driven_head_pruning": {"units": 4, **STEP}})
+    units = definition.units_of(teacher, audio, seed=1)
+    means, variance = definition.gaussians(teacher, audio, units)
+    scores = definition.scores(teacher, teacher, audio, seed=1)
+    expected = torch.zeros(3, 6).double()
+    torch.manual_seed(1)  # the same masks
+    for batch, labels in zip(audio, units, strict=True):
+        loss, contexts = definition.masked_loss(teacher, batch, labels, means, variance)
+        gradients = torch.autograd.grad(loss, contexts)
+        for number, (c, gradient) in enumerate(zip(contexts, gradients, strict=True)):
+            for head in range(6):
+                own = slice(head * 8, head * 8 + 8)
+                products = (c[..., own] * gradient[..., own]).detach().double().sum(2)
+                expected[number, head] += products.abs().sum() / 2
+    assert torch.allclose(torch.stack(scores), expected, rtol=1e-4)
+    modules = surgery.linears(teacher.encoder.layers[1])
+    both, *each = (calibration.input_norms(teacher, modules, x) for x in (audio, *zip(audio)))
+    for name, norm in both.items():
+        assert torch.allclose(norm.square(), sum(x[name].square() for x in each))
+
+
 def test_the_best_head_of_each_layer_is_protected():
     scores = [torch.tensor([3.0, 4.0]), torch.tensor([10.0, 0.1, 20.0]), torch.tensor([1e-3, 2e-3])]
     # shares: .6 .8 | .447 .004 .894 | .447 .894

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import compress
 import finetune
-from speech_pareto import architecture, model, tuning
+from speech_pareto import architecture, method, model, tuning
 from speech_pareto.corpus import Utterance, write
 from speech_pareto.result import read_status, write_status
 from speech_pareto.task import load_task_model
@@ -30,6 +30,7 @@ RUN = {
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 SHORT = {"steps": 6, "batch_seconds": 8.0}
 TRAINED = [{"distillation": {"steps": 3, "batch_seconds": 2.0}}]
+LEARNERS = [n for n in method.names() if method.load(n).loss is not method.Method.loss]
 LISTENING = [
     {"data_driven_head_pruning": {"ratio": 0.2, "units": 5, "batches": 2, "batch_seconds": 1.0}},
     {"wanda": {"batches": 2, "batch_seconds": 1.0}},
@@ -81,6 +82,30 @@ def test_the_same_seed_gives_the_same_bytes(steps, teacher, corpus, tmp_path):
         assert (
             files(tmp_path / "a")["model.safetensors"] != files(tmp_path / "c")["model.safetensors"]
         )
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_teachers_are_heard_in_eval_mode(name, corpus, tmp_path, monkeypatch):
+    """Students are trained in train mode; a teacher's dropout and masks would blur its targets."""
+    torch.manual_seed(0)
+    config = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
+    model.save(model.new(model.tiny_config(**config, hidden_dropout=0.5)), tmp_path / "teacher")
+    load, modes = model.load, []
+
+    def watched(folder):
+        made = load(folder)
+        made.register_forward_pre_hook(lambda module, inputs: note(module))
+        return made
+
+    def note(module):
+        if not any(parameter.requires_grad for parameter in module.parameters()):  # the teacher
+            modes.append(any(part.training for part in module.modules()))
+
+    monkeypatch.setattr(model, "load", watched)
+    step = {name: dict(method.load(name).example) | {"batch_seconds": 2.0}}
+    compress.main([step], 0.4, 1, tmp_path / "teacher", [corpus], RUN, tmp_path / "student")
+    assert read_status(tmp_path / "student") is None
+    assert modes and not any(modes)
 
 
 def test_provenance_and_card_tell_what_was_done(teacher, tmp_path):

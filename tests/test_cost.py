@@ -58,6 +58,15 @@ def test_a_shared_layer_computes_twice_and_is_stored_once(tiny):
     assert cost.parameters(tiny)["total"] - cost.parameters(shared)["total"] == layer
 
 
+def test_zeros_are_multiplied_like_any_number(tiny):
+    sparse, audio = copy.deepcopy(tiny), cost.noise(1.0)
+    for parameter in model.prunable(sparse).values():
+        parameter.data.zero_()
+    assert cost.macs(sparse, audio) == cost.macs(tiny, audio)
+    counted, dense = cost.parameters(sparse), cost.parameters(tiny)
+    assert counted["total"] == dense["total"] and counted["nonzero"] < dense["nonzero"]
+
+
 def test_batches_cost_the_same_per_second(tiny):
     assert cost.macs(tiny, cost.noise(1.0, 3)) == 3 * cost.macs(tiny, cost.noise(1.0))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from speech_pareto import architecture, model, surgery
+from speech_pareto import architecture, method, model, surgery
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
 
@@ -209,3 +209,15 @@ def test_zeros_hold_in_training(tmp_path):
     for name, parameter in model.prunable(student).items():
         assert not parameter[::2].any(), name
         assert parameter[1::2].all(), name
+
+
+def test_weights_and_biases_of_the_layers_can_be_pruned():
+    made, kinds = model.new(convolutional("hubert")), ("weight", "bias")
+    matrices = (*architecture.ATTENTION, *architecture.FFN)
+    depth = len(made.encoder.layers)
+    expected = {
+        f"encoder.layers.{i}.{m}.{k}" for i in range(depth) for m in matrices for k in kinds
+    }
+    assert set(model.prunable(made)) == expected
+    plan = method.solve(["weight_pruning"], {"model_type": "hubert"}, 0.99).plans[0]
+    assert plan.knobs["zeros"] == 85_017_600  # 85.0 M, Lin et al.
