@@ -1,6 +1,9 @@
 """The pages say what the code does: settings, defaults, tests that are named, links."""
 
+import copy
 import re
+import sys
+import types
 import typing
 from dataclasses import fields
 from pathlib import Path
@@ -8,13 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speech_pareto import architecture, method
+from speech_pareto import architecture, config, method, model
+from test_methods import backbone
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "config" / "README.md", *sorted(DOCS.glob("*.md"))]
 METHODS = (DOCS / "methods.md").read_text(encoding="utf-8")
-ADDING = (DOCS / "adding-a-method.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (DOCS / "adding-a-method.md").read_text("utf-8"), re.S)
 SECTIONS = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", METHODS, re.M | re.S))
 PRE_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 BASE = {"model_type": "hubert"}
@@ -26,6 +30,17 @@ def rows(text):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
+def prose(page):
+    """Return the text of a page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def section(name):
+    """Return the section of a method."""
+    assert name in SECTIONS, f"docs/methods.md has no section for {name}"
+    return SECTIONS[name]
+
+
 def test_every_method_has_a_section_and_a_row():
     listed = [re.search(r"`(\w+)`", row[0])[1] for row in rows(METHODS.split("\n## ")[0])]
     assert sorted(SECTIONS) == sorted(listed) == method.names()
@@ -34,10 +49,10 @@ def test_every_method_has_a_section_and_a_row():
 
 @pytest.mark.parametrize("name", method.names())
 def test_settings_and_defaults_are_those_of_the_class(name):
-    said = {row[0].strip("`"): row for row in rows(SECTIONS[name])}
+    said = {row[0].strip("`"): row for row in rows(section(name))}
     real = {field.name: field for field in fields(method.load(name)) if field.name != "ratio"}
     assert list(said) == list(real)
-    assert ("Settings: none." in SECTIONS[name]) == (not real)
+    assert ("Settings: none." in section(name)) == (not real)
     for key, row in said.items():
         default = real[key].default
         default = list(default) if isinstance(default, tuple) else default
@@ -49,7 +64,7 @@ def test_settings_and_defaults_are_those_of_the_class(name):
 
 @pytest.mark.parametrize("name", method.names())
 def test_a_section_says_what_it_must(name):
-    text, module = SECTIONS[name], method.load(name).__module__
+    text, module = section(name), method.load(name).__module__
     assert "Verified: " in text
     source = (ROOT / "workflow" / "scripts" / Path(*module.split("."))).with_suffix(".py")
     docstring = source.read_text(encoding="utf-8").split('"""')[1]
@@ -94,24 +109,49 @@ def test_what_is_said_of_chains():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_tests_that_are_named_exist(page):
-    for file, test in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text(encoding="utf-8")):
+    for file, test in re.findall(r"`(test_\w+\.py)::(test_\w+)`", prose(page)):
         source = (ROOT / "tests" / file).read_text(encoding="utf-8")
         assert f"def {test}(" in source, f"{file}::{test}"
 
 
 def anchors(page):
     """Return the anchors that GitHub makes of a page's headings."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
     words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {word.replace(" ", "-") for word in words}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_relative_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"\w+:", link):
             continue
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def code(kind):
+    """Return the blocks of one language in adding-a-method.md."""
+    return [text for found, text in BLOCKS if found == kind]
+
+
+def test_the_example_method_does_what_it_plans(monkeypatch):
+    source, example = types.ModuleType("example"), code("python")[0]
+    monkeypatch.setitem(sys.modules, "example", source)
+    exec(compile(example, "adding-a-method.md", "exec"), source.__dict__)
+    chosen, teacher = source.PathPruning(), backbone("hubert")
+    start = model.describe(teacher)
+    plan = chosen.solve(start, 0.3)
+    assert architecture.ratio(start, plan.config) == pytest.approx(0.3, abs=method.TOLERANCE)
+    student = chosen.compress(copy.deepcopy(teacher), plan, method.Context(1))
+    assert model.describe(student) == plan.config | {"architectures": ["HubertModel"]}
+    with pytest.raises(ValueError, match="above 0"):
+        source.PathPruning(power=0.0)
+
+
+def test_the_example_study_is_valid(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = yaml.safe_load(code("yaml")[0].replace("[path_pruning]", "[ffn_pruning]"))
+    assert config.resolve(study)["grid"]
