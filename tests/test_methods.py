@@ -90,7 +90,7 @@ def example(name):
 
 def ratio_of(name, ratio, config):
     """Return `ratio`, or what a method removes that leaves little choice."""
-    if name in ("semi_structured", "attention_reuse"):
+    if name in ("semi_structured", "attention_reuse", "lighthubert"):
         return method.solve([name], config, ratio).ratio
     return ratio if method.load(name).removes else 0.0
 
