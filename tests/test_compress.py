@@ -103,7 +103,8 @@ def test_teachers_are_heard_in_eval_mode(name, corpus, tmp_path, monkeypatch):
 
     monkeypatch.setattr(model, "load", watched)
     step = {name: dict(method.load(name).example) | {"batch_seconds": 2.0}}
-    compress.main([step], 0.4, 1, tmp_path / "teacher", [corpus], RUN, tmp_path / "student")
+    ratio = method.solve([step], architecture.read(tmp_path / "teacher"), 0.3).ratio
+    compress.main([step], ratio, 1, tmp_path / "teacher", [corpus], RUN, tmp_path / "student")
     assert read_status(tmp_path / "student") is None
     assert modes and not any(modes)
 
