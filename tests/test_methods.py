@@ -13,6 +13,7 @@ from speech_pareto.methods import distillation, ffn_pruning, head_pruning
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
 RATIOS = (0.2, 0.5)
+ROW = architecture.Layer(tuple(range(6)), 160)
 SHAPE = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
 STEM = {"conv_dim": [8, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8], "conv_bias": True}
 BUCKETS = {"num_buckets": 16, "max_bucket_distance": 40}
@@ -32,21 +33,31 @@ def backbone(kind, **settings):
     return made
 
 
+def batches(number, seconds=None):
+    """Return `number` batches of noise."""
+    generator = torch.Generator().manual_seed(0)
+    waves = [torch.randn(2, 2400, generator=generator) for _ in range(number)]
+    return [{"input_values": x, "attention_mask": torch.ones_like(x).long()} for x in waves]
+
+
 def train(student, loss, steps, **settings):
     """Stand in for the training loop: a few steps on noise."""
+    torch.manual_seed(0)
     optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        audio = torch.randn(2, 2400, generator=generator)
-        loss({"input_values": audio, "attention_mask": torch.ones_like(audio).long()}).backward()
+    curve = []
+    for step, batch in enumerate(batches(steps), start=1):
+        value = loss(batch)
+        value.backward()
         optimiser.step()
         optimiser.zero_grad()
+        curve.append({"step": step, "loss": value.item()})
+    return curve
 
 
 def compress(steps, teacher, ratio, seed=1):
     """Return the student and the solution of a recipe."""
     student = copy.deepcopy(teacher)
-    context = method.Context(seed, teacher, train)
+    context = method.Context(seed, teacher, train, batches)
 
     def apply(step, plan):
         nonlocal student
@@ -86,22 +97,31 @@ def audio():
 @pytest.mark.parametrize("name", method.names())
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_contract(name, ratio, teacher, audio, tmp_path):
+    check_contract(example(name), ratio_of(name, ratio), teacher, audio, tmp_path)
+
+
+def check_contract(step, ratio, teacher, audio, tmp_path):
+    """Check all that every method promises, with the settings of `step`."""
     waves, mask = audio
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    planned = method.solve([example(name)], model.describe(teacher), ratio_of(name, ratio))
-    student, solution = compress([example(name)], teacher, ratio_of(name, ratio))
+    planned = method.solve([step], model.describe(teacher), ratio)
+    student, solution = compress([step], teacher, ratio)
     student.eval()
     if planned.reason:  # the bound, then; that it is one is tested below
-        assert name == "head_pruning" and ratio == 0.5
+        assert "head_pruning" in str(step) and ratio == 0.5
         return
 
     # The ratio is hit, as planned, and is what the module really holds.
     assert planned.reason is None and solution.reason is None
     held = sum(p.numel() for p in student.parameters())
     zeros = architecture.section(model.describe(student)).get("zeros", 0)
-    real = 1 - (held - zeros) / sum(p.numel() for p in teacher.parameters())
-    assert real == pytest.approx(solution.ratio) == pytest.approx(planned.ratio)
-    assert abs(real - ratio_of(name, ratio)) <= method.TOLERANCE
+    total = sum(p.numel() for p in teacher.parameters())
+    real = 1 - (held - zeros) / total
+    # Gates say which units go: the plan knows the size within half a row.
+    slack = architecture.row_parameters(model.describe(teacher), ROW) if "dphubert" in step else 0
+    assert real == pytest.approx(solution.ratio)
+    assert abs(real - planned.ratio) * total <= slack / 2 + 0.01
+    assert abs(real - ratio) <= method.TOLERANCE
     assert sum(int((p == 0).sum()) for p in model.prunable(student).values()) == zeros
 
     # The teacher is untouched; the student has its interface, layer by layer.
@@ -125,7 +145,7 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     assert model.describe(again) == model.describe(student)
 
     # The same seed gives the same student.
-    twin, _ = compress([example(name)], teacher, ratio_of(name, ratio))
+    twin, _ = compress([step], teacher, ratio)
     for key, value in twin.state_dict().items():
         assert torch.equal(value, student.state_dict()[key]), key
 

@@ -5,9 +5,14 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from speech_pareto import architecture, method, provenance
 from speech_pareto.result import read_status, to_text, write_status
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 HEAD = "head.safetensors"
 log = logging.getLogger(__name__)
@@ -47,11 +52,11 @@ def main(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
-    student, teacher, train = load(model), None, None
+    student, context = load(model), method.Context(seed)
     if any(map(method.learns, methods)):
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision)
-    context = method.Context(seed, teacher, train)
+        context = method.Context(seed, teacher, train, listener(corpora, teacher, seed))
 
     def apply(step: method.Method, plan: method.Plan) -> dict:
         nonlocal student
@@ -77,6 +82,45 @@ def main(
         shutil.rmtree(state, ignore_errors=True)
 
 
+def batcher(
+    corpora: Sequence, model: "Module", seconds: float, seed: int
+) -> Callable[[int], dict[str, "Tensor"]]:
+    """Return a function from step to batch: `seconds` of audio from the corpora's training split.
+
+    A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them.
+    """
+    import numpy as np
+
+    from speech_pareto.audio import SAMPLE_RATE
+    from speech_pareto.corpus import read
+    from speech_pareto.training import Epochs, collate
+
+    shortest = max(400, sum(model.config.conv_kernel))
+    utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
+    usable = [u for u in utterances if u.samples >= shortest]
+    if not usable:
+        raise ValueError(f"no training utterance in {', '.join(map(str, corpora)) or 'no corpora'}")
+    lengths = np.array([u.samples for u in usable])
+    epochs = Epochs(lengths, int(seconds * SAMPLE_RATE), seed)
+    normalize = model.preprocessor["do_normalize"]
+
+    def batch(step: int) -> dict:
+        waves, mask = collate([usable[i].wave() for i in epochs(step)], normalize)
+        return {"input_values": waves, "attention_mask": mask}
+
+    return batch
+
+
+def listener(corpora: Sequence, model: "Module", seed: int) -> Callable[[int, float], list]:
+    """Return `batches(number, seconds)`: the same batches of audio each time, for calibration."""
+
+    def batches(number: int, seconds: float) -> list[dict]:
+        batch = batcher(corpora, model, seconds, seed)
+        return [batch(step) for step in range(number)]
+
+    return batches
+
+
 def trainer(
     corpora: Sequence, seed: int, state: str | Path | None, precision: str
 ) -> Callable[..., None]:
@@ -84,47 +128,32 @@ def trainer(
 
     Each call in a recipe has its own batches and its own checkpoint.
     """
-    import numpy as np
-
-    from speech_pareto.audio import SAMPLE_RATE
-    from speech_pareto.corpus import read
-    from speech_pareto.training import Epochs, Training, collate
+    from speech_pareto.training import Training
     from speech_pareto.training import train as run_loop
 
-    utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
     calls = 0
 
-    def train(student, loss: Callable, **settings) -> None:
+    def train(student, loss: Callable, **settings) -> list[dict]:
         nonlocal calls
         calls += 1
         training = Training(**{"precision": precision, **settings})
-        shortest = max(400, sum(student.config.conv_kernel))
-        usable = [u for u in utterances if u.samples >= shortest]
-        if not usable:
-            raise ValueError(
-                f"no training utterance in {', '.join(map(str, corpora)) or 'no corpora'}"
-            )
-        lengths = np.array([u.samples for u in usable])
-        epochs = Epochs(lengths, int(training.batch_seconds * SAMPLE_RATE), seed + calls)
-        normalize = student.preprocessor["do_normalize"]
-
-        def batch(step: int, generator: np.random.Generator) -> dict:
-            waves, mask = collate([usable[i].wave() for i in epochs(step)], normalize)
-            return {"input_values": waves, "attention_mask": mask}
-
-        augment = student.config.apply_spec_augment
-        student.config.apply_spec_augment = False  # teacher and student must hear the same
+        batch = batcher(corpora, student, training.batch_seconds, seed + calls)
+        # Teacher and student hear the same: no mask but what `loss` asks for (`mask_time_indices`).
+        plain = {"apply_spec_augment": True, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+        before = {key: getattr(student.config, key) for key in plain}
+        student.config.update(plain)
         folder = Path(state) / f"step{calls}" if state else None
-        run_loop(
+        curve = run_loop(
             student,
-            batch,
+            lambda step, generator: batch(step),
             lambda batch: (loss(batch), {}),
             training,
             seed + calls,
             folder,
             "compress",
         )
-        student.config.apply_spec_augment = augment
+        student.config.update(before)
+        return curve
 
     return train
 

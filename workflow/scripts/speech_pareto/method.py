@@ -33,16 +33,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may use: a seed and, if it defines `loss`, the teacher and the training loop.
+    """What a method may use: a seed and, if it `learns`, the teacher, training loop and audio.
 
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
-    with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
-    `input_values` and `attention_mask`, both (batch, samples).
+    with the settings of `training.Training` and returns the curve; `loss(batch)` returns a scalar
+    for a batch with `input_values` and `attention_mask`, both (batch, samples).
+    `batches(number, seconds)` returns a list of such batches, each of about so many seconds of
+    audio.
     """
 
     seed: int
     teacher: "Module | None" = None
-    train: Callable[..., None] | None = None
+    train: Callable[..., list[dict]] | None = None
+    batches: Callable[[int, float], list] | None = None
 
     def generator(self) -> "Generator":
         """Return a fresh random generator, the same for the same seed."""
@@ -196,6 +199,9 @@ def _fits(value, hint) -> bool:
     """Return whether `value` is of the type `hint`; an int is a float, a bool is no int."""
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:  # of any length, all of one type
+        kind = typing.get_args(hint)[0]
+        return isinstance(value, list | tuple) and all(_fits(item, kind) for item in value)
     if isinstance(hint, types.UnionType):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if hint in (int, float):
@@ -209,5 +215,7 @@ def _say(hint) -> str:
         return f"one of {', '.join(map(str, typing.get_args(hint)))}"
     if isinstance(hint, types.UnionType):
         return " or ".join(map(_say, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_say(typing.get_args(hint)[0])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return words.get(hint, "nothing")

@@ -150,7 +150,8 @@ def train(
                     )
                 sums, count = {}, 0
             # Only at the end of an averaging window: a resumed curve equals an undisturbed one.
-            if count == 0 and (stopped or now - saved > settings.checkpoint_seconds):
+            due = now - saved > settings.checkpoint_seconds or step + 1 == settings.steps
+            if count == 0 and (stopped or due):
                 _save(state, model, optimizer, step + 1, curve)
                 saved = now
             if stopped and (count == 0 or state is None):
@@ -159,7 +160,7 @@ def train(
                 )
                 sys.exit(143)
     bar.close()
-    model.eval()
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()  # outside, no bf16
     return curve
 
 
