@@ -98,7 +98,8 @@ class Gating(nn.Module):
 
     def penalty(self, target: float, ramp: float) -> Tensor:
         """Return λ1 (S − S*) + λ2 (S − S*)² of one more step; S* is at `target` after `ramp`."""
-        excess = self.sparsity() - target * min(1.0, self.passed.item() / max(1.0, ramp))
+        passed = self.passed.item()
+        excess = self.sparsity() - target * (passed / ramp if passed < ramp else 1.0)
         self.passed += 1
         first, second = self.scale * self.multipliers
         return first * excess + second * excess.square()

@@ -160,7 +160,9 @@ def train(
                 )
                 sys.exit(143)
     bar.close()
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()  # outside, no bf16
+    for name in ("forward", "_original_forward"):  # accelerate's cast to bf16 ends here
+        model.__dict__.pop(name, None)
+    model.eval()
     return curve
 
 

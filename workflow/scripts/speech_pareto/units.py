@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FRAME = 320  # samples between two frames of a model, 20 ms
 CONTEXT = 560  # samples that the last frame of a 20 ms log-mel stem needs
-SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity, so that it can be inverted
+LOOSENESS = 0.003  # of the head's fit, scikit-learn's C: so it holds on masked frames too
 
 
 class UnitPredictor(nn.Module):
@@ -123,11 +123,11 @@ def fit(
 ) -> tuple[Labeller, nn.Linear]:
     """Return the units of a teacher's `layer`, at most `count`, and a head that predicts them.
 
-    The head maps the teacher's last layer to the log posterior of each unit, up to a constant: the
-    linear discriminant of Gaussians with one covariance (Fisher, 1936).  So it needs no training,
-    and a student starts where its teacher stands.
+    The head is a logistic regression on the teacher's last layer, nothing masked, so that a student
+    starts where its teacher stands; published backbones come without the head of their pretraining.
+    ValueError if fewer than 3 units are found.
     """
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression
 
     place, inner, last = next(teacher.parameters()).device, [], []
     for batch in batches:
@@ -136,19 +136,18 @@ def fit(
             states = teacher(**batch, output_hidden_states=True).hidden_states
         real = real_frames(teacher, states[0].shape[1], batch["attention_mask"])
         inner.append(states[layer][real].float().cpu().numpy())  # (frames, dim)
-        last.append(states[-1][real].double().cpu().numpy())
+        last.append(states[-1][real].float().cpu().numpy())
     means = k_means(np.concatenate(inner), count, seed)
     # A unit that no frame has is left out.
     kept, labels = np.unique(means.predict(np.concatenate(inner)), return_inverse=True)
     if len(kept) < 3:
         raise ValueError(f"{len(kept)} units in {len(labels)} frames; training needs 3 or more")
     centres = torch.from_numpy(means.cluster_centers_[kept]).float().to(place)
-    fisher = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE)
-    fisher.fit(np.concatenate(last), labels)
-    head = nn.Linear(fisher.coef_.shape[1], len(kept))
+    probe = LogisticRegression(C=LOOSENESS, max_iter=100).fit(np.concatenate(last), labels)
+    head = nn.Linear(probe.coef_.shape[1], len(kept))
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(fisher.coef_))
-        head.bias.copy_(torch.from_numpy(fisher.intercept_))
+        head.weight.copy_(torch.from_numpy(probe.coef_))
+        head.bias.copy_(torch.from_numpy(probe.intercept_))
     return Labeller(teacher, layer, centres), head.to(place)
 
 

@@ -7,7 +7,7 @@ z is a linear map of the last layer. By default nothing is masked and all real f
 https://arxiv.org/abs/2211.09949 (τ = 1, learning_rate 1e-4, batches of 32, 200 epochs).
 
 They have the map that the teacher was pretrained with. Published backbones come without it, so
-here it is the linear discriminant of k-means units of the teacher; the student's begins as a copy.
+here it is a logistic regression on k-means units of the teacher; the student's begins as a copy.
 The student's start is that of `distillation`; theirs is random.
 """
 
