@@ -82,7 +82,7 @@ def test_the_head_knows_the_units_before_any_training(teacher):
     predicted = units.UnitPredictor(teacher, head)(*batch.values()).argmax(-1)
     labels = labeller(batch)
     most = labels.flatten().bincount().max() / labels.numel()
-    assert (predicted == labels).float().mean() > 0.5 * (1 + most)
+    assert (predicted == labels).float().mean() > most + 0.1
 
 
 def test_hiding_frames_changes_what_a_student_hears_in_the_job(folder, corpus):
@@ -347,9 +347,9 @@ def test_gates_move_faster_and_multipliers_climb(teacher):
     penalty = gating.penalty(0.9, 0)
     assert penalty.item() == pytest.approx(expected, rel=1e-4)
     penalty.backward()
-    slope = torch.autograd.grad(gating.sparsity(), gating.rows[0].raw)[0] * gating.scale
-    by_hand = (-1 + 2 * excess) * slope / gating.scale  # d/d log α
-    assert torch.allclose(gating.rows[0].raw.grad * gating.scale, by_hand, rtol=1e-3)
+    chance, row = gating.rows[0].open().detach(), gating.row_sizes[0] / gating.total
+    slope = -row * chance * (1 - chance)  # dS / d log α
+    assert torch.allclose(gating.rows[0].raw.grad, (-1 + 2 * excess) * slope, rtol=1e-3)
     optimiser.step()
     moved = (gating.rows[0].log_alpha - before).detach()
     assert moved.tolist() == pytest.approx([-0.05] * 160, rel=1e-2)  # down: too large a model
