@@ -223,7 +223,7 @@ def test_resolved_config_lies_beside_the_results(finished_study):
 @pytest.mark.parametrize(
     ("method", "recipes"),
     [
-        ("head_pruning", {"heads", "both"}),
+        ("head_pruning", {"heads", "both", "distilled"}),
         ("low_rank", {"low-rank", "both"}),
         ("distillation", {"distilled"}),
         ("identity", {"identity"}),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from speech_pareto import architecture
 from speech_pareto.method import Context, Plan
-from speech_pareto.methods.distillation import Distillation
+from speech_pareto.methods.distillation import Distillation, distance
 from speech_pareto.student import add_heads, fold, states
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ class DistilHubert(Distillation):
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
         """Return the mean distance between heads and the layers that they predict."""
         import torch
-        from torch.nn import functional
 
         from speech_pareto.calibration import real_frames
 
@@ -62,7 +61,5 @@ class DistilHubert(Distillation):
         for number, head in enumerate(student.heads, 1):
             place = max(1, number * (len(targets) - 1) // len(student.heads))
             ours, theirs = head(last).float(), targets[place][real].float()
-            cosine = functional.cosine_similarity(ours, theirs, dim=-1)
-            total = total + functional.l1_loss(ours, theirs)
-            total = total - self.cosine * functional.logsigmoid(cosine).mean()
+            total = total + distance(ours, theirs, self.cosine)
         return total / len(student.heads)
