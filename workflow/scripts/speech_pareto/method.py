@@ -36,9 +36,10 @@ class Context:
     """What a method may use: a seed and, if it `learns`, the teacher, training loop and audio.
 
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
-    with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
-    `input_values` and `attention_mask`, both (batch, samples). `batches(number, seconds)` returns
-    a list of such batches, each of about so many seconds of audio.
+    with the settings of `training.Training` and returns the curve; `loss(batch)` returns a scalar
+    for a batch with `input_values` and `attention_mask`, both (batch, samples).
+    `batches(number, seconds)` returns a list of such batches, each of about so many seconds of
+    audio.
 
     A `task_aware` method gets `tune(student, penalty, **settings)`, which trains student and head
     in place on the task's own loss, with the settings of `task.FineTuning`. `penalty(step)` is
@@ -47,7 +48,7 @@ class Context:
 
     seed: int
     teacher: "Module | None" = None
-    train: Callable[..., None] | None = None
+    train: Callable[..., list[dict]] | None = None
     batches: Callable[[int, float], list] | None = None
     tune: Callable[..., None] | None = None
 
@@ -72,6 +73,10 @@ class Method:
     ratio: float | None = (
         None  # fraction of what reaches this step that it removes; None: what is left to do
     )
+
+    def training_steps(self) -> int:
+        """Return how many steps it trains for at most, so that plans can foretell the time."""
+        return getattr(self, "steps", 0)
 
     def supports(self, config: Mapping) -> str | None:
         """Return why this method cannot serve a model with this config, else None."""
@@ -214,6 +219,9 @@ def _fits(value, hint) -> bool:
     """Return whether `value` is of the type `hint`; an int is a float, a bool is no int."""
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:  # of any length, all of one type
+        kind = typing.get_args(hint)[0]
+        return isinstance(value, list | tuple) and all(_fits(item, kind) for item in value)
     if isinstance(hint, types.UnionType):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if hint in (int, float):
@@ -227,5 +235,7 @@ def _say(hint) -> str:
         return f"one of {', '.join(map(str, typing.get_args(hint)))}"
     if isinstance(hint, types.UnionType):
         return " or ".join(map(_say, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_say(typing.get_args(hint)[0])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return words.get(hint, "nothing")

@@ -4,13 +4,55 @@ HuBERT (arXiv 2106.07447, section II).  The cepstra keep their natural spread: w
 whitened the clusters follow noise and the model does not learn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from speech_pareto.calibration import at_home, real_frames
+
+if TYPE_CHECKING:
+    from sklearn.cluster import MiniBatchKMeans
 
 FRAME = 320  # samples between two frames of a model, 20 ms
 CONTEXT = 560  # samples that the last frame of a 20 ms log-mel stem needs
+LOOSENESS = 0.003  # of the head's fit, scikit-learn's C: so it holds on masked frames too
+
+
+class UnitPredictor(nn.Module):
+    """A backbone with one linear map from its last layer to units."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.config, self.preprocessor = backbone.config, backbone.preprocessor
+
+    def forward(
+        self, waves: Tensor, mask: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """Return logits (batch, frames, units) of waveforms with the masked frames hidden."""
+        out = self.backbone(waves, attention_mask=attention_mask, mask_time_indices=mask)
+        return self.head(out.last_hidden_state)
+
+
+class Labeller:
+    """Names the unit of each frame: the nearest of `centres` (units, dim) to a teacher's `layer`.
+
+    `layer` is 1-based.  Labels are made while a student trains, from the same audio, so that none
+    are stored.
+    """
+
+    def __init__(self, teacher: nn.Module, layer: int, centres: Tensor) -> None:
+        self.teacher, self.layer, self.centres = teacher, layer, centres
+
+    def __call__(self, batch: Mapping) -> Tensor:
+        """Return the units (batch, frames) of `input_values` and `attention_mask`."""
+        with torch.no_grad():
+            states = self.teacher(**batch, output_hidden_states=True).hidden_states[self.layer]
+            with torch.autocast(states.device.type, enabled=False):  # distances need all digits
+                return torch.cdist(states.float(), self.centres).argmin(-1)
 
 
 def cepstra(wave: np.ndarray) -> np.ndarray:
@@ -57,16 +99,53 @@ def centred(features: list[np.ndarray], speakers: list[str]) -> list[np.ndarray]
     return [f - means[s] for f, s in zip(features, speakers, strict=True)]
 
 
-def cluster(features: list[np.ndarray], count: int, seed: int) -> list[np.ndarray]:
-    """Return the unit of each frame, uint8 or uint16 (frames,), of k-means with `count` centres."""
+def k_means(features: np.ndarray, count: int, seed: int) -> "MiniBatchKMeans":
+    """Return k-means with `count` centres, fitted to features (frames, dim)."""
     from sklearn.cluster import MiniBatchKMeans
 
-    stacked = np.concatenate(features).astype(np.float32)
-    means = MiniBatchKMeans(
+    return MiniBatchKMeans(
         count, batch_size=10_000, max_iter=20, n_init=3, random_state=seed, compute_labels=False
-    ).fit(stacked)
+    ).fit(features.astype(np.float32))
+
+
+def cluster(features: list[np.ndarray], count: int, seed: int) -> list[np.ndarray]:
+    """Return the unit of each frame, uint8 or uint16 (frames,), of k-means with `count` centres."""
+    means = k_means(np.concatenate(features), count, seed)
     kind = np.uint8 if count <= 256 else np.uint16
     return [means.predict(f.astype(np.float32)).astype(kind) for f in features]
+
+
+def fit(
+    teacher: nn.Module, batches: list[Mapping], layer: int, count: int, seed: int
+) -> tuple[Labeller, nn.Linear]:
+    """Return the units of a teacher's `layer`, at most `count`, and a head that predicts them.
+
+    The head is a logistic regression on the teacher's last layer, nothing masked, so that a student
+    starts where its teacher stands; published backbones come without the head of their pretraining.
+    ValueError if fewer than 3 units are found.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    place, inner, last = next(teacher.parameters()).device, [], []
+    for batch in batches:
+        batch = at_home(teacher, batch)
+        with torch.no_grad():
+            states = teacher(**batch, output_hidden_states=True).hidden_states
+        real = real_frames(teacher, batch)
+        inner.append(states[layer][real].float().cpu().numpy())  # (frames, dim)
+        last.append(states[-1][real].float().cpu().numpy())
+    means = k_means(np.concatenate(inner), count, seed)
+    # A unit that no frame has is left out.
+    kept, labels = np.unique(means.predict(np.concatenate(inner)), return_inverse=True)
+    if len(kept) < 3:
+        raise ValueError(f"{len(kept)} units in {len(labels)} frames; training needs 3 or more")
+    centres = torch.from_numpy(means.cluster_centers_[kept]).float().to(place)
+    probe = LogisticRegression(C=LOOSENESS, max_iter=100).fit(np.concatenate(last), labels)
+    head = nn.Linear(probe.coef_.shape[1], len(kept))
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(probe.coef_))
+        head.bias.copy_(torch.from_numpy(probe.intercept_))
+    return Labeller(teacher, layer, centres), head.to(place)
 
 
 def layer_features(
