@@ -184,7 +184,7 @@ def _masked_prediction(predictor: UnitPredictor, settings: dict):
         waves, labels = batch
         lengths = torch.full((len(labels),), labels.shape[1])
         mask = span_mask(lengths, settings["mask_share"], settings["mask_span"])
-        logits = predictor(waves, mask).float()  # (B, T, units)
+        logits = predictor(waves, mask=mask).float()  # (B, T, units)
         each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         masked, seen = each[mask.flatten()].mean(), each[~mask.flatten()].mean()
         hits = (logits.argmax(-1) == labels)[mask].float().mean()

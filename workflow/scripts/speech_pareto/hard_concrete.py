@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from speech_pareto import architecture
 from speech_pareto.model import describe
-from speech_pareto.surgery import linear, matrix, set_matrix
+from speech_pareto.surgery import linear, matrix
 
 BETA, GAMMA = 2 / 3, 0.1
 NOISE = 0.01  # spread of the first log α
@@ -24,9 +24,8 @@ NOISE = 0.01  # spread of the first log α
 class Gates(nn.Module):
     """One gate for each unit of a group; each forward pass draws them anew.
 
-    The parameter is log α / `scale`: under Adam, whose steps do not depend on the size of a
-    gradient, log α then moves `scale` times as fast as a weight. The gradient is handed on as if
-    it were that of log α, so that clipping sees no difference.
+    What is learnt is log α / `scale`: AdamW moves each parameter by about the learning rate, so log
+    α moves `scale` times as fast as a weight. Clipping sees the gradient of log α itself.
     """
 
     def __init__(self, count: int, drop: float, scale: float, generator: torch.Generator) -> None:
@@ -65,7 +64,8 @@ class Gating(nn.Module):
 
     `heads` and `rows` are lists of `Gates`, one for each layer; `head_sizes` and `row_sizes` say
     how many parameters one unit stands for. `multipliers` are λ1 and λ2 / `scale`; their gradient
-    is turned round, so what lowers the loss for all other parameters raises it for these.
+    is turned round, so what lowers the loss for all other parameters raises it for these. WavLM
+    must be `calibration.called` as long as the gates are on.
     """
 
     def __init__(
@@ -87,9 +87,13 @@ class Gating(nn.Module):
         self.scale, self.multipliers = scale, nn.Parameter(torch.zeros(2))
         self.multipliers.register_hook(lambda gradient: -gradient / scale)
         self.register_buffer("passed", torch.tensor(0))  # steps: a checkpoint must hold them
-        self.undo = []
+        self.handles = []
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
-            self._attach(layer, heads, rows)
+            hooks = {"out_proj": _gate(heads, layer.attention.head_dim)}
+            hooks |= {"output_dense": _gate(rows, 1)}
+            self.handles += [
+                matrix(layer, name).register_forward_pre_hook(hook) for name, hook in hooks.items()
+            ]
 
     def sparsity(self) -> Tensor:
         """Return the expected share of the parameters that the gates remove, a scalar."""
@@ -106,24 +110,14 @@ class Gating(nn.Module):
 
     def detach(self, backbone: nn.Module) -> None:
         """Take the gates off `backbone`, their strengths multiplied into its weights."""
-        for undo in self.undo:
-            undo()
+        for handle in self.handles:
+            handle.remove()
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
             strengths = heads.strength().repeat_interleave(layer.attention.head_dim)
             for name, factor in {"out_proj": strengths, "output_dense": rows.strength()}.items():
                 module = matrix(layer, name)
                 first = module if isinstance(module, nn.Linear) else module.down
                 first.weight.data.mul_(factor.detach())  # (outputs, inputs) * (inputs)
-
-    def _attach(self, layer: nn.Module, heads: Gates, rows: Gates) -> None:
-        """Let the inputs of a layer's two output matrices pass through gates."""
-        kind = type(layer.attention)
-        # WavLM's attention calls its matrices, and so the hooks, only once one has been set.
-        set_matrix(layer, "out_proj", matrix(layer, "out_proj"))
-        self.undo.append(lambda: setattr(layer.attention, "__class__", kind))
-        hooks = {"out_proj": _gate(heads, layer.attention.head_dim), "output_dense": _gate(rows, 1)}
-        for name, hook in hooks.items():
-            self.undo.append(matrix(layer, name).register_forward_pre_hook(hook).remove)
 
 
 class MappedStudent(nn.Module):

@@ -4,15 +4,15 @@
 
 The units u are k-means clusters of one layer of the teacher, Hsu et al., TASLP 2021,
 https://arxiv.org/abs/2106.07447; as in Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949,
-only masked frames count. They are fitted anew, with the recipe's seed, in each job that needs them.
-Planning reads this: no torch.
+only masked frames count. Units and the map to them are fitted anew, with the recipe's seed, in each
+job that needs them: published backbones come without those of their pretraining. Planning reads
+this: no torch.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto import architecture
 from speech_pareto.method import Context, Method
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitMethod(Method):
-    """A method that trains on units; its fields say which, and what is masked."""
+    """A method that looks at units; its fields say which, and what is masked."""
 
     units: int = 100  # HuBERT: 500
     unit_layer: int | None = None  # counted from 1; None: two thirds up, HuBERT Base's eighth
@@ -36,21 +36,14 @@ class UnitMethod(Method):
         if self.units < 3 or self.mask_span < 1:
             raise ValueError("units must be 3 or more, mask_span 1 or more")
 
-    def unmasked(self, config: Mapping) -> str | None:
-        """Return why a model with this config cannot hide frames, else None."""
-        if architecture.count(config)["masking"]:
-            return None
-        return "it needs masked frames, and the model has no vector that stands for them"
-
     def fit_units(self, context: Context) -> "tuple[Labeller, Linear]":
         """Return the teacher's units, and a head on its last layer that predicts them."""
         from speech_pareto.units import fit
 
-        teacher, seconds = context.teacher, 24.0
-        depth = len(teacher.encoder.layers)
-        batches = context.batches(max(1, round(self.unit_seconds / seconds)), seconds)
-        layer = self.unit_layer or max(1, round(2 * depth / 3))
-        return fit(teacher, batches, min(layer, depth), self.units, context.seed)
+        depth, seconds = len(context.teacher.encoder.layers), min(24.0, self.unit_seconds)
+        batches = context.batches(round(self.unit_seconds / seconds), seconds)
+        layer = min(self.unit_layer or max(1, round(2 * depth / 3)), depth)
+        return fit(context.teacher, batches, layer, self.units, context.seed)
 
     def mask(self, model: "Module", batch: Mapping) -> "Tensor":
         """Return which frames to hide, bool (batch, frames), never padding."""
@@ -63,13 +56,11 @@ class UnitMethod(Method):
     def masked_prediction(
         self, predictor: "UnitPredictor", labeller: "Labeller", batch: Mapping
     ) -> "Tensor":
-        """Return the cross-entropy over masked frames; 0 if the lot masked none."""
+        """Return the mean cross-entropy over masked frames; 0 if the lot masked none."""
         from torch.nn import functional
 
-        labels = labeller(batch)  # (batch, frames)
         mask = self.mask(predictor.backbone, batch)
-        logits = predictor(batch["input_values"], mask, batch["attention_mask"])
-        total = functional.cross_entropy(
-            logits[mask].float(), labels[mask], reduction="sum"
-        )  # over frames
+        logits = predictor(batch["input_values"], batch["attention_mask"], mask)[mask]
+        units = labeller(batch)[mask]
+        total = functional.cross_entropy(logits.float(), units, reduction="sum")
         return total / mask.sum().clamp(min=1)

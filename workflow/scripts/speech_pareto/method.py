@@ -36,10 +36,10 @@ class Context:
     """What a method may use: a seed and, if it `learns`, the teacher, training loop and audio.
 
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
-    with the settings of `training.Training` and returns the curve; `loss(batch)` returns a scalar
-    for a batch with `input_values` and `attention_mask`, both (batch, samples).
-    `batches(number, seconds)` returns a list of such batches, each of about so many seconds of
-    audio.
+    with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
+    `input_values` and `attention_mask`, both (batch, samples). `batches(number, seconds)` returns
+    a list of such batches, each of about so many seconds of audio. `units` are those on which a
+    walk trains: a `Labeller` and the head that it trains, see `units.fit`.
 
     A `task_aware` method gets `tune(student, penalty, **settings)`, which trains student and head
     in place on the task's own loss, with the settings of `task.FineTuning`. `penalty(step)` is
@@ -48,9 +48,10 @@ class Context:
 
     seed: int
     teacher: "Module | None" = None
-    train: Callable[..., list[dict]] | None = None
+    train: Callable[..., None] | None = None
     batches: Callable[[int, float], list] | None = None
     tune: Callable[..., None] | None = None
+    units: tuple | None = None
 
     def generator(self) -> "Generator":
         """Return a fresh random generator, the same for the same seed."""
@@ -157,6 +158,13 @@ def rounded(config: Mapping) -> str | None:
     """Return why nothing more can be done to weights that were rounded, None if they were not."""
     name = architecture.section(config).get("precision")
     return f"the weights before it are {name} already; that step comes last" if name else None
+
+
+def unmaskable(config: Mapping) -> str | None:
+    """Return why no frame of a model can be hidden, None if frames can."""
+    if architecture.count(config)["masking"]:
+        return None
+    return "the model has no mask vector (mask_time_prob is 0)"
 
 
 def make_all(steps: Sequence) -> list[Method]:

@@ -18,25 +18,11 @@ from speech_pareto import architecture
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.ffn_pruning import best_rows
 from speech_pareto.methods.head_pruning import best_heads
+from speech_pareto.states import states
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-
-
-def hidden_states(
-    student: "Module", teacher: "Module", batch: Mapping
-) -> tuple[tuple["Tensor", ...], tuple["Tensor", ...], "Tensor"]:
-    """Return both models' hidden states, (batch, frames, dim) each, and which frames are real."""
-    import torch
-
-    from speech_pareto.calibration import real_frames
-
-    inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
-    with torch.no_grad():
-        theirs = teacher(**inputs, output_hidden_states=True).hidden_states
-    ours = student(**inputs, output_hidden_states=True).hidden_states
-    return ours, theirs, real_frames(student, batch)
 
 
 def distance(ours: "Tensor", theirs: "Tensor", cosine: float, log: bool = True) -> "Tensor":
@@ -123,12 +109,18 @@ class Distillation(Method):
 
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
         """Return the distance between hidden states of student and teacher, padding left out."""
-        states, targets, frames = hidden_states(student, teacher, batch)
-        number, total = len(states) - 1, 0
-        for index in range(number):
-            place = (index + 1) * (len(targets) - 1) // number
-            ours, theirs = states[index + 1][frames].float(), targets[place][frames].float()
-            total = total + distance(ours, theirs, self.cosine)
+        import torch
+
+        from speech_pareto.calibration import real_frames
+
+        with torch.no_grad():
+            targets = states(teacher, batch)  # L + 1 of (batch, time, dim)
+        ours, real = states(student, batch), real_frames(student, batch)
+        number, total = len(ours) - 1, 0
+        for index in range(1, number + 1):
+            place = index * (len(targets) - 1) // number
+            learnt, target = ours[index][real].float(), targets[place][real].float()
+            total = total + distance(learnt, target, self.cosine)
         return total / number
 
     def _chosen(self, number: int, layers: int) -> list[int]:

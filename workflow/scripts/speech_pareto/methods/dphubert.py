@@ -6,31 +6,31 @@
 h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates, t
 those of the teacher. W begins as the identity, one for layer 0 and one for the others. S is the
 expected share of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and
-λ2 ascend. Then the units of lowest log α go, physically, until the ratio is hit exactly, and the
-first line trains on alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651, whose
-settings are steps 50000 and final_steps 25000, learning_rate 2e-4 and final_rate 1e-4, gate_rate
-0.02, warmup 0.3, ramp 0.1.
+λ2 ascend. Then the units of lowest log α go, physically, until the ratio is hit, and the first line
+trains on alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their
+settings are in config/recipes.yaml.
 
-There is one AdamW with one rate: log α and λ are parameters divided by gate_rate / learning_rate,
-so they move that much faster, and λ climbs because its gradient is turned round. What differs from
-theirs: channels of the convolutions stay, at least one head and one row of each layer stay, and
-the ratio is hit whatever the gates came to.
+log α and λ move gate_rate / learning_rate times as fast as weights under the one AdamW, and λ
+climbs because its gradient is turned round. What differs from theirs: channels of the convolutions
+stay, at least one head and one row of each layer stay, and the ratio is hit whatever the gates came
+to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture
 from speech_pareto.method import Context, Method, Plan
-from speech_pareto.methods.distillation import distance, hidden_states
+from speech_pareto.methods.distillation import distance
+from speech_pareto.states import states
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from speech_pareto.hard_concrete import Gating, MappedStudent
+    from speech_pareto.hard_concrete import MappedStudent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +65,27 @@ class DPHuBERT(Method):
         layers = architecture.layers_of(config)
         before = architecture.remaining(config)
         after = architecture.with_layers(config, architecture.thin(config, layers, ratio * before))
-        return Plan(after, {"gone": before - architecture.remaining(after)})
+        return Plan(after, {"removed": before - architecture.remaining(after)})
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return the student, within half a row of the planned size."""
+        from speech_pareto.calibration import called
+        from speech_pareto.gates import remove_lowest
         from speech_pareto.hard_concrete import Gating, MappedStudent
 
         scale, drops = self.gate_rate / self.learning_rate, (self.head_drop, self.row_drop)
-        gating = Gating(model, drops, scale, context.generator())
-        student = MappedStudent(model, gating)
-        target = plan.knobs["gone"] / gating.total
-        self._train(student, context, self.steps, self.learning_rate, target)
-        gating.detach(model)
+        with called(model):
+            gating = Gating(model, drops, scale, context.generator())
+            student = MappedStudent(model, gating)
+            target = plan.knobs["removed"] / gating.total
+            self._train(student, context, self.steps, self.learning_rate, target)
+            gating.detach(model)
         student.gating = None
-        self._cut(model, gating, plan.knobs["gone"])
+        heads, rows = (
+            [x.log_alpha.detach() for x in gates] for gates in (gating.heads, gating.rows)
+        )
+        sizes = gating.head_sizes[0], gating.row_sizes[0]
+        remove_lowest(model, heads, rows, sizes, plan.knobs["removed"])
         self._train(student, context, self.final_steps, self.final_rate)
         return model
 
@@ -86,13 +93,16 @@ class DPHuBERT(Method):
         self, student: "MappedStudent", teacher: "Module", batch: Mapping, target: float = 0.0
     ) -> "Tensor":
         """Return the distance of four layers, and the penalty if the student has gates."""
-        states, targets, frames = hidden_states(student.backbone, teacher, batch)
-        total = 0.0
+        import torch
+
+        from speech_pareto.calibration import real_frames
+
+        with torch.no_grad():
+            targets = states(teacher, batch)
+        ours, real, total = states(student.backbone, batch), real_frames(teacher, batch), 0.0
         for third in range(4):
-            ours, theirs = (
-                layers[round(third * (len(layers) - 1) / 3)][frames] for layers in (states, targets)
-            )
-            mapped = student.maps[min(third, 1)](ours)
+            learnt, theirs = (x[round(third * (len(x) - 1) / 3)][real] for x in (ours, targets))
+            mapped = student.maps[min(third, 1)](learnt)
             total = total + distance(mapped.float(), theirs.float(), 1.0, log=False) / 4
         if student.gating is not None:
             total = total + student.gating.penalty(target, self.ramp * self.steps)
@@ -116,35 +126,3 @@ class DPHuBERT(Method):
             warmup=self.warmup,
             weight_decay=0.0,  # it would pull log α towards a coin's toss
         )
-
-    def _cut(self, model: "Module", gating: "Gating", amount: int) -> None:
-        """Remove the units of lowest log α until `amount` parameters are gone."""
-        import torch
-
-        from speech_pareto.surgery import keep_heads, keep_rows
-
-        groups, depth = [*gating.heads, *gating.rows], len(gating.heads)
-        values = [gates.log_alpha.tolist() for gates in groups]
-        kept = survivors(values, [*gating.head_sizes, *gating.row_sizes], amount)
-        for index, layer in enumerate(model.encoder.layers):
-            keep_heads(layer, [layer.attention.heads[place] for place in kept[index]])
-            keep_rows(layer, torch.tensor(kept[depth + index]))
-
-
-def survivors(
-    values: Sequence[Sequence[float]], sizes: Sequence[int], amount: int
-) -> list[list[int]]:
-    """Return which places of each group stay when the lowest values go, all groups together.
-
-    A place of group g holds `sizes[g]` parameters. Places go until `amount` parameters are gone,
-    within half the smallest size; what would go too far is passed over, the last of a group stays.
-    """
-    order = sorted(
-        (value, g, place) for g, row in enumerate(values) for place, value in enumerate(row)
-    )
-    kept, slack = [set(range(len(row))) for row in values], min(sizes) / 2
-    for _, g, place in order:
-        if sizes[g] <= amount + slack and len(kept[g]) > 1:
-            kept[g].remove(place)
-            amount -= sizes[g]
-    return [sorted(places) for places in kept]

@@ -4,11 +4,9 @@
 
 z is a linear map of the last layer. By default nothing is masked and all real frames count; with
 `masked`, both models miss the same frames and only these count. Lin et al., ASRU 2025,
-https://arxiv.org/abs/2211.09949 (τ = 1, learning_rate 1e-4, batches of 32, 200 epochs).
-
-They have the map that the teacher was pretrained with. Published backbones come without it, so
-here it is a logistic regression on k-means units of the teacher; the student's begins as a copy.
-The student's start is that of `distillation`; theirs is random.
+https://arxiv.org/abs/2211.09949, whose student is random at first (`start: random`). Their teacher
+has the map of its pretraining; here it is a logistic regression on k-means units of the teacher, of
+which the student's begins as a copy.
 """
 
 from collections.abc import Mapping
@@ -17,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.masked_units import UnitMethod
-from speech_pareto.method import Context, Plan
+from speech_pareto.method import Context, Plan, unmaskable
 from speech_pareto.methods.distillation import Distillation, cut, dropout
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ class UnitDistillation(UnitMethod):
     learning_rate: float = 5e-4
     batch_seconds: float = 24.0
     layers: int | None = None  # None: as few as the ratio allows
-    start: Literal["spaced", "first"] = "spaced"
+    start: Literal["spaced", "first", "random"] = "spaced"  # as in distillation, or new weights
     masked: bool = False
     temperature: float = 1.0  # τ
     teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
@@ -48,7 +46,7 @@ class UnitDistillation(UnitMethod):
 
     def supports(self, config: Mapping) -> str | None:
         """Return why this cannot serve a model with this config, else None."""
-        return (self.unmasked(config) if self.masked else None) or super().supports(config)
+        return (unmaskable(config) if self.masked else None) or super().supports(config)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return which layers stay, and the heads and feed-forward rows that each keeps."""
@@ -58,20 +56,22 @@ class UnitDistillation(UnitMethod):
         """Return the student, trained for `steps`."""
         import copy
 
+        import torch
+
         from speech_pareto.units import UnitPredictor
 
         cut(model, plan.knobs)
+        if self.start == "random":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(context.seed)
+                model.apply(model._init_weights)
         _, head = self.fit_units(context)
-        context.teacher.config.apply_spec_augment = True  # in eval mode: only the mask it is given
         teacher = UnitPredictor(context.teacher, copy.deepcopy(head))
         student = UnitPredictor(model, head)
+        loss = partial(self.loss, student, teacher)
         settings = ("steps", "learning_rate", "batch_seconds")
         with dropout(context.teacher, self.teacher_dropout):
-            context.train(
-                student,
-                partial(self.loss, student, teacher),
-                **{name: getattr(self, name) for name in settings},
-            )
+            context.train(student, loss, **{name: getattr(self, name) for name in settings})
         return model
 
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
@@ -81,15 +81,14 @@ class UnitDistillation(UnitMethod):
 
         from speech_pareto.calibration import real_frames
 
-        waves, attention_mask = batch["input_values"], batch["attention_mask"]
+        inputs = batch["input_values"], batch["attention_mask"]
         mask = self.mask(student.backbone, batch) if self.masked else None
-        with torch.no_grad():
-            theirs = teacher(waves, mask, attention_mask)  # (batch, frames, units)
-        ours = student(waves, mask, attention_mask)
         counted = real_frames(student.backbone, batch) if mask is None else mask
+        with torch.no_grad():
+            theirs = teacher(*inputs, mask)  # (batch, frames, units)
         ours, theirs = (
             (logits[counted].float() / self.temperature).log_softmax(-1)
-            for logits in (ours, theirs)
+            for logits in (student(*inputs, mask), theirs)
         )
         total = functional.kl_div(ours, theirs, reduction="sum", log_target=True)
         return total / counted.sum().clamp(min=1)
