@@ -179,12 +179,12 @@ def test_head_scores_are_finite_differences(teacher):
             context[utterance, frame, head * 8 : head * 8 + 8] *= factor
             return (context,)
 
-        hook = surgery.matrix(subject.encoder.layers[number], "out_proj")
-        hook = hook.register_forward_pre_hook(scale)
         torch.manual_seed(1)  # the same masks
-        with torch.no_grad():
+        with torch.no_grad(), calibration.called(subject):
+            hook = surgery.matrix(subject.encoder.layers[number], "out_proj")
+            hook = hook.register_forward_pre_hook(scale)
             loss = definition.masked_prediction(predictor, labeller, audio[0])
-        hook.remove()
+            hook.remove()
         return loss.item()
 
     real = calibration.real_frames(subject, audio[0])
