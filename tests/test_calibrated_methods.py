@@ -123,6 +123,24 @@ def test_wanda_listens_to_what_magnitude_does_not_see():
     assert mask.tolist() == [[False, True, True, False]]
 
 
+@torch.no_grad()
+def test_data_driven_rows_are_those_that_give_most(teacher):
+    """A unit's score is the norm of what it adds to the output, over all real frames."""
+    step = {"data_driven_ffn_pruning": STEP}
+    student, solution = compress([step], teacher, 0.2)
+    audio = batches(3, 0.4)
+    for number in range(len(student.encoder.layers)):
+        old, new = (
+            surgery.matrix(m.encoder.layers[number], "output_dense") for m in (teacher, student)
+        )
+        given = torch.cat([layer_inputs(teacher, number, b)["output_dense"] for b in audio])
+        added = given[:, :, None] * old.weight.double().T  # (frames, rows, outputs)
+        scores = added.square().sum((0, 2)).sqrt()
+        width = solution.plans[0].knobs["rows"][number]
+        best = scores.argsort(descending=True)[:width].sort().values
+        assert torch.equal(new.weight, old.weight[:, best]) and width < len(scores)
+
+
 @pytest.mark.parametrize("score", ["magnitude", "wanda"])
 def test_two_of_each_four_inputs_stay(score, teacher):
     settings = {"score": score, **STEP}

@@ -43,6 +43,7 @@ def context(teacher, train=train):
         {"method": "head_pruning"},
         {"method": "data_driven_head_pruning", "batches": 2, "batch_seconds": 0.4},
         {"method": "ffn_pruning", "objective": "layer_distillation"},
+        {"method": "data_driven_ffn_pruning", "batches": 2, "batch_seconds": 0.4},
     ],
     ids=lambda settings: settings["method"],
 )

@@ -63,8 +63,8 @@ def test_masked_prediction_is_the_formula(teacher, batch):
 
 
 def test_the_head_knows_the_units_before_any_training(teacher):
-    labeller, head = units.fit(teacher, batches(100), 2, 4, 1)
-    batch = batches(1)[0]
+    labeller, head = units.fit(teacher, batches(100, 0.3), 2, 4, 1)
+    batch = batches(1, 0.3)[0]
     real = calibration.real_frames(teacher, batch)
     predicted = units.UnitPredictor(teacher, head)(*batch.values()).argmax(-1)[real]
     labels = labeller(batch)[real]
@@ -73,7 +73,7 @@ def test_the_head_knows_the_units_before_any_training(teacher):
 
 
 def test_the_head_is_a_regularised_logistic_regression(teacher):
-    audio = batches(20)
+    audio = batches(20, 0.3)
     labeller, head = units.fit(teacher, audio, 2, 4, 1)
     states, labels = [], []
     for batch in audio:

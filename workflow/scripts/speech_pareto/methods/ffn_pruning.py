@@ -29,7 +29,12 @@ def row_scores(layer: "Module") -> "Tensor":
 
 def best_rows(layer: "Module", amount: int) -> "Tensor":
     """Return the `amount` highest-scoring units of a layer."""
-    return row_scores(layer).argsort(descending=True, stable=True)[:amount]
+    return highest(row_scores(layer), amount)
+
+
+def highest(scores: "Tensor", amount: int) -> "Tensor":
+    """Return where the `amount` highest scores are."""
+    return scores.argsort(descending=True, stable=True)[:amount]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,13 @@ class FfnPruning(Method):
         """Return `model` without its lowest units."""
         from speech_pareto.surgery import keep_rows
 
-        for layer, width in zip(model.encoder.layers, plan.knobs["rows"], strict=True):
-            keep_rows(layer, best_rows(layer, width))
+        parts = zip(
+            model.encoder.layers, self.scores(model, context), plan.knobs["rows"], strict=True
+        )
+        for layer, scores, width in parts:
+            keep_rows(layer, highest(scores, width))
         return model
+
+    def scores(self, model: "Module", context: Context) -> "list[Tensor]":
+        """Return the score of each hidden unit (rows,) of each layer."""
+        return [row_scores(layer) for layer in model.encoder.layers]

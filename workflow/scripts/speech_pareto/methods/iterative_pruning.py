@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from speech_pareto import architecture
 from speech_pareto.masked_units import UnitMethod
 from speech_pareto.method import Context, Method, Plan, unmaskable
+from speech_pareto.methods.data_driven_ffn_pruning import DataDrivenFfnPruning
 from speech_pareto.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.methods.distillation import Distillation
 from speech_pareto.methods.ffn_pruning import FfnPruning
@@ -37,6 +38,7 @@ SHOTS = {
     "head_pruning": HeadPruning,
     "data_driven_head_pruning": DataDrivenHeadPruning,
     "ffn_pruning": FfnPruning,
+    "data_driven_ffn_pruning": DataDrivenFfnPruning,
 }
 
 
@@ -45,9 +47,13 @@ class IterativePruning(UnitMethod):
     """Walks a schedule of ratios, one pruning and one training at each."""
 
     example = {"steps": 1, "schedule": [0.1], "units": 4, "unit_seconds": 1.0}
-    method: Literal["weight_pruning", "head_pruning", "data_driven_head_pruning", "ffn_pruning"] = (
-        "weight_pruning"
-    )
+    method: Literal[
+        "weight_pruning",
+        "head_pruning",
+        "data_driven_head_pruning",
+        "ffn_pruning",
+        "data_driven_ffn_pruning",
+    ] = "weight_pruning"
     schedule: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of what reaches it
     steps: int | tuple[int, ...] = 15  # after each event; of a list, the last number stays
     learning_rate: float = 2e-4  # constant

@@ -1,0 +1,380 @@
+"""LightHuBERT: its published size, its slices, its loss from the formula, what a step touches."""
+
+import copy
+import math
+import os
+import signal
+import time
+from itertools import product
+
+import pytest
+import torch
+
+import compress as job
+from speech_pareto import architecture, method, model, supernet, training
+from speech_pareto.methods.lighthubert import LightHubert
+from speech_pareto.student import add_heads
+from speech_pareto.supernet import SPACES, Space, Subnet, supernet_config
+from test_compress import RUN, corpus  # noqa: F401 (a fixture)
+from test_methods import KINDS, backbone, compress, train
+from test_students import BASE, FRAMES, RECIPES, batch, linear, teacher, with_task_head  # noqa: F401
+
+UNEVEN = Subnet(16, [0, 1, 2], [2, 4, 3], [53, 40, 47])  # of `small`, of the teachers below
+
+
+def learner(teacher):  # noqa: F811
+    """Return the method and a supernet with its head, in train mode; there is no dropout."""
+    config = model.describe(teacher)
+    student = supernet.cut(teacher, supernet_config(config), range(config["num_hidden_layers"]))
+    add_heads(student, teacher, 1, 1)
+    return method.make({"lighthubert": {"mask_span": 4}}), student.train()
+
+
+def test_the_published_subnet_has_its_size():
+    published = Subnet(384, range(12), [6] * 12, [1536] * 12).shape(BASE)
+    assert architecture.count(published)["total"] == 26_873_344  # "27M" in the released code
+    assert "compression" not in published  # plain transformers load it
+    for kind in KINDS:
+        for ratio in (0.715, 0.72):
+            solution = method.solve(RECIPES["lighthubert-small"], {"model_type": kind}, ratio)
+            assert solution.reason is None
+            assert architecture.count(solution.config)["total"] == 26_873_344
+            assert sum(p.numel() for p in model.build(solution.config).parameters()) == 26_873_344
+
+
+def test_spaces_of_hubert_base_are_those_published():
+    small, base = Space("small", BASE), Space("base", BASE)
+    assert (small.widths, small.heads) == ([256, 384, 512], [4, 6, 8])
+    assert (base.widths, base.heads) == ([512, 640, 768], [8, 10, 12])
+    assert list(small.depths) == [10, 11, 12] and list(base.depths) == [12]
+    assert small.rows == {256: [768, 896, 1024], 384: [1152, 1344, 1536], 512: [1536, 1792, 2048]}
+    assert base.rows == {512: [1792, 2048], 640: [2240, 2560], 768: [2688, 3072]}
+    assert small.layers(11) == list(range(11))
+    assert small.layers(10) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10]  # of 1 to 12, 8 and 12 go
+    tiny = Space("small", architecture.tiny())
+    assert (tiny.widths, tiny.heads, list(tiny.depths)) == ([64, 96, 128], [2, 3, 4], [5, 6])
+    assert tiny.rows[96] == [288, 336, 384]
+
+
+def bound(name, choose):
+    """Return the size of the least or greatest subnet of a space of HuBERT Base."""
+    space = Space(name, BASE)
+    width, layers = choose(space.widths), space.layers(choose(space.depths))
+    heads, rows = [choose(space.heads)] * len(layers), [choose(space.rows[width])] * len(layers)
+    return architecture.count(Subnet(width, layers, heads, rows).shape(BASE))["total"]
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_ratios_outside_a_space_reach_its_bounds(space):
+    for ratio, choose in ((0.99, min), (0.0, max)):
+        solution = method.solve([{"lighthubert": {"space": space}}], BASE, ratio)
+        size = architecture.count(solution.config)["total"]
+        assert size == bound(space, choose)
+        assert (solution.reason is None) == (space == "base" and ratio == 0)
+    assert bound("base", max) == architecture.count(BASE)["total"]
+
+
+def test_a_ratio_is_met_by_the_most_regular_subnet_in_milliseconds():
+    step = method.make("lighthubert")
+    began = time.process_time()
+    plans = {ratio: step.solve(BASE, ratio) for ratio in (0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8)}
+    assert time.process_time() - began < 1.0
+    for ratio, plan in plans.items():
+        assert abs(architecture.ratio(BASE, plan.config) - ratio) <= 0.005
+        for counts in (plan.knobs["heads"], plan.knobs["ffn"]):
+            assert counts == sorted(counts, reverse=True) and len(set(counts)) <= 2
+    assert plans[0.75].knobs | {"layers": 0} == {
+        "space": "small",
+        "width": 384,
+        "layers": 0,
+        "heads": [6] * 11,
+        "ffn": [1344] * 11,
+    }
+    # By brute force: where layers can be alike within half of the tolerance, they are.
+    alike = []
+    for space in (Space(name, BASE) for name in SPACES):
+        for width, depth, heads in product(space.widths, space.depths, space.heads):
+            for rows in space.rows[width]:
+                subnet = Subnet(width, space.layers(depth), [heads] * depth, [rows] * depth)
+                config = subnet.shape(BASE)
+                alike.append((architecture.ratio(BASE, config), heads * 64 == width))
+    for ratio, plan in plans.items():
+        near = [square for there, square in alike if abs(there - ratio) <= 0.005]
+        heads, rows = plan.knobs["heads"], plan.knobs["ffn"]
+        assert (len(set(heads)) == len(set(rows)) == 1) == bool(near), ratio
+        assert (heads[0] * 64 == plan.knobs["width"]) == any(near) or not near
+
+
+def test_what_no_subnet_has_is_said():
+    """The spaces have gaps: width 768 has no fewer rows than 2688, and 640 is the next."""
+    solution = method.solve(["lighthubert"], BASE, 0.2)
+    assert solution.reason == "lighthubert can remove 0.175 of the parameters, not 0.2"
+    unmasked = BASE | {"mask_time_prob": 0.0}
+    assert "no mask vector" in method.solve(["lighthubert"], unmasked, 0.7).reason
+    assert method.solve([{"ffn_pruning": {"ratio": 0.2}}, "lighthubert"], BASE, 0.7).reason is None
+    chain = [{"head_pruning": {"ratio": 0.05}}, "lighthubert"]
+    assert "layers that are whole" in method.solve(chain, BASE, 0.7).reason
+    for wrong in ({"steps": -1}, {"first_stage": 1.5}):
+        with pytest.raises(ValueError, match="first_stage between 0 and 1"):
+            method.make({"lighthubert": wrong})
+
+
+def test_the_supernet_begins_as_the_teacher(teacher, batch):  # noqa: F811
+    student = learner(teacher)[1].eval()
+    ours, theirs = (made(**batch).last_hidden_state for made in (student, teacher))
+    same = torch.allclose(ours, theirs, atol=1e-5)
+    assert same == (teacher.config.model_type != "wavlm")  # without WavLM's position bias
+    with torch.no_grad():
+        student.encoder.layer_norm.weight.add_(1.0)
+    assert not torch.equal(student.encoder.layer_norm.weight, teacher.encoder.layer_norm.weight)
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_slices_are_the_model_that_is_cut_out(stable, batch):  # noqa: F811
+    for kind in KINDS:
+        student = learner(backbone(kind, do_stable_layer_norm=stable))[1].eval()
+        config = UNEVEN.shape(model.describe(student))
+        mask = training.span_mask(torch.tensor(FRAMES), 0.6, 4, FRAMES[0])
+        sliced = supernet.run(student, config, UNEVEN.layers, batch, mask)
+        alone = supernet.cut(student, config, UNEVEN.layers)
+        alone.config.apply_spec_augment = True
+        whole = alone(**batch, mask_time_indices=mask).last_hidden_state
+        assert sliced.shape == (2, FRAMES[0], 16)
+        assert torch.allclose(sliced, whole, atol=1e-5)
+        weights = alone.encoder.layers[1].attention.q_proj.weight
+        theirs = student.encoder.layers[1].attention.q_proj.weight
+        assert torch.equal(weights, theirs[: 4 * 8, :16])  # four heads of 8, more than the width
+        with torch.no_grad():
+            theirs.zero_()
+        assert weights.any()  # a copy
+
+
+def results(teacher, batch):  # noqa: F811
+    """Return what each feed-forward part adds, in float64 from its input and its matrices."""
+    inputs, found = [], []
+    for layer in teacher.encoder.layers:
+        layer.layer_norm.register_forward_hook(lambda m, args, out: inputs.append(out.double()))
+    with torch.no_grad():
+        teacher(**batch)
+    for layer, x in zip(teacher.encoder.layers, inputs, strict=True):
+        inner = linear(layer.feed_forward.intermediate_dense, x)
+        inner = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2  # GELU
+        found.append(linear(layer.feed_forward.output_dense, inner))
+    return found
+
+
+@pytest.mark.parametrize("space", [None, "small"])
+@pytest.mark.parametrize("layers", [3, 10])  # fewer than eight, and more
+def test_loss_is_the_formula(space, layers, batch):  # noqa: F811
+    made = backbone("hubert", layers=layers)
+    step, student = learner(made)
+    config = model.describe(made)
+    drawn = Space(space, config) if space else None
+    torch.manual_seed(11)
+    loss = step.loss(student, made, batch, drawn).item()
+    torch.manual_seed(11)
+    mask = training.span_mask(torch.tensor(FRAMES), 0.65, 4, FRAMES[0])
+    assert 0.2 < mask.float().mean() < 0.8 and not mask[1, FRAMES[1] :].any()
+    if space:
+        subnet = drawn.draw()
+        part = supernet.cut(student, subnet.shape(config), subnet.layers)
+        part.config.apply_spec_augment = True
+    else:
+        part = student
+    with torch.no_grad():
+        last = part(**batch, mask_time_indices=mask).last_hidden_state.double()
+    head, width = student.heads[0], last.shape[-1]
+    predicted = last @ head.weight.detach().double()[:, :width].T + head.bias.detach().double()
+    added = results(copy.deepcopy(made), batch)[-8:]
+    assert len(added) == min(8, layers)
+    expected, number = 0.0, 0
+    for b in range(2):
+        for t in range(FRAMES[b]):
+            if mask[b, t]:
+                target = sum(one[b, t] for one in added) / len(added)
+                expected, number = (
+                    expected + (predicted[b, t] - target).abs().mean().item(),
+                    number + 1,
+                )
+    assert loss == pytest.approx(expected / number, rel=1e-5)
+
+
+def test_draws_cover_the_space_and_follow_the_seed():
+    space = Space("small", BASE)
+    torch.manual_seed(1)
+    drawn = [space.draw() for _ in range(300)]
+    torch.manual_seed(1)
+    assert drawn[:3] == [space.draw() for _ in range(3)]
+    shapes = {(subnet.width, len(subnet.layers)) for subnet in drawn}
+    assert shapes == {(width, depth) for width in space.widths for depth in space.depths}
+    for place in range(10):
+        pairs = {(s.width, s.heads[place], s.ffn[place]) for s in drawn}
+        choices = {(w, h, f) for w in space.widths for h in space.heads for f in space.rows[w]}
+        assert pairs == choices
+    assert all(len(s.layers) == len(s.heads) == len(s.ffn) for s in drawn)
+    sizes = [architecture.count(subnet.shape(BASE))["total"] for subnet in drawn]
+    assert bound("small", min) <= min(sizes) < max(sizes) <= bound("small", max)
+
+
+def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):  # noqa: F811
+    made = backbone("hubert", layers=6)
+    step, student = learner(made)
+    space = Space("small", model.describe(made))
+    subnet = Subnet(24, space.layers(5), [2, 4, 3, 2, 3], [60, 80, 70, 60, 80])
+    space.draw = lambda: subnet
+    torch.manual_seed(3)
+    step.loss(student, made, batch, space).backward()
+    sizes = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "intermediate_dense": 0}  # outputs are cut
+    sizes |= {"out_proj": 1, "output_dense": 1}
+    for name, parameter in student.named_parameters():
+        touched, parts = torch.ones_like(parameter), name.split(".")
+        if parts[:2] == ["encoder", "layers"]:
+            layer, matrix = int(parts[2]), parts[-2]
+            inner = 24
+            if matrix in sizes:
+                place = min(layer, 4)
+                inner = subnet.ffn[place] if "dense" in matrix else 8 * subnet.heads[place]
+            if layer == 5:
+                touched.zero_()
+            elif parameter.dim() == 1:
+                touched[(24 if sizes.get(matrix) else inner) :] = 0
+            else:
+                touched[inner if sizes[matrix] == 0 else 24 :] = 0
+                touched[:, inner if sizes[matrix] == 1 else 24 :] = 0
+        elif name == "heads.0.weight":
+            touched[:, 24:] = 0
+        elif name.endswith("original1"):
+            touched[24:], touched[:, 12:] = 0, 0  # two groups
+        elif parameter.shape[0] == 48 and not name.startswith("heads"):
+            touched[24:] = 0
+        gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+        if name.endswith("k_proj.bias"):  # a softmax ignores it
+            assert not gradient[touched == 0].any(), name
+        else:
+            assert torch.equal(gradient != 0, touched == 1), name
+
+
+def count_hooks(made):
+    """Return how many hooks wait for the outputs of the modules of a model."""
+    return sum(len(module._forward_hooks) for module in made.modules())
+
+
+def test_the_teacher_stays_in_eval_mode_and_keeps_no_hook(batch):  # noqa: F811
+    made = backbone("hubert", hidden_dropout=0.5, mask_time_prob=0.5)
+    made(**batch, output_hidden_states=True)  # transformers leaves hooks of its own
+    before, seen, hooks = copy.deepcopy(made.state_dict()), [], count_hooks(made)
+    step, student = learner(made)
+    handle = made.register_forward_pre_hook(lambda module, args: seen.append(module.training))
+    settings = training.Training(steps=2, learning_rate=1e-3, precision="fp32")
+    space = Space("small", model.describe(made))
+    training.train(
+        student,
+        lambda step, generator: batch,
+        lambda batch: (step.loss(student, made, batch, space), {}),
+        settings,
+        seed=1,
+    )
+    handle.remove()
+    assert seen == [False, False]
+    assert not any(module.training for module in made.modules()) and count_hooks(made) == hooks
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+
+
+def test_padding_teaches_nothing(teacher, batch):  # noqa: F811
+    step, student = learner(teacher)
+    space, values = Space("base", model.describe(teacher)), []
+    for filler in (0.0, 5.0):
+        batch["input_values"][1, 2600:] = filler
+        torch.manual_seed(2)
+        values.append(step.loss(student, teacher, batch, space).item())
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),  # whether a stage trains the whole, and its steps
+    [
+        ({}, [(True, 30), (False, 30)]),
+        ({"first_stage": 0.0}, [(False, 60)]),
+        ({"first_stage": 1.0, "steps": 7}, [(True, 7)]),
+        ({"steps": 0}, []),
+    ],
+)
+def test_both_stages_train_the_same_supernet(settings, stages):
+    made, calls = backbone("hubert"), []
+    step = method.make({"lighthubert": settings})
+
+    def listen(student, loss, steps, learning_rate, batch_seconds):
+        calls.append((student, loss.keywords["space"] is None, steps))
+
+    plan = step.solve(model.describe(made), 0.6)
+    student = step.compress(copy.deepcopy(made), plan, method.Context(1, made, listen))
+    assert [stage for _, *stage in calls] == list(map(list, stages))
+    assert len({id(trained) for trained, *_ in calls}) <= 1
+    ratio = architecture.ratio(model.describe(made), model.describe(student))
+    assert ratio == pytest.approx(0.6, abs=0.01)
+
+
+def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):  # noqa: F811
+    made, losses = backbone("hubert"), []
+    step, student = learner(made)
+    small, base = (Space(name, model.describe(made)) for name in ("small", "base"))
+    for number in (0, 60):
+        train(student, lambda x: 10 * step.loss(student, made, x, small), number)
+        values = []
+        for space in (small, base):
+            torch.manual_seed(4)
+            with torch.no_grad():
+                values.append(sum(step.loss(student, made, batch, space).item() for _ in range(5)))
+        losses.append(values)
+    assert losses[1][0] < 0.9 * losses[0][0] and losses[1][1] < losses[0][1]
+
+
+@pytest.mark.parametrize("last", ["ffn_pruning", "head_pruning", "low_rank"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_students_are_cut_like_any_model(last, kind, batch, tmp_path):  # noqa: F811
+    chain = [{"lighthubert": {"steps": 2, "ratio": 0.65}}, {last: {"ratio": 0.1}}]
+    made = backbone(kind)
+    student, solution = compress(chain, made, 0.7)
+    assert solution.ratio > 0.66 and len(solution.plans) == 2
+    assert max(solution.plans[0].knobs["heads"]) > 24 // 8  # more than the width has
+    before = student.eval()(**batch).last_hidden_state
+    model.save(student, tmp_path / "student")
+    assert torch.equal(model.load(tmp_path / "student")(**batch).last_hidden_state, before)
+
+
+def test_a_job_leaves_the_same_bytes_twice(corpus, tmp_path):  # noqa: F811
+    with_task_head(backbone("hubert"), tmp_path / "teacher")
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        torch.manual_seed(len(folder.name))
+        step = {"lighthubert": {"steps": 4, "batch_seconds": 2.0}}
+        job.main([step], 0.5, 1, tmp_path / "teacher", [corpus], RUN, folder, precision="fp32")
+    names = [sorted(path.name for path in (tmp_path / x).iterdir()) for x in "ab"]
+    assert names[0] == names[1] and "model.safetensors" in names[0]
+    assert job.HEAD not in names[0]  # of another width
+    for name in names[0]:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("stop", [2, 5])  # in the first stage, in the second
+def test_a_stopped_job_ends_with_the_same_bytes(stop, corpus, tmp_path, monkeypatch):  # noqa: F811
+    with_task_head(backbone("hubert"), tmp_path / "teacher")
+    whole, calls = LightHubert.loss, []
+
+    def stopping(self, *inputs, **settings):
+        calls.append(settings["space"] is None)
+        if len(calls) == 8 + stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, *inputs, **settings)
+
+    def run(name):
+        step = {"lighthubert": {"steps": 8, "batch_seconds": 2.0}}
+        paths = tmp_path / "teacher", [corpus], RUN, tmp_path / name, tmp_path / "state"
+        job.main([step], 0.5, 1, *paths, precision="fp32")
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    monkeypatch.setattr(LightHubert, "loss", stopping)
+    expected = run("a")
+    with pytest.raises(SystemExit, match="143"):
+        run("b")
+    assert calls[-1] == (stop < 5)
+    assert run("b") == expected
