@@ -82,7 +82,7 @@ def problems(study, files=()):
         (
             ["recipes", "thin"],
             [{"iterative_pruning": {"schedule": [0.1, "all"]}}],
-            "schedule: [0.1, 'all'] must be a list, each a number.",
+            "schedule: a list must be a list in which each is a number.",
         ),
         (
             ["recipes", "distilled", 0, "distillation", "start"],

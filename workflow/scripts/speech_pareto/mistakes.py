@@ -287,7 +287,7 @@ def _wrong_type(value: object, annotation: str) -> str | None:
             kind = part.removeprefix("tuple[").removesuffix(", ...]")
             if isinstance(value, list) and not any(_wrong_type(item, kind) for item in value):
                 return None
-            wanted.append(f"a list, each {words.get(kind, kind)}")
+            wanted.append(f"a list in which each is {words.get(kind, kind)}")
         elif part not in kinds or (
             isinstance(value, kinds[part]) and (part == "bool" or not isinstance(value, bool))
         ):
