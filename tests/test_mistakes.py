@@ -80,6 +80,11 @@ def problems(study, files=()):
             "steps: '3' must be a whole number.",
         ),
         (
+            ["recipes", "thin"],
+            [{"iterative_pruning": {"schedule": [0.1, "all"]}}],
+            "schedule: a list must be a list in which each is a number.",
+        ),
+        (
             ["recipes", "distilled", 0, "distillation", "start"],
             "last",
             "'last' must be spaced or first.",

@@ -32,8 +32,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto import architecture
-from speech_pareto.method import TOLERANCE, Context, Method, Plan
-from speech_pareto.student import TRAINING, add_heads, states
+from speech_pareto.method import TOLERANCE, Context, Method, Plan, unmaskable
+from speech_pareto.states import states
+from speech_pareto.student import TRAINING, add_heads
 from speech_pareto.supernet import SPACES, Space, cut, run, supernet_config
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ class LightHubert(Method):
 
     def supports(self, config: Mapping) -> str | None:
         """Return why not, for a teacher that cannot mask or whose layers are not plain."""
-        if not architecture.count(config)["masking"]:
-            return "its teacher has no mask vector (mask_time_prob is 0)"
-        if problem := super().supports(config):
+        if problem := unmaskable(config) or super().supports(config):
             return problem
         if architecture.section(config).keys() - {"stem"}:
             return "its supernet begins with layers that are whole and alike"
