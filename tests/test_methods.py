@@ -15,6 +15,9 @@ KINDS = ("hubert", "wav2vec2", "wavlm")
 RATIOS = (0.2, 0.5)
 # Where numbers are rounded, differences of 1e-7 in what comes in can become whole steps.
 ROUNDING = {"half_precision": 0.02, "int8": 0.1}
+# Gates say which units go: the plan knows the size within half a row.
+GATED = {"structured_self_pinching", "dphubert"}
+ROW = architecture.Layer(tuple(range(6)), 160)
 # Wide enough: oneDNN 3.12 gives noise for many 16-bit convolutions of under 32 channels on AMX.
 SHAPE = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 8}
 SHAPE |= {"num_conv_pos_embedding_groups": 2}
@@ -39,16 +42,19 @@ def backbone(kind, **settings):
 def train(student, loss, steps, **settings):
     """Stand in for the training loop: a few steps on noise."""
     optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
-    generator = torch.Generator().manual_seed(0)
+    generator, curve = torch.Generator().manual_seed(0), []
     for step in range(steps):
         torch.manual_seed(step)  # as the loop does: a loss may draw masks
         audio = torch.randn(2, 2400, generator=generator)
-        loss({"input_values": audio, "attention_mask": torch.ones_like(audio).long()}).backward()
+        value = loss({"input_values": audio, "attention_mask": torch.ones_like(audio).long()})
+        value.backward()
         optimiser.step()
         optimiser.zero_grad()
+        curve.append({"step": step + 1, "loss": value.item()})
+    return curve
 
 
-def batches(number, seconds):
+def batches(number, seconds=0.3):
     """Stand in for calibration audio: noise, two utterances of unlike length in each batch."""
     generator = torch.Generator().manual_seed(0)
     length = round(seconds * 8000)
@@ -114,24 +120,31 @@ def audio():
 @pytest.mark.parametrize("name", method.names())
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_contract(name, ratio, teacher, audio, tmp_path):
-    waves, mask = audio
     ratio = ratio_of(name, ratio, model.describe(teacher))
+    check_contract(example(name), ratio, teacher, audio, tmp_path)
+
+
+def check_contract(step, ratio, teacher, audio, tmp_path):
+    """Check all that every method promises, with the settings of `step`."""
+    waves, mask = audio
+    name = next(iter(step))
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    planned = method.solve([example(name)], model.describe(teacher), ratio)
-    student, solution = compress([example(name)], teacher, ratio)
+    planned = method.solve([step], model.describe(teacher), ratio)
+    student, solution = compress([step], teacher, ratio)
     student.eval()
     if planned.reason:  # the bound, then; that it is one is tested below
-        assert name.endswith("head_pruning") and ratio == 0.5
+        assert "head_pruning" in str(step) and ratio == 0.5
         return
 
     # The ratio is hit, as planned, and is what the module really holds.
     assert planned.reason is None and solution.reason is None
     held = sum(p.numel() for p in student.parameters())
     zeros = architecture.section(model.describe(student)).get("zeros", 0)
-    real = 1 - (held - zeros) / sum(p.numel() for p in teacher.parameters())
+    total = sum(p.numel() for p in teacher.parameters())
+    real = 1 - (held - zeros) / total
+    slack = architecture.row_parameters(model.describe(teacher), ROW) if name in GATED else 0
     assert real == pytest.approx(solution.ratio)
-    within = 1e-3 if name == "structured_self_pinching" else 1e-9  # half a row: gates choose
-    assert solution.ratio == pytest.approx(planned.ratio, abs=within)
+    assert abs(real - planned.ratio) * total <= slack / 2 + 0.01
     assert abs(real - ratio) <= method.TOLERANCE
     found = {n: int((p == 0).sum()) for n, p in model.prunable(student).items()}
     if not zeros:  # a softmax ignores this bias, so a new student's stays at zero
@@ -160,7 +173,7 @@ def test_contract(name, ratio, teacher, audio, tmp_path):
     assert model.describe(again) == model.describe(student)
 
     # The same seed gives the same student.
-    twin, _ = compress([example(name)], teacher, ratio)
+    twin, _ = compress([step], teacher, ratio)
     for key, value in twin.state_dict().items():
         assert torch.equal(value, student.state_dict()[key]), key
 

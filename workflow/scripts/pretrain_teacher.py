@@ -19,22 +19,9 @@ from speech_pareto.model import new, save, tiny_config
 from speech_pareto.provenance import meta
 from speech_pareto.result import to_text
 from speech_pareto.training import Training, span_mask, train
+from speech_pareto.units import UnitPredictor
 
 log = logging.getLogger(__name__)
-
-
-class UnitPredictor(nn.Module):
-    """A backbone with one linear map from its last layer to units."""
-
-    def __init__(self, backbone: nn.Module, count: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = nn.Linear(backbone.config.hidden_size, count)
-
-    def forward(self, waves: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, frames, units) of waveforms with the masked frames hidden."""
-        hidden = self.backbone(waves, mask_time_indices=mask).last_hidden_state
-        return self.head(hidden)
 
 
 class Windows:
@@ -128,7 +115,8 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
             seed + number,
         )
         torch.manual_seed(seed + number)  # the head is the same after an interruption
-        predictor = UnitPredictor(backbone, count)
+        head = nn.Linear(backbone.config.hidden_size, count)
+        predictor = UnitPredictor(backbone, head)
         curve = train(
             predictor,
             lambda step, generator: windows.batch(step),  # noqa: B023
@@ -196,7 +184,7 @@ def _masked_prediction(predictor: UnitPredictor, settings: dict):
         waves, labels = batch
         lengths = torch.full((len(labels),), labels.shape[1])
         mask = span_mask(lengths, settings["mask_share"], settings["mask_span"])
-        logits = predictor(waves, mask).float()  # (B, T, units)
+        logits = predictor(waves, mask=mask).float()  # (B, T, units)
         each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         masked, seen = each[mask.flatten()].mean(), each[~mask.flatten()].mean()
         hits = (logits.argmax(-1) == labels)[mask].float().mean()

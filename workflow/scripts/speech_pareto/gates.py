@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from speech_pareto.surgery import weight
+from speech_pareto.surgery import keep_heads, keep_rows, weight
 
 START = 1e-5  # t at first: nothing is pruned
 FLOOR = 1e-5  # score of a layer's lowest unit
@@ -151,3 +151,18 @@ def highest(margins: Sequence[Tensor], gone: int) -> list[Tensor]:
     stays = torch.ones(sum(map(len, margins)), dtype=torch.bool)
     stays[torch.cat(safe).argsort(stable=True)[:gone].cpu()] = False
     return [part.nonzero()[:, 0] for part in stays.split([len(margin) for margin in margins])]
+
+
+def remove_lowest(
+    model: nn.Module,
+    heads: Sequence[Tensor],
+    rows: Sequence[Tensor],
+    sizes: Sequence[int],
+    removed: int,
+) -> None:
+    """Remove the lowest heads and rows of a model physically, as `split` says."""
+    fewer_heads, fewer_rows = split(heads, rows, sizes, removed)
+    kept = zip(highest(heads, fewer_heads), highest(rows, fewer_rows), strict=True)
+    for layer, (head_places, row_places) in zip(model.encoder.layers, kept, strict=True):
+        keep_heads(layer, [layer.attention.heads[place] for place in head_places.tolist()])
+        keep_rows(layer, row_places)

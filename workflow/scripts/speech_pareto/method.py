@@ -38,7 +38,8 @@ class Context:
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
     with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
     `input_values` and `attention_mask`, both (batch, samples). `batches(number, seconds)` returns
-    a list of such batches, each of about so many seconds of audio.
+    a list of such batches, each of about so many seconds of audio. `units` are those on which a
+    walk trains: a `Labeller` and the head that it trains, see `units.fit`.
 
     A `task_aware` method gets `tune(student, penalty, **settings)`, which trains student and head
     in place on the task's own loss, with the settings of `task.FineTuning`. `penalty(step)` is
@@ -50,6 +51,7 @@ class Context:
     train: Callable[..., None] | None = None
     batches: Callable[[int, float], list] | None = None
     tune: Callable[..., None] | None = None
+    units: tuple | None = None
 
     def generator(self) -> "Generator":
         """Return a fresh random generator, the same for the same seed."""
@@ -72,6 +74,10 @@ class Method:
     ratio: float | None = (
         None  # fraction of what reaches this step that it removes; None: what is left to do
     )
+
+    def training_steps(self) -> int:
+        """Return how many steps it trains for at most, so that plans can foretell the time."""
+        return getattr(self, "steps", 0)
 
     def supports(self, config: Mapping) -> str | None:
         """Return why this method cannot serve a model with this config, else None."""
@@ -154,6 +160,13 @@ def rounded(config: Mapping) -> str | None:
     return f"the weights before it are {name} already; that step comes last" if name else None
 
 
+def unmaskable(config: Mapping) -> str | None:
+    """Return why no frame of a model can be hidden, None if frames can."""
+    if architecture.count(config)["masking"]:
+        return None
+    return "the model has no mask vector (mask_time_prob is 0)"
+
+
 def make_all(steps: Sequence) -> list[Method]:
     """Return the methods of a recipe; ValueError if more than one step is to fill up the ratio."""
     methods = [make(step) for step in steps]
@@ -214,6 +227,9 @@ def _fits(value, hint) -> bool:
     """Return whether `value` is of the type `hint`; an int is a float, a bool is no int."""
     if typing.get_origin(hint) is typing.Literal:
         return value in typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:  # of any length, all of one type
+        kind = typing.get_args(hint)[0]
+        return isinstance(value, list | tuple) and all(_fits(item, kind) for item in value)
     if isinstance(hint, types.UnionType):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if hint in (int, float):
@@ -227,5 +243,7 @@ def _say(hint) -> str:
         return f"one of {', '.join(map(str, typing.get_args(hint)))}"
     if isinstance(hint, types.UnionType):
         return " or ".join(map(_say, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each {_say(typing.get_args(hint)[0])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return words.get(hint, "nothing")

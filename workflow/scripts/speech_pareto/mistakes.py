@@ -283,6 +283,11 @@ def _wrong_type(value: object, annotation: str) -> str | None:
             if value in choices:
                 return None
             wanted += map(str, choices)
+        elif part.startswith("tuple["):
+            kind = part.removeprefix("tuple[").removesuffix(", ...]")
+            if isinstance(value, list) and not any(_wrong_type(item, kind) for item in value):
+                return None
+            wanted.append(f"a list, each {words.get(kind, kind)}")
         elif part not in kinds or (
             isinstance(value, kinds[part]) and (part == "bool" or not isinstance(value, bool))
         ):

@@ -4,7 +4,6 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -161,11 +160,10 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def hold_zeros(model: nn.Module) -> None:
-    """Make training leave at zero what is zero now: without gradients Adam and SGD do not move."""
+    """Make training leave at zero what is zero: without gradients Adam and SGD do not move."""
     for parameter in prunable(model).values():
-        parameter.register_post_accumulate_grad_hook(
-            partial(_mask_gradient, mask=parameter.detach() != 0)
-        )
+        if not hasattr(parameter, "held"):  # one hook does, however often it is pruned
+            parameter.held = parameter.register_post_accumulate_grad_hook(_mask_gradient)
 
 
 def state_zeros(model: nn.Module, config: Mapping) -> None:
@@ -174,9 +172,9 @@ def state_zeros(model: nn.Module, config: Mapping) -> None:
     hold_zeros(model)
 
 
-def _mask_gradient(parameter: nn.Parameter, mask: Tensor) -> None:
-    """Zero a gradient outside `mask`."""
-    parameter.grad.mul_(mask)
+def _mask_gradient(parameter: nn.Parameter) -> None:
+    """Zero a gradient where its weight is zero."""
+    parameter.grad.mul_(parameter.detach() != 0)
 
 
 def _classes(model_type: str) -> tuple[type, type]:

@@ -149,7 +149,7 @@ def _compression(recipe: list, student: float, teacher: float) -> float:
     for step in method.make_all(recipe):
         if step.task_aware or method.learns(step):
             passes = TRAINING * student + (0 if step.task_aware else teacher)
-            macs += getattr(step, "steps", 0) * _batch_seconds(vars(step)) * passes
+            macs += step.training_steps() * _batch_seconds(vars(step)) * passes
     return macs
 
 

@@ -19,7 +19,6 @@ from speech_pareto import architecture
 from speech_pareto.method import Context, Method, Plan
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
 # The stem of FitHuBERT (arXiv 2207.00555) and ARMHuBERT (arXiv 2305.11685): same frames, thinner.
@@ -183,20 +182,3 @@ def fold(student: "Module") -> None:
         last = student.heads[-1]
         student.readout = tuple(x.detach().cpu().clone() for x in (last.weight, last.bias))
     del student.heads
-
-
-def states(model: "Module", batch: Mapping, mask: "Tensor | None" = None) -> "list[Tensor]":
-    """Return the input of the first layer and the output of each, L + 1 of (batch, time, dim).
-
-    The last one is what the model gives, after a final norm if it has one. `mask` (batch, time)
-    says which frames its mask vector replaces; without it nothing is masked, in training neither.
-    """
-    config = model.config
-    own = config.apply_spec_augment, config.mask_feature_prob
-    config.apply_spec_augment, config.mask_feature_prob = mask is not None, 0.0
-    try:
-        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
-        out = model(**inputs, mask_time_indices=mask, output_hidden_states=True)
-    finally:
-        config.apply_spec_augment, config.mask_feature_prob = own
-    return [*out.hidden_states[:-1], out.last_hidden_state]

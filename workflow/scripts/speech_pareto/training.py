@@ -150,7 +150,8 @@ def train(
                     )
                 sums, count = {}, 0
             # Only at the end of an averaging window: a resumed curve equals an undisturbed one.
-            if count == 0 and (stopped or now - saved > settings.checkpoint_seconds):
+            due = now - saved > settings.checkpoint_seconds or step + 1 == settings.steps
+            if count == 0 and (stopped or due):
                 _save(state, model, optimizer, step + 1, curve)
                 saved = now
             if stopped and (count == 0 or state is None):
@@ -159,6 +160,8 @@ def train(
                 )
                 sys.exit(143)
     bar.close()
+    for name in ("forward", "_original_forward"):  # accelerate's cast to bf16 ends here
+        model.__dict__.pop(name, None)
     model.eval()
     return curve
 

@@ -4,13 +4,56 @@ HuBERT (arXiv 2106.07447, section II).  The cepstra keep their natural spread: w
 whitened the clusters follow noise and the model does not learn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from speech_pareto.calibration import at_home, real_frames
+from speech_pareto.states import states
+
+if TYPE_CHECKING:
+    from sklearn.cluster import MiniBatchKMeans
 
 FRAME = 320  # samples between two frames of a model, 20 ms
 CONTEXT = 560  # samples that the last frame of a 20 ms log-mel stem needs
+LOOSENESS = 0.01  # of the head's fit, scikit-learn's C: more fits masked frames less well
+
+
+class UnitPredictor(nn.Module):
+    """A backbone with one linear map from its last layer to units: what is trained on them."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.config, self.preprocessor = backbone.config, backbone.preprocessor
+
+    def forward(
+        self, waves: Tensor, attention_mask: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Return logits (batch, frames, units); `mask` (batch, frames) hides frames."""
+        batch = {"input_values": waves, "attention_mask": attention_mask}
+        return self.head(states(self.backbone, batch, mask)[-1])
+
+
+class Labeller:
+    """Names the unit of each frame: the nearest of `centres` (units, dim) to a teacher's `layer`.
+
+    `layer` is 1-based.  Labels are made while a student trains, from the same audio, so that none
+    are stored.
+    """
+
+    def __init__(self, teacher: nn.Module, layer: int, centres: Tensor) -> None:
+        self.teacher, self.layer, self.centres = teacher, layer, centres
+
+    def __call__(self, batch: Mapping) -> Tensor:
+        """Return the units (batch, frames) of `input_values` and `attention_mask`."""
+        with torch.no_grad():
+            features = states(self.teacher, batch)[self.layer]
+            with torch.autocast(features.device.type, enabled=False):  # distances need all digits
+                return torch.cdist(features.float(), self.centres).argmin(-1)
 
 
 def cepstra(wave: np.ndarray) -> np.ndarray:
@@ -57,16 +100,54 @@ def centred(features: list[np.ndarray], speakers: list[str]) -> list[np.ndarray]
     return [f - means[s] for f, s in zip(features, speakers, strict=True)]
 
 
-def cluster(features: list[np.ndarray], count: int, seed: int) -> list[np.ndarray]:
-    """Return the unit of each frame, uint8 or uint16 (frames,), of k-means with `count` centres."""
+def k_means(features: np.ndarray, count: int, seed: int) -> "MiniBatchKMeans":
+    """Return k-means with `count` centres, fitted to features (frames, dim)."""
     from sklearn.cluster import MiniBatchKMeans
 
-    stacked = np.concatenate(features).astype(np.float32)
-    means = MiniBatchKMeans(
+    return MiniBatchKMeans(
         count, batch_size=10_000, max_iter=20, n_init=3, random_state=seed, compute_labels=False
-    ).fit(stacked)
+    ).fit(features.astype(np.float32))
+
+
+def cluster(features: list[np.ndarray], count: int, seed: int) -> list[np.ndarray]:
+    """Return the unit of each frame, uint8 or uint16 (frames,), of k-means with `count` centres."""
+    means = k_means(np.concatenate(features), count, seed)
     kind = np.uint8 if count <= 256 else np.uint16
     return [means.predict(f.astype(np.float32)).astype(kind) for f in features]
+
+
+def fit(
+    teacher: nn.Module, batches: list[Mapping], layer: int, count: int, seed: int
+) -> tuple[Labeller, nn.Linear]:
+    """Return the units of a teacher's `layer`, at most `count`, and a head that predicts them.
+
+    The head is a logistic regression on the teacher's last layer, nothing masked, so that a student
+    starts where its teacher stands; published backbones come without the head of their pretraining.
+    ValueError if fewer than 3 units are found.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    place, inner, last = next(teacher.parameters()).device, [], []
+    for batch in batches:
+        batch = at_home(teacher, batch)
+        with torch.no_grad():
+            found = states(teacher, batch)
+        real = real_frames(teacher, batch)
+        inner.append(found[layer][real].float().cpu().numpy())  # (frames, dim)
+        last.append(found[-1][real].float().cpu().numpy())
+    features = np.concatenate(inner)
+    means = k_means(features, count, seed)
+    # A unit that no frame has is left out.
+    kept, labels = np.unique(means.predict(features), return_inverse=True)
+    if len(kept) < 3:
+        raise ValueError(f"{len(kept)} units in {len(labels)} frames; training needs 3 or more")
+    centres = torch.from_numpy(means.cluster_centers_[kept]).float().to(place)
+    probe = LogisticRegression(C=LOOSENESS, max_iter=100).fit(np.concatenate(last), labels)
+    head = nn.Linear(probe.coef_.shape[1], len(kept))
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(probe.coef_))
+        head.bias.copy_(torch.from_numpy(probe.intercept_))
+    return Labeller(teacher, layer, centres), head.to(place)
 
 
 def layer_features(

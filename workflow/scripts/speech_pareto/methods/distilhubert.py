@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.method import Context, Plan
 from speech_pareto.methods.distillation import Distillation, distance
-from speech_pareto.student import add_heads, fold, head_size, states
+from speech_pareto.states import states
+from speech_pareto.student import add_heads, fold, head_size
 
 if TYPE_CHECKING:
     from torch import Tensor

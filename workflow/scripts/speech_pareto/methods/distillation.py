@@ -8,7 +8,8 @@ of its stretch. The loss is that of DistilHuBERT, Chang et al., ICASSP 2022,
 https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -17,18 +18,45 @@ from speech_pareto import architecture
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.ffn_pruning import best_rows
 from speech_pareto.methods.head_pruning import best_heads
+from speech_pareto.states import states
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
 
-def distance(ours: "Tensor", theirs: "Tensor", cosine: float) -> "Tensor":
-    """Return the mean distance of states (frames, dim) from others; `cosine` is λ."""
+def distance(ours: "Tensor", theirs: "Tensor", cosine: float, log: bool = True) -> "Tensor":
+    """Return ‖a − b‖₁ / D − λ log σ(cos(a, b)) of features (frames, D), averaged over frames.
+
+    λ is `cosine`; without `log`, the cosine itself stands in the place of its log σ.
+    """
     from torch.nn import functional
 
-    alike = functional.cosine_similarity(ours, theirs, dim=-1)
-    return functional.l1_loss(ours, theirs) - cosine * functional.logsigmoid(alike).mean()
+    likeness = functional.cosine_similarity(ours, theirs, dim=-1)
+    likeness = functional.logsigmoid(likeness) if log else likeness
+    return functional.l1_loss(ours, theirs) - cosine * likeness.mean()
+
+
+def cut(model: "Module", knobs: Mapping) -> None:
+    """Leave in `model` the layers that `knobs` names, and of each the best heads and rows."""
+    from speech_pareto.surgery import keep_heads, keep_layers, keep_rows
+
+    keep_layers(model, knobs["layers"])
+    for layer, heads, rows in zip(model.encoder.layers, knobs["heads"], knobs["rows"], strict=True):
+        keep_heads(layer, best_heads(layer, heads))
+        keep_rows(layer, best_rows(layer, rows))
+
+
+@contextmanager
+def dropout(teacher: "Module", on: bool) -> Iterator[None]:
+    """Switch a teacher's dropout on for a while; it still skips no layer and hides no frame."""
+    parts = (teacher.feature_projection, teacher.encoder.dropout, teacher.encoder.layers)
+    for part in parts:
+        part.train(on)
+    try:
+        yield
+    finally:
+        teacher.eval()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +71,7 @@ class Distillation(Method):
     layers: int | None = None  # None: as few as the ratio allows
     start: Literal["spaced", "first"] = "spaced"
     cosine: float = 1.0  # λ
+    teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
 
     def __post_init__(self) -> None:
         if self.steps < 0 or (self.layers is not None and self.layers < 1):
@@ -70,17 +99,12 @@ class Distillation(Method):
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return the student, trained for `steps`."""
-        from speech_pareto.surgery import keep_heads, keep_layers, keep_rows
-
-        keep_layers(model, plan.knobs["layers"])
-        sizes = zip(model.encoder.layers, plan.knobs["heads"], plan.knobs["rows"], strict=True)
-        for layer, heads, rows in sizes:
-            keep_heads(layer, best_heads(layer, heads))
-            keep_rows(layer, best_rows(layer, rows))
+        cut(model, plan.knobs)
         if self.steps:
             loss = partial(self.loss, model, context.teacher)
             settings = ("steps", "learning_rate", "batch_seconds")
-            context.train(model, loss, **{name: getattr(self, name) for name in settings})
+            with dropout(context.teacher, self.teacher_dropout):
+                context.train(model, loss, **{name: getattr(self, name) for name in settings})
         return model
 
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
@@ -89,18 +113,14 @@ class Distillation(Method):
 
         from speech_pareto.calibration import real_frames
 
-        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
         with torch.no_grad():
-            targets = teacher(
-                **inputs, output_hidden_states=True
-            ).hidden_states  # L + 1 of (batch, time, dim)
-        states = student(**inputs, output_hidden_states=True).hidden_states
-        frames = real_frames(student, batch)
-        number, total = len(states) - 1, 0
-        for index in range(number):
-            place = (index + 1) * (len(targets) - 1) // number
-            ours, theirs = states[index + 1][frames].float(), targets[place][frames].float()
-            total = total + distance(ours, theirs, self.cosine)
+            targets = states(teacher, batch)  # L + 1 of (batch, time, dim)
+        ours, real = states(student, batch), real_frames(student, batch)
+        number, total = len(ours) - 1, 0
+        for index in range(1, number + 1):
+            place = index * (len(targets) - 1) // number
+            learnt, target = ours[index][real].float(), targets[place][real].float()
+            total = total + distance(learnt, target, self.cosine)
         return total / number
 
     def _chosen(self, number: int, layers: int) -> list[int]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture
-from speech_pareto.student import ThinStudent, states, thin
+from speech_pareto.states import states
+from speech_pareto.student import ThinStudent, thin
 
 if TYPE_CHECKING:
     from torch import Tensor

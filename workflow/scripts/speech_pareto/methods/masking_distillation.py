@@ -18,8 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto import architecture
-from speech_pareto.student import ThinStudent, states, thin, with_reuse
+from speech_pareto.method import unmaskable
+from speech_pareto.states import states
+from speech_pareto.student import ThinStudent, thin, with_reuse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +38,7 @@ class MaskingDistillation(ThinStudent):
 
     def supports(self, config: Mapping) -> str | None:
         """Return why not, for a teacher that cannot mask."""
-        if not architecture.count(config)["masking"]:
-            return "its teacher has no mask vector (mask_time_prob is 0)"
-        return super().supports(config)
+        return unmaskable(config) or super().supports(config)
 
     def shape(self, config: Mapping, width: int, ffn: int) -> dict:
         """Return the student's config."""

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.student import ThinStudent, states
+from speech_pareto.states import states
+from speech_pareto.student import ThinStudent
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -64,18 +64,11 @@ class StructuredSelfPinching(SelfPinching):
 
     def prune(self, model: "Module", linears: "list[Linear]", plan: Plan) -> None:
         """Take the gates off and remove the lowest units, one of each stays in every layer."""
-        from speech_pareto.gates import highest, release, split
-        from speech_pareto.surgery import keep_heads, keep_rows
+        from speech_pareto.gates import release, remove_lowest
 
-        layers = model.encoder.layers
-        sizes = [size for _, size in _units(model, layers[0])]
+        sizes = [size for _, size in _units(model, model.encoder.layers[0])]
         margins = [release(linear) for linear in linears]
-        heads, rows = margins[::2], margins[1::2]
-        fewer_heads, fewer_rows = split(heads, rows, sizes, plan.knobs["removed"])
-        for layer, places in zip(layers, highest(heads, fewer_heads), strict=True):
-            keep_heads(layer, [layer.attention.heads[place] for place in places.tolist()])
-        for layer, places in zip(layers, highest(rows, fewer_rows), strict=True):
-            keep_rows(layer, places)
+        remove_lowest(model, margins[::2], margins[1::2], sizes, plan.knobs["removed"])
 
 
 def _units(model: "Module", layer: "Module") -> list[tuple[int, int]]:

@@ -1,0 +1,66 @@
+"""Masked prediction of the teacher's units: what HuBERT was pretrained with, for students.
+
+    loss = − mean over masked frames t of log softmax(z_t)[u_t],  z = W h_L + b
+
+The units u are k-means clusters of one layer of the teacher, Hsu et al., TASLP 2021,
+https://arxiv.org/abs/2106.07447; as in Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949,
+only masked frames count. Units and the map to them are fitted anew, with the recipe's seed, in each
+job that needs them: published backbones come without those of their pretraining. Planning reads
+this: no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speech_pareto.method import Context, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Linear, Module
+
+    from speech_pareto.units import Labeller, UnitPredictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitMethod(Method):
+    """A method that looks at units; its fields say which, and what is masked."""
+
+    units: int = 100  # HuBERT: 500
+    unit_layer: int | None = None  # counted from 1; None: two thirds up, HuBERT Base's eighth
+    unit_seconds: float = 300.0  # audio that they are fitted to
+    mask_share: float = 0.52  # Lin et al.: 0.7
+    mask_span: int = 8  # frames; Lin et al.: 5 (of 20 ms)
+
+    def __post_init__(self) -> None:
+        if self.units < 3 or self.mask_span < 1:
+            raise ValueError("units must be 3 or more, mask_span 1 or more")
+
+    def fit_units(self, context: Context) -> "tuple[Labeller, Linear]":
+        """Return the teacher's units, and a head on its last layer that predicts them."""
+        from speech_pareto.units import fit
+
+        depth, seconds = len(context.teacher.encoder.layers), min(24.0, self.unit_seconds)
+        batches = context.batches(round(self.unit_seconds / seconds), seconds)
+        layer = min(self.unit_layer or max(1, round(2 * depth / 3)), depth)
+        return fit(context.teacher, batches, layer, self.units, context.seed)
+
+    def mask(self, model: "Module", batch: Mapping) -> "Tensor":
+        """Return which frames to hide, bool (batch, frames), never padding."""
+        from speech_pareto.calibration import real_frames
+        from speech_pareto.training import span_mask
+
+        real = real_frames(model, batch)
+        return span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
+
+    def masked_prediction(
+        self, predictor: "UnitPredictor", labeller: "Labeller", batch: Mapping
+    ) -> "Tensor":
+        """Return the mean cross-entropy over masked frames; 0 if the lot masked none."""
+        from torch.nn import functional
+
+        mask = self.mask(predictor.backbone, batch)
+        logits = predictor(batch["input_values"], batch["attention_mask"], mask)[mask]
+        units = labeller(batch)[mask]
+        total = functional.cross_entropy(logits.float(), units, reduction="sum")
+        return total / mask.sum().clamp(min=1)

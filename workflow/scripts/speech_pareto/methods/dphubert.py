@@ -1,0 +1,128 @@
+"""DPHuBERT: learn which heads and rows to do without while distilling, cut them, distil on.
+
+    loss = mean over layers 0, L/3, 2L/3, L of ‖W h_l − t_l‖₁ / D − cos(W h_l, t_l)
+           + λ1 (S − S*) + λ2 (S − S*)²
+
+h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates, t
+those of the teacher. W begins as the identity, one for layer 0 and one for the others. S is the
+expected share of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and
+λ2 ascend. Then the units of lowest log α go, physically, until the ratio is hit, and the first line
+trains on alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their
+settings are in config/recipes.yaml.
+
+log α and λ move gate_rate / learning_rate times as fast as weights under the one AdamW, and λ
+climbs because its gradient is turned round. What differs from theirs: channels of the convolutions
+stay, at least one head and one row of each layer stay, and the ratio is hit whatever the gates came
+to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from speech_pareto import architecture
+from speech_pareto.method import Context, Method, Plan
+from speech_pareto.methods.distillation import distance
+from speech_pareto.states import states
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    from speech_pareto.hard_concrete import MappedStudent
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPHuBERT(Method):
+    """Distils and prunes at once, then distils."""
+
+    takes_heads = True
+    example = {"steps": 2, "final_steps": 1}
+    steps: int = 40
+    final_steps: int = 20
+    learning_rate: float = 5e-4
+    final_rate: float = 5e-4
+    gate_rate: float = 0.1
+    batch_seconds: float = 24.0
+    warmup: float = 0.1  # share of the steps in which the learning rate rises
+    ramp: float = 0.5  # share of the steps in which the target rises
+    head_drop: float = 0.01  # chance of a head, and of a row, to be closed at the start
+    row_drop: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.final_steps) < 1 or min(self.learning_rate, self.gate_rate) <= 0:
+            raise ValueError("steps must be 1 or more, rates above 0")
+        if not (0 < self.head_drop < 1 and 0 < self.row_drop < 1 and 0 <= self.ramp <= 1):
+            raise ValueError("head_drop and row_drop must lie between 0 and 1, ramp from 0 to 1")
+
+    def training_steps(self) -> int:
+        """Return the steps with gates and those after."""
+        return self.steps + self.final_steps
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many parameters go; which layers lose how much, the gates will say."""
+        layers = architecture.layers_of(config)
+        before = architecture.remaining(config)
+        after = architecture.with_layers(config, architecture.thin(config, layers, ratio * before))
+        return Plan(after, {"removed": before - architecture.remaining(after)})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return the student, within half a row of the planned size."""
+        from speech_pareto.calibration import called
+        from speech_pareto.gates import remove_lowest
+        from speech_pareto.hard_concrete import Gating, MappedStudent
+
+        scale, drops = self.gate_rate / self.learning_rate, (self.head_drop, self.row_drop)
+        with called(model):
+            gating = Gating(model, drops, scale, context.generator())
+            student = MappedStudent(model, gating)
+            target = plan.knobs["removed"] / gating.total
+            self._train(student, context, self.steps, self.learning_rate, target)
+            gating.detach(model)
+        student.gating = None
+        heads, rows = (
+            [x.log_alpha.detach() for x in gates] for gates in (gating.heads, gating.rows)
+        )
+        sizes = gating.head_sizes[0], gating.row_sizes[0]
+        remove_lowest(model, heads, rows, sizes, plan.knobs["removed"])
+        self._train(student, context, self.final_steps, self.final_rate)
+        return model
+
+    def loss(
+        self, student: "MappedStudent", teacher: "Module", batch: Mapping, target: float = 0.0
+    ) -> "Tensor":
+        """Return the distance of four layers, and the penalty if the student has gates."""
+        import torch
+
+        from speech_pareto.calibration import real_frames
+
+        with torch.no_grad():
+            targets = states(teacher, batch)
+        ours, real, total = states(student.backbone, batch), real_frames(teacher, batch), 0.0
+        for third in range(4):
+            learnt, theirs = (x[round(third * (len(x) - 1) / 3)][real] for x in (ours, targets))
+            mapped = student.maps[min(third, 1)](learnt)
+            total = total + distance(mapped.float(), theirs.float(), 1.0, log=False) / 4
+        if student.gating is not None:
+            total = total + student.gating.penalty(target, self.ramp * self.steps)
+        return total
+
+    def _train(
+        self,
+        student: "MappedStudent",
+        context: Context,
+        steps: int,
+        learning_rate: float,
+        target: float = 0.0,
+    ) -> None:
+        """Train `student`, its maps and its gates."""
+        context.train(
+            student,
+            partial(self.loss, student, context.teacher, target=target),
+            steps=steps,
+            learning_rate=learning_rate,
+            batch_seconds=self.batch_seconds,
+            warmup=self.warmup,
+            weight_decay=0.0,  # it would pull log α towards a coin's toss
+        )

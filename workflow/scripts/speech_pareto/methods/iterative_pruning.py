@@ -1,0 +1,141 @@
+"""Iterative pruning: a little goes, the model trains on without labels, a little more goes.
+
+    s_1 < s_2 < … ≤ ratio;  at s_k: prune to s_k by `method`, then train for `steps` steps
+
+Scores and cuts are those of the one-shot methods; they are computed anew at each event. With
+`patience`, an event waits for convergence: with e ← d e + (1 − d) loss, begun at the mean of the
+first three losses after an event, the next one comes once e fell by no more than `improvement` over
+the last `lookback` of the steps; until then it trains for `steps` more, `patience` times at most.
+
+Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949; their schedules are in config/recipes.yaml.
+They mask the features before the first projection; here, as in HuBERT, those after it. AdamW
+begins anew after each event, as theirs does for heads and rows: kept moments would move zeros.
+A ratio between two entries ends its walk with an event of its own. The walk is made inside one
+job: the units' head and the loss that it waits for are in no student folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from speech_pareto import architecture
+from speech_pareto.masked_units import UnitMethod
+from speech_pareto.method import Context, Method, Plan, unmaskable
+from speech_pareto.methods.data_driven_head_pruning import DataDrivenHeadPruning
+from speech_pareto.methods.distillation import Distillation
+from speech_pareto.methods.ffn_pruning import FfnPruning
+from speech_pareto.methods.head_pruning import HeadPruning
+from speech_pareto.methods.weight_pruning import WeightPruning
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+SHOTS = {
+    "weight_pruning": WeightPruning,
+    "head_pruning": HeadPruning,
+    "data_driven_head_pruning": DataDrivenHeadPruning,
+    "ffn_pruning": FfnPruning,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterativePruning(UnitMethod):
+    """Walks a schedule of ratios, one pruning and one training at each."""
+
+    example = {"steps": 1, "schedule": [0.1], "units": 4, "unit_seconds": 1.0}
+    method: Literal["weight_pruning", "head_pruning", "data_driven_head_pruning", "ffn_pruning"] = (
+        "weight_pruning"
+    )
+    schedule: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of what reaches it
+    steps: int | tuple[int, ...] = 15  # after each event; of a list, the last number stays
+    learning_rate: float = 2e-4  # constant
+    batch_seconds: float = 24.0
+    objective: Literal["masked_units", "layer_distillation"] = "masked_units"
+    patience: int = 0
+    smoothing: float = 0.9998  # d
+    lookback: float = 0.6  # share of `steps`
+    improvement: float = 0.001
+    batches: int = 16  # over which data-driven scores are taken
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(a < b for a, b in pairwise([0, *self.schedule, 1])):
+            raise ValueError("schedule must rise, between 0 and 1")
+        if self.patience < 0 or self.steps == () or self.training_steps() < 1:
+            raise ValueError("steps must be 1 or more, patience 0 or more")
+
+    def steps_after(self, event: int) -> int:
+        """Return how many steps follow an event, counted from 0, if it waits for nothing."""
+        steps = (self.steps,) if isinstance(self.steps, int) else self.steps
+        return steps[min(event, len(steps) - 1)]
+
+    def training_steps(self) -> int:
+        """Return the steps of a walk to the end of the schedule, patience and all."""
+        events = range(len(self.schedule) + 1)
+        return (1 + self.patience) * sum(map(self.steps_after, events))
+
+    def shot(self) -> Method:
+        """Return the method that prunes at each event."""
+        kind = SHOTS[self.method]
+        names = (field.name for field in fields(kind))
+        return kind(**{name: getattr(self, name) for name in names})
+
+    def supports(self, config: Mapping) -> str | None:
+        """Return why this cannot serve a model with this config, else None."""
+        problem = unmaskable(config) if self.objective == "masked_units" else None
+        return problem or self.shot().supports(config)
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return where the walk ends, and how many parameters are left after each event."""
+        plan, start = self.shot().solve(config, ratio), architecture.remaining(config)
+        end = architecture.remaining(plan.config)
+        walk = [round((1 - share) * start) for share in self.schedule]
+        return Plan(plan.config, {"left": [*(size for size in walk if size > end), end]})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` at the end of its walk."""
+        from speech_pareto.model import describe
+
+        shot = self.shot()
+        if self.objective == "masked_units":
+            context = replace(context, units=self.fit_units(context))
+        for event, left in enumerate(plan.knobs["left"]):
+            config = describe(model)
+            cut = shot.solve(config, max(0.0, 1 - left / architecture.remaining(config)))
+            model = shot.compress(model, cut, context)
+            self._train(model, self.steps_after(event), context)
+        return model
+
+    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+        """Return the objective: of a UnitPredictor and a Labeller, or of two backbones."""
+        if self.objective == "masked_units":
+            return self.masked_prediction(student, teacher, batch)
+        return Distillation().loss(student, teacher, batch)
+
+    def _train(self, model: "Module", steps: int, context: Context) -> None:
+        """Train until the next event; the units' head learns on from event to event."""
+        from speech_pareto.convergence import Convergence
+        from speech_pareto.units import UnitPredictor
+
+        trained, teacher = model, context.teacher
+        if context.units:
+            teacher, head = context.units
+            trained = UnitPredictor(model, head)
+        gate = Convergence(self.smoothing, steps, round(self.lookback * steps))
+        trained.convergence = gate
+        for _ in range(1 + self.patience):
+            context.train(
+                trained,
+                lambda batch: gate.follow(self.loss(trained, teacher, batch)),
+                steps=steps,
+                learning_rate=self.learning_rate,
+                batch_seconds=self.batch_seconds,
+                warmup=0.0,
+                decay=0.0,
+                weight_decay=0.0,
+            )
+            if gate.reached(self.improvement):
+                break
+        del trained.convergence

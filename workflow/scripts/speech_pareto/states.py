@@ -1,0 +1,25 @@
+"""Hidden states of a backbone, masked as told and not by its own config; planning reads this."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def states(model: "Module", batch: Mapping, mask: "Tensor | None" = None) -> "list[Tensor]":
+    """Return the input of the first layer and the output of each, L + 1 of (batch, time, dim).
+
+    The last one is what the model gives, after a final norm if it has one. `mask` (batch, time)
+    says which frames its mask vector replaces; without it nothing is masked, in training neither.
+    """
+    config = model.config
+    own = config.apply_spec_augment, config.mask_feature_prob
+    config.apply_spec_augment, config.mask_feature_prob = mask is not None, 0.0
+    try:
+        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
+        out = model(**inputs, mask_time_indices=mask, output_hidden_states=True)
+    finally:
+        config.apply_spec_augment, config.mask_feature_prob = own
+    return [*out.hidden_states[:-1], out.last_hidden_state]
