@@ -17,6 +17,7 @@ import evaluate
 import finetune
 from speech_pareto.model import load, new, save, tiny_config
 from speech_pareto.result import read_status, write_status
+from speech_pareto.task import TaskModel
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 TRAINING = {"steps": 12, "batch_seconds": 12, "learning_rate": 1e-3, "precision": "fp32"}
@@ -94,6 +95,16 @@ def test_a_probe_leaves_the_backbone_as_it_is(backbone, prompts_en, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
     head = load_file(probe / "head.safetensors")
     assert head["layer_weights"].shape == (3,) and head["layer_weights"].abs().max() > 0
+
+
+def test_a_probed_backbone_is_frozen_and_draws_no_dropout():
+    made = new(tiny_config(hidden=48, layers=2, heads=4, ffn=96, pos_conv=16, hidden_dropout=0.5))
+    probe, inputs = TaskModel(made, 3, "probe").train(), (torch.randn(1, 4000), torch.ones(1, 4000))
+    logits, _ = probe(*inputs)
+    assert torch.equal(logits, probe(*inputs)[0])
+    logits.sum().backward()
+    assert probe.head.weight.grad is not None and probe.layer_weights.grad is not None
+    assert all(parameter.grad is None for parameter in made.parameters())
 
 
 def test_a_diverged_run_is_a_status(backbone, prompts_en, tmp_path):
