@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from speech_pareto import architecture
 from speech_pareto.method import unmaskable
 from speech_pareto.states import states
 from speech_pareto.student import ThinStudent, thin, with_reuse
