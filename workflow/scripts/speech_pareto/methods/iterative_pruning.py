@@ -63,12 +63,12 @@ class IterativePruning(UnitMethod):
         super().__post_init__()
         if not all(a < b for a, b in pairwise([0, *self.schedule, 1])):
             raise ValueError("schedule must rise, between 0 and 1")
-        if self.patience < 0 or self.steps == () or self.training_steps() < 1:
+        if self.patience < 0 or min(self._steps(), default=0) < 1:
             raise ValueError("steps must be 1 or more, patience 0 or more")
 
     def steps_after(self, event: int) -> int:
         """Return how many steps follow an event, counted from 0, if it waits for nothing."""
-        steps = (self.steps,) if isinstance(self.steps, int) else self.steps
+        steps = self._steps()
         return steps[min(event, len(steps) - 1)]
 
     def training_steps(self) -> int:
@@ -89,10 +89,10 @@ class IterativePruning(UnitMethod):
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return where the walk ends, and how many parameters are left after each event."""
-        plan, start = self.shot().solve(config, ratio), architecture.remaining(config)
-        end = architecture.remaining(plan.config)
-        walk = [round((1 - share) * start) for share in self.schedule]
-        return Plan(plan.config, {"left": [*(size for size in walk if size > end), end]})
+        shot = self.shot()
+        plans = [shot.solve(config, share) for share in (*self.schedule, ratio)]
+        *walk, end = (architecture.remaining(plan.config) for plan in plans)
+        return Plan(plans[-1].config, {"left": [*(size for size in walk if size > end), end]})
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return `model` at the end of its walk."""
@@ -113,6 +113,10 @@ class IterativePruning(UnitMethod):
         if self.objective == "masked_units":
             return self.masked_prediction(student, teacher, batch)
         return Distillation().loss(student, teacher, batch)
+
+    def _steps(self) -> tuple[int, ...]:
+        """Return `steps` as numbers, one or more."""
+        return (self.steps,) if isinstance(self.steps, int) else tuple(self.steps)
 
     def _train(self, model: "Module", steps: int, context: Context) -> None:
         """Train until the next event; the units' head learns on from event to event."""

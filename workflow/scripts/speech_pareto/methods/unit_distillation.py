@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from speech_pareto import architecture
 from speech_pareto.masked_units import UnitMethod
 from speech_pareto.method import Context, Plan, unmaskable
 from speech_pareto.methods.distillation import Distillation, cut, dropout
@@ -46,6 +47,8 @@ class UnitDistillation(UnitMethod):
 
     def supports(self, config: Mapping) -> str | None:
         """Return why this cannot serve a model with this config, else None."""
+        if self.start == "random" and "layers" in architecture.section(config):
+            return "only a model of whole layers can begin anew with random weights"
         return (unmaskable(config) if self.masked else None) or super().supports(config)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
@@ -58,13 +61,16 @@ class UnitDistillation(UnitMethod):
 
         import torch
 
+        from speech_pareto.model import describe, new
         from speech_pareto.units import UnitPredictor
 
-        cut(model, plan.knobs)
         if self.start == "random":
+            heard = model.preprocessor
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(context.seed)
-                model.apply(model._init_weights)
+                model = new(describe(model))
+            model.preprocessor = heard
+        cut(model, plan.knobs)
         _, head = self.fit_units(context)
         teacher = UnitPredictor(context.teacher, copy.deepcopy(head))
         student = UnitPredictor(model, head)

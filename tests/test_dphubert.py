@@ -1,0 +1,191 @@
+"""Hard-concrete gates and DPHuBERT: draws, expected size, ascent, what is cut, the loss."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import test_methods
+from speech_pareto import architecture, calibration, hard_concrete, method, model
+from test_methods import KINDS, backbone, compress
+
+audio = test_methods.audio  # a fixture
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return backbone("hubert")
+
+
+@pytest.fixture
+def batch(audio):
+    return {"input_values": audio[0], "attention_mask": audio[1]}
+
+
+def gating_of(teacher, scale=40.0):
+    generator = torch.Generator().manual_seed(0)
+    return hard_concrete.Gating(copy.deepcopy(teacher), (0.2, 0.5), scale, generator)
+
+
+def test_the_expected_size_is_the_closed_form_and_has_a_gradient(teacher):
+    gating, config = gating_of(teacher), model.describe(teacher)
+    layer = architecture.layers_of(config)[0]
+    head, row = (f(config, layer) for f in (architecture.head_parameters, _row_size))
+    chances = [
+        [1 / (1 + np.exp(-(a - 2 / 3 * math.log(0.1 / 1.1)))) for a in gates.log_alpha.tolist()]
+        for gates in (*gating.heads, *gating.rows)
+    ]
+    gone = sum(head * sum(1 - p for p in group) for group in chances[:3])
+    gone += sum(row * sum(1 - p for p in group) for group in chances[3:])
+    total = sum(p.numel() for p in teacher.parameters())
+    assert gating.sparsity().item() == pytest.approx(gone / total, rel=1e-5)
+    gating.sparsity().backward()
+    for gates in (*gating.heads, *gating.rows):
+        assert (gates.raw.grad < 0).all()  # to open any gate makes the model larger
+
+
+def _row_size(config, layer):
+    return architecture.row_parameters(config, layer)
+
+
+def test_gates_are_the_hard_concrete_distribution():
+    gates = hard_concrete.Gates(20_000, 0.3, 7.0, torch.Generator().manual_seed(0))
+    start = math.log(0.7 / 0.3)
+    assert gates.log_alpha.mean().item() == pytest.approx(start, abs=1e-3)
+    torch.manual_seed(0)
+    drawn = gates()
+    torch.manual_seed(0)
+    u = torch.rand_like(gates.raw).double().numpy()
+    s = 1 / (1 + np.exp(-(np.log(u / (1 - u)) + gates.log_alpha.detach().double().numpy()) * 1.5))
+    expected = np.clip(s * 1.2 - 0.1, 0, 1)
+    assert np.allclose(drawn.detach().numpy(), expected, atol=1e-4)
+    assert (drawn > 0).float().mean().item() == pytest.approx(gates.open().mean().item(), abs=0.01)
+
+
+def test_gates_move_faster_and_multipliers_climb(teacher):
+    gating = gating_of(teacher, scale=50.0)
+    optimiser = torch.optim.AdamW(gating.parameters(), lr=1e-3, weight_decay=0.0)
+    before = gating.rows[0].log_alpha.detach().clone()
+    excess = gating.sparsity().item() - 0.9
+    with torch.no_grad():
+        gating.multipliers.copy_(torch.tensor([-1.0, 1.0]) / 50)
+    expected = -excess + excess**2
+    penalty = gating.penalty(0.9, 0)
+    assert penalty.item() == pytest.approx(expected, rel=1e-4)
+    penalty.backward()
+    chance, row = gating.rows[0].open().detach(), gating.row_sizes[0] / gating.total
+    slope = -row * chance * (1 - chance)  # dS / d log α
+    assert torch.allclose(gating.rows[0].raw.grad, (-1 + 2 * excess) * slope, rtol=1e-3)
+    optimiser.step()
+    moved = (gating.rows[0].log_alpha - before).detach()
+    assert moved.tolist() == pytest.approx([-0.05] * 160, rel=1e-2)  # down: too large a model
+    first, second = (50 * gating.multipliers - torch.tensor([-1.0, 1.0])).tolist()
+    assert excess < 0 and first == pytest.approx(-0.05, rel=1e-2)  # ascent of λ1 (S − S*)
+    assert second == pytest.approx(0.05, rel=1e-2)
+
+
+def test_the_target_rises_with_the_steps(teacher):
+    gating = gating_of(teacher)
+    with torch.no_grad():
+        gating.multipliers.copy_(torch.tensor([1.0, 0.0]) / gating.scale)
+    now = gating.sparsity().item()
+    excesses = [gating.penalty(0.6, 4).item() for _ in range(6)]
+    assert excesses == pytest.approx([now - t for t in (0, 0.15, 0.3, 0.45, 0.6, 0.6)], abs=1e-6)
+
+
+def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher, monkeypatch):
+    """Heads and rows in one order until the size is met, what heads miss in rows."""
+    alphas = np.random.default_rng(0).normal(size=(3, 166))
+
+    def train(student, loss, **settings):
+        if student.gating is None:
+            return
+        with torch.no_grad():
+            for gates, values in zip(student.gating.heads, alphas[:, :6], strict=True):
+                gates.raw.copy_(torch.tensor(values) / gates.scale)
+            for gates, values in zip(student.gating.rows, alphas[:, 6:], strict=True):
+                gates.raw.copy_(torch.tensor(values) / gates.scale)
+
+    monkeypatch.setattr(test_methods, "train", train)
+    student, solution = compress(["dphubert"], teacher, 0.4)
+    config = model.describe(teacher)
+    layer = architecture.layers_of(config)[0]
+    head, row = (
+        architecture.head_parameters(config, layer),
+        architecture.row_parameters(config, layer),
+    )
+    amount, gone = solution.plans[0].knobs["removed"], 0
+    order = sorted((alphas[i, k], i, k) for i in range(3) for k in range(166))
+    heads, rows = set(), set()
+    for _, i, k in order:
+        size = head if k < 6 else row
+        if gone + size > amount + (0 if k < 6 else row / 2):
+            break
+        gone += size
+        (heads if k < 6 else rows).add((i, k))
+    spare = [(i, k) for _, i, k in order if k >= 6 and (i, k) not in rows]
+    rows |= set(spare[: round((amount - gone) / row)])
+    assert heads and rows
+    for i, layer in enumerate(student.encoder.layers):
+        assert layer.attention.heads == tuple(k for k in range(6) if (i, k) not in heads)
+        old = teacher.encoder.layers[i].feed_forward.intermediate_dense.weight
+        new = layer.feed_forward.intermediate_dense.weight
+        assert torch.equal(new, old[[k - 6 for k in range(6, 166) if (i, k) not in rows]])
+    held = sum(p.numel() for p in student.parameters())
+    total = sum(p.numel() for p in teacher.parameters())
+    assert abs(total - held - amount) <= row / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_taking_gates_off_leaves_their_strength(kind, batch):
+    plain = backbone(kind)
+    gated = copy.deepcopy(plain)
+    with calibration.called(gated):
+        generator = torch.Generator().manual_seed(0)
+        gating = hard_concrete.Gating(gated, (0.01, 0.3), 1.0, generator)
+        assert not torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-3)
+        with torch.no_grad():
+            for gates in (*gating.heads, *gating.rows):
+                gates.raw.fill_(30.0)  # open: a draw is 1, and so is the strength
+        assert torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-5)
+        with torch.no_grad():  # closed: a draw is 0, what is left are the biases
+            gating.heads[1].raw.fill_(-30.0)
+        silent = copy.deepcopy(plain)
+        silent.encoder.layers[1].attention.out_proj.weight.data.zero_()
+        assert torch.allclose(gated(**batch)[0], silent(**batch)[0], atol=1e-5)
+        with torch.no_grad():
+            gating.heads[1].raw.fill_(30.0)
+            gating.heads[1].raw[2] = gating.rows[1].raw[3] = 0.0
+        gating.detach(gated)
+    out = "encoder.layers.1.attention.out_proj.weight"
+    ours, theirs = gated.state_dict()[out], plain.state_dict()[out]
+    assert torch.allclose(ours[:, 16:24], theirs[:, 16:24] / 2)
+    assert torch.equal(ours[:, 24:], theirs[:, 24:])
+    out = "encoder.layers.1.feed_forward.output_dense.weight"
+    ours, theirs = gated.state_dict()[out], plain.state_dict()[out]
+    assert torch.allclose(ours[:, 3], theirs[:, 3] / 2)
+    assert torch.equal(ours[:, 4], theirs[:, 4])
+    for layer, old in zip(gated.encoder.layers, plain.encoder.layers, strict=True):
+        assert type(layer.attention) is type(old.attention)
+        assert not layer.feed_forward.output_dense._forward_pre_hooks
+        assert not layer.attention.out_proj._forward_pre_hooks
+
+
+def test_dphubert_loss_is_the_formula(teacher, batch):
+    student = hard_concrete.MappedStudent(copy.deepcopy(teacher))
+    for parameter in model.prunable(student.backbone).values():
+        parameter.data.mul_(0.9)
+    student.maps[0].weight.data.mul_(2.0)
+    loss = method.make("dphubert").loss(student, teacher, batch).item()
+    real = calibration.real_frames(teacher, batch)
+    ours = student.backbone(**batch, output_hidden_states=True).hidden_states
+    theirs = teacher(**batch, output_hidden_states=True).hidden_states
+    expected = 0.0
+    for index, factor in zip((0, 1, 2, 3), (2, 1, 1, 1), strict=True):
+        a = factor * ours[index][real].detach().double().numpy()
+        b = theirs[index][real].detach().double().numpy()
+        cosines = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+        expected += (np.abs(a - b).mean() - cosines.mean()) / 4
+    assert loss == pytest.approx(expected, rel=1e-4)

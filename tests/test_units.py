@@ -1,0 +1,220 @@
+"""Units of the teacher: how they are fitted, what is learnt on them, what masks hide."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import compress as job
+import test_compress
+import test_methods
+from speech_pareto import calibration, method, model, training, units
+from speech_pareto.methods.distillation import dropout
+from test_methods import backbone, batches, train
+
+UNITS = {"units": 4, "unit_seconds": 1.0}
+audio, corpus, folder = test_methods.audio, test_compress.corpus, test_compress.teacher  # fixtures
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return backbone("hubert", hidden_dropout=0.5, attention_dropout=0.5)
+
+
+@pytest.fixture
+def batch(audio):
+    return {"input_values": audio[0], "attention_mask": audio[1]}
+
+
+def context(teacher, train=train):
+    return method.Context(1, teacher, train, batches)
+
+
+def numbers(module):
+    """Return weights and biases of a linear map in float64."""
+    return (x.detach().double().numpy() for x in (module.weight, module.bias))
+
+
+def test_masked_prediction_is_the_formula(teacher, batch):
+    step = method.make({"iterative_pruning": UNITS})
+    labeller, head = step.fit_units(context(teacher))
+    predictor = units.UnitPredictor(copy.deepcopy(teacher), head).eval()
+    torch.manual_seed(3)
+    loss = step.loss(predictor, labeller, batch).item()
+    torch.manual_seed(3)
+    frames = [(n - 10) // 10 + 1 for n in (4000, 2600)]
+    frames = [(n - 8) // 8 + 1 for n in frames]
+    mask = training.span_mask(torch.tensor(frames), 0.52, 8, frames[0])
+    inner = teacher(**batch, output_hidden_states=True).hidden_states[2].detach()
+    hidden = predictor.backbone(**batch, mask_time_indices=mask).last_hidden_state.detach()
+    weights, biases = numbers(head)
+    terms = []
+    for b, t in mask.nonzero().tolist():
+        assert t < frames[b]
+        distances = [
+            ((inner[b, t].double().numpy() - c) ** 2).sum()
+            for c in labeller.centres.double().numpy()
+        ]
+        logits = weights @ hidden[b, t].double().numpy() + biases
+        terms.append(math.log(np.exp(logits).sum()) - logits[int(np.argmin(distances))])
+    assert terms and loss == pytest.approx(np.mean(terms), rel=1e-4)
+
+
+def test_the_head_knows_the_units_before_any_training(teacher):
+    labeller, head = units.fit(teacher, batches(100), 2, 4, 1)
+    batch = batches(1)[0]
+    real = calibration.real_frames(teacher, batch)
+    predicted = units.UnitPredictor(teacher, head)(*batch.values()).argmax(-1)[real]
+    labels = labeller(batch)[real]
+    most = labels.bincount().max() / len(labels)
+    assert (predicted == labels).float().mean() > most + 0.4
+
+
+def test_the_head_is_a_regularised_logistic_regression(teacher):
+    audio = batches(20)
+    labeller, head = units.fit(teacher, audio, 2, 4, 1)
+    states, labels = [], []
+    for batch in audio:
+        real = calibration.real_frames(teacher, batch)
+        states.append(teacher(**batch).last_hidden_state[real].detach().double().numpy())
+        labels.append(labeller(batch)[real].numpy())
+    states, labels = np.concatenate(states), np.concatenate(labels)
+    weights, biases = numbers(head)
+
+    def loss(weights, biases):
+        logits = states @ weights.T + biases
+        each = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
+        return units.LOOSENESS * each.sum() + (weights**2).sum() / 2
+
+    best, generator = loss(weights, biases), np.random.default_rng(0)
+    for _ in range(20):
+        step = 1e-2 * generator.normal(size=weights.shape)
+        assert loss(weights + step, biases) > best
+
+
+def test_a_mask_hides_frames_whatever_a_config_says_of_spec_augment(teacher, batch):
+    """transformers ignores masks where a config switches SpecAugment off: a silent trap."""
+    student = copy.deepcopy(teacher)
+    student.config.apply_spec_augment = False
+    predictor = units.UnitPredictor(student, torch.nn.Linear(48, 4)).eval()
+    mask = calibration.real_frames(teacher, batch)
+    heard, hidden = (predictor(*batch.values(), given) for given in (None, mask))
+    assert not torch.allclose(heard, hidden)
+    student.config.apply_spec_augment, student.config.mask_time_prob = True, 0.9
+    assert torch.equal(predictor(*batch.values()), heard)
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["iterative_pruning", "data_driven_head_pruning", {"unit_distillation": {"masked": True}}],
+)
+def test_a_model_without_a_mask_vector_is_refused(step):
+    config = model.tiny_config(mask_time_prob=0.0).to_dict()
+    assert "mask vector" in method.solve([step], config, 0.2).reason
+    for other in ({"iterative_pruning": {"objective": "layer_distillation"}}, "unit_distillation"):
+        assert method.solve([other], config, 0.2).reason is None
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_unit_distillation_is_the_divergence(masked, teacher, batch):
+    step = method.make({"unit_distillation": {"masked": masked, "temperature": 2.0, **UNITS}})
+    _, head = step.fit_units(context(teacher))
+    other = copy.deepcopy(head)
+    other.weight.data.mul_(-5.0)
+    student = units.UnitPredictor(copy.deepcopy(teacher), other).eval()
+    torch.manual_seed(3)
+    loss = step.loss(student, units.UnitPredictor(teacher, head), batch).item()
+    torch.manual_seed(3)
+    mask = step.mask(teacher, batch) if masked else None
+    counted = mask if masked else calibration.real_frames(teacher, batch)
+    states = teacher(**batch, mask_time_indices=mask).last_hidden_state[counted]
+    logits = (states.detach().double().numpy() @ w.T + b for w, b in map(numbers, (head, other)))
+    p, q = (np.exp(z / 2) / np.exp(z / 2).sum(1, keepdims=True) for z in logits)
+    assert loss == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-4)
+    assert loss > 0.01
+
+
+@pytest.mark.parametrize("kind", test_methods.KINDS)
+def test_a_random_student_has_nothing_of_its_teacher(kind):
+    teacher, students = backbone(kind), []
+    step = method.make({"unit_distillation": {"start": "random", "layers": 2, **UNITS}})
+    plan = step.solve(model.describe(teacher), 0.4)
+    for seed in (1, 1, 2):
+        own = method.Context(seed, teacher, lambda *arguments, **settings: None, batches)
+        students.append(dict(step.compress(copy.deepcopy(teacher), plan, own).named_parameters()))
+    for name, ours in students[0].items():
+        theirs = dict(teacher.named_parameters())[name]
+        assert torch.equal(ours, students[1][name])
+        if "layer_norm" not in name and not name.endswith(("bias", "gru_rel_pos_const")):
+            assert ours.shape != theirs.shape or not torch.equal(ours, theirs), name
+            assert not torch.equal(ours, students[2][name]), name
+    cut = method.solve(["head_pruning"], model.describe(teacher), 0.1).config
+    assert "whole layers" in step.supports(cut)
+
+
+@pytest.mark.parametrize(
+    "name", ["distillation", "unit_distillation", "dphubert", "iterative_pruning"]
+)
+@pytest.mark.parametrize("settings", [{}, {"teacher_dropout": True}], ids=["eval", "dropout"])
+def test_the_teacher_is_in_eval_mode_unless_asked(name, settings, teacher, batch):
+    if settings and "distillation" not in name:
+        return
+    seen = []
+
+    def watch(student, loss, **settings):
+        twice = [teacher(**batch).last_hidden_state for _ in range(2)]
+        seen.append(torch.equal(*twice))
+        loss(batch)
+        assert not teacher.training  # it never skips layers or masks by itself
+
+    step = method.make({name: {**method.load(name).example, **settings}})
+    plan = step.solve(model.describe(teacher), 0.3)
+    step.compress(copy.deepcopy(teacher), plan, context(teacher, watch))
+    assert set(seen) == {not settings}
+    assert not any(module.training for module in teacher.modules())
+
+
+def test_dropout_of_the_teacher_ends_with_an_error(teacher):
+    with pytest.raises(KeyError), dropout(teacher, True):
+        assert teacher.encoder.layers[0].training
+        raise KeyError
+    assert not teacher.encoder.layers[0].training
+
+
+JOBS = {
+    "iterative": {
+        "iterative_pruning": {"schedule": [0.05, 0.1, 0.15], "patience": 1, "improvement": -9.0}
+    },
+    "units": {"unit_distillation": {"masked": True}},
+    "dphubert": {"dphubert": {"steps": 4, "final_steps": 2}},
+}
+
+
+@pytest.mark.parametrize(("name", "at"), [("iterative", 5), ("units", 2), ("dphubert", 5)])
+def test_a_killed_job_ends_with_the_same_bytes(name, at, folder, corpus, tmp_path, monkeypatch):
+    ((method_, settings),) = JOBS[name].items()
+    short = {"batch_seconds": 2.0, "steps": 3, **({} if name == "dphubert" else UNITS)}
+    steps, save = [{method_: short | settings}], training._save
+    run = test_compress.RUN
+    job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "whole")
+    saved = []
+
+    def stop(*arguments):
+        save(*arguments)
+        saved.append(arguments)
+        if len(saved) == at:
+            raise KeyboardInterrupt
+
+    often = (*training.Training.__init__.__defaults__[:-1], -1.0)  # a checkpoint each step
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save", stop)
+        patch.setattr(training.Training.__init__, "__defaults__", often)
+        with pytest.raises(KeyboardInterrupt):
+            job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "a", tmp_path / "state")
+    assert not (tmp_path / "a").exists()
+    job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "a", tmp_path / "state")
+    files = test_compress.files
+    assert files(tmp_path / "a") == files(tmp_path / "whole")
+    assert not (tmp_path / "state").exists()
