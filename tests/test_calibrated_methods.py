@@ -7,6 +7,7 @@ import torch
 
 from speech_pareto import architecture, calibration, method, model, surgery, units
 from speech_pareto.methods import data_driven_head_pruning, semi_structured, wanda
+from speech_pareto.units import UnitPredictor
 from test_methods import KINDS, backbone, batches, compress
 
 STEP = {"batches": 3, "batch_seconds": 0.4}
@@ -221,19 +222,25 @@ def test_batches_need_not_be_of_one_size():
     teacher, (whole, last) = backbone("hubert"), batches(2, 0.4)
     audio = [whole, {key: value[1:, :2100] for key, value in last.items()}]
     definition = method.make({"data_driven_head_pruning": {"units": 4, **STEP}})
-    units = definition.units_of(teacher, audio, seed=1)
-    means, variance = definition.gaussians(teacher, audio, units)
-    scores = definition.scores(teacher, teacher, audio, seed=1)
+    labeller, head = definition.fit_units(method.Context(1, teacher, batches=lambda *_: audio))
+    student, contexts = copy.deepcopy(teacher), []
+    predictor = UnitPredictor(student, head)
+    scores = definition.scores(predictor, labeller, audio, seed=1)
+    for layer in student.encoder.layers:
+        surgery.matrix(layer, "out_proj").register_forward_pre_hook(
+            lambda module, inputs: contexts.append(inputs[0])
+        )
     expected = torch.zeros(3, 6).double()
     torch.manual_seed(1)  # the same masks
-    for batch, labels in zip(audio, units, strict=True):
-        loss, contexts = definition.masked_loss(teacher, batch, labels, means, variance)
+    for batch in audio:
+        contexts.clear()
+        loss = definition.masked_prediction(predictor, labeller, batch)
         gradients = torch.autograd.grad(loss, contexts)
         for number, (c, gradient) in enumerate(zip(contexts, gradients, strict=True)):
-            for head in range(6):
-                own = slice(head * 8, head * 8 + 8)
+            for place in range(6):
+                own = slice(place * 8, place * 8 + 8)
                 products = (c[..., own] * gradient[..., own]).detach().double().sum(2)
-                expected[number, head] += products.abs().sum() / 2
+                expected[number, place] += products.abs().sum() / 2
     assert torch.allclose(torch.stack(scores), expected, rtol=1e-4)
     modules = surgery.linears(teacher.encoder.layers[1])
     both, *each = (calibration.input_norms(teacher, modules, x) for x in (audio, *zip(audio)))

@@ -102,7 +102,7 @@ def test_what_is_said_of_chains():
     for name in method.names():
         chosen = method.make(name)
         assert (chosen.supports(reused) is not None) == chosen.takes_heads
-        served = not chosen.removes or name in ("weight_pruning", "parp")
+        served = not chosen.removes or name in ("weight_pruning", "parp", "iterative_pruning")
         assert (chosen.supports(zeros) is None) == served, name
         assert (chosen.supports(small) is None) == (name == "identity")
 
