@@ -107,6 +107,7 @@ def test_seeds_are_averaged_utterance_by_utterance(written, made):
     difference = sum(seeds) / 3 - teachers
     assert row["difference"] == pytest.approx(100 * difference.sum() / lengths.sum())
     assert row["z"] == pytest.approx(difference.mean() / (difference.std() / 412**0.5), rel=2e-3)
+    assert row["difference_low"] < row["difference"] < row["difference_high"]
     assert (row["n"], row["seeds"]) == (3, 3)
 
 
@@ -170,6 +171,16 @@ def test_without_a_teacher_there_is_no_verdict(files, tmp_path):
     rows, _ = run(files, tmp_path)
     assert (rows["status"] != "ok").all() and rows["p"].isna().all()
     assert the(rows, recipe="distillation", ratio=0.5)["reason"] == "identity: out_of_memory"
+
+
+@pytest.mark.parametrize("recipe", ["identity", "head-pruning/0.5"])
+def test_teachers_or_holes_alone(files, tmp_path, recipe):
+    chosen = [[file for file in kind if f"tiny/{recipe}" in str(file)] for kind in files]
+    rows, points = run(chosen, tmp_path)
+    assert len(rows) == (recipe != "identity") and rows["p"].isna().all()
+    assert len(points) == 3 and points["tie"].isna().all()
+    cells = table.build(table.read_results(chosen[0]), table.read_results(chosen[2]))
+    assert not table.summarise(cells, rows)["as_good"].any()
 
 
 @pytest.mark.parametrize(
