@@ -3,7 +3,10 @@
 None of these numbers was measured.
 """
 
+import csv
 import hashlib
+
+import numpy as np
 
 from speech_pareto import result
 
@@ -114,3 +117,34 @@ def cost(path, recipe, ratio, macs, efficiency):
         },
         "peak_memory_bytes": 400_000_000,
     }
+
+
+def write_hypotheses(metrics, utterances=412):
+    """Write a TSV of utterances beside each metrics file, whose score becomes theirs; return them.
+
+    As `evaluate` does: a table without rows for a cell without a model.
+    """
+    random = np.random.default_rng(0)
+    lengths = random.integers(5, 40, utterances)
+    hardness = random.normal(0, 8, utterances)  # the same for all systems
+    files = []
+    for file in metrics:
+        value = result.read(file)
+        rows = []
+        if value["status"] == "ok":
+            name = value["metric"]["name"]
+            rate = np.clip(value["metrics"][name] + hardness, 1, 99) / 100
+            digest = hashlib.sha256("/".join(file.parts[-5:]).encode()).digest()
+            errors = np.random.default_rng(list(digest)).binomial(lengths, rate)
+            value["metrics"][name] = round(100 * errors.sum() / lengths.sum(), 4)
+            result.write(file, value)
+            rows = list(enumerate(zip(errors.tolist(), lengths.tolist(), strict=True)))
+        files.append(file.with_suffix(".tsv"))
+        with files[-1].open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream, delimiter="\t", lineterminator="\n")
+            columns = ["id", "corpus", "reference", "hypothesis"]
+            table.writerow([*columns, "deletions", "insertions", "substitutions", "length"])
+            for i, (count, length) in rows:
+                halves = (count // 2, 0, count - count // 2)
+                table.writerow([f"en/{i}", "prompts", f"words of {i}", "", *halves, length])
+    return files

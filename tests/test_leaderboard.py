@@ -3,7 +3,7 @@
 import pytest
 
 import synthetic_results
-from speech_pareto import leaderboard, table
+from speech_pareto import comparisons, leaderboard, table
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,39 @@ def test_front_text_fits_and_says_it_all(cells):
     narrow = leaderboard.front_text(cells.replace("distillation", "distillation" * 9))
     assert max(map(len, narrow.splitlines())) <= 100
     assert "…" in narrow
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Return the table and the comparisons of the synthetic grid."""
+    metrics, profiles = synthetic_results.write(tmp_path_factory.mktemp("grid"))
+    files = dict(zip(map(str, metrics), synthetic_results.write_hypotheses(metrics), strict=True))
+    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    return cells, comparisons.build(cells, files)[0]
+
+
+def test_differences_to_the_teacher_are_marked(compared):
+    cells, rows = compared
+    row = rows.query("task == 'phones' and recipe == 'low-rank' and ratio == 0.5").iloc[0]
+    names = ("difference", "difference_low", "difference_high")
+    known = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*row[list(names)])
+    rows = rows.copy()
+    for significant, mark in ((True, ""), (False, " †")):
+        rows.loc[(rows["recipe"] == "low-rank") & (rows["ratio"] == 0.5), "significant"] = (
+            significant
+        )
+        text = leaderboard.markdown(cells, rows)
+        part = text[text.index("## phones") :]
+        assert f"| {known}{mark} |" in part
+        teacher = next(line for line in part.splitlines() if line.startswith("| **identity**"))
+        assert teacher.split(" | ")[10] == "–"
+        front = leaderboard.front_text(cells, rows)
+        assert max(map(len, front.splitlines())) <= 100
+        part = front[front.index("phones: ") :]
+        lines = [line for line in part.splitlines() if "low-rank" in line and " 0.5 " in line]
+        assert known in lines[-1]
+        assert all(("†" in line) == bool(mark) for line in lines) and len(lines) == 2
+    assert "Against the teacher" not in leaderboard.front_text(cells)
 
 
 def test_leaderboard_ranks_within_a_ratio(cells):

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from speech_pareto.pareto import hypervolume, non_dominated
+from speech_pareto.pareto import areas, hypervolume, non_dominated
 
 
 def beats(a, b):
@@ -40,6 +40,14 @@ def test_against_brute_force(axes, seed):
     assert hypervolume(points, reference) == pytest.approx(float(volume))
     kept = points[np.array(expected)]
     assert hypervolume(kept, reference) == pytest.approx(float(volume))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_many_draws_at_once(seed):
+    random = np.random.default_rng(seed)
+    costs, scores = random.integers(0, 8, size=6), random.integers(0, 8, size=(5, 6))
+    expected = [hypervolume(np.c_[costs, draw], (6, 5)) for draw in scores]
+    assert areas(costs, scores, (6, 5)) == pytest.approx(expected)
 
 
 def test_ties():

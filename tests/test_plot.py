@@ -90,6 +90,22 @@ def test_zeros_are_hollow_and_stand_at_their_non_zeros(parquet):
     assert found == sorted(rows["nonzero_parameters"])
 
 
+def test_a_ring_marks_no_significant_increase(parquet):
+    cells = table.read(parquet)
+    students = table.summarise(cells).query("recipe != 'identity'")
+    numbers = {"difference": 1.0, "difference_low": 0.0, "difference_high": 2.0}
+    rows = students[table.GROUP].assign(**numbers, significant=True)
+    summary = table.summarise(cells, rows)
+    assert "ring" not in words(figures.pareto(summary, "phones", "seconds"))
+    rows.loc[(rows["recipe"] == "low-rank") & (rows["ratio"] == 0.25), "significant"] = False
+    summary = table.summarise(cells, rows)
+    figure = figures.pareto(summary, "phones", "seconds")
+    assert "ring: no significant increase in errors over the teacher" in words(figure)
+    rings = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+    expected = summary[summary["as_good"] & (summary["task"] == "phones")]["paired_seconds"]
+    assert [line.get_xdata()[0] for line in rings] == expected.to_list()
+
+
 def test_controls_are_grey(parquet):
     assert figures.is_control("tiny", "random-pruning")
     assert figures.is_control("tiny-random", "low-rank")

@@ -47,7 +47,7 @@ def test_the_whole_workflow(tmp_path, prompts_en):
     assert len(metrics) == 6
     for file in metrics:
         assert json.loads(file.read_text())["status"] == "ok", file
-    for name in ("results.parquet", "results.csv", "front.txt", "leaderboard.md"):
+    for name in ("results.parquet", "comparisons.csv", "fronts.csv", "front.txt", "leaderboard.md"):
         assert (results / "tables" / name).stat().st_size
     for task in ("characters", "phones"):
         for kind in ("svg", "pdf", "png"):

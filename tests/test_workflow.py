@@ -14,7 +14,8 @@ from conftest import copy_tree, run_snakemake
 
 ROOT = Path(__file__).resolve().parents[1]
 CELLS = ("compress", "finetune", "evaluate", "profile")  # rules with a wildcard `recipe`
-COLLECTED = {"aggregate", "plot", "all"}
+TABLES = ("compare", "aggregate")
+COLLECTED = {*TABLES, "plot", "all"}
 
 # Put at the top of each script: its outputs appear at once, while its imports, which make its
 # digest, stay as they are.
@@ -167,9 +168,9 @@ def test_slurm_profile_is_found_by_its_name():
             "finetune_teacher",
             {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher", "finetune_one_teacher"},
         ),
-        ("leaderboard", {"fetch_corpus", "prepare_corpus", *CELLS, "aggregate"}),
-        ("tables", {"fetch_corpus", "prepare_corpus", *CELLS, "aggregate"}),
-        ("figures", {"fetch_corpus", "prepare_corpus", *CELLS, "aggregate", "plot"}),
+        ("leaderboard", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES}),
+        ("tables", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES}),
+        ("figures", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES, "plot"}),
     ],
 )
 def test_named_targets(tree, target, rules):
@@ -248,11 +249,13 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
         ("finetune.py", {"finetune", "evaluate", *COLLECTED}),
         ("evaluate.py", {"evaluate", *COLLECTED}),
         ("profile_student.py", {"profile", *COLLECTED}),
-        ("aggregate.py", COLLECTED),
+        ("compare.py", COLLECTED),
+        ("speech_pareto/significance.py", COLLECTED),
+        ("aggregate.py", COLLECTED - {"compare"}),
         ("plot.py", {"plot", "all"}),
         ("speech_pareto/figures.py", {"plot", "all"}),
         ("speech_pareto/labels.py", {"plot", "all"}),
-        ("speech_pareto/leaderboard.py", COLLECTED),
+        ("speech_pareto/leaderboard.py", COLLECTED - {"compare"}),
         ("speech_pareto/tasks/ctc.py", {*CELLS, *COLLECTED}),
         ("speech_pareto/digest.py", set()),
         ("speech_pareto/config.py", set()),

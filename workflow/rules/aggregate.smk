@@ -13,6 +13,7 @@ rule aggregate:
         profiles=results_of_cells(
             "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
         ),
+        comparisons="results/tables/comparisons.parquet",
     output:
         parquet="results/tables/results.parquet",
         csv=report(
@@ -50,6 +51,9 @@ rule tables:
     input:
         "results/tables/results.parquet",
         "results/tables/results.csv",
+        "results/tables/comparisons.parquet",
+        "results/tables/comparisons.csv",
+        "results/tables/fronts.csv",
         "results/tables/front.txt",
         "results/tables/leaderboard.md",
     localrule: True

@@ -8,6 +8,7 @@ rule plot:
     """Draw the front of a task over a cost."""
     input:
         table="results/tables/results.parquet",
+        comparisons="results/tables/comparisons.parquet",
     output:
         report(
             "results/figures/{task}-{cost}.svg",

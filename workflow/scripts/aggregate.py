@@ -6,15 +6,19 @@ from speech_pareto import result, table
 from speech_pareto.leaderboard import front_text, markdown
 
 
-def main(metrics: list, profiles: list, parquet, csv, front, leaderboard) -> None:
-    """Write the table (Parquet, CSV) and its readable forms from the cells' JSON files."""
+def main(metrics: list, profiles: list, parquet, csv, front, leaderboard, comparisons=None) -> None:
+    """Write the table (Parquet, CSV) and its readable forms from the cells' JSON files.
+
+    `comparisons` is the file (Parquet) that `compare` wrote.
+    """
     cells = table.build(table.read_results(metrics), table.read_results(profiles))
     for file in (parquet, csv):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     cells.to_parquet(parquet, index=False)
     cells.to_csv(csv, index=False, lineterminator="\n")
-    result.write_text(front, front_text(cells))
-    result.write_text(leaderboard, markdown(cells))
+    compared = table.read(comparisons) if comparisons else None
+    result.write_text(front, front_text(cells, compared))
+    result.write_text(leaderboard, markdown(cells, compared))
 
 
 if "snakemake" in globals():
@@ -24,6 +28,7 @@ if "snakemake" in globals():
         main(
             metrics=snakemake.input.metrics,
             profiles=snakemake.input.profiles,
+            comparisons=snakemake.input.comparisons,
             parquet=snakemake.output.parquet,
             csv=snakemake.output.csv,
             front=snakemake.output.front,

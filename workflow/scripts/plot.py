@@ -1,12 +1,12 @@
-"""Draw the Pareto figure of one task over one cost axis, from the table alone."""
+"""Draw the Pareto figure of one task over one cost axis, from the tables alone."""
 
 from speech_pareto import figures
 from speech_pareto.table import read, summarise
 
 
-def main(table, task: str, cost: str, outputs: list) -> None:
+def main(table, task: str, cost: str, outputs: list, comparisons=None) -> None:
     """Draw `task` over `cost` (parameters, macs_per_second, seconds) into `outputs` by suffix."""
-    summary = summarise(read(table))
+    summary = summarise(read(table), read(comparisons) if comparisons else None)
     figures.save(figures.pareto(summary, task, cost), outputs)
 
 
@@ -19,4 +19,5 @@ if "snakemake" in globals():
             task=snakemake.wildcards.task,
             cost=snakemake.wildcards.cost,
             outputs=list(snakemake.output),
+            comparisons=snakemake.input.comparisons,
         )

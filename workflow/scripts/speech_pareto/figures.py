@@ -14,7 +14,16 @@ from speech_pareto.labels import place
 from speech_pareto.pareto import SIGNS
 from speech_pareto.styles import CONTROL, INK, MUTED, RC, SHADE, styles
 from speech_pareto.table import CONTROLS, COSTS, TEACHER
-from speech_pareto.wording import holes_text, metric_name, short_count, short_seconds
+from speech_pareto.wording import (
+    AS_GOOD_TEXT,
+    filled,
+    holes_text,
+    metric_name,
+    percent,
+    short_count,
+    short_seconds,
+    trimmed,
+)
 
 FORMATS = ("svg", "pdf", "png")
 
@@ -202,7 +211,10 @@ class _Front:
         )
 
     def _student(self, row, colour: str, marker: str, control: bool) -> None:
-        """Draw one point: hollow where sparse, ringed where on the front, with its spread."""
+        """Draw one point with its spread.
+
+        Hollow where sparse, dark-edged on the front, in a ring where as good as its teacher.
+        """
         if pd.notna(row.score_std):
             self.axes.errorbar(
                 row.x, row.y, yerr=row.score_std, color=colour, linewidth=1.3, capsize=3.5, zorder=4
@@ -220,7 +232,18 @@ class _Front:
             linestyle="none",
             zorder=5.5 if on_front else 4.5 if control else 5,
         )
-        self.marks.append((row.x, row.y, 5.5))
+        self.marks.append((row.x, row.y, 9.0 if row.as_good else 5.5))
+        if row.as_good:
+            self.axes.plot(
+                row.x,
+                row.y,
+                marker="o",
+                markersize=16,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                markeredgewidth=1.1,
+                zorder=4.4,
+            )
         if row.score > row.y:
             grey = MUTED if control else colour
             self.labels.append((f"↑ {row.score:.0f} %", row.x, row.y, grey, False))
@@ -231,7 +254,7 @@ class _Front:
         if rows["sparse"].any():
             return " (zeros)"
         reach = rows.loc[rows["status"] == "infeasible", "reachable"].max()
-        return "" if pd.isna(reach) else f" (at most −{_share(reach)})"
+        return "" if pd.isna(reach) else f" (at most −{percent(reach)})"
 
     def _ticks(self) -> None:
         """Write round costs below and, above, the share of the teacher's cost."""
@@ -242,7 +265,7 @@ class _Front:
             axis.set_minor_locator(NullLocator())
         else:
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _trim(form(value))))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: trimmed(form(value))))
         self.axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
         self.axes.tick_params(axis="x", length=3, width=0.8)
@@ -269,7 +292,7 @@ class _Front:
             )
             top.xaxis.set_major_locator(FixedLocator(shares))
             top.xaxis.set_minor_locator(NullLocator())
-            top.xaxis.set_major_formatter(FuncFormatter(lambda share, _: _share(share)))
+            top.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
             top.tick_params(length=3, width=0.8, labelsize=8, pad=2)
             top.spines["top"].set_visible(False)
             self.axes.annotate(
@@ -293,6 +316,8 @@ class _Front:
         seeds = int(self.rows["seeds"].max())
         if seeds > 1:
             notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")
+        if self.rows["as_good"].any():
+            notes.append(f"ring: {AS_GOOD_TEXT}")
         if self.rows["sparse"].any():
             notes.append(
                 "hollow: zeros make a model neither faster nor, stored densely, smaller"
@@ -303,7 +328,7 @@ class _Front:
             notes.append("grey: controls")
         holes = holes_text(self.all)
         notes += holes[:3] + ([f"{len(holes) - 3} more with holes"] if len(holes) > 3 else [])
-        text = "\n".join(_fill(notes, 132))
+        text = "\n".join(filled(notes, 132))
         self.figure.text(
             left, 0.012, text, fontsize=7.2, color=MUTED, va="bottom", linespacing=1.35
         )
@@ -314,7 +339,7 @@ class _Front:
         best = self._headliner() if len(self.teachers) == 1 else None
         if best is None:
             return f"{self.short} against {name}"
-        part = "Half" if abs(best["share"] - 0.5) < 0.025 else f"{_share(best['share'])} of"
+        part = "Half" if abs(best["share"] - 0.5) < 0.025 else f"{percent(best['share'])} of"
         return (
             f"{part} the {name}: {best['score']:.1f} % {self.short} with {best['recipe']}, "
             f"teacher {self.teachers['score'].iloc[0]:.1f} %"
@@ -349,23 +374,6 @@ def _corners(x, y) -> list[tuple[float, float]]:
     return corners
 
 
-def _share(share: float) -> str:
-    """Return a share in percent."""
-    return f"{100 * share:.0f} %"
-
-
-def _fill(notes: list[str], width: int) -> list[str]:
-    """Return the notes in lines of at most `width` letters, none broken."""
-    lines = [""]
-    for note in notes:
-        joined = f"{lines[-1]}  ·  {note}" if lines[-1] else note
-        if len(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(note)
-    return lines
-
-
 def _round_numbers(low: float, high: float) -> list[float]:
     """Return at least four round numbers between `low` and `high`, if there are."""
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), tuple(range(1, 10))):
@@ -373,11 +381,3 @@ def _round_numbers(low: float, high: float) -> list[float]:
         if len(ticks) >= 4:
             break
     return ticks
-
-
-def _trim(text: str) -> str:
-    """Return a number without idle zeros: 1.00 M becomes 1 M."""
-    number, _, unit = text.partition(" ")
-    if "." in number:
-        number = number.rstrip("0").rstrip(".")
-    return f"{number} {unit}".strip()

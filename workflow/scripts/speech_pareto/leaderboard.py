@@ -7,12 +7,17 @@ import pandas as pd
 from speech_pareto.pareto import SIGNS
 from speech_pareto.table import COSTS, RESOLUTION, TEACHER, summarise
 from speech_pareto.wording import (
+    AS_GOOD,
+    AS_GOOD_TEXT,
+    TEST,
     aligned,
+    columns,
     completeness,
     heading,
     holes_text,
     metric_name,
     short_count,
+    short_difference,
     short_score,
     short_seconds,
 )
@@ -26,9 +31,9 @@ def best_first(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.loc[order.sort_values(["ratio", "score", "recipe"], kind="stable").index]
 
 
-def front_text(table: pd.DataFrame, width: int = 100) -> str:
+def front_text(table: pd.DataFrame, comparisons=None, width: int = 100) -> str:
     """Return the non-dominated points of each task as text of at most `width` columns."""
-    summary = summarise(table)
+    summary = summarise(table, comparisons)
     blocks = []
     for task, rows in summary.groupby("task"):
         done = completeness(table[table["task"] == task])
@@ -36,6 +41,7 @@ def front_text(table: pd.DataFrame, width: int = 100) -> str:
         flags = rows[[f"front_{cost}" for cost in COSTS]]
         front = best_first(rows[flags.any(axis=1)])
         lines += aligned(_front_cells(front), width)
+        lines += _differences(front, width)
         for i, line in enumerate(holes_text(rows)):
             lines += [""] * (i == 0)
             lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
@@ -50,19 +56,17 @@ def _front_cells(front: pd.DataFrame) -> list[list[str]]:
     audio = front["audio_seconds"].dropna()
     time = f"{audio.iloc[0]:g} s take" if len(audio) else "time"
     cells = [["recipe", "ratio", "parameters", "MACs/s", time, f"{short} %", "seeds", "best for"]]
+    mark = ("  ", f" {AS_GOOD}") if front["as_good"].any() else ("", "")
     for _, row in front.iterrows():
-        name = f"{row['recipe']} ({row['teacher']})" if many_teachers else row["recipe"]
-        if row["recipe"] == TEACHER:
-            name = f"teacher ({row['teacher']})"
         best = ", ".join(word for cost, (_, word) in COSTS.items() if row[f"front_{cost}"])
         cells.append(
             [
-                name,
+                _front_name(row, many_teachers),
                 f"{row['ratio']:g}",
                 short_count(row["parameters"]),
                 short_count(row["macs_per_second"]),
                 short_seconds(row["paired_seconds"]),
-                short_score(row),
+                short_score(row) + mark[bool(row["as_good"])],
                 str(row["n"]),
                 best,
             ]
@@ -70,9 +74,33 @@ def _front_cells(front: pd.DataFrame) -> list[list[str]]:
     return cells
 
 
-def markdown(table: pd.DataFrame) -> str:
+def _front_name(row, many_teachers: bool) -> str:
+    """Return how a point of the front is called."""
+    if row["recipe"] == TEACHER:
+        return f"teacher ({row['teacher']})"
+    return f"{row['recipe']} ({row['teacher']})" if many_teachers else row["recipe"]
+
+
+def _differences(front: pd.DataFrame, width: int) -> list[str]:
+    """Return lines with the differences of a front's students to their teacher, if known."""
+    students = front[front["difference"].notna()]
+    if students.empty:
+        return []
+    short = metric_name(front["metric"].iloc[0])[0]
+    how = f"Against the teacher: points of {short} with 95 % interval; {AS_GOOD}: {AS_GOOD_TEXT} "
+    lines = ["", *textwrap.wrap(f"{how}({TEST})", width - 2), ""]
+    many_teachers = front["teacher"].nunique() > 1
+    cells = [
+        [_front_name(row, many_teachers), f"{row['ratio']:g}", short_difference(row)]
+        + [AS_GOOD if row["as_good"] else ""]
+        for _, row in students.iterrows()
+    ]
+    return [*(f"  {line}" if line else "" for line in lines), *columns(cells, width)]
+
+
+def markdown(table: pd.DataFrame, comparisons=None) -> str:
     """Return all rows of the summary as Markdown, a table per task, the front in bold."""
-    summary = summarise(table)
+    summary = summarise(table, comparisons)
     how = (
         f"{completeness(table)}. Scores are the mean over seeds ± the sample standard deviation; "
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
@@ -81,13 +109,18 @@ def markdown(table: pd.DataFrame) -> str:
         f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured "
         "pruning (`non-zero`) make a model neither faster nor, stored densely, smaller."
     )
+    if comparisons is not None:
+        how += (
+            " `against teacher` is the difference in points with its 95 % interval (bootstrap "
+            f"over utterances); {AS_GOOD}: {AS_GOOD_TEXT} ({TEST})."
+        )
     lines = ["# Leaderboard", "", how, ""]
     for task, rows in summary.groupby("task"):
         short = metric_name(rows["metric"].iloc[0])[0]
         lines += [f"## {task}", "", f"{heading(rows)[0].upper()}{heading(rows)[1:]}.", ""]
         header = ["recipe", "teacher", "ratio", "reached", "parameters", "non-zero", "MACs/s"]
-        header += ["time", "speed-up", f"{short} %", "seeds", "status"]
-        lines += [_markdown_row(header), _markdown_row(["---"] * 2 + ["---:"] * 9 + ["---"])]
+        header += ["time", "speed-up", f"{short} %", "against teacher", "seeds", "status"]
+        lines += [_markdown_row(header), _markdown_row(["---"] * 2 + ["---:"] * 10 + ["---"])]
         for _, row in best_first(rows).iterrows():
             lines.append(_markdown_row(_leaderboard_cells(row)))
         lines.append("")
@@ -114,6 +147,7 @@ def _leaderboard_cells(row) -> list[str]:
         short_seconds(row["paired_seconds"]),
         "–" if pd.isna(row["speedup"]) else f"{row['speedup']:.2f}×",
         f"**{score}**" if front else score,
+        short_difference(row) + f" {AS_GOOD}" * bool(row["as_good"]),
         f"{row['n']}/{row['seeds']}",
         status,
     ]

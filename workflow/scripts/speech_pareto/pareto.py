@@ -70,3 +70,16 @@ def _volume(points: np.ndarray, reference: np.ndarray) -> float:
         slab = points[points[:, -1] <= low, :-1]
         total += (high - low) * _volume(slab, reference[:-1])
     return total
+
+
+def areas(costs, scores, reference) -> np.ndarray:
+    """Return the hypervolume (draws,) of points with the same `costs` (points,) in every draw.
+
+    `scores` (draws, points); lower is better on both axes; see `hypervolume`.
+    """
+    costs, scores = np.asarray(costs, dtype=float), np.asarray(scores, dtype=float)
+    order = costs.argsort(kind="stable")
+    costs, scores = np.minimum(costs[order], reference[0]), scores[:, order]
+    best = np.minimum.accumulate(scores, axis=1)  # to be had for at most each cost
+    widths = np.diff(costs, append=reference[0])
+    return (np.maximum(reference[1] - best, 0) * widths).sum(axis=1)

@@ -84,6 +84,7 @@ TEXTS = [
     "profile_file",
 ]
 CONDITIONS = ["device", "threads", "batch", "audio_seconds"]
+COMPARED = ["difference", "difference_low", "difference_high", "significant"]
 
 # cost axis: its column in the summary, in which the front is sought, and its name in front.txt
 COSTS = {
@@ -191,13 +192,14 @@ def read(file) -> pd.DataFrame:
     return pd.read_parquet(file)
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return a row per (task, teacher, recipe, ratio): mean and spread over the seeds.
 
     `n` of `seeds` cells are done.  `status` is `ok` only when all are, else the first other
     status; `score_std` is the sample standard deviation, a hole for a single seed.  Columns
     `front_parameters`, `front_macs_per_second`, `front_seconds` say whether a row is on the front
-    of its task; a row with a hole never is.
+    of its task; a row with a hole never is.  `comparisons` (of `compare`) adds the `difference` to
+    the teacher and `as_good`, whether it is no significant increase in errors.
     """
     rows = []
     means = ["achieved_ratio", "parameters", "nonzero_parameters", "bytes", "macs_per_second"]
@@ -225,7 +227,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     summary["reachable"] = summary["reachable"].astype(float)
     for cost, (column, _) in COSTS.items():
         summary[f"front_{cost}"] = _on_front(summary, column)
-    return summary
+    if comparisons is None:
+        return summary.assign(**dict.fromkeys(COMPARED, np.nan), as_good=False)
+    summary = summary.merge(comparisons[[*GROUP, *COMPARED]], how="left", on=GROUP)
+    return summary.assign(as_good=summary["significant"].eq(False).fillna(False).astype(bool))
 
 
 def _on_front(summary: pd.DataFrame, column: str) -> np.ndarray:

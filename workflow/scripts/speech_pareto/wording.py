@@ -5,6 +5,10 @@ import pandas as pd
 from speech_pareto import result
 from speech_pareto.table import TEACHER
 
+AS_GOOD = "†"  # marks a student that shows no significant increase in errors
+AS_GOOD_TEXT = "no significant increase in errors over the teacher"
+TEST = "matched pairs, α = 0.05 after Holm's correction"
+
 METRIC_NAMES = {
     "per": ("PER", "phone error rate"),
     "cer": ("CER", "character error rate"),
@@ -48,6 +52,15 @@ def short_score(row) -> str:
     return f"{row['score']:.1f}{spread}"
 
 
+def short_difference(row) -> str:
+    """Return the difference to the teacher with its interval: "+2.7 [+2.3, +3.2]"."""
+    if pd.isna(row["difference"]):
+        return "–"
+    names = ("difference", "difference_low", "difference_high")
+    middle, low, high = (f"{row[name]:+z.1f}".replace("-", "−") for name in names)
+    return f"{middle} [{low}, {high}]"
+
+
 def completeness(table: pd.DataFrame) -> str:
     """Return how much of the grid is there: "46 of 48 cells done, 2 infeasible"."""
     counts = table["status"].value_counts()
@@ -81,6 +94,13 @@ def heading(rows: pd.DataFrame) -> str:
 
 
 def aligned(cells: list[list[str]], width: int) -> list[str]:
+    """Return a header and rows of text as `columns`, with a line below the header."""
+    lines = columns(cells, width)
+    lines.insert(1, "  " + "─" * (max(map(len, lines)) - 2))
+    return lines
+
+
+def columns(cells: list[list[str]], width: int) -> list[str]:
     """Return rows of text in aligned columns: the first and last to the left, others right."""
     sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sizes[0] = max(10, min(sizes[0], width - sum(sizes[1:]) - 2 * len(sizes)))
@@ -89,5 +109,29 @@ def aligned(cells: list[list[str]], width: int) -> list[str]:
         first = row[0] if len(row[0]) <= sizes[0] else row[0][: sizes[0] - 1] + "…"
         middle = [cell.rjust(size) for cell, size in zip(row[1:-1], sizes[1:-1], strict=True)]
         lines.append("  ".join(["", first.ljust(sizes[0]), *middle, row[-1]]).rstrip())
-    lines.insert(1, "  " + "─" * (max(map(len, lines)) - 2))
     return lines
+
+
+def percent(share: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.0f} %"
+
+
+def filled(notes: list[str], width: int) -> list[str]:
+    """Return the notes in lines of at most `width` letters, none broken."""
+    lines = [""]
+    for note in notes:
+        joined = f"{lines[-1]}  ·  {note}" if lines[-1] else note
+        if len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(note)
+    return lines
+
+
+def trimmed(text: str) -> str:
+    """Return a number without idle zeros: 1.00 M becomes 1 M."""
+    number, _, unit = text.partition(" ")
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {unit}".strip()

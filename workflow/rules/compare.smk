@@ -1,0 +1,42 @@
+"""How sure the differences are: students against their teacher, the points of a front.
+
+Leaves results/tables/comparisons.{parquet,csv} and results/tables/fronts.csv.
+"""
+
+
+rule compare:
+    """Test all students against their teacher, utterance by utterance."""
+    input:
+        metrics=results_of_cells(
+            "results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json"
+        ),
+        hypotheses=results_of_cells(
+            "results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
+        ),
+        profiles=results_of_cells(
+            "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
+        ),
+    output:
+        parquet="results/tables/comparisons.parquet",
+        csv=report(
+            "results/tables/comparisons.csv",
+            caption="../report/compare.rst",
+            category="Tables",
+            labels={"table": "students against their teacher"},
+        ),
+        fronts=report(
+            "results/tables/fronts.csv",
+            caption="../report/compare.rst",
+            category="Tables",
+            labels={"table": "ties and hypervolumes"},
+        ),
+    log:
+        "logs/compare.log",
+    benchmark:
+        "results/benchmarks/compare.tsv"
+    conda:
+        "../../envs/plot.yaml"
+    params:
+        code=code("compare.py"),
+    script:
+        "../scripts/compare.py"

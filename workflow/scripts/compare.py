@@ -1,0 +1,34 @@
+"""Test students against their teacher, and the points of each front against each other."""
+
+from pathlib import Path
+
+from speech_pareto import comparisons, table
+
+
+def main(metrics: list, hypotheses: list, profiles: list, parquet, csv, fronts) -> None:
+    """Write the comparisons (Parquet, CSV) and the fronts (CSV).
+
+    `hypotheses` holds the utterances (TSV) of each file of `metrics`, in the same order.
+    """
+    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    files = dict(zip(map(str, metrics), map(str, hypotheses), strict=True))
+    against_teachers, points = comparisons.build(cells, files)
+    for file in (parquet, csv, fronts):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    against_teachers.to_parquet(parquet, index=False)
+    against_teachers.to_csv(csv, index=False, lineterminator="\n")
+    points.to_csv(fronts, index=False, lineterminator="\n")
+
+
+if "snakemake" in globals():
+    from speech_pareto.log import logged
+
+    with logged(snakemake.log[0]):
+        main(
+            metrics=snakemake.input.metrics,
+            hypotheses=snakemake.input.hypotheses,
+            profiles=snakemake.input.profiles,
+            parquet=snakemake.output.parquet,
+            csv=snakemake.output.csv,
+            fronts=snakemake.output.fronts,
+        )
