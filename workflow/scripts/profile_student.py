@@ -29,11 +29,12 @@ def measure(
     settings: Mapping, teacher: str | Path, student: str | Path, steps: Sequence, ratio: float
 ) -> dict:
     """Return the `cost` section of a result."""
-    from speech_pareto.cost import cost
+    from speech_pareto.cost import cost, using
     from speech_pareto.model import load
 
     heads = method.projection_heads(steps, architecture.read(teacher), ratio) if steps else 0
-    return cost(load(teacher), load(student), student, settings, heads)
+    with using(settings.get("threads")):
+        return cost(load(teacher), load(student), student, settings, heads)
 
 
 if "snakemake" in globals():

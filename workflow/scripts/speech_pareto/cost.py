@@ -198,8 +198,8 @@ def measure(teacher: nn.Module, student: nn.Module, condition: Mapping) -> dict:
         with arithmetic(device, precision):
             found |= race(teacher, student, audio, condition.get("repeats", 7))
             found |= energy(device, {key: partial(_timed, m, audio) for key, m in passes.items()})
-        with arithmetic(device, precision):  # anew: its copies of the weights count
-            found["peak_memory_bytes"] = peak_memory(student, audio)
+    with arithmetic(device, precision):  # anew: its copies of the weights count
+        found["peak_memory_bytes"] = peak_memory(student, audio)
     return found
 
 
@@ -310,6 +310,7 @@ def _key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+@torch.no_grad()
 def _timed(model: nn.Module, audio: Tensor) -> float:
     """Return the seconds of one pass."""
     began = time.perf_counter()
