@@ -92,30 +92,57 @@ def cost(path, recipe, ratio, macs, efficiency):
     busy = 1 + abs(noise(path, "busy", scale=0.3))
     speedup = (1 / macs) ** efficiency * (1 + noise(path, "pair", scale=0.015))
     sparse = recipe == "weight-pruning"
+    total = PARAMETERS if sparse else kept
+    timed = {
+        "audio_seconds": 10.0,
+        "batch": 1,
+        "threads": 1,
+        "device": "cpu",
+        "seconds": SECONDS * busy / speedup,
+        "teacher_seconds": SECONDS * busy,
+        "speedup": speedup,
+        "speedup_low": speedup * 0.97,
+        "speedup_high": speedup * 1.03,
+        "rtf": SECONDS * busy / speedup / 10,
+    }
+    theoretical = MACS * (kept / PARAMETERS if sparse else macs)
     return {
         "parameters": {
-            "total": PARAMETERS if sparse else kept,
+            "total": total,
             "nonzero": kept - 312,
             "stem": 402_000,
-            "encoder": (PARAMETERS if sparse else kept) - 402_000,
+            "encoder": total - 402_000,
+            "task_head": 5_000,
+            "projection_heads": 0,
+            "with_heads": total + 5_000,
         },
         "teacher_parameters": PARAMETERS,
         "ratio": 1 - kept / PARAMETERS,
-        "bytes": 2 * (PARAMETERS if sparse else kept) + 4096,
+        "bytes": 2 * total + 4096,
+        "bytes_fp32": 4 * total + 4096,
+        "bytes_fp16": 2 * total + 4096,
         "macs_per_second": round(MACS * macs),
-        "wall_clock": {
-            "audio_seconds": 10.0,
-            "batch": 1,
-            "threads": 1,
-            "device": "cpu",
-            "seconds": SECONDS * busy / speedup,
-            "teacher_seconds": SECONDS * busy,
-            "speedup": speedup,
-            "speedup_low": speedup * 0.97,
-            "speedup_high": speedup * 1.03,
-            "rtf": SECONDS * busy / speedup / 10,
+        "theoretical_macs_per_second": theoretical,
+        "macs": {
+            str(seconds): {
+                "total": seconds * MACS * macs,
+                "per_second": MACS * macs,
+                "theoretical_total": seconds * theoretical,
+            }
+            for seconds in (1, 5, 15, 30)
         },
+        "wall_clock": timed,
         "peak_memory_bytes": 400_000_000,
+        "conditions": [
+            {
+                "name": "10s_batch1_threadsall_cpu_fp32",
+                **timed,
+                "threads": 2,
+                "precision": "fp32",
+                "peak_memory_bytes": 400_000_000,
+            },
+            {"name": "10s_batch16_threads1_cuda_bf16", "reason": "there is no GPU"},
+        ],
     }
 
 

@@ -27,6 +27,8 @@ def test_defaults_and_short_forms_are_written_out(study):
     assert resolved["corpora"]["mine"]["languages"] == ["de"]
     assert resolved["compress"]["corpora"] == ["mine", "prompts"]
     assert resolved["profile"]["repeats"] == 7
+    assert [one["threads"] for one in resolved["profile"]["conditions"]] == [1, "all", 1]
+    assert {one["audio_seconds"] for one in resolved["profile"]["conditions"]} == {2, 10}
     assert config.resolve(resolved | {"corpora": study["corpora"]}) == resolved
 
 

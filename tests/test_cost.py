@@ -2,11 +2,14 @@
 
 import copy
 import math
+import sys
 
 import pytest
 import torch
 
-from speech_pareto import cost, model, surgery
+from speech_pareto import architecture, cost, energy, method, model, surgery
+
+CONDITION = {"audio_seconds": 1, "batch": 1, "threads": 1, "device": "cpu", "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +108,140 @@ def test_half_the_layers_are_faster(tiny):
     long = model.new(model.tiny_config(hidden=48, layers=12, heads=4, ffn=96, pos_conv=16))
     result = cost.race(long, tiny, cost.noise(4.0), 5)
     assert result["speedup"] > 1.5
+
+
+def test_zeros_save_theoretical_macs_alone(tiny):
+    config, audio = model.describe(tiny), cost.noise(2.0)
+    pruned = copy.deepcopy(tiny)
+    with torch.no_grad():
+        surgery.matrix(pruned.encoder.layers[1], "intermediate_dense").weight[:10] = 0
+        surgery.matrix(pruned.encoder.layers[0], "v_proj").bias[:] = 0  # makes no product
+    frames, zeros = (32000 - 560) // 320 + 1, cost.zero_weights(pruned)
+    assert (cost.zero_weights(tiny), zeros) == (0, 480)
+    planned = cost.planned_macs(config, zeros, 2.0)
+    assert planned["total"] == cost.macs(pruned, audio) == cost.macs(tiny, audio)
+    assert planned["theoretical_total"] == planned["total"] - 480 * frames
+    assert planned["per_second"] == planned["total"] / 2
+
+
+def test_zeros_of_slow_layers_count_once_for_each_of_their_frames(tiny):
+    config = model.describe(tiny) | {"compression": {"stem": "log_mel", "time_reduction": 2}}
+    planned = cost.planned_macs(config, 10, 1.0)  # 49 frames, 25 in the layers
+    assert planned["total"] - planned["theoretical_total"] == 25 * 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_bytes_in_either_precision(tiny, tmp_path, dtype):
+    model.save(tiny, tmp_path / "student", dtype)
+    found = cost.sizes(model.load(tmp_path / "student"), tmp_path / "student" / model.WEIGHTS)
+    same = found["bytes_fp32"] if dtype == torch.float32 else found["bytes_fp16"]
+    assert found["bytes"] == same
+    assert found["bytes_fp32"] - found["bytes_fp16"] == 2 * cost.parameters(tiny)["total"]
+
+
+def test_heads_count_beside_the_backbone(tiny, tmp_path):
+    from safetensors.torch import save_file
+
+    total = cost.parameters(tiny)["total"]
+    assert cost.heads(tiny, tmp_path)["with_heads"] == total
+    save_file({"head.weight": torch.ones(5, 48), "head.bias": torch.ones(5)}, tmp_path / cost.HEAD)
+    counted = cost.heads(tiny, tmp_path, 1000)
+    assert counted == {"task_head": 245, "projection_heads": 1000, "with_heads": total + 1245}
+
+
+def test_projection_heads_of_a_chain():
+    config = architecture.tiny()
+    distilled = {"distilhubert": {"ratio": 0.3}}
+    heads = 3 * (192 * 192 + 192)
+    assert method.projection_heads([distilled, "ffn_pruning"], config, 0.5) == heads
+    assert method.projection_heads([{"distilhubert": {"steps": 0}}], config, 0.5) == 0
+    assert method.projection_heads(["low_rank"], config, 0.5) == 0
+
+
+def test_a_condition_says_what_it_measured(tiny):
+    threads = torch.get_num_threads()
+    asked = {**CONDITION, "batch": 2, "threads": "all", "repeats": 2}
+    found = cost.under(tiny, tiny, asked, cores=2)
+    assert found["name"] == "1s_batch2_threadsall_cpu_fp32"
+    assert (found["threads"], found["batch"], found["device"]) == (2, 2, "cpu")
+    assert found["rtf"] == pytest.approx(found["seconds"] / 2)
+    assert found["peak_memory_bytes"] > cost.peak_memory(tiny, cost.noise(1.0))
+    assert torch.get_num_threads() == threads
+
+
+def test_bf16_computes_in_bf16(tiny):
+    seen = []
+    handle = tiny.encoder.layers[0].feed_forward.intermediate_dense.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
+    cost.under(tiny, tiny, {**CONDITION, "precision": "bf16", "repeats": 1}, cores=1)
+    assert set(seen) == {torch.bfloat16}
+    cost.under(tiny, tiny, {**CONDITION, "repeats": 1}, cores=1)
+    assert seen[-1] == torch.float32
+    handle.remove()
+
+
+def test_what_cannot_be_measured_has_a_reason(tiny, monkeypatch):
+    found = cost.under(tiny, tiny, {**CONDITION, "threads": 3}, cores=2)
+    assert found["reason"] == "3 threads were asked, the job has 2"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = cost.under(tiny, tiny, {**CONDITION, "device": "cuda"}, cores=2)
+    assert found == {"name": "1s_batch1_threads1_cuda_fp32", "reason": "there is no GPU"}
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(cost, "race", full)
+    assert cost.under(tiny, tiny, CONDITION, cores=1)["reason"] == "out of memory"
+
+
+def powercap(folder, counter, name="package-0", turn=1000):
+    """Write a counter of energy as Linux shows it."""
+    zone = folder / "intel-rapl:0"
+    (zone / "intel-rapl:0:0").mkdir(parents=True, exist_ok=True)  # the cores, part of the package
+    (zone / "name").write_text(f"{name}\n")
+    (zone / "max_energy_range_uj").write_text(f"{turn - 1}\n")
+    (zone / "energy_uj").write_text(f"{counter}\n")
+
+
+def test_energy_is_what_the_counter_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    now = {"counter": 0}
+    powercap(tmp_path, 0)
+
+    def run():
+        now["counter"] = (now["counter"] + 300) % 1000  # µJ; the counter begins anew at 1000
+        powercap(tmp_path, now["counter"])
+        return 0.5
+
+    found = energy.energy(torch.device("cpu"), {"student": run, "teacher": run})
+    assert found == {"energy_source": "RAPL", "student": 300e-6, "teacher": 300e-6}
+
+
+def test_without_a_counter_there_is_no_energy(tmp_path, monkeypatch, tiny):
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    found = cost.under(tiny, tiny, CONDITION, cores=1)
+    assert not any("energy" in key for key in found)
+    powercap(tmp_path, 5, name="psys")  # the whole board
+    assert energy.meter(torch.device("cpu")) is None
+    powercap(tmp_path, "broken")
+    assert energy.meter(torch.device("cpu")) is None
+
+
+def test_energy_of_a_gpu(monkeypatch):
+    class Library:
+        readings = iter([1000, 1000, 4000])  # mJ; the first only tries
+        nvmlInit = staticmethod(lambda: None)
+        nvmlDeviceGetHandleByUUID = staticmethod(lambda uuid: uuid)
+
+        def nvmlDeviceGetTotalEnergyConsumption(handle):
+            assert handle == "GPU-1234"
+            return next(Library.readings)
+
+    properties = type("Properties", (), {"uuid": "1234"})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert energy.meter(torch.device("cuda")) is None
+    monkeypatch.setitem(sys.modules, "pynvml", Library)
+    found = energy.energy(torch.device("cuda"), {"student": lambda: 0.4})
+    assert found == {"energy_source": "NVML", "student": 1.0}

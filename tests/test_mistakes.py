@@ -139,6 +139,38 @@ def problems(study, files=()):
         (["compress"], {"corpora": ["prompt"]}, "unknown corpus 'prompt'; did you mean 'prompts'?"),
         (["figures"], {"costs": ["macs"]}, "figures.costs: unknown cost 'macs'"),
         (["profile"], {"repeats": 0}, "profile.repeats: 0 must be at least 1."),
+        (["profile"], {"conditions": {}}, "profile.conditions: a mapping must be a list."),
+        (["profile"], {"conditions": [3]}, "profile.conditions[0]: 3 must be a mapping."),
+        (
+            ["profile"],
+            {"conditions": [{"bach": 4}]},
+            "profile.conditions[0].bach: unknown key 'bach'; did you mean 'batch'?",
+        ),
+        (
+            ["profile"],
+            {"conditions": [{"threads": "al"}]},
+            "profile.conditions[0].threads: 'al' must be a number of processor threads, or `all`",
+        ),
+        (
+            ["profile"],
+            {"conditions": [{"threads": 0}]},
+            "profile.conditions[0].threads: 0 must be at least 1.",
+        ),
+        (
+            ["profile"],
+            {"conditions": [{"device": "gpu"}]},
+            "profile.conditions[0].device: unknown value 'gpu'",
+        ),
+        (
+            ["profile"],
+            {"conditions": [{"precision": "bf61"}]},
+            "unknown value 'bf61'; did you mean 'bf16'?",
+        ),
+        (
+            ["profile"],
+            {"conditions": [{}, {"threads": "all"}, {"audio_seconds": 10.0, "repeats": 9}]},
+            "profile.conditions[2]: the same as profile.conditions[0].",
+        ),
         (["tasks"], None, "tasks: nothing must be a mapping."),
     ],
 )

@@ -15,7 +15,8 @@ RUN = {
     "scope": "any",
     "config": {},
 }
-SETTINGS = {"audio_seconds": 2, "batch": 1, "repeats": 3, "threads": 1}
+SETTINGS = {"audio_seconds": 2, "batch": 1, "repeats": 3, "threads": 1, "cores": 2}
+PLAIN = {"audio_seconds": 1, "batch": 1, "threads": 1, "device": "cpu", "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,35 @@ def test_a_hole_stays_a_hole(folders, tmp_path):
     read = result.read(tmp_path / "p.json")
     assert (read["status"], read["reachable"]) == ("infeasible", 0.26)
     assert "cost" not in read
+
+
+def test_all_that_a_condition_costs_is_a_valid_result(folders, tmp_path):
+    asked = [{"threads": "all"}, {"batch": 2, "precision": "bf16"}, {"threads": 9}]
+    settings = {**SETTINGS, "conditions": [PLAIN | one | {"repeats": 1} for one in asked]}
+    profile_student.main(
+        settings,
+        folders / "teacher",
+        folders / "student",
+        RUN,
+        tmp_path / "p.json",
+        steps=[{"distilhubert": {"heads": 2}}],
+    )
+    cost = result.read(tmp_path / "p.json")["cost"]
+    every, many, none = cost["conditions"]
+    assert (every["threads"], many["precision"], set(none)) == (2, "bf16", {"name", "reason"})
+    assert cost["bytes"] == cost["bytes_fp32"]
+    assert cost["macs"]["1"]["total"] * 30 < cost["macs"]["30"]["total"]
+    assert cost["theoretical_macs_per_second"] == cost["macs_per_second"]
+    heads = 2 * (48 * 48 + 48)
+    assert cost["parameters"]["projection_heads"] == heads
+    assert cost["parameters"]["with_heads"] == cost["parameters"]["total"] + heads
+
+
+def test_a_condition_without_time_and_without_reason_is_refused(folders, tmp_path):
+    profile_student.main(
+        SETTINGS, folders / "teacher", folders / "student", RUN, tmp_path / "p.json"
+    )
+    read = result.read(tmp_path / "p.json")
+    read["cost"]["conditions"] = [{"name": "1s_batch1_threads1_cpu_fp32"}]
+    with pytest.raises(ValueError, match="'seconds' is a required property"):
+        result.check(read)

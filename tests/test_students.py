@@ -88,6 +88,17 @@ def test_published_sizes_to_the_last_parameter(recipe, kind):
     assert size + heads == WITH_HEADS.get(recipe, size)
 
 
+def test_a_config_that_counts_its_convolutions_is_slimmed():
+    published = BASE | {"num_feat_extract_layers": 7}  # as in facebook/hubert-base-ls960
+    _, student = only("armhubert", published, 0.77)
+    assert len(model.build(student).feature_extractor.conv_layers) == 9
+
+
+def test_heads_of_a_recipe_are_counted_from_its_plan():
+    heads = method.projection_heads(RECIPES["armhubert"], BASE, 0.77)
+    assert heads == PUBLISHED["armhubert"][1]
+
+
 def test_distilhubert_has_its_size():
     teacher = BASE | {"mask_time_prob": 0.0}  # the published student has no mask vector
     step, student = only("distilhubert", teacher, 0.75)

@@ -63,6 +63,26 @@ def test_numbers_are_those_of_the_files(built):
         assert row["scope"] == row["task"] == profile["run"]["scope"]
 
 
+def test_further_conditions_have_columns_of_their_own(built):
+    cells = built[0]
+    done = cells[cells["status"] == "ok"]
+    name = "10s_batch1_threadsall_cpu_fp32"
+    assert (done[f"threads.{name}"] == 2).all()
+    assert (done[f"speedup.{name}"] == done["speedup"]).all()
+    assert str(cells[f"threads.{name}"].dtype) == "Int64"
+    assert cells.loc[cells["status"] != "ok", f"seconds.{name}"].isna().all()
+    assert not [c for c in cells if "cuda" in c]  # nothing was measured there
+    assert not [c for c in cells if c.startswith("energy_joules.")]
+    own = [c for c in cells if c.endswith(name)]
+    assert own == [f"{c}.{name}" for c in table.UNDER if "energy" not in c]
+
+
+def test_theoretical_macs_stand_beside_the_dense_time(built):
+    cells = built[0].query("recipe == 'weight-pruning' and ratio == 0.75")
+    assert (cells["theoretical_macs_per_second"] < 0.3 * cells["macs_per_second"]).all()
+    assert (cells["macs_5s"] == 5 * cells["macs_per_second_5s"]).all()
+
+
 def test_tasks_share_the_profile_of_any_scope(tmp_path):
     metrics, profiles = synthetic_results.write(tmp_path, scope="any")
     assert len(profiles) == len(metrics) / 2

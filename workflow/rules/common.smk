@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -120,6 +121,12 @@ def task_of(wildcards):
 def tunes(wildcards):
     """Whether the recipe fine-tunes on a task while it compresses."""
     return task_aware(study["recipes"][wildcards.recipe])
+
+
+def most_threads(profile):
+    """Threads that a profile takes, so that nothing else runs beside what it times."""
+    asked = [profile["threads"], *(one["threads"] for one in profile["conditions"])]
+    return max(os.cpu_count() if number == "all" else number for number in asked)
 
 
 # files of the library that a job loads by name

@@ -17,7 +17,7 @@ rule profile:
         "results/benchmarks/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.tsv"
     conda:
         "../../envs/torch.yaml"
-    threads: study["profile"]["threads"]
+    threads: most_threads(study["profile"])
     resources:
         mem_mb=4000,
         runtime=30,
@@ -25,6 +25,7 @@ rule profile:
         settings=lookup("profile", within=study),
         teacher=content(teacher_for),
         run=identity_of_run("scope"),
-        code=code("profile_student.py"),
+        steps=lookup("recipes/{recipe}", within=study),
+        code=code("profile_student.py", method_files),
     script:
         "../scripts/profile_student.py"

@@ -1,9 +1,9 @@
 """Measure what a student costs, beside its teacher, in one process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from speech_pareto import provenance, result
+from speech_pareto import architecture, method, provenance, result
 
 
 def main(
@@ -13,30 +13,28 @@ def main(
     run: Mapping,
     output: str | Path,
     digests: Mapping | None = None,
+    steps: Sequence = (),
 ) -> None:
-    """Write the costs (JSON) of the model in the folder `student`.
+    """Write the costs (JSON) of the model in the folder `student`, which `steps` made.
 
-    `settings`: audio_seconds, batch, repeats; optionally threads and device. `run` names the cell.
+    `settings`: those of `cost.cost`. `run` names the cell.
     """
     status = result.read_status(student)
     meta = provenance.meta(seed=run["seed"], threads=settings.get("threads"), digests=digests)
-    costs = None if status else measure(settings, teacher, student)
+    costs = None if status else measure(settings, teacher, student, steps, run["ratio"])
     result.write(output, result.compose(dict(run), meta, cost=costs, status=status))
 
 
-def measure(settings: Mapping, teacher: str | Path, student: str | Path) -> dict:
+def measure(
+    settings: Mapping, teacher: str | Path, student: str | Path, steps: Sequence, ratio: float
+) -> dict:
     """Return the `cost` section of a result."""
-    import torch
-
-    from speech_pareto.cost import cost
+    from speech_pareto.cost import cost, using
     from speech_pareto.model import load
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.get("threads") or before)
-    try:
-        return cost(load(teacher), load(student), student, settings)
-    finally:
-        torch.set_num_threads(before)
+    heads = method.projection_heads(steps, architecture.read(teacher), ratio) if steps else 0
+    with using(settings.get("threads")):
+        return cost(load(teacher), load(student), student, settings, heads)
 
 
 if "snakemake" in globals():
@@ -44,10 +42,11 @@ if "snakemake" in globals():
 
     with logged(snakemake.log[0]):
         main(
-            settings={"threads": snakemake.threads, **snakemake.params.settings},
+            settings={"cores": snakemake.threads, **snakemake.params.settings},
             teacher=snakemake.input.teacher,
             student=snakemake.input.student,
             run=snakemake.params.run,
             output=snakemake.output[0],
             digests=snakemake.params.code,
+            steps=snakemake.params.steps,
         )

@@ -1,10 +1,20 @@
-"""What a model costs: parameters, multiply-accumulates, wall clock beside the teacher, memory."""
+"""What a model costs: parameters, bytes, multiply-accumulates, and time, memory, energy of a pass.
+
+MACs are dense: zeros are multiplied like other numbers, and that is what a dense tensor's time
+follows. `theoretical` MACs leave out the products with zero weights of the layers' matrices,
+
+    M_theoretical = M - T * sum over the matrices W of (entries of W that are zero)
+
+with M dense MACs and T frames in the layers: what a kernel could save that skips each single zero.
+"""
 
 import math
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,32 +24,46 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from speech_pareto import architecture
+from speech_pareto.energy import energy
+from speech_pareto.head import HEAD
 from speech_pareto.model import WEIGHTS, describe
+from speech_pareto.surgery import linears
+
+LENGTHS = (1, 5, 15, 30)  # seconds of audio at which MACs are counted
 
 
-def cost(teacher: nn.Module, student: nn.Module, folder: str | Path, settings: Mapping) -> dict:
+def cost(
+    teacher: nn.Module,
+    student: nn.Module,
+    folder: str | Path,
+    settings: Mapping,
+    projection_heads: int = 0,
+) -> dict:
     """Return the `cost` section of a result for the student stored in `folder`.
 
-    `settings`: audio_seconds, batch, repeats; optionally `device` (cpu).
+    `settings`: audio_seconds, batch, repeats; optionally `device` (cpu), `threads`, `conditions`
+    (more of such mappings, with `precision`) and `cores`, how many threads these may use.
     """
-    seconds, batch = settings["audio_seconds"], settings.get("batch", 1)
-    device = torch.device(settings.get("device", "cpu"))
-    audio = noise(seconds, batch).to(device)
-    teacher, student = teacher.eval().to(device), student.eval().to(device)
+    folder, seconds = Path(folder), settings["audio_seconds"]
+    main = measure(teacher, student, settings)
+    peak = main.pop("peak_memory_bytes")
+    student.to("cpu")
+    config, zeros = describe(student), zero_weights(student)
+    theoretical = planned_macs(config, zeros, seconds)["theoretical_total"]
     return {
-        "parameters": parameters(student),
+        "parameters": parameters(student) | heads(student, folder, projection_heads),
         "teacher_parameters": architecture.remaining(describe(teacher)),
-        "ratio": round(architecture.ratio(describe(teacher), describe(student)), 6),
-        "bytes": (Path(folder) / WEIGHTS).stat().st_size,
-        "macs_per_second": macs(student, audio) / (seconds * batch),
-        "wall_clock": {
-            "audio_seconds": seconds,
-            "batch": batch,
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            **race(teacher, student, audio, settings.get("repeats", 7)),
-        },
-        "peak_memory_bytes": peak_memory(student, audio),
+        "ratio": round(architecture.ratio(describe(teacher), config), 6),
+        **sizes(student, folder / WEIGHTS),
+        "macs_per_second": macs(student, noise(seconds)) / seconds,
+        "theoretical_macs_per_second": theoretical / seconds,
+        "macs": {str(length): planned_macs(config, zeros, length) for length in LENGTHS},
+        "wall_clock": main,
+        "peak_memory_bytes": peak,
+        "conditions": [
+            under(teacher, student, condition, settings.get("cores"))
+            for condition in settings.get("conditions", ())
+        ],
     }
 
 
@@ -55,6 +79,34 @@ def parameters(model: nn.Module) -> dict[str, int]:
     stem = sum(p.numel() for p in model.feature_extractor.parameters())
     nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
     return {"total": total, "nonzero": nonzero, "stem": stem, "encoder": total - stem}
+
+
+def heads(student: nn.Module, folder: Path, projection: int = 0) -> dict[str, int]:
+    """Return the parameters of a student's heads, and of all `with_heads`.
+
+    `task_head` lies in the student's folder, 0 for one of no task. `projection_heads` a student is
+    distilled with; no folder holds them, but publications count them.
+    """
+    task = 0
+    if (folder / HEAD).is_file():
+        from safetensors.torch import load_file
+
+        task = sum(tensor.numel() for tensor in load_file(folder / HEAD).values())
+    whole = sum(p.numel() for p in student.parameters()) + task + projection
+    return {"task_head": task, "projection_heads": projection, "with_heads": whole}
+
+
+def sizes(model: nn.Module, file: Path) -> dict[str, int]:
+    """Return the bytes of a weights file as it is, and as it would be in fp32 and in fp16."""
+    with file.open("rb") as stream:
+        header = 8 + int.from_bytes(stream.read(8), "little")
+    weights = sum(p.numel() for p in model.parameters())
+    stored = file.stat().st_size
+    return {
+        "bytes": stored,
+        "bytes_fp32": header + 4 * weights,
+        "bytes_fp16": header + 2 * weights,
+    }
 
 
 @torch.no_grad()
@@ -78,6 +130,96 @@ def fft_flops(shape: torch.Size, dims: list[int], *_, **__) -> int:
     """Return the operations of real Fourier transforms: 2.5 n log2 n each."""
     length = shape[dims[-1]]
     return round(2.5 * length * math.log2(length)) * (math.prod(shape) // length)
+
+
+def zero_weights(model: nn.Module) -> int:
+    """Return how many weights of the layers' matrices are zero; biases make no products."""
+    parts = (linear for layer in model.encoder.layers for linear in linears(layer).values())
+    return sum(part.weight.numel() - int(part.weight.count_nonzero()) for part in parts)
+
+
+def planned_macs(config: Mapping, zeros: int, seconds: float) -> dict[str, float]:
+    """Return MACs of one recording: `total` and `per_second`, dense, and `theoretical_total`."""
+    dense = architecture.macs(config, seconds)
+    frames = -(-dense["frames"] // (architecture.section(config).get("time_reduction") or 1))
+    return {
+        "total": dense["total"],
+        "per_second": dense["total"] / seconds,
+        "theoretical_total": dense["total"] - frames * zeros,
+    }
+
+
+def under(
+    teacher: nn.Module, student: nn.Module, condition: Mapping, cores: int | None = None
+) -> dict:
+    """Return what is measured under a condition, or the `reason` why nothing is.
+
+    `cores` is what `all` threads are, and the most there may be; None: torch's own number.
+    """
+    cores = cores or torch.get_num_threads()
+    threads = cores if condition["threads"] == "all" else condition["threads"]
+    entry = {"name": name(condition)}
+    if condition["device"] == "cuda" and not torch.cuda.is_available():
+        return entry | {"reason": "there is no GPU"}
+    if threads > cores:
+        return entry | {"reason": f"{threads} threads were asked, the job has {cores}"}
+    try:
+        return entry | measure(teacher, student, {**condition, "threads": threads})
+    except torch.OutOfMemoryError:
+        return entry | {"reason": "out of memory"}
+
+
+def name(condition: Mapping) -> str:
+    """Return what columns call a condition, as in `10s_batch4_threads1_cpu_fp32`."""
+    return "{audio_seconds:g}s_batch{batch}_threads{threads}_{device}_{precision}".format(
+        **condition
+    )
+
+
+def measure(teacher: nn.Module, student: nn.Module, condition: Mapping) -> dict:
+    """Return wall clock, peak memory and, where the platform tells it, energy.
+
+    `condition`: audio_seconds; optionally batch, threads, device, precision and repeats.
+    """
+    seconds, batch = condition["audio_seconds"], condition.get("batch", 1)
+    precision, device = condition.get("precision", "fp32"), condition.get("device", "cpu")
+    device = torch.device(device)
+    audio = noise(seconds, batch).to(device)
+    teacher, student = teacher.eval().to(device), student.eval().to(device)
+    with using(condition.get("threads")):
+        found = {
+            "audio_seconds": seconds,
+            "batch": batch,
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "precision": precision,
+        }
+        passes = {"energy_joules": student, "teacher_energy_joules": teacher}
+        with arithmetic(device, precision):
+            found |= race(teacher, student, audio, condition.get("repeats", 7))
+            found |= energy(device, {key: partial(_timed, m, audio) for key, m in passes.items()})
+    with arithmetic(device, precision):  # anew: its copies of the weights count
+        found["peak_memory_bytes"] = peak_memory(student, audio)
+    return found
+
+
+@contextmanager
+def using(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads, then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def arithmetic(device: torch.device, precision: str) -> torch.autocast:
+    """Return a context with matrix products in bf16, or with everything as it is (fp32).
+
+    Weights are cast once in it, at the first pass.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @torch.no_grad()
@@ -117,17 +259,19 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
 def peak_memory(model: nn.Module, audio: Tensor) -> int:
     """Return the bytes of parameters, plus the most that tensors of one pass take at a time.
 
-    On a GPU its allocator says it; on a CPU the storages of all tensors are counted, so it repeats
-    exactly.
+    On a GPU its allocator says it, less what else is there, such as a teacher; on a CPU the
+    storages of all tensors are counted, so it repeats exactly.
     """
+    held = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
+    held += audio.untyped_storage().nbytes()
     if audio.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(audio.device)
+        before = torch.cuda.memory_allocated(audio.device)
         model(audio)
-        return torch.cuda.max_memory_allocated(audio.device)
-    held = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
+        return held + torch.cuda.max_memory_allocated(audio.device) - before
     with _Storages() as storages:
         model(audio)
-    return held + audio.untyped_storage().nbytes() + storages.peak
+    return held + storages.peak
 
 
 class _Storages(TorchDispatchMode):
@@ -166,6 +310,7 @@ def _key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+@torch.no_grad()
 def _timed(model: nn.Module, audio: Tensor) -> float:
     """Return the seconds of one pass."""
     began = time.perf_counter()

@@ -218,6 +218,16 @@ def solve(steps: Sequence, config: Mapping, ratio: float) -> Solution:
     return walk(make_all(steps), config, ratio)
 
 
+def projection_heads(steps: Sequence, config: Mapping, ratio: float) -> int:
+    """Return the parameters of the heads that a recipe's students are distilled with."""
+    methods, total = make_all(steps), 0
+    for method, plan in zip(methods, walk(methods, config, ratio).plans, strict=False):
+        if hasattr(method, "head_parameters") and method.steps:
+            total += method.head_parameters(config, plan.config)
+        config = plan.config
+    return total
+
+
 def _name(method: Method) -> str:
     """Return the name of a method's file."""
     return type(method).__module__.rpartition(".")[2]

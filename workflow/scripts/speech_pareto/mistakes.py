@@ -45,7 +45,8 @@ def config_problems(config: dict, schema: dict) -> list[str]:
     errors = sorted(
         validator.iter_errors(config), key=lambda e: [str(part) for part in e.absolute_path]
     )
-    return [line for error in errors for line in _sentences(error)] + _cross_problems(config)
+    problems = [line for error in errors for line in _sentences(error)] + _cross_problems(config)
+    return problems + list(_conditions(config, schema["$defs"]["condition"]["properties"]))
 
 
 def _repeated_keys(node: yaml.Node, file: str, path: str = "") -> Iterator[str]:
@@ -255,6 +256,17 @@ def _frozen(at: str, block: dict, parts: dict) -> Iterator[str]:
                     yield f"{at}: '{recipe}' trains on '{task}' what its protocol 'probe' freezes."
 
 
+def _conditions(config: dict, rules: dict) -> Iterator[str]:
+    """Yield the conditions of a profile that measure what one before them does."""
+    first, profile = {}, _mapping(config.get("profile"))
+    for index, condition in enumerate(_list(profile.get("conditions"))):
+        full = {key: rule["default"] for key, rule in rules.items()} | _mapping(condition)
+        shape = {**full, "audio_seconds": _number(full["audio_seconds"]), "repeats": None}
+        key = str(sorted(shape.items(), key=str))
+        if (before := first.setdefault(key, index)) != index:
+            yield f"profile.conditions[{index}]: the same as profile.conditions[{before}]."
+
+
 def _settings(at: str, given: dict, accepted: dict, others: Iterable[str] = ()) -> Iterator[str]:
     """Yield what is wrong with settings, compared with the fields of a dataclass."""
     for name, value in given.items():
@@ -356,6 +368,11 @@ def _join(path: str, *parts: object) -> str:
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
     return path
+
+
+def _number(value: object) -> object:
+    """Return a number as a float, else the value."""
+    return float(value) if isinstance(value, int | float) else value
 
 
 def _mapping(value: object) -> dict:

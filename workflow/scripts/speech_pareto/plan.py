@@ -124,7 +124,11 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
         teacher = _macs_per_second(study, teacher_config(study, cell.teacher, cell.scope, results))
         passes = TRAINING if task["protocol"] == "finetune" else 1  # a probe's backbone is frozen
         taught = task["student"]["steps"] * _batch_seconds(task["student"])
-        timed = settings["audio_seconds"] * settings["batch"] * (settings["repeats"] + 1)
+        timed = sum(
+            one["audio_seconds"] * one["batch"] * (one["repeats"] + 1)
+            for one in (settings, *settings["conditions"])
+            if one.get("device", "cpu") == "cpu"
+        )
         macs = {
             "compress": _compression(study["recipes"][cell.recipe], student, teacher),
             "finetune": taught * passes * student,

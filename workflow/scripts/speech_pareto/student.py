@@ -44,7 +44,7 @@ def thin(config: Mapping, width: int, ffn: int, stem_width: int | None = None) -
     )
     if standard and not section:
         last = stem_width or width
-        stem = SLIM | {"conv_dim": [128, *[256] * 5, *[last] * 3]}
+        stem = SLIM | {"conv_dim": [128, *[256] * 5, *[last] * 3], "num_feat_extract_layers": 9}
         section = {"projection": "none"} if last == width else {}
     shape = {
         "model_type": "hubert" if full["model_type"] == "wavlm" else full["model_type"],

@@ -31,6 +31,7 @@ FROM_METRICS = {
     "metric": ("metric", "name"),
     "better": ("metric", "better"),
 }
+LENGTHS = ("1", "5", "15", "30")  # seconds of audio at which MACs are counted
 FROM_PROFILE = {
     "scope": ("run", "scope"),
     "achieved_ratio": ("cost", "ratio"),
@@ -38,9 +39,17 @@ FROM_PROFILE = {
     "nonzero_parameters": ("cost", "parameters", "nonzero"),
     "stem_parameters": ("cost", "parameters", "stem"),
     "encoder_parameters": ("cost", "parameters", "encoder"),
+    "task_head_parameters": ("cost", "parameters", "task_head"),
+    "projection_head_parameters": ("cost", "parameters", "projection_heads"),
+    "parameters_with_heads": ("cost", "parameters", "with_heads"),
     "teacher_parameters": ("cost", "teacher_parameters"),
     "bytes": ("cost", "bytes"),
+    "bytes_fp32": ("cost", "bytes_fp32"),
+    "bytes_fp16": ("cost", "bytes_fp16"),
     "macs_per_second": ("cost", "macs_per_second"),
+    "theoretical_macs_per_second": ("cost", "theoretical_macs_per_second"),
+    **{f"macs_{n}s": ("cost", "macs", n, "total") for n in LENGTHS},
+    **{f"macs_per_second_{n}s": ("cost", "macs", n, "per_second") for n in LENGTHS},
     "audio_seconds": ("cost", "wall_clock", "audio_seconds"),
     "batch": ("cost", "wall_clock", "batch"),
     "threads": ("cost", "wall_clock", "threads"),
@@ -52,15 +61,36 @@ FROM_PROFILE = {
     "speedup_high": ("cost", "wall_clock", "speedup_high"),
     "rtf": ("cost", "wall_clock", "rtf"),
     "peak_memory_bytes": ("cost", "peak_memory_bytes"),
+    "energy_joules": ("cost", "wall_clock", "energy_joules"),
+    "teacher_energy_joules": ("cost", "wall_clock", "teacher_energy_joules"),
+    "energy_source": ("cost", "wall_clock", "energy_source"),
 }
+# of each further condition: its columns are named as in `speedup.10s_batch1_threadsall_cpu_fp32`
+UNDER = [
+    "threads",
+    "seconds",
+    "teacher_seconds",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "rtf",
+    "peak_memory_bytes",
+    "energy_joules",
+    "teacher_energy_joules",
+]
 INTEGERS = [
     "seed",
     "parameters",
     "nonzero_parameters",
     "stem_parameters",
     "encoder_parameters",
+    "task_head_parameters",
+    "projection_head_parameters",
+    "parameters_with_heads",
     "teacher_parameters",
     "bytes",
+    "bytes_fp32",
+    "bytes_fp16",
     "batch",
     "threads",
     "peak_memory_bytes",
@@ -76,6 +106,7 @@ TEXTS = [
     "better",
     "scope",
     "device",
+    "energy_source",
     "commit",
     "versions",
     "hardware",
@@ -127,11 +158,19 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
     tail = ["commit", "dirty", "versions", "hardware", "config", "metrics_file", "profile_file"]
     costs_in_order = list(FROM_PROFILE)
     costs_in_order.insert(costs_in_order.index("teacher_seconds") + 1, "paired_seconds")
-    table = table[[*FROM_METRICS, "score", *numbers, *costs_in_order, *tail]]
+    further = sorted((c for c in table if c.partition(".")[0] in UNDER and "." in c), key=_place)
+    table = table[[*FROM_METRICS, "score", *numbers, *costs_in_order, *further, *tail]]
     table = table.rename(columns={column: column.removeprefix("metrics:") for column in numbers})
-    types = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(TEXTS, "string")
+    whole = [c for c in further if c.partition(".")[0] in INTEGERS]
+    types = dict.fromkeys(INTEGERS + whole, "Int64") | dict.fromkeys(TEXTS, "string")
     floats = [c for c in table if c not in types and c != "dirty"]
     return table.astype(types | {"dirty": "boolean"} | dict.fromkeys(floats, "float64"))
+
+
+def _place(column: str) -> tuple[str, int]:
+    """Return where a condition's column stands: beside the others of that condition."""
+    number, _, condition = column.partition(".")
+    return condition, UNDER.index(number)
 
 
 def _by_key(results: dict[str, dict], last: str) -> dict:
@@ -152,6 +191,9 @@ def _row(file: str, value: dict, profile_file: str | None, profile: dict | None)
     """Return one row of the table."""
     row = {column: look_up(value, path) for column, path in FROM_METRICS.items()}
     row |= {column: look_up(profile, path) for column, path in FROM_PROFILE.items()}
+    for condition in look_up(profile, ("cost", "conditions")) or ():
+        measured = {key: condition[key] for key in UNDER if key in condition}
+        row |= {f"{key}.{condition['name']}": number for key, number in measured.items()}
     if row["status"] == "ok" and profile and profile["status"] != "ok":
         # a score without a cost is no point of a front
         row |= {"status": profile["status"], "reason": f"profile: {profile['reason']}"}
