@@ -19,6 +19,7 @@ include: "workflow/rules/compress.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/profile.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/plot.smk"
 
