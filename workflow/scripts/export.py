@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -29,7 +30,7 @@ UTTERANCES = 8  # real recordings that the check listens to, of all lengths
 # last bit, one library may round up what the other rounds down, and later layers feel it.
 TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.5
 LARGEST = 2**31 - 2**20  # bytes; one protobuf message, weights and all, holds no more than 2 GiB
-NOISY = ("torch.onnx", "onnxscript", "onnx_ir")  # they warn of what they themselves do
+NOISY = ("torch.onnx", "onnxscript", "onnx_ir")  # they log what they themselves do
 
 
 class NotExported(ValueError):
@@ -142,7 +143,8 @@ def write_onnx(model: nn.Module, file: Path, texts: dict[str, str]) -> None:
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     example = torch.zeros(2, SAMPLE_RATE + 123), torch.tensor([SAMPLE_RATE + 123, SAMPLE_RATE])
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own code
         program = torch.onnx.export(
             model,
             example,
