@@ -7,7 +7,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
-RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt
+RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
 .PHONY: help demo test env dev format
 

@@ -20,6 +20,7 @@ include: "workflow/rules/finetune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/plot.smk"
 

@@ -13,11 +13,17 @@ from speech_pareto import digest
 ROOT = Path(__file__).resolve().parents[1]
 ENVS = ROOT / "envs"
 PIN = re.compile(r"[A-Za-z0-9][\w.-]*==\d[\w.]*")
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "espeakng_loader": "espeakng-loader"}
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "espeakng_loader": "espeakng-loader",
+    "onnx_ir": "onnx-ir",
+}
 NAMED = {  # folder of files that a script loads by name
     "compress": "methods",
     "finetune": "tasks",
     "evaluate": "tasks",
+    "export": "tasks",
     "fetch_corpus": "corpora",
     "prepare_corpus": "corpora",
 }
@@ -31,7 +37,7 @@ def pins(file):
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("name", ["torch", "data", "plot"])
+@pytest.mark.parametrize("name", ["torch", "data", "plot", "export"])
 def test_conda_and_pip_agree(name):
     conda = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]
     assert conda[-1]["pip"] == pins(f"{name}.txt")

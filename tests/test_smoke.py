@@ -54,6 +54,11 @@ def test_the_whole_workflow(tmp_path, prompts_en):
             assert (results / "figures" / f"{task}-parameters.{kind}").stat().st_size
     assert not list((tmp_path / "checkpoints").rglob("*.pt"))  # they go once the output is there
 
+    for task in ("characters", "phones"):  # one exported student of each protocol
+        file = f"results/export/small/ffn-pruning/0.2/1/{task}.onnx"
+        run_snakemake(ROOT, *command, "--show-failed-logs", file)
+        assert json.loads((tmp_path / file).with_suffix(".json").read_text())["status"] == "ok"
+
     scores = {file: file.read_bytes() for file in metrics}
     students = {file: file.read_bytes() for file in results.rglob("model.safetensors")}
     assert students

@@ -24,7 +24,7 @@ if "snakemake" in globals():
     from pathlib import Path
 
     for path in snakemake.output:
-        is_file = Path(path).suffix in (".json", ".tsv", ".csv", ".txt", ".md", ".parquet")
+        is_file = Path(path).suffix in (".json", ".tsv", ".csv", ".txt", ".md", ".parquet", ".onnx")
         is_file = is_file or Path(path).suffix in (".svg", ".pdf", ".png")
         file = Path(path) if is_file else Path(path, "content")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +168,7 @@ def test_slurm_profile_is_found_by_its_name():
             "finetune_teacher",
             {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher", "finetune_one_teacher"},
         ),
+        ("exports", {"fetch_corpus", "prepare_corpus", "compress", "finetune", "export"}),
         ("leaderboard", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES}),
         ("tables", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES}),
         ("figures", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES, "plot"}),

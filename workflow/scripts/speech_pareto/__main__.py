@@ -1,6 +1,8 @@
 """Commands beside the workflow: `python -m speech_pareto --help`."""
 
 import argparse
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m speech_pareto", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_sizes(commands)
+    _add_transcribe(commands)
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -30,6 +33,69 @@ def _sizes(options: argparse.Namespace) -> None:
     from speech_pareto import result, sizes
 
     result.write_text(options.output, sizes.page())
+
+
+def _add_transcribe(commands) -> None:
+    """Add the command `transcribe`."""
+    what = "transcribe recordings with a fine-tuned student"
+    about = (
+        f"{what}: a line with file, tab and text for each on stdout, the real-time factor (seconds "
+        "of computing per second of audio, without reading files) on stderr"
+    )
+    parser = commands.add_parser("transcribe", help=what, description=about)
+    parser.add_argument("model", type=Path, help="fine-tuned folder or exported .onnx file")
+    parser.add_argument(
+        "audio", type=Path, nargs="+", help="recording: WAV, FLAC, MP3, M4A, ..., any sample rate"
+    )
+    parser.add_argument("--threads", type=_positive, help="CPU threads (default: torch's choice)")
+    parser.set_defaults(run=_transcribe)
+
+
+def _positive(text: str) -> int:
+    """Return a whole number above 0."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _transcribe(options: argparse.Namespace) -> None:
+    """Print a line per recording; one that cannot be read spoils only the exit status."""
+    import numpy as np
+    import torch
+
+    from speech_pareto.audio import SAMPLE_RATE
+    from speech_pareto.recogniser import load_recogniser, read
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        recognise = load_recogniser(options.model)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    recognise(np.zeros(SAMPLE_RATE, np.float32))  # a first pass lays out memory: it is not timed
+    heard = computed = 0.0
+    failed = False
+    for path in options.audio:
+        try:
+            wave = read(path)
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"error: {error}\n")
+            failed = True
+            continue
+        began = time.perf_counter()
+        text = recognise(wave)
+        computed += time.perf_counter() - began
+        heard += len(wave) / SAMPLE_RATE
+        sys.stdout.write(f"{path}\t{text}\n")
+        sys.stdout.flush()
+    if heard:
+        threads = torch.get_num_threads()
+        sys.stderr.write(
+            f"RTF {computed / heard:.4f}: {heard:.1f} s of audio in {computed:.2f} s, "
+            f"{threads} thread{'s' * (threads > 1)}, {recognise.device}\n"
+        )
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+"""ONNX files: the same numbers as torch on real recordings, whatever the student and the batch."""
+
+import hashlib
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import export
+from speech_pareto import model, precision
+from speech_pareto.recogniser import EndToEnd, load_recogniser, open_session
+from speech_pareto.result import write_status
+from speech_pareto.task import TaskModel, make_task, save_head
+from speech_pareto.training import collate
+from test_evaluate import RUN
+from test_model import convolutional, cut
+
+TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
+SMALL = {"hidden": 48, "layers": 3, "heads": 4, "ffn": 64, "pos_conv": 16}
+
+
+def section(config, **settings):
+    """Return a backbone with random weights whose `compression` section holds `settings`."""
+    config = config.to_dict() | {"compression": settings}
+    made = model.build(config)
+    shapes = made.state_dict().items()
+    made.load_state_dict({k: 0.1 * torch.randn(v.shape) for k, v in shapes}, assign=True)
+    return made
+
+
+def small_numbers(name):
+    """Return a log-mel HuBERT in int8 or half precision."""
+    made = model.new(model.tiny_config(**SMALL))
+    precision.set_precision(made, name)
+    made.config.compression = made.config.compression | {"precision": name}
+    return made
+
+
+def thin(kind, **settings):
+    """Return a cut model with convolutional stem that wants normalised samples."""
+    return cut(model.new(convolutional(kind, feat_extract_norm="layer", **settings)))
+
+
+REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
+STUDENTS = {
+    "log-mel": ("finetune", lambda: model.new(model.tiny_config(**SMALL))),
+    "hubert": ("probe", lambda: thin("hubert")),
+    "wav2vec2": ("finetune", lambda: thin("wav2vec2", do_stable_layer_norm=True)),
+    "wavlm": ("probe", lambda: thin("wavlm")),
+    "whole wavlm": ("finetune", lambda: model.new(convolutional("wavlm"))),
+    "reuse": ("finetune", lambda: section(convolutional("wavlm"), layers=REUSE)),
+    "time": ("finetune", lambda: section(convolutional("hubert"), time_reduction=2)),
+    "int8": ("finetune", lambda: small_numbers("int8")),
+}
+
+
+def store(folder, backbone, protocol="finetune"):
+    """Write a student with a random head; return its settings."""
+    settings = TASK | {"protocol": protocol}
+    texts = {"provenance.json": json.dumps({"task": settings})}
+    model.save(backbone, folder, texts=texts)
+    task = make_task(settings, list("abcdefghij"))
+    save_head(TaskModel(backbone, task.outputs, protocol), task, folder)
+    return settings
+
+
+def run(folder, source, settings, corpus):
+    """Export; return the file and its report."""
+    folder.mkdir(exist_ok=True)
+    file, report = folder / "student.onnx", folder / "student.json"
+    export.main(settings, source, [corpus], RUN, file, report)
+    assert sorted(path.name for path in folder.iterdir()) == ["student.json", "student.onnx"]
+    return file, json.loads(report.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDENTS)
+def test_onnxruntime_computes_what_torch_does(name, tmp_path, prompts_en):
+    torch.manual_seed(0)
+    protocol, make = STUDENTS[name]
+    settings = store(tmp_path / "student", make(), protocol)
+    file, report = run(tmp_path / "out", tmp_path / "student", settings, prompts_en)
+    assert report["status"] == "ok" and report["symbols"] == list("abcdefghij")
+    assert report["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    check = report["check"]
+    assert check["recordings"] == export.UTTERANCES and check["seconds"] > 10
+    assert check["largest_difference"] <= check["tolerance"]
+    assert check["alone_or_in_batch"] <= check["tolerance"]
+    onnx.checker.check_model(file, full_check=True)
+    assert str(export.__file__).encode() not in file.read_bytes()  # nor any line of the code
+    # samples that count as padding are silent, whatever they hold
+    session, lengths = open_session(file), np.array([9000, 4001])
+    waves = np.random.default_rng(0).normal(0, 0.1, (2, 9000)).astype(np.float32)
+    scores, frames = session.run(None, {"waves": waves, "lengths": lengths})
+    alone, _ = session.run(None, {"waves": waves[1:, :4001], "lengths": lengths[1:]})
+    assert np.abs(np.exp(scores).sum(-1) - 1).max() < 1e-4
+    assert np.abs(scores[1, : frames[1]] - alone[0]).max() < check["tolerance"]
+
+
+@pytest.mark.slow
+def test_files_repeat_byte_for_byte(tmp_path, prompts_en):
+    settings = store(tmp_path / "student", thin("hubert"))
+    first, _ = run(tmp_path / "a", tmp_path / "student", settings, prompts_en)
+    second, _ = run(tmp_path / "b", tmp_path / "student", settings, prompts_en)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_file_that_computes_something_else_is_none(tmp_path, prompts_en, monkeypatch):
+    settings = store(tmp_path / "student", model.new(convolutional("hubert")))
+
+    def spoil(made):
+        with torch.no_grad():
+            made.model.head.bias[0] += 0.1
+
+    monkeypatch.setattr(export, "unparametrize", spoil)
+    file, report = run(tmp_path / "out", tmp_path / "student", settings, prompts_en)
+    assert report["status"] == "different" and not file.stat().st_size
+    assert "from torch's, more than 0.001" in report["reason"]
+    with pytest.raises(ValueError, match="from torch's, more than 0.001"):
+        load_recogniser(file)
+
+
+def test_half_precision_is_refused(tmp_path, prompts_en):
+    settings = store(tmp_path / "student", small_numbers("float16"))
+    file, report = run(tmp_path / "out", tmp_path / "student", settings, prompts_en)
+    assert report["status"] == "unsupported" and not file.stat().st_size
+    assert report["reason"] == "onnxruntime does not compute all of a float16 model on a CPU"
+
+
+def test_a_hole_stays_a_hole(tmp_path, prompts_en):
+    write_status(tmp_path / "student", "infeasible", "too few heads", 0.25)
+    file, report = run(tmp_path / "out", tmp_path / "student", TASK, prompts_en)
+    assert (report["status"], report["reachable"]) == ("infeasible", 0.25)
+    assert not file.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["log-mel", "wav2vec2"])
+def test_end_to_end_is_the_model_on_what_evaluation_gives_it(name):
+    protocol, make = STUDENTS[name]
+    task_model = TaskModel(make(), 5, protocol).eval()
+    assert task_model.backbone.preprocessor["do_normalize"] == (name == "wav2vec2")
+    waves = [0.1 + 0.05 * np.random.default_rng(n).normal(size=n) for n in (8000, 5120, 6123)]
+    waves = [wave.astype(np.float32) for wave in waves]
+    padded, mask = collate(waves)
+    inputs = collate(waves, task_model.backbone.preprocessor["do_normalize"])
+    with torch.no_grad():
+        logits, frames = task_model(*inputs)
+        scores, counts = EndToEnd(task_model)(padded, mask.sum(1))
+    assert torch.equal(frames, counts)
+    assert torch.allclose(scores, logits.log_softmax(-1), atol=1e-5)
