@@ -7,6 +7,19 @@ from pathlib import Path
 from speech_pareto import digest
 
 ROOT = digest.SCRIPTS.parents[1]
+# Figures of each task, with what they say; `plot.py` names the module that draws them.
+FRONT = (
+    "Score against cost. Points are means over seeds, bars their spread; joined points are beaten "
+    "by no other. A ring marks a student with no significant increase in errors over its teacher."
+)
+VIEWS = {
+    "ratios": "Score against the share of parameters that was removed.",
+    "speedup": "Measured speed-up against saved multiply-accumulates; dotted: all saved work is "
+    "saved time.",
+    "layers": "What each layer of a student keeps: heads, feed-forward rows, weights.",
+    "diagonality": "How diagonal the teacher's heads attend, and which of them pruning keeps.",
+    "similarity": "Which layers of the teacher the student's hidden states resemble (linear CKA).",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -35,6 +48,17 @@ def cells(study: dict) -> list[Cell]:
                             cell = Cell(teacher, recipe, ratio_name(ratio), str(seed), task, scope)
                             found[cell] = None
     return list(found)
+
+
+def figures_of(study: dict) -> dict[str, dict]:
+    """Return a study's figures by name: `kind`, a cost axis or one of VIEWS; `task`; `says`."""
+    kinds = dict.fromkeys(study["figures"]["costs"], FRONT) | VIEWS
+    tasks = dict.fromkeys(cell.task for cell in cells(study))
+    return {
+        f"{task}-{kind}": {"kind": kind, "task": task, "says": says}
+        for task in tasks
+        for kind, says in kinds.items()
+    }
 
 
 def scope_of(study: dict, recipe: str, task: str) -> str:
