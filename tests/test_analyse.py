@@ -72,7 +72,7 @@ def student(teacher, steps, ratio):
         ({"weight_pruning": {}}, 0.3),
         ({"low_rank": {}}, 0.3),
         ({"layer_drop": {}}, 0.3),
-        ({"attention_reuse": {}}, 0.05),
+        ({"attention_reuse": {}}, 0.06),
         ({"int8": {}}, 0.0),
         ({"half_precision": {}}, 0.0),
     ],
@@ -95,7 +95,7 @@ def test_an_analysis_is_a_valid_result_of_every_kind_of_student(
         assert [len(x) for x in heads] == [len(layer["heads"]) for layer in ours]
     assert [len(found["cka"]), len(found["cka"][0])] == [len(ours) + 1, len(theirs) + 1]
     assert all(-1e-6 <= value <= 1 + 1e-5 for line in found["cka"] for value in line)
-    assert found["cka"][0][0] == pytest.approx(1, abs=1e-2)  # the same input of the first layer
+    assert found["cka"][0][0] == pytest.approx(1, abs=0.05)  # the same input of the first layer
     if "weight_pruning" in steps:
         zeros = [sum(layer["zeros"] for layer in layers) for layers in (ours, theirs)]
         assert zeros[0] > 10 * zeros[1]  # biases begin at zero

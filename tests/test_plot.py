@@ -11,11 +11,14 @@ import pytest
 import aggregate
 import plot
 import synthetic_results
-from speech_pareto import analysis, study, table
+from speech_pareto import analysis, published, study, table
 from speech_pareto.figures import canvas, diagonality, fronts, layers, ratios, similarity, speedup
+from speech_pareto.figures import published as systems
+from speech_pareto.figures import tasks as side_by_side
 from speech_pareto.styles import CONTROL, STYLES
 
 SCRIPTS = Path(plot.__file__).parent
+PUBLISHED = study.ROOT / "resources" / "published.csv"
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +41,16 @@ def words(figure) -> str:
 
 
 def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
-    kinds = ("seconds", *study.VIEWS)
+    kinds = ("seconds", *study.VIEWS, "published")
     files = {kind: [tmp_path / f"{kind}.{suffix}" for suffix in canvas.FORMATS] for kind in kinds}
-    analyses = str(parquet.with_name("analysis.parquet"))
+    analyses, known = str(parquet.with_name("analysis.parquet")), str(PUBLISHED)
     for kind in kinds:
-        plot.main(parquet, "phones", kind, files[kind], None, analyses)
+        plot.main(parquet, "phones", kind, files[kind], None, analyses, known)
     again = {kind: [str(file.with_stem(f"{kind}2")) for file in files[kind]] for kind in kinds}
     code = (
         f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import plot\n"
         f"for kind, files in {again!r}.items():\n"
-        f"    plot.main({str(parquet)!r}, 'phones', kind, files, None, {analyses!r})\n"
+        f"    plot.main({str(parquet)!r}, 'phones', kind, files, None, {analyses!r}, {known!r})\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
@@ -287,3 +290,37 @@ def test_one_method_has_one_colour_in_all_figures(parquet, students):
         texts = draw(summary, "phones", recipes).axes[0].texts
         found |= {text.get_color() for text in texts if text.get_text() == "low-rank"}
     assert found == {colour}
+
+
+def test_all_tasks_stand_side_by_side(parquet, tmp_path):
+    summary, recipes = (
+        table.summarise(table.read(parquet)),
+        [*synthetic_results.RECIPES, "identity"],
+    )
+    figure = side_by_side.tasks(summary, "parameters", recipes)
+    assert [axes.get_title() for axes in figure.axes] == ["characters: CER", "phones: PER"]
+    assert set(synthetic_results.RECIPES) <= {text.get_text() for text in figure.texts}
+    plot.main(parquet, None, "parameters", [tmp_path / "all.png"])
+    assert (tmp_path / "all.png").stat().st_size > 5000
+
+
+def test_published_systems_are_drawn_as_stated_or_hollow():
+    known = published.read(PUBLISHED)
+    found = published.systems(known, published.PER)
+    stated = found.set_index("model").loc["DPHuBERT-960h"]
+    assert stated[["params_m", "macs_g", "value"]].tolist() == [23.59, 654.1, 9.67]
+    assert set(found["provenance"]) == {"table", "leaderboard", "digitised"}
+    figure = systems.published(known, ["dphubert", "mine"])
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert {line.get_markerfacecolor() for line in lines} == {"white"}
+    drawn = {line.get_color() for axes in figure.axes for line in axes.lines}
+    assert STYLES["dphubert"][0] in drawn
+    assert "not comparable" in words(figure)
+    assert "no system" in words(systems.published(known[:0]))
+
+
+def test_published_scores_stand_beside_those_of_superb_alone():
+    superb = {"corpora": ["librispeech-100"], "protocol": "probe", "metric": "per"}
+    assert published.comparable(superb)
+    for other in ({"corpora": ["prompts"]}, {"protocol": "finetune"}, {"metric": "cer"}):
+        assert not published.comparable(superb | other)

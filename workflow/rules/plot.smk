@@ -10,6 +10,7 @@ rule plot:
         table="results/tables/results.parquet",
         comparisons="results/tables/comparisons.parquet",
         analysis="results/tables/analysis.parquet",
+        published=shipped("resources/published.csv"),
     output:
         report(
             "results/figures/{figure}.svg",
@@ -28,6 +29,7 @@ rule plot:
         "../../envs/plot.yaml"
     params:
         figure=lambda wildcards: figure_of(wildcards),
+        published=fingerprint(locate("resources/published.csv")),
         code=code("plot.py"),
     script:
         "../scripts/plot.py"

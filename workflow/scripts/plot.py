@@ -1,7 +1,9 @@
 """Draw one figure of a study, from the tables alone."""
 
-from speech_pareto import analysis
+from speech_pareto import analysis, published
 from speech_pareto.figures import canvas, diagonality, fronts, layers, ratios, similarity, speedup
+from speech_pareto.figures import published as systems
+from speech_pareto.figures import tasks as side_by_side
 from speech_pareto.table import read, summarise
 
 SCORES = {"ratios": ratios.ratios, "speedup": speedup.speedup}
@@ -12,21 +14,28 @@ MODELS = {
 }
 
 
-def main(table, task: str, kind: str, outputs: list, comparisons=None, analyses=None) -> None:
-    """Draw the figure `kind` of `task` into `outputs` by suffix.
+def main(
+    table, task: str | None, kind: str, outputs: list, comparisons=None, analyses=None, known=None
+) -> None:
+    """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
-    `kind` is a cost axis (parameters, macs_per_second, seconds) or one of `study.VIEWS`; the files
-    (Parquet) are those of `aggregate` and, `comparisons`, of `compare`.
+    `kind` is a cost axis (parameters, macs_per_second, seconds), one of `study.VIEWS` or
+    `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
+    `known` holds published figures (CSV).
     """
     cells = read(table)
     recipes = cells["recipe"].unique()
-    if kind in MODELS:
+    if kind == "published":
+        figure = systems.published(published.read(known), recipes)
+    elif kind in MODELS:
         students = analysis.students_of(read(analyses), cells, task)
         figure = MODELS[kind](students, task, recipes)
     else:
         summary = summarise(cells, read(comparisons) if comparisons else None)
         if kind in SCORES:
             figure = SCORES[kind](summary, task, recipes)
+        elif task is None:
+            figure = side_by_side.tasks(summary, kind, recipes)
         else:
             figure = fronts.pareto(summary, task, kind)
     canvas.save(figure, outputs)
@@ -43,4 +52,5 @@ if "snakemake" in globals():
             outputs=list(snakemake.output),
             comparisons=snakemake.input.comparisons,
             analyses=snakemake.input.analysis,
+            known=snakemake.input.published,
         )

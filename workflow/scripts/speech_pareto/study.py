@@ -12,6 +12,11 @@ FRONT = (
     "Score against cost. Points are means over seeds, bars their spread; joined points are beaten "
     "by no other. A ring marks a student with no significant increase in errors over its teacher."
 )
+TASKS = "The front of each task over one cost, side by side."
+PUBLISHED = (
+    "Published systems, as papers and the SUPERB leaderboard state them, on their own tasks: not "
+    "comparable with scores on other corpora."
+)
 VIEWS = {
     "ratios": "Score against the share of parameters that was removed.",
     "speedup": "Measured speed-up against saved multiply-accumulates; dotted: all saved work is "
@@ -51,14 +56,20 @@ def cells(study: dict) -> list[Cell]:
 
 
 def figures_of(study: dict) -> dict[str, dict]:
-    """Return a study's figures by name: `kind`, a cost axis or one of VIEWS; `task`; `says`."""
+    """Return a study's figures by name: `kind`, `task` (None: all) and what it `says`."""
     kinds = dict.fromkeys(study["figures"]["costs"], FRONT) | VIEWS
     tasks = dict.fromkeys(cell.task for cell in cells(study))
-    return {
+    found = {
         f"{task}-{kind}": {"kind": kind, "task": task, "says": says}
         for task in tasks
         for kind, says in kinds.items()
     }
+    if len(tasks) > 1:
+        found |= {
+            f"all-tasks-{cost}": {"kind": cost, "task": None, "says": TASKS}
+            for cost in study["figures"]["costs"]
+        }
+    return found | {"published": {"kind": "published", "task": None, "says": PUBLISHED}}
 
 
 def scope_of(study: dict, recipe: str, task: str) -> str:

@@ -6,18 +6,25 @@ INK, MUTED, CONTROL = "#1a1a1a", "#6b6b6b", "#9a9a9a"
 GRID, SHADE = "#e6e6e6", "#f6f6f4"
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper
-# swallows; each method also has its own marker.  A method keeps its style in every figure.
+# swallows, then Tol's; each method also has its own marker.  A method keeps its style everywhere.
 STYLES = {
     "weight-pruning": ("#cc79a7", "s"),
     "head-pruning": ("#e69f00", "^"),
     "ffn-pruning": ("#009e73", "D"),
     "low-rank": ("#0072b2", "o"),
     "distillation": ("#d55e00", "p"),
+    "armhubert": ("#332288", ">"),
+    "distilhubert": ("#882255", "<"),
+    "dphubert": ("#117733", "P"),
+    "fithubert": ("#999933", "h"),
+    "lighthubert": ("#44aa99", "H"),
+    "maskhubert": ("#56b4e9", "d"),
+    "starhubert": ("#cc6677", "8"),
     "random-pruning": (CONTROL, "X"),
     "layer-drop": (CONTROL, "v"),
     "identity": (INK, "*"),
 }
-# For any other method: more colours that stay apart, after Tol.
+# For any other method.
 COLOURS = ("#332288", "#882255", "#56b4e9", "#999933", "#117733", "#cc6677", "#44aa99")
 MARKERS = ("P", "<", "h", ">", "d", "8", "H")
 
