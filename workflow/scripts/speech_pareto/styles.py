@@ -52,10 +52,13 @@ def styles(recipes) -> dict[str, tuple[str, str]]:
     found = {recipe: STYLES[recipe] for recipe in STYLES if recipe in recipes}
     for recipe in sorted(recipes - set(found)):
         start = int(hashlib.sha256(recipe.encode()).hexdigest(), 16)
-        style = []
-        for position, choices in enumerate((COLOURS, MARKERS)):
-            used = [style[position] for style in found.values()]
-            turn = [choices[(start + k) % len(choices)] for k in range(len(choices))]
-            style.append(min(turn, key=used.count))  # the first that is least used
-        found[recipe] = tuple(style)
+        turns = [[x[(start + k) % len(x)] for k in range(len(x))] for x in (COLOURS, MARKERS)]
+        pairs = [(colour, marker) for colour in turns[0] for marker in turns[1]]
+        used = list(found.values())
+        colours, markers = zip(*used, strict=True) if used else ((), ())
+
+        def crowd(pair, used=used, colours=colours, markers=markers) -> tuple:
+            return used.count(pair), colours.count(pair[0]), markers.count(pair[1])
+
+        found[recipe] = min(pairs, key=crowd)  # the first that is least used
     return found

@@ -59,7 +59,8 @@ def words(figure: Figure, title: str, subtitle: str, notes: list[str]) -> None:
     """Write the message, what is drawn, and what the signs mean."""
     width, height = figure.get_size_inches()
     left = LEFT / width
-    figure.text(left, 1 - 0.22 / height, title, fontsize=11.5, fontweight="bold", va="center")
+    size = min(11.5, 105 * width / max(1, len(title)))  # a long one stays on the page
+    figure.text(left, 1 - 0.22 / height, title, fontsize=size, fontweight="bold", va="center")
     figure.text(left, 1 - 0.46 / height, subtitle, fontsize=8.5, va="center")
     text = "\n".join(filled(notes, round(17.5 * width)))
     style = {"fontsize": 7, "color": MUTED, "va": "bottom", "linespacing": 1.35}

@@ -68,7 +68,7 @@ def diagonality(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGON
     axes.set_yticks(range(len(students)), names, fontsize=7.5)
     for text, key in zip(axes.get_yticklabels(), students, strict=True):
         text.set_color(MUTED if is_control(*key[:2]) else style[key[1]][0])
-    axes.set_ylim(len(students) - 0.5, -0.5)
+    axes.set_ylim(max(3, len(students)) - 0.5, -0.5)
     edge = 0.04 * (span[1] - span[0]) + 1e-3
     axes.set_xlim(span[0] - edge, span[1] + edge)
     axes.set_xlabel("diagonality of the teacher's head", fontsize=8.5)

@@ -76,8 +76,8 @@ def _scales(axes, low: float, right: float, top: float) -> None:
     axes.set_ylim(low, top)
     end = max(right, top)
     axes.plot([low, end], [low, end], color=INK, linewidth=1.1, linestyle=(0, (1, 2)), zorder=2)
-    style = {"rotation": 45, "fontsize": 8, "ha": "center", "va": "center"}
-    axes.annotate("ideal", (low, low), (14, 22), textcoords="offset points", **style)
+    style = {"rotation": 45, "transform_rotates_text": True, "rotation_mode": "anchor"}
+    axes.text(1.03 * low, 1.03 * low, "ideal", fontsize=8, ha="left", va="bottom", **style)
     axes.axhline(1, color=MUTED, linewidth=0.8, zorder=1)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator(TICKS))
