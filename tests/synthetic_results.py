@@ -175,3 +175,41 @@ def write_hypotheses(metrics, utterances=412):
                 halves = (count // 2, 0, count - count // 2)
                 table.writerow([f"en/{i}", "prompts", f"words of {i}", "", *halves, length])
     return files
+
+
+def analysis(recipe, ratio, layers=4, heads=4):
+    """Return what `analyse` might find of a student; last heads and last layers go first."""
+    depth = max(1, round(layers * (1 - ratio))) if recipe == "layer-drop" else layers
+    kept = heads - round(heads * ratio) if recipe in ("head-pruning", "random-pruning") else heads
+    rows = round(256 * (1 - ratio)) if recipe in ("ffn-pruning", "random-pruning") else 256
+    zeros = round(90_000 * ratio) if recipe == "weight-pruning" else 0
+    near = [[0.9 - 0.1 * head + 0.01 * layer for head in range(heads)] for layer in range(layers)]
+    whole = {"heads": list(range(heads)), "rows": 256, "attention": 36_000, "ffn": 64_000}
+    own = {"heads": list(range(max(1, kept))), "rows": rows, "attention": 9_000 * kept}
+    own |= {"ffn": 250 * rows - zeros, "zeros": zeros}
+    return {
+        "seconds": 30.0,
+        "frames": 1500,
+        "layers": {"teacher": [whole | {"zeros": 0}] * layers, "student": [own] * depth},
+        "diagonality": {
+            "teacher": {"row_normalised": near},
+            "student": {"row_normalised": [line[: max(1, kept)] for line in near[:depth]]},
+        },
+        "cka": [
+            [round(1 / (1 + ratio + abs(i - j)), 4) for j in range(layers + 1)]
+            for i in range(depth + 1)
+        ],
+    }
+
+
+def write_analyses(profiles):
+    """Write an analysis beside each profile; return their paths."""
+    files = []
+    for file in profiles:
+        value = result.read(file)
+        if value.pop("cost", None):
+            value["analysis"] = analysis(value["run"]["recipe"], value["run"]["ratio"])
+        parts = ["analysis" if part == "profile" else part for part in file.parts]
+        files.append(type(file)(*parts))
+        result.write(files[-1], value)
+    return files

@@ -11,10 +11,14 @@ import pytest
 import aggregate
 import plot
 import synthetic_results
-from speech_pareto import figures, table
+from speech_pareto import analysis, published, study, table
+from speech_pareto.figures import canvas, diagonality, fronts, layers, ratios, similarity, speedup
+from speech_pareto.figures import published as systems
+from speech_pareto.figures import tasks as side_by_side
 from speech_pareto.styles import CONTROL, STYLES
 
-SCRIPTS = Path(figures.__file__).parents[1]
+SCRIPTS = Path(plot.__file__).parent
+PUBLISHED = study.ROOT / "resources" / "published.csv"
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,8 @@ def parquet(tmp_path_factory):
     files = synthetic_results.write(folder)
     names = ("r.parquet", "r.csv", "f.txt", "l.md")
     aggregate.main(*files, *(folder / name for name in names))
+    analyses = synthetic_results.write_analyses(files[1])
+    aggregate.gather(analyses, folder / "analysis.parquet", folder / "analysis.csv")
     return folder / "r.parquet"
 
 
@@ -35,26 +41,31 @@ def words(figure) -> str:
 
 
 def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
-    first = [tmp_path / f"a.{kind}" for kind in figures.FORMATS]
-    second = [tmp_path / f"b.{kind}" for kind in figures.FORMATS]
-    plot.main(parquet, "phones", "seconds", first)
+    kinds = ("seconds", *study.VIEWS, "published")
+    files = {kind: [tmp_path / f"{kind}.{suffix}" for suffix in canvas.FORMATS] for kind in kinds}
+    analyses, known = str(parquet.with_name("analysis.parquet")), str(PUBLISHED)
+    for kind in kinds:
+        plot.main(parquet, "phones", kind, files[kind], None, analyses, known)
+    again = {kind: [str(file.with_stem(f"{kind}2")) for file in files[kind]] for kind in kinds}
     code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import plot;"
-        f"plot.main({str(parquet)!r}, 'phones', 'seconds', {list(map(str, second))!r});"
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import plot\n"
+        f"for kind, files in {again!r}.items():\n"
+        f"    plot.main({str(parquet)!r}, 'phones', kind, files, None, {analyses!r}, {known!r})\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-    for a, b in zip(first, second, strict=True):
-        assert a.read_bytes() == b.read_bytes(), a.suffix
-        assert len(a.read_bytes()) > 5000
-    assert b"<dc:date>" not in first[0].read_bytes()
-    assert b"CreationDate" not in first[1].read_bytes()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    for kind in kinds:
+        for a, b in zip(files[kind], again[kind], strict=True):
+            assert a.read_bytes() == Path(b).read_bytes(), a.name
+            assert len(a.read_bytes()) > 5000
+        assert b"<dc:date>" not in files[kind][0].read_bytes()
+        assert b"CreationDate" not in files[kind][1].read_bytes()
 
 
 @pytest.mark.parametrize("task", ["phones", "characters"])
 @pytest.mark.parametrize("cost", list(table.COSTS))
 def test_a_figure_says_what_it_shows(parquet, task, cost):
-    figure = figures.pareto(table.summarise(table.read(parquet)), task, cost)
+    figure = fronts.pareto(table.summarise(table.read(parquet)), task, cost)
     text = words(figure)
     for recipe in synthetic_results.RECIPES:
         assert recipe in text
@@ -70,7 +81,7 @@ def test_a_figure_says_what_it_shows(parquet, task, cost):
 
 def test_the_front_line_goes_through_the_front(parquet):
     summary = table.summarise(table.read(parquet))
-    figure = figures.pareto(summary, "phones", "macs_per_second")
+    figure = fronts.pareto(summary, "phones", "macs_per_second")
     rows = summary[(summary["task"] == "phones") & summary["front_macs_per_second"]]
     line = next(x for x in figure.axes[0].lines if x.get_drawstyle() == "steps-post")
     expected = rows.sort_values("macs_per_second")[["macs_per_second", "score"]].to_numpy()
@@ -80,7 +91,7 @@ def test_the_front_line_goes_through_the_front(parquet):
 
 def test_zeros_are_hollow_and_stand_at_their_non_zeros(parquet):
     summary = table.summarise(table.read(parquet))
-    figure = figures.pareto(summary, "phones", "parameters")
+    figure = fronts.pareto(summary, "phones", "parameters")
     rows = summary[summary["sparse"] & (summary["task"] == "phones")]
     hollow = [
         line for line in figure.axes[0].lines if line.get_marker() == STYLES["weight-pruning"][1]
@@ -96,10 +107,10 @@ def test_a_ring_marks_no_significant_increase(parquet):
     numbers = {"difference": 1.0, "difference_low": 0.0, "difference_high": 2.0}
     rows = students[table.GROUP].assign(**numbers, significant=True)
     summary = table.summarise(cells, rows)
-    assert "ring" not in words(figures.pareto(summary, "phones", "seconds"))
+    assert "ring" not in words(fronts.pareto(summary, "phones", "seconds"))
     rows.loc[(rows["recipe"] == "low-rank") & (rows["ratio"] == 0.25), "significant"] = False
     summary = table.summarise(cells, rows)
-    figure = figures.pareto(summary, "phones", "seconds")
+    figure = fronts.pareto(summary, "phones", "seconds")
     assert "ring: no significant increase in errors over the teacher" in words(figure)
     rings = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
     expected = summary[summary["as_good"] & (summary["task"] == "phones")]["paired_seconds"]
@@ -107,10 +118,10 @@ def test_a_ring_marks_no_significant_increase(parquet):
 
 
 def test_controls_are_grey(parquet):
-    assert figures.is_control("tiny", "random-pruning")
-    assert figures.is_control("tiny-random", "low-rank")
-    assert not figures.is_control("tiny", "low-rank")
-    assert not figures.is_random("randomness")
+    assert canvas.is_control("tiny", "random-pruning")
+    assert canvas.is_control("tiny-random", "low-rank")
+    assert not canvas.is_control("tiny", "low-rank")
+    assert not canvas.is_random("randomness")
     for recipe in ("random-pruning", "layer-drop"):
         assert STYLES[recipe][0] == CONTROL
 
@@ -118,7 +129,7 @@ def test_controls_are_grey(parquet):
 def test_scores_above_100_are_clipped_and_named(parquet):
     cells = table.read(parquet)
     cells.loc[(cells["recipe"] == "random-pruning") & (cells["ratio"] == 0.75), "score"] = 118.0
-    figure = figures.pareto(table.summarise(cells), "phones", "parameters")
+    figure = fronts.pareto(table.summarise(cells), "phones", "parameters")
     assert "↑ 118 %" in words(figure)
     assert figure.axes[0].get_ylim()[1] < 110
 
@@ -140,7 +151,7 @@ def test_two_teachers_on_a_log_axis_higher_is_better(parquet):
     )
     both = pd.concat([cells, base], ignore_index=True)
     both = grid_of(both, score=100 - both["score"], better="higher", metric="accuracy")
-    figure = figures.pareto(table.summarise(both), "phones", "parameters")
+    figure = fronts.pareto(table.summarise(both), "phones", "parameters")
     assert figure.axes[0].get_xscale() == "log"
     assert "higher is better" in words(figure)
     assert "teacher (base)" in words(figure)
@@ -149,7 +160,7 @@ def test_two_teachers_on_a_log_axis_higher_is_better(parquet):
 def test_a_lonely_teacher(parquet):
     cells = table.read(parquet)
     cells = cells[(cells["recipe"] == "identity") & (cells["teacher"] == "tiny")]
-    assert "PER against time" in words(figures.pareto(table.summarise(cells), "phones", "seconds"))
+    assert "PER against time" in words(fronts.pareto(table.summarise(cells), "phones", "seconds"))
 
 
 def headline(cells: pd.DataFrame, control: float, method: float, better: str) -> str:
@@ -165,7 +176,7 @@ def headline(cells: pd.DataFrame, control: float, method: float, better: str) ->
     summary = table.summarise(cells)
     rows = summary.set_index(["recipe", "ratio"])["front_macs_per_second"]
     assert rows["layer-drop", 0.5] and not rows["distillation", 0.5]
-    return figures.pareto(summary, "phones", "macs_per_second").texts[0].get_text()
+    return fronts.pareto(summary, "phones", "macs_per_second").texts[0].get_text()
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
@@ -180,7 +191,7 @@ def test_zeros_have_no_headline_over_parameters(parquet):
     cells.loc[(cells["recipe"] == "weight-pruning") & (cells["ratio"] == 0.5), "score"] = 1.0
     summary = table.summarise(cells)
     assert summary.loc[summary["recipe"] == "weight-pruning", "front_parameters"].any()
-    message = figures.pareto(summary, "phones", "parameters").texts[0].get_text()
+    message = fronts.pareto(summary, "phones", "parameters").texts[0].get_text()
     assert "weight-pruning" not in message
 
 
@@ -194,4 +205,122 @@ def test_plain_errors(parquet, tmp_path):
     cells = table.read(parquet)
     holes = table.summarise(cells[cells["status"] != "ok"])
     with pytest.raises(ValueError, match="no cell with both a score and parameters"):
-        figures.pareto(holes, "phones", "parameters")
+        fronts.pareto(holes, "phones", "parameters")
+
+
+@pytest.fixture(scope="module")
+def students(parquet):
+    """Return what was seen inside the students that do phones."""
+    return analysis.students_of(
+        table.read(parquet.with_name("analysis.parquet")), table.read(parquet), "phones"
+    )
+
+
+def test_layers_show_what_is_left_of_each(students):
+    left = layers.shares(students)
+    assert not any(recipe == "identity" for _, recipe, _ in left)
+    half = left["tiny", "layer-drop", 0.5]
+    assert half["rows"][:2].tolist() == [1, 1] and np.isnan(half["rows"][2:]).all()
+    zeros = left["tiny", "weight-pruning", 0.5]
+    assert zeros["heads"].tolist() == [1] * 4
+    assert zeros["weights"].tolist() == [0.55] * 4
+    assert left["tiny", "head-pruning", 0.25]["number"].tolist() == [3] * 4
+    figure = layers.layers(students, "phones", synthetic_results.RECIPES)
+    assert [axes.get_title() for axes in figure.axes] == list(layers.PANELS.values())
+    assert "weight-pruning −50 %" in [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    whole = students[students["recipe"] == "identity"]
+    assert "no student lost" in words(layers.layers(whole, "phones", ["identity"]))
+
+
+def test_diagonality_of_heads_kept_and_removed(students):
+    heads = diagonality.heads_of(students, "row_normalised")
+    assert set(heads["recipe"]) >= {"identity", "head-pruning"} and len(heads) % 16 == 0
+    assert "layer-drop" not in set(heads["recipe"])  # which layer is which is not known
+    pruned = heads[heads["recipe"] == "head-pruning"]
+    assert pruned.groupby("kept").size().to_dict() == {True: 12, False: 4}
+    assert pruned.loc[~pruned["kept"], "head"].unique().tolist() == [3]
+    figure = diagonality.diagonality(students, "phones", synthetic_results.RECIPES)
+    title = figure.texts[0].get_text()
+    assert title == "head-pruning keeps the more diagonal heads: 0.82 kept, 0.61 removed"
+    assert "row-normalised diagonality" in words(figure)
+    whole = students[students["recipe"] == "identity"]
+    figure = diagonality.diagonality(whole, "phones", ["identity"])
+    assert figure.axes[1].get_title() == "no student lost a head"
+
+
+def test_similarity_has_a_map_per_recipe_nearest_first(students):
+    maps = similarity.maps_of(students)
+    assert {key[1] for key in maps} == {"identity", *synthetic_results.RECIPES}
+    assert maps["tiny", "layer-drop", 0.25].shape == (4, 5)
+    figure = similarity.similarity(students, "phones", synthetic_results.RECIPES)
+    assert figure.axes[0].get_title() == "teacher\ntiny, 1.00"
+    assert len([axes for axes in figure.axes if axes.get_title()]) == len(maps) + 1  # and the scale
+
+
+def test_ratio_curves_and_speed_ups_name_every_recipe(parquet):
+    summary = table.summarise(table.read(parquet))
+    for draw in (ratios.ratios, speedup.speedup):
+        figure = draw(summary, "phones", synthetic_results.RECIPES)
+        texts = [text for text in figure.axes[0].texts if text.get_text() not in ("", "ideal")]
+        assert {text.get_text() for text in texts} == set(synthetic_results.RECIPES)
+        heights = sorted(text.xy[1] for text in texts)
+        size = figure.get_size_inches()[1] * figure.axes[0].get_position().height
+        assert min(np.diff(heights)) * size * 72 > texts[0].get_fontsize() * 1.3  # apart
+    lonely = summary[summary["recipe"] == "identity"]
+    assert "no student" in words(ratios.ratios(lonely, "phones", ["identity"]))
+    assert "no student" in words(speedup.speedup(lonely, "phones", ["identity"]))
+
+
+def test_labels_are_spaced_near_their_points():
+    assert canvas.spaced([1.0, 5.0], 1.0, 10.0) == [1.0, 5.0]
+    assert canvas.spaced([3.0, 3.0, 3.5], 1.0, 10.0) == pytest.approx([2.17, 3.17, 4.17], abs=0.01)
+    assert canvas.spaced([0.0, 0.1], 1.0, 10.0) == [0.5, 1.5]
+    assert canvas.spaced([9.9, 10.0], 1.0, 10.0) == [8.5, 9.5]
+    crowd = canvas.spaced([5.0] * 12, 1.0, 10.0)
+    assert np.diff(crowd) == pytest.approx(np.ones(11))
+
+
+def test_one_method_has_one_colour_in_all_figures(parquet, students):
+    recipes = [*synthetic_results.RECIPES, "identity"]
+    summary = table.summarise(table.read(parquet))
+    colour = STYLES["low-rank"][0]
+    labels = layers.layers(students, "phones", recipes).axes[0].get_yticklabels()
+    found = {text.get_color() for text in labels if text.get_text().startswith("low-rank")}
+    for draw in (ratios.ratios, speedup.speedup):
+        texts = draw(summary, "phones", recipes).axes[0].texts
+        found |= {text.get_color() for text in texts if text.get_text() == "low-rank"}
+    assert found == {colour}
+
+
+def test_all_tasks_stand_side_by_side(parquet, tmp_path):
+    summary, recipes = (
+        table.summarise(table.read(parquet)),
+        [*synthetic_results.RECIPES, "identity"],
+    )
+    figure = side_by_side.tasks(summary, "parameters", recipes)
+    assert [axes.get_title() for axes in figure.axes] == ["characters: CER", "phones: PER"]
+    assert set(synthetic_results.RECIPES) <= {text.get_text() for text in figure.texts}
+    plot.main(parquet, None, "parameters", [tmp_path / "all.png"])
+    assert (tmp_path / "all.png").stat().st_size > 5000
+
+
+def test_published_systems_are_drawn_as_stated_or_hollow():
+    known = published.read(PUBLISHED)
+    found = published.systems(known, published.PER)
+    stated = found.set_index("model").loc["DPHuBERT-960h"]
+    assert stated[["params_m", "macs_g", "value"]].tolist() == [23.59, 654.1, 9.67]
+    assert set(found["provenance"]) == {"table", "leaderboard", "digitised"}
+    figure = systems.published(known, ["dphubert", "mine"])
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert {line.get_markerfacecolor() for line in lines} == {"white"}
+    drawn = {line.get_color() for axes in figure.axes for line in axes.lines}
+    assert STYLES["dphubert"][0] in drawn
+    assert "not comparable" in words(figure)
+    assert "no system" in words(systems.published(known[:0]))
+
+
+def test_published_scores_stand_beside_those_of_superb_alone():
+    superb = {"corpora": ["librispeech-100"], "protocol": "probe", "metric": "per"}
+    assert published.comparable(superb)
+    for other in ({"corpora": ["prompts"]}, {"protocol": "finetune"}, {"metric": "cer"}):
+        assert not published.comparable(superb | other)

@@ -3,6 +3,7 @@
 import hashlib
 
 from conftest import ROOT
+from speech_pareto import published
 from speech_pareto.model import load
 
 RESOURCES = ROOT / "resources"
@@ -24,3 +25,16 @@ def test_shipped_teachers_load_and_have_cards():
         assert sum(p.numel() for p in load(folder).parameters()) == 2_995_808
         card = (folder / "README.md").read_text(encoding="utf-8")
         assert "CC-BY-SA 3.0" in card and "GPL-2" in card, folder
+
+
+def test_published_figures_say_where_they_were_read():
+    rows = published.read(RESOURCES / "published.csv")
+    kinds = {"table", "leaderboard", "abstract", "readme", "digitised", "counted", "issue"}
+    assert set(rows["provenance"]) == kinds
+    assert (rows["source"] != "").all() and (rows["value"] != "").all()
+    assert not rows["source"].str.contains("SECONDARY").any()
+    marked = rows["source"].str.contains("DIGITISED|READ OFF")
+    assert (marked == (rows["provenance"] == "digitised")).all()
+    assert (rows["source"].str.contains("ANALYTIC") == (rows["provenance"] == "counted")).all()
+    per = rows[(rows["metric"] == "PER_%") & rows["recipe"].ne("")]
+    assert len(per) > 60 and per["value"].astype(float).between(2, 50).all()

@@ -13,7 +13,7 @@ import yaml
 from conftest import copy_tree, run_snakemake
 
 ROOT = Path(__file__).resolve().parents[1]
-CELLS = ("compress", "finetune", "evaluate", "profile")  # rules with a wildcard `recipe`
+CELLS = ("compress", "finetune", "evaluate", "profile", "analyse")  # rules with a wildcard `recipe`
 TABLES = ("compare", "aggregate")
 COLLECTED = {*TABLES, "plot", "all"}
 
@@ -92,7 +92,7 @@ def rules_of(jobs):
 
 
 def recipes_of(jobs):
-    """Return the recipes of the cells in a plan; all four kinds of jobs must be there for each."""
+    """Return the recipes of the cells in a plan; all kinds of jobs must be there for each."""
     found = {}
     for rule, wildcards in jobs:
         if recipe := re.search(r"recipe=([\w-]+)", wildcards):
@@ -250,11 +250,14 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
         ("finetune.py", {"finetune", "evaluate", *COLLECTED}),
         ("evaluate.py", {"evaluate", *COLLECTED}),
         ("profile_student.py", {"profile", *COLLECTED}),
+        ("analyse.py", {"analyse", *COLLECTED} - {"compare"}),
+        ("speech_pareto/diagonality.py", {"analyse", *COLLECTED} - {"compare"}),
         ("compare.py", COLLECTED),
         ("speech_pareto/significance.py", COLLECTED),
         ("aggregate.py", COLLECTED - {"compare"}),
         ("plot.py", {"plot", "all"}),
-        ("speech_pareto/figures.py", {"plot", "all"}),
+        ("speech_pareto/figures/fronts.py", {"plot", "all"}),
+        ("speech_pareto/figures/layers.py", {"plot", "all"}),
         ("speech_pareto/labels.py", {"plot", "all"}),
         ("speech_pareto/leaderboard.py", COLLECTED - {"compare"}),
         ("speech_pareto/tasks/ctc.py", {*CELLS, *COLLECTED}),

@@ -13,6 +13,9 @@ rule aggregate:
         profiles=results_of_cells(
             "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
         ),
+        analyses=results_of_cells(
+            "results/analysis/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
+        ),
         comparisons="results/tables/comparisons.parquet",
     output:
         parquet="results/tables/results.parquet",
@@ -21,6 +24,13 @@ rule aggregate:
             caption="../report/aggregate.rst",
             category="Tables",
             labels={"table": "all cells"},
+        ),
+        analysis="results/tables/analysis.parquet",
+        analysis_csv=report(
+            "results/tables/analysis.csv",
+            caption="../report/analysis.rst",
+            category="Tables",
+            labels={"table": "layers, heads, hidden states"},
         ),
         front=report(
             "results/tables/front.txt",
@@ -51,6 +61,8 @@ rule tables:
     input:
         "results/tables/results.parquet",
         "results/tables/results.csv",
+        "results/tables/analysis.parquet",
+        "results/tables/analysis.csv",
         "results/tables/comparisons.parquet",
         "results/tables/comparisons.csv",
         "results/tables/fronts.csv",

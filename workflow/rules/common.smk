@@ -18,6 +18,7 @@ from speech_pareto.mistakes import syntax_problems
 from speech_pareto.study import (
     cells,
     downloads,
+    figures_of,
     learns,
     locate,
     methods_of,
@@ -71,7 +72,7 @@ wildcard_constraints:
     seed=r"\d+",
     task=one_of(study["tasks"]),
     scope=one_of(["any", *study["tasks"]]),
-    cost=one_of(study["figures"]["costs"]),
+    figure=one_of(figures_of(study)),
 
 
 localrules:
@@ -165,6 +166,14 @@ def corpora(names):
 def corpora_of_task(wildcards):
     """Corpora of the task."""
     return corpora(task_of(wildcards)["corpora"])
+
+
+def corpora_of_scope(wildcards):
+    """Corpora of the tasks of a scope: those that its students are made for."""
+    tasks = {cell.task for cell in CELLS if cell.scope == wildcards.scope}
+    return corpora(
+        sorted({name for task in tasks for name in study["tasks"][task]["corpora"]})
+    )
 
 
 def corpora_of_pretraining(wildcards):
@@ -343,12 +352,15 @@ def results_of_cells(pattern):
     return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in CELLS))
 
 
+def figure_of(wildcards):
+    """What a figure shows: its kind, its task and a caption."""
+    return figures_of(study)[wildcards.figure]
+
+
 def figure_files():
-    """Figures of each task and cost."""
-    tasks = dict.fromkeys(cell.task for cell in CELLS)
+    """All figures of the study."""
     return [
-        f"results/figures/{task}-{cost}.{kind}"
-        for task in tasks
-        for cost in study["figures"]["costs"]
+        f"results/figures/{figure}.{kind}"
+        for figure in figures_of(study)
         for kind in FIGURES
     ]

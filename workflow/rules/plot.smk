@@ -1,31 +1,35 @@
-"""Pareto fronts: score against cost, one figure per task and cost axis.
+"""Figures: a task's fronts over each cost, and what else its results show.
 
-Leaves results/figures/{task}-{cost}.{svg,pdf,png}.
+Leaves results/figures/{figure}.{svg,pdf,png}.
 """
 
 
 rule plot:
-    """Draw the front of a task over a cost."""
+    """Draw one figure from the tables."""
     input:
         table="results/tables/results.parquet",
         comparisons="results/tables/comparisons.parquet",
+        analysis="results/tables/analysis.parquet",
+        published=shipped("resources/published.csv"),
     output:
         report(
-            "results/figures/{task}-{cost}.svg",
+            "results/figures/{figure}.svg",
             caption="../report/plot.rst",
-            category="Pareto fronts",
-            subcategory="{task}",
-            labels={"task": "{task}", "cost": "{cost}"},
+            category="Figures",
+            subcategory=lambda wildcards: figure_of(wildcards)["task"] or "all tasks",
+            labels=lambda wildcards: {"figure": figure_of(wildcards)["kind"]},
         ),
-        "results/figures/{task}-{cost}.pdf",
-        "results/figures/{task}-{cost}.png",
+        "results/figures/{figure}.pdf",
+        "results/figures/{figure}.png",
     log:
-        "logs/plot/{task}-{cost}.log",
+        "logs/plot/{figure}.log",
     benchmark:
-        "results/benchmarks/plot/{task}-{cost}.tsv"
+        "results/benchmarks/plot/{figure}.tsv"
     conda:
         "../../envs/plot.yaml"
     params:
+        figure=lambda wildcards: figure_of(wildcards),
+        published=fingerprint(locate("resources/published.csv")),
         code=code("plot.py"),
     script:
         "../scripts/plot.py"

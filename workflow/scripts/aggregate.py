@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from speech_pareto import result, table
+from speech_pareto import analysis, result, table
 from speech_pareto.leaderboard import front_text, markdown
 
 
@@ -12,13 +12,23 @@ def main(metrics: list, profiles: list, parquet, csv, front, leaderboard, compar
     `comparisons` is the file (Parquet) that `compare` wrote.
     """
     cells = table.build(table.read_results(metrics), table.read_results(profiles))
-    for file in (parquet, csv):
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-    cells.to_parquet(parquet, index=False)
-    cells.to_csv(csv, index=False, lineterminator="\n")
+    write(cells, parquet, csv)
     compared = table.read(comparisons) if comparisons else None
     result.write_text(front, front_text(cells, compared))
     result.write_text(leaderboard, markdown(cells, compared))
+
+
+def write(rows, parquet, csv) -> None:
+    """Write a table as Parquet and CSV."""
+    for file in (parquet, csv):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(parquet, index=False)
+    rows.to_csv(csv, index=False, lineterminator="\n")
+
+
+def gather(analyses: list, parquet, csv) -> None:
+    """Write what `analyse` found of all students as one table (Parquet, CSV)."""
+    write(analysis.build(table.read_results(analyses)), parquet, csv)
 
 
 if "snakemake" in globals():
@@ -33,4 +43,9 @@ if "snakemake" in globals():
             csv=snakemake.output.csv,
             front=snakemake.output.front,
             leaderboard=snakemake.output.leaderboard,
+        )
+        gather(
+            analyses=snakemake.input.analyses,
+            parquet=snakemake.output.analysis,
+            csv=snakemake.output.analysis_csv,
         )

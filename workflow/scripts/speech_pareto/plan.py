@@ -13,6 +13,7 @@ from speech_pareto.study import (
     Cell,
     cells,
     downloads,
+    figures_of,
     learns,
     locate,
     task_aware,
@@ -26,6 +27,7 @@ CORPUS = 60.0  # ... to download or to prepare a corpus, or to download a teache
 RATE = 50e9  # MACs per second, as two small CPU cores make them
 TRAINING = 3  # passes' worth of MACs in a step: forward, and twice that backward
 TEST_SECONDS = 1800.0  # audio of a test split
+HEARD = 30.0  # seconds of audio that `analyse` listens to
 
 EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
 COLUMNS = ("task", "teacher", "recipe", "ratio", "seed", "scope")
@@ -107,15 +109,14 @@ def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[J
     for cell, facts in expected.items():
         found += _cell_jobs(study, cell, facts, results)
     found += [Job("compare", "compare"), Job("aggregate", "aggregate")]
-    for task in dict.fromkeys(cell.task for cell in expected):
-        found += [Job("plot", f"plot/{task}-{cost}") for cost in study["figures"]["costs"]]
+    found += [Job("plot", f"plot/{name}") for name in figures_of(study)]
     return list({job.benchmark: job for job in found}.values())
 
 
 def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> list[Job]:
     """Return the jobs of a cell; without a student they only pass its status on."""
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
-    macs = dict.fromkeys(("compress", "finetune", "evaluate", "profile"), 0.0)
+    macs = dict.fromkeys(("compress", "finetune", "evaluate", "profile", "analyse"), 0.0)
     if facts["feasible"] == "unknown":
         macs = dict.fromkeys(macs)
     elif facts["feasible"] == "yes":
@@ -134,8 +135,9 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
             "finetune": taught * passes * student,
             "evaluate": TEST_SECONDS * student,
             "profile": timed * (student + teacher),
+            "analyse": HEARD * (student + teacher),
         }
-    last = {"compress": cell.scope, "profile": cell.scope}
+    last = dict.fromkeys(("compress", "profile", "analyse"), cell.scope)
     return [
         Job(
             rule,

@@ -7,6 +7,24 @@ from pathlib import Path
 from speech_pareto import digest
 
 ROOT = digest.SCRIPTS.parents[1]
+# Figures of each task, with what they say; `plot.py` names the module that draws them.
+FRONT = (
+    "Score against cost. Points are means over seeds, bars their spread; joined points are beaten "
+    "by no other. A ring marks a student with no significant increase in errors over its teacher."
+)
+TASKS = "The front of each task over one cost, side by side."
+PUBLISHED = (
+    "Published systems, as papers and the SUPERB leaderboard state them, on their own tasks: not "
+    "comparable with scores on other corpora."
+)
+VIEWS = {
+    "ratios": "Score against the share of parameters that was removed.",
+    "speedup": "Measured speed-up against saved multiply-accumulates; dotted: all saved work is "
+    "saved time.",
+    "layers": "What each layer of a student keeps: heads, feed-forward rows, weights.",
+    "diagonality": "How diagonal the teacher's heads attend, and which of them pruning keeps.",
+    "similarity": "Which layers of the teacher the student's hidden states resemble (linear CKA).",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -35,6 +53,23 @@ def cells(study: dict) -> list[Cell]:
                             cell = Cell(teacher, recipe, ratio_name(ratio), str(seed), task, scope)
                             found[cell] = None
     return list(found)
+
+
+def figures_of(study: dict) -> dict[str, dict]:
+    """Return a study's figures by name: `kind`, `task` (None: all) and what it `says`."""
+    kinds = dict.fromkeys(study["figures"]["costs"], FRONT) | VIEWS
+    tasks = dict.fromkeys(cell.task for cell in cells(study))
+    found = {
+        f"{task}-{kind}": {"kind": kind, "task": task, "says": says}
+        for task in tasks
+        for kind, says in kinds.items()
+    }
+    if len(tasks) > 1:
+        found |= {
+            f"all-tasks-{cost}": {"kind": cost, "task": None, "says": TASKS}
+            for cost in study["figures"]["costs"]
+        }
+    return found | {"published": {"kind": "published", "task": None, "says": PUBLISHED}}
 
 
 def scope_of(study: dict, recipe: str, task: str) -> str:

@@ -6,18 +6,25 @@ INK, MUTED, CONTROL = "#1a1a1a", "#6b6b6b", "#9a9a9a"
 GRID, SHADE = "#e6e6e6", "#f6f6f4"
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper
-# swallows; each method also has its own marker.  A method keeps its style in every figure.
+# swallows, then Tol's; each method also has its own marker.  A method keeps its style everywhere.
 STYLES = {
     "weight-pruning": ("#cc79a7", "s"),
     "head-pruning": ("#e69f00", "^"),
     "ffn-pruning": ("#009e73", "D"),
     "low-rank": ("#0072b2", "o"),
     "distillation": ("#d55e00", "p"),
+    "armhubert": ("#332288", ">"),
+    "distilhubert": ("#882255", "<"),
+    "dphubert": ("#117733", "P"),
+    "fithubert": ("#999933", "h"),
+    "lighthubert": ("#44aa99", "H"),
+    "maskhubert": ("#56b4e9", "d"),
+    "starhubert": ("#cc6677", "8"),
     "random-pruning": (CONTROL, "X"),
     "layer-drop": (CONTROL, "v"),
     "identity": (INK, "*"),
 }
-# For any other method: more colours that stay apart, after Tol.
+# For any other method.
 COLOURS = ("#332288", "#882255", "#56b4e9", "#999933", "#117733", "#cc6677", "#44aa99")
 MARKERS = ("P", "<", "h", ">", "d", "8", "H")
 
@@ -45,10 +52,13 @@ def styles(recipes) -> dict[str, tuple[str, str]]:
     found = {recipe: STYLES[recipe] for recipe in STYLES if recipe in recipes}
     for recipe in sorted(recipes - set(found)):
         start = int(hashlib.sha256(recipe.encode()).hexdigest(), 16)
-        style = []
-        for position, choices in enumerate((COLOURS, MARKERS)):
-            used = [style[position] for style in found.values()]
-            turn = [choices[(start + k) % len(choices)] for k in range(len(choices))]
-            style.append(min(turn, key=used.count))  # the first that is least used
-        found[recipe] = tuple(style)
+        turns = [[x[(start + k) % len(x)] for k in range(len(x))] for x in (COLOURS, MARKERS)]
+        pairs = [(colour, marker) for colour in turns[0] for marker in turns[1]]
+        used = list(found.values())
+        colours, markers = zip(*used, strict=True) if used else ((), ())
+
+        def crowd(pair, used=used, colours=colours, markers=markers) -> tuple:
+            return used.count(pair), colours.count(pair[0]), markers.count(pair[1])
+
+        found[recipe] = min(pairs, key=crowd)  # the first that is least used
     return found

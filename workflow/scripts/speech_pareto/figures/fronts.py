@@ -1,18 +1,17 @@
 """Pareto figures: score against cost, one per task and cost axis, the same bytes every time."""
 
 import itertools
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from speech_pareto.figures.canvas import is_control, is_random, styled
 from speech_pareto.labels import place
 from speech_pareto.pareto import SIGNS
-from speech_pareto.styles import CONTROL, INK, MUTED, RC, SHADE, styles
+from speech_pareto.styles import CONTROL, INK, MUTED, SHADE, styles
 from speech_pareto.table import CONTROLS, COSTS, TEACHER
 from speech_pareto.wording import (
     AS_GOOD_TEXT,
@@ -25,8 +24,6 @@ from speech_pareto.wording import (
     trimmed,
 )
 
-FORMATS = ("svg", "pdf", "png")
-
 COST_LABELS = {
     "parameters": "parameters of the backbone",
     "macs_per_second": "multiply-accumulates per second of speech",
@@ -35,16 +32,7 @@ COST_LABELS = {
 SHORT_COSTS = {"parameters": "parameters", "macs_per_second": "MACs", "seconds": "time"}
 
 
-def is_random(teacher: str) -> bool:
-    """Return whether a teacher's name says that it was never trained."""
-    return "random" in teacher.replace("_", "-").split("-")
-
-
-def is_control(teacher: str, recipe: str) -> bool:
-    """Return whether a row is there to compare with, not to be used."""
-    return recipe in CONTROLS or is_random(teacher)
-
-
+@styled
 def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
     """Return the figure of `task` over the axis `cost`, from the table's summary over seeds.
 
@@ -56,25 +44,7 @@ def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
     if rows.empty:
         known = ", ".join(sorted(summary["task"].unique()))
         raise ValueError(f"task {task!r} is not in the table, which has {known}")
-    with matplotlib.rc_context(), sns.axes_style("ticks", RC):
-        matplotlib.rcParams.update(RC)
-        return _Front(rows, cost, styles(recipes or summary["recipe"].unique())).draw()
-
-
-def save(figure: Figure, outputs) -> None:
-    """Write `figure` to each of `outputs` by its suffix, without dates or program versions."""
-    unsaid = {
-        "svg": {"Date": None, "Creator": None},
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "png": {"Software": None},
-    }
-    for output in map(Path, outputs):
-        kind = output.suffix.removeprefix(".")
-        if kind not in FORMATS:
-            raise ValueError(f"{output}: figures are written as {', '.join(FORMATS)}")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(RC):
-            figure.savefig(output, format=kind, dpi=200, metadata=unsaid[kind])
+    return _Front(rows, cost, styles(recipes or summary["recipe"].unique())).draw()
 
 
 class _Front:

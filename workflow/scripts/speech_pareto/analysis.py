@@ -1,0 +1,52 @@
+"""What `analyse` found of all students, as one long table: a row per number."""
+
+import pandas as pd
+
+STUDENT = ["teacher", "recipe", "ratio", "seed", "scope"]
+COLUMNS = [*STUDENT, "model", "quantity", "layer", "other", "value"]
+WEIGHTS = ("rows", "attention", "ffn", "zeros")
+DIAGONALITY = "row_normalised"  # the definition that is drawn, see `diagonality.py`
+CKA = "cka"
+
+
+def build(results: dict[str, dict]) -> pd.DataFrame:
+    """Return the table of checked results by file; students that failed have no rows.
+
+    `model` is `teacher` or `student`; `layer` counts from 1 (for `cka` from 0, the input of layer
+    1); `other` is a head, or the teacher's layer for `cka`.
+    """
+    rows = []
+    for value in results.values():
+        key = [value["run"][name] for name in STUDENT]
+        rows += [[*key, *row] for row in _rows(value.get("analysis"))]
+    types = {"ratio": float, "seed": "Int64", "layer": "Int64", "other": "Int64", "value": float}
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(
+        {column: types.get(column, "string") for column in COLUMNS}
+    )
+    return table.sort_values(COLUMNS[:-1], kind="stable", ignore_index=True)
+
+
+def _rows(found: dict | None):
+    """Yield (model, quantity, layer, other, value) of one student."""
+    if not found:
+        return
+    for model, layers in found["layers"].items():
+        for layer, shape in enumerate(layers, start=1):
+            yield model, "heads", layer, None, len(shape["heads"])
+            for name in WEIGHTS:
+                yield model, name, layer, None, shape[name]
+        for definition, values in found["diagonality"][model].items():
+            for layer, (shape, heads) in enumerate(zip(layers, values, strict=True), start=1):
+                for head, value in zip(shape["heads"], heads, strict=True):
+                    yield model, f"diagonality:{definition}", layer, head, value
+    for ours, line in enumerate(found[CKA]):
+        for theirs, value in enumerate(line):
+            yield "student", CKA, ours, theirs, value
+
+
+def students_of(table: pd.DataFrame, cells: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Return the rows of the students that a task takes, the first seed of each."""
+    wanted = cells.loc[cells["task"] == task, STUDENT].drop_duplicates()
+    rows = table.merge(wanted.astype(dict(table[STUDENT].dtypes)), on=STUDENT)
+    first = rows.groupby(["teacher", "recipe", "ratio"])["seed"].transform("min")
+    return rows[rows["seed"] == first]

@@ -1,0 +1,46 @@
+"""Figures that papers and the SUPERB leaderboard state, from resources/published.csv.
+
+`provenance` says where a number was read: `table` of a paper, `leaderboard` of SUPERB, `readme` or
+`abstract`; not the authors' own words are `digitised` (read off a figure), `counted` (from a
+config) and `issue`. `recipe` is what the method is called here, empty where it is not.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+STATED = ("table", "leaderboard")
+READ_OFF = ("digitised",)
+PER, SUPERB = "PER_%", "superb_s"
+
+
+def read(file) -> pd.DataFrame:
+    """Return all published figures."""
+    return pd.read_csv(file, keep_default_na=False, na_values={"params_m": "", "macs_g": ""})
+
+
+def systems(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return a row per published system: parameters and MACs in 10^6 and 10^9, `value` of `metric`.
+
+    What is stated goes before what was read off a figure, where a system may have several sizes.
+    MACs are those of the leaderboard's recordings, known of some systems only.
+    """
+    macs = rows.dropna(subset=["macs_g"]).groupby("model")["macs_g"].first()
+    rows = rows[(rows["metric"] == metric) & (rows["recipe"] != "")]
+    rows = rows[rows["provenance"].isin(STATED + READ_OFF)]
+    rows = rows.dropna(subset=["params_m"]).assign(value=rows["value"].astype(float))
+    stated = rows[rows["provenance"].isin(STATED)].drop_duplicates("model")
+    read_off = rows[rows["provenance"].isin(READ_OFF) & ~rows["model"].isin(stated["model"])]
+    found = pd.concat([stated, read_off], ignore_index=True)
+    return found.assign(macs_g=found["macs_g"].fillna(found["model"].map(macs)))
+
+
+def comparable(task: Mapping) -> bool:
+    """Return whether a task's scores may stand beside published ones.
+
+    That is SUPERB's phone recognition: a probe on LibriSpeech. PER on any other corpus is
+    another quantity.
+    """
+    names = task.get("corpora") or [""]
+    read_speech = all(name.startswith("librispeech") for name in names)
+    return read_speech and task.get("protocol") == "probe" and task.get("metric") == "per"
