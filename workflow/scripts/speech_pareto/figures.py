@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from speech_pareto.labels import place
 from speech_pareto.pareto import SIGNS
 from speech_pareto.styles import CONTROL, INK, MUTED, RC, SHADE, styles
-from speech_pareto.table import CONTROLS, COSTS, TEACHER
+from speech_pareto.table import CONTROLS, COSTS, TEACHER, is_control, is_random
 from speech_pareto.wording import (
     AS_GOOD_TEXT,
     filled,
@@ -35,16 +35,6 @@ COST_LABELS = {
 SHORT_COSTS = {"parameters": "parameters", "macs_per_second": "MACs", "seconds": "time"}
 
 
-def is_random(teacher: str) -> bool:
-    """Return whether a teacher's name says that it was never trained."""
-    return "random" in teacher.replace("_", "-").split("-")
-
-
-def is_control(teacher: str, recipe: str) -> bool:
-    """Return whether a row is there to compare with, not to be used."""
-    return recipe in CONTROLS or is_random(teacher)
-
-
 def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
     """Return the figure of `task` over the axis `cost`, from the table's summary over seeds.
 
@@ -59,6 +49,11 @@ def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
     with matplotlib.rc_context(), sns.axes_style("ticks", RC):
         matplotlib.rcParams.update(RC)
         return _Front(rows, cost, styles(recipes or summary["recipe"].unique())).draw()
+
+
+def message(summary: pd.DataFrame, task: str, cost: str) -> str:
+    """Return what the figure of `task` over `cost` says in one sentence."""
+    return _Front(summary[summary["task"] == task], cost, {})._message()
 
 
 def save(figure: Figure, outputs) -> None:

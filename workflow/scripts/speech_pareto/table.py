@@ -94,6 +94,16 @@ COSTS = {
 }
 
 
+def is_random(teacher: str) -> bool:
+    """Return whether a teacher's name says that it was never trained."""
+    return "random" in teacher.replace("_", "-").split("-")
+
+
+def is_control(teacher: str, recipe: str) -> bool:
+    """Return whether a row is there to compare with, not to be used."""
+    return recipe in CONTROLS or is_random(teacher)
+
+
 def look_up(value, path: tuple[str, ...]):
     """Return what stands in nested dicts at `path`, None where it ends early."""
     for key in path:

@@ -28,7 +28,7 @@ def short_count(value: float) -> str:
         return "–"
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= 0.9995 * size:
-            return _three_digits(value / size) + unit
+            return three_digits(value / size) + unit
     return f"{value:.0f}"
 
 
@@ -36,10 +36,10 @@ def short_seconds(value: float) -> str:
     """Return a duration with three digits: 92.0 ms, 1.20 s."""
     if pd.isna(value):
         return "–"
-    return f"{_three_digits(value)} s" if value >= 1 else f"{_three_digits(value * 1e3)} ms"
+    return f"{three_digits(value)} s" if value >= 1 else f"{three_digits(value * 1e3)} ms"
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
     """Return `value` with three significant digits, never in powers of ten."""
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
