@@ -22,6 +22,7 @@ include: "workflow/rules/profile.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/plot.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -29,3 +30,4 @@ rule all:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.report.output,

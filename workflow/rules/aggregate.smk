@@ -32,7 +32,13 @@ rule aggregate:
             "results/tables/leaderboard.md",
             caption="../report/aggregate.rst",
             category="Tables",
-            labels={"table": "leaderboard"},
+            labels={"table": "leaderboard (Markdown)"},
+        ),
+        numbers=report(
+            "results/tables/leaderboard.csv",
+            caption="../report/aggregate.rst",
+            category="Tables",
+            labels={"table": "leaderboard (CSV)"},
         ),
     log:
         "logs/aggregate.log",
@@ -54,8 +60,10 @@ rule tables:
         "results/tables/comparisons.parquet",
         "results/tables/comparisons.csv",
         "results/tables/fronts.csv",
+        "results/tables/pairs.csv",
         "results/tables/front.txt",
         "results/tables/leaderboard.md",
+        "results/tables/leaderboard.csv",
     localrule: True
 
 
@@ -63,4 +71,6 @@ rule leaderboard:
     """Target: the ranking of the recipes."""
     input:
         "results/tables/leaderboard.md",
+        "results/tables/leaderboard.csv",
+        "results/tables/leaderboard.html",
     localrule: True

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from speech_pareto import result, table
-from speech_pareto.leaderboard import front_text, markdown
+from speech_pareto.leaderboard import as_csv, front_text, markdown
 
 
-def main(metrics: list, profiles: list, parquet, csv, front, leaderboard, comparisons=None) -> None:
+def main(
+    metrics: list, profiles: list, parquet, csv, front, leaderboard, numbers, comparisons=None
+) -> None:
     """Write the table (Parquet, CSV) and its readable forms from the cells' JSON files.
 
-    `comparisons` is the file (Parquet) that `compare` wrote.
+    `comparisons` is the file (Parquet) that `compare` wrote; `leaderboard` becomes Markdown, and
+    `numbers` the same as CSV.
     """
     cells = table.build(table.read_results(metrics), table.read_results(profiles))
     for file in (parquet, csv):
@@ -19,6 +22,7 @@ def main(metrics: list, profiles: list, parquet, csv, front, leaderboard, compar
     compared = table.read(comparisons) if comparisons else None
     result.write_text(front, front_text(cells, compared))
     result.write_text(leaderboard, markdown(cells, compared))
+    result.write_text(numbers, as_csv(cells, compared))
 
 
 if "snakemake" in globals():
@@ -33,4 +37,5 @@ if "snakemake" in globals():
             csv=snakemake.output.csv,
             front=snakemake.output.front,
             leaderboard=snakemake.output.leaderboard,
+            numbers=snakemake.output.numbers,
         )

@@ -40,7 +40,9 @@ def _recommend(options: argparse.Namespace) -> None:
     study = points.read(options.table)
     tasks = [options.task] if options.task else list(study["tasks"])
     if options.task and options.task not in study["tasks"]:
-        sys.exit(f"task {options.task!r} is not in the table, which has {', '.join(study['tasks'])}")
+        sys.exit(
+            f"task {options.task!r} is not in the table, which has {', '.join(study['tasks'])}"
+        )
     try:
         answers = [recommend.text(study, options.budget, task) for task in tasks]
     except ValueError as error:

@@ -106,7 +106,7 @@ def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[J
     found = _corpus_jobs(study) + _teacher_jobs(study, results)
     for cell, facts in expected.items():
         found += _cell_jobs(study, cell, facts, results)
-    found += [Job("compare", "compare"), Job("aggregate", "aggregate")]
+    found += [Job("compare", "compare"), Job("aggregate", "aggregate"), Job("report", "report")]
     for task in dict.fromkeys(cell.task for cell in expected):
         found += [Job("plot", f"plot/{task}-{cost}") for cost in study["figures"]["costs"]]
     return list({job.benchmark: job for job in found}.values())

@@ -6,16 +6,17 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from speech_pareto.table import COSTS, GROUP, TEACHER, is_control, is_random, summarise
+from speech_pareto.table import COSTS, GROUP, PENDING, TEACHER, is_control, is_random, summarise
 from speech_pareto.wording import (
     AS_GOOD,
     completeness,
     metric_name,
+    short_bytes,
     short_count,
     short_difference,
     short_score,
     short_seconds,
-    three_digits,
+    status_text,
 )
 
 # what a point is known by: how it is called, its dimension (see `recommend.UNITS`), its column
@@ -153,27 +154,6 @@ def _text(row: pd.Series) -> dict[str, str]:
     }
 
 
-def status_text(row) -> str:
-    """Return `ok`, or what stood in the way: "infeasible: heads hold too little ..."."""
-    status = row["status"]
-    if status == "ok":
-        return status
-    status = f"{status.replace('_', ' ')}: {row['reason']}"
-    if pd.notna(row["reachable"]) and f"{row['reachable']:.2f}" not in row["reason"]:
-        status += f" (reaches {row['reachable']:.2f})"
-    return status
-
-
-def short_bytes(value: float) -> str:
-    """Return a number of bytes with three digits: 6.00 MB."""
-    if pd.isna(value):
-        return "–"
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= 0.9995 * size:
-            return f"{three_digits(value / size)} {unit}"
-    return f"{value:.0f} B"
-
-
 def _ties(fronts: pd.DataFrame) -> dict[tuple, str]:
     """Return (cost, *GROUP) of a front's points -> the dearer neighbour that is no better."""
     found = {}
@@ -193,7 +173,7 @@ def _links(cell: dict) -> dict:
         links["model card"] = f"finetuned/{path}/{task}/README.md"
         links["config"] = f"finetuned/{path}/{task}/config.json"
         links["cost"] = f"profile/{path}/{cell['scope']}.json"
-    if cell["status"] != "pending":
+    if cell["status"] != PENDING:
         links["log"] = f"../logs/finetune/{path}/{task}.log"
     else:
         del links["metrics"]

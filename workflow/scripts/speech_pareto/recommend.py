@@ -86,7 +86,7 @@ class Limit:
 
 
 def parse(text: str) -> list[Limit]:
-    """Return the limits of a budget: "<= 3 M parameters, <= 0.05 RTF"; a mistake is a ValueError."""
+    """Return the limits of a budget: "<= 3 M parameters"; a mistake is a ValueError."""
     clauses = [clause.strip() for clause in re.split(r"[,;\n]|\band\b", text, flags=re.I)]
     return [_limit(clause) for clause in clauses if clause]
 

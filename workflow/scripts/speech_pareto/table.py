@@ -12,6 +12,7 @@ from speech_pareto.pareto import non_dominated
 KEY = ["task", "teacher", "recipe", "ratio", "seed"]
 GROUP = KEY[:-1]
 CONTROLS = ("identity", "random-pruning", "layer-drop")
+PENDING = "pending"  # status of a cell that is not done yet, in interim tables
 TEACHER = "identity"  # the recipe that leaves the teacher as it is
 # Ratios are met within ±0.01, so two students of one ratio may differ by 2 % of the teacher, and
 # times are no surer than that: being cheaper by less puts nobody on the front.

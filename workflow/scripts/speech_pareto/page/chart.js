@@ -143,7 +143,7 @@ function drawChart() {
     const [first] = points, star = shown.find((p) => p.kind === "teacher" && p.teacher === first.teacher);
     if (first.kind === "teacher") {
       const at = y(first.values.score);
-      chart.append(svg("line", { class: "teacher", x1: box.left, x2: box.right, y1: at, y2: at }));
+      chart.append(svg("line", { class: "level", x1: box.left, x2: box.right, y1: at, y2: at }));
       continue;
     }
     const path = [...(star ? [star] : []), ...points.sort((a, b) => a.ratio - b.ratio)];
