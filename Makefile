@@ -27,6 +27,7 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), 
 	@echo "Figures:     $(CURDIR)/results/figures/"
 	@echo "Tables:      $(CURDIR)/results/tables/ (results.csv, results.parquet)"
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
+	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 
 test: $(VENV)/dev.stamp ## Check format and style, run all tests
 	ruff check .
@@ -53,6 +54,7 @@ $(VENV)/run.stamp: $(RUN_PINS)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(RUN_PINS:%=-r %)
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt
+$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/browser.py
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/dev.txt
+	$(VENV)/bin/python tests/browser.py || echo "no Chromium: the tests of the page are skipped"
 	@touch $@

@@ -24,6 +24,7 @@ include: "workflow/rules/compare.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/plot.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -31,3 +32,4 @@ rule all:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.report.output,

@@ -95,3 +95,11 @@ def prompts_en(request):
         fetch_corpus.main("prompts", settings, root / "downloads")
         prepare_corpus.main("prompts", settings, root / "downloads", root / "prompts")
     return root / "prompts"
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    """Return the folder of tables of the synthetic grid, with the page one folder up."""
+    import synthetic_results
+
+    return synthetic_results.write_tables(tmp_path_factory.mktemp("study"))

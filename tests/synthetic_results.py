@@ -213,3 +213,22 @@ def write_analyses(profiles):
         files.append(type(file)(*parts))
         result.write(files[-1], value)
     return files
+
+
+def write_tables(root):
+    """Write the grid to root/results with all tables and the page of it; return the tables."""
+    import aggregate
+    import compare
+    import report
+
+    folder = root / "results"
+    metrics, profiles = write(folder)
+    hypotheses = write_hypotheses(metrics)
+    names = ["comparisons.parquet", "comparisons.csv", "fronts.csv", "pairs.csv"]
+    compared = [folder / "tables" / name for name in names]
+    compare.main(metrics, hypotheses, profiles, *compared)
+    names = ["results.parquet", "results.csv", "front.txt", "leaderboard.md", "leaderboard.csv"]
+    made = [folder / "tables" / name for name in names]
+    aggregate.main(metrics, profiles, *made, comparisons=compared[0])
+    report.main(made[0], folder / "report.html", folder / "tables" / "leaderboard.html")
+    return folder / "tables"

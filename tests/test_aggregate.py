@@ -10,6 +10,7 @@ import synthetic_results
 from speech_pareto import result, table
 
 NAMES = {"parquet": "r.parquet", "csv": "r.csv", "front": "f.txt", "leaderboard": "l.md"}
+NAMES["numbers"] = "l.csv"
 
 
 def run(files, folder: Path) -> dict[str, Path]:

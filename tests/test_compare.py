@@ -14,7 +14,7 @@ import synthetic_results
 from speech_pareto import comparisons, pareto, result, table
 from speech_pareto.significance import holm
 
-NAMES = {"parquet": "c.parquet", "csv": "c.csv", "fronts": "f.csv"}
+NAMES = {"parquet": "c.parquet", "csv": "c.csv", "fronts": "f.csv", "pairs": "p.csv"}
 
 
 def run(files, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

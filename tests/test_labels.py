@@ -4,7 +4,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import synthetic_results
-from speech_pareto import figures, table
+from speech_pareto import table
+from speech_pareto.figures import fronts
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def boxes(figure, axes):
 @pytest.mark.parametrize("task", ["phones", "characters"])
 @pytest.mark.parametrize("cost", list(table.COSTS))
 def test_labels_do_not_collide(summary, task, cost):
-    figure = figures.pareto(summary, task, cost)
+    figure = fronts.pareto(summary, task, cost)
     found = boxes(figure, figure.axes[0])
     assert len(found) == len(synthetic_results.RECIPES) + 2
     for i, box in enumerate(found):

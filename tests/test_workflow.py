@@ -15,7 +15,7 @@ from conftest import copy_tree, run_snakemake
 ROOT = Path(__file__).resolve().parents[1]
 CELLS = ("compress", "finetune", "evaluate", "profile", "analyse")  # rules with a wildcard `recipe`
 TABLES = ("compare", "aggregate")
-COLLECTED = {*TABLES, "plot", "all"}
+COLLECTED = {*TABLES, "plot", "report", "all"}
 
 # Put at the top of each script: its outputs appear at once, while its imports, which make its
 # digest, stay as they are.
@@ -25,7 +25,7 @@ if "snakemake" in globals():
 
     for path in snakemake.output:
         is_file = Path(path).suffix in (".json", ".tsv", ".csv", ".txt", ".md", ".parquet", ".onnx")
-        is_file = is_file or Path(path).suffix in (".svg", ".pdf", ".png")
+        is_file = is_file or Path(path).suffix in (".svg", ".pdf", ".png", ".html")
         file = Path(path) if is_file else Path(path, "content")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(str(path))
@@ -162,6 +162,7 @@ def test_slurm_profile_is_found_by_its_name():
     ("target", "rules"),
     [
         ("plan", set()),
+        ("interim", set()),
         ("corpora", {"fetch_corpus", "prepare_corpus"}),
         ("pretrain_teacher", {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher"}),
         (  # the control that is never pretrained has a backbone to be drawn
@@ -169,7 +170,7 @@ def test_slurm_profile_is_found_by_its_name():
             {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher", "finetune_one_teacher"},
         ),
         ("exports", {"fetch_corpus", "prepare_corpus", "compress", "finetune", "export"}),
-        ("leaderboard", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES}),
+        ("leaderboard", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES, "report"}),
         ("tables", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES}),
         ("figures", {"fetch_corpus", "prepare_corpus", *CELLS, *TABLES, "plot"}),
     ],
@@ -256,10 +257,14 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
         ("speech_pareto/significance.py", COLLECTED),
         ("aggregate.py", COLLECTED - {"compare"}),
         ("plot.py", {"plot", "all"}),
-        ("speech_pareto/figures/fronts.py", {"plot", "all"}),
+        ("speech_pareto/figures/fronts.py", {"plot", "report", "all"}),
         ("speech_pareto/figures/layers.py", {"plot", "all"}),
-        ("speech_pareto/labels.py", {"plot", "all"}),
+        ("speech_pareto/labels.py", {"plot", "report", "all"}),
         ("speech_pareto/leaderboard.py", COLLECTED - {"compare"}),
+        ("report.py", {"report", "all"}),
+        ("interim.py", set()),
+        ("speech_pareto/recommend.py", {"report", "all"}),
+        ("speech_pareto/page/chart.js", {"report", "all"}),
         ("speech_pareto/tasks/ctc.py", {*CELLS, *COLLECTED}),
         ("speech_pareto/digest.py", set()),
         ("speech_pareto/config.py", set()),
@@ -268,7 +273,7 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
     ],
 )
 def test_edited_code_plans_what_runs_it(finished, file, rules):
-    append(finished / "workflow" / "scripts" / file, "\nEDITED = True\n")
+    append(finished / "workflow" / "scripts" / file, "\nEDITED = 1;\n")
     assert rules_of(planned(finished)) == rules
 
 

@@ -42,7 +42,13 @@ rule aggregate:
             "results/tables/leaderboard.md",
             caption="../report/aggregate.rst",
             category="Tables",
-            labels={"table": "leaderboard"},
+            labels={"table": "leaderboard (Markdown)"},
+        ),
+        numbers=report(
+            "results/tables/leaderboard.csv",
+            caption="../report/aggregate.rst",
+            category="Tables",
+            labels={"table": "leaderboard (CSV)"},
         ),
     log:
         "logs/aggregate.log",
@@ -66,8 +72,10 @@ rule tables:
         "results/tables/comparisons.parquet",
         "results/tables/comparisons.csv",
         "results/tables/fronts.csv",
+        "results/tables/pairs.csv",
         "results/tables/front.txt",
         "results/tables/leaderboard.md",
+        "results/tables/leaderboard.csv",
     localrule: True
 
 
@@ -75,4 +83,6 @@ rule leaderboard:
     """Target: the ranking of the recipes."""
     input:
         "results/tables/leaderboard.md",
+        "results/tables/leaderboard.csv",
+        "results/tables/leaderboard.html",
     localrule: True

@@ -1,6 +1,6 @@
 """How sure the differences are: students against their teacher, the points of a front.
 
-Leaves results/tables/comparisons.{parquet,csv} and results/tables/fronts.csv.
+Leaves results/tables/comparisons.{parquet,csv}, results/tables/fronts.csv and results/tables/pairs.csv.
 """
 
 
@@ -30,6 +30,7 @@ rule compare:
             category="Tables",
             labels={"table": "ties and hypervolumes"},
         ),
+        pairs="results/tables/pairs.csv",
     log:
         "logs/compare.log",
     benchmark:

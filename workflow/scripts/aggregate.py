@@ -3,19 +3,23 @@
 from pathlib import Path
 
 from speech_pareto import analysis, result, table
-from speech_pareto.leaderboard import front_text, markdown
+from speech_pareto.leaderboard import as_csv, front_text, markdown
 
 
-def main(metrics: list, profiles: list, parquet, csv, front, leaderboard, comparisons=None) -> None:
+def main(
+    metrics: list, profiles: list, parquet, csv, front, leaderboard, numbers, comparisons=None
+) -> None:
     """Write the table (Parquet, CSV) and its readable forms from the cells' JSON files.
 
-    `comparisons` is the file (Parquet) that `compare` wrote.
+    `comparisons` is the file (Parquet) that `compare` wrote; `leaderboard` becomes Markdown, and
+    `numbers` the same as CSV.
     """
     cells = table.build(table.read_results(metrics), table.read_results(profiles))
     write(cells, parquet, csv)
     compared = table.read(comparisons) if comparisons else None
     result.write_text(front, front_text(cells, compared))
     result.write_text(leaderboard, markdown(cells, compared))
+    result.write_text(numbers, as_csv(cells, compared))
 
 
 def write(rows, parquet, csv) -> None:
@@ -43,6 +47,7 @@ if "snakemake" in globals():
             csv=snakemake.output.csv,
             front=snakemake.output.front,
             leaderboard=snakemake.output.leaderboard,
+            numbers=snakemake.output.numbers,
         )
         gather(
             analyses=snakemake.input.analyses,

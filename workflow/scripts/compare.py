@@ -5,19 +5,20 @@ from pathlib import Path
 from speech_pareto import comparisons, table
 
 
-def main(metrics: list, hypotheses: list, profiles: list, parquet, csv, fronts) -> None:
-    """Write the comparisons (Parquet, CSV) and the fronts (CSV).
+def main(metrics: list, hypotheses: list, profiles: list, parquet, csv, fronts, pairs) -> None:
+    """Write the comparisons (Parquet, CSV), the fronts and all pairs (CSV).
 
     `hypotheses` holds the utterances (TSV) of each file of `metrics`, in the same order.
     """
     cells = table.build(table.read_results(metrics), table.read_results(profiles))
     files = dict(zip(map(str, metrics), map(str, hypotheses), strict=True))
-    against_teachers, points = comparisons.build(cells, files)
-    for file in (parquet, csv, fronts):
+    against_teachers, points, tests = comparisons.build(cells, files)
+    for file in (parquet, csv, fronts, pairs):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     against_teachers.to_parquet(parquet, index=False)
     against_teachers.to_csv(csv, index=False, lineterminator="\n")
     points.to_csv(fronts, index=False, lineterminator="\n")
+    tests.to_csv(pairs, index=False, lineterminator="\n")
 
 
 if "snakemake" in globals():
@@ -31,4 +32,5 @@ if "snakemake" in globals():
             parquet=snakemake.output.parquet,
             csv=snakemake.output.csv,
             fronts=snakemake.output.fronts,
+            pairs=snakemake.output.pairs,
         )

@@ -11,6 +11,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that `arguments` (by default those of the shell) name."""
     parser = argparse.ArgumentParser(prog="python -m speech_pareto", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_recommend(commands)
+    _add_interim(commands)
     _add_sizes(commands)
     _add_transcribe(commands)
     options = parser.parse_args(arguments)
@@ -18,6 +20,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 # a command: its arguments, and a function that imports what it needs only once it is run
+
+
+def _add_recommend(commands) -> None:
+    """Add the command `recommend`."""
+    what = "the best students of a finished study within a budget"
+    parser = commands.add_parser("recommend", help=what, description=what)
+    parser.add_argument("budget", help='such as "<= 3 M parameters, <= 0.05 RTF"')
+    parser.add_argument("--task", help="one task; by default all")
+    table = Path("results/tables/results.parquet")
+    parser.add_argument("--table", type=Path, default=table, help="%(default)s")
+    parser.set_defaults(run=_recommend)
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    """Print the answer for one task or all."""
+    from speech_pareto import points, recommend
+
+    if not options.table.is_file():
+        sys.exit(f"{options.table} is not there; run the study first, or name it with --table")
+    study = points.read(options.table)
+    tasks = [options.task] if options.task else list(study["tasks"])
+    if options.task and options.task not in study["tasks"]:
+        sys.exit(
+            f"task {options.task!r} is not in the table, which has {', '.join(study['tasks'])}"
+        )
+    try:
+        answers = [recommend.text(study, options.budget, task) for task in tasks]
+    except ValueError as error:
+        sys.exit(str(error))
+    sys.stdout.write("\n".join(answers))
+
+
+def _add_interim(commands) -> None:
+    """Add the command `interim`."""
+    what = "tables and page of what is there of a running study, without waiting for the rest"
+    parser = commands.add_parser("interim", help=what, description=what)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="%(default)s")
+    parser.add_argument("--study", type=Path, help="by default run_config.yaml of the results")
+    parser.set_defaults(run=_interim)
+
+
+def _interim(options: argparse.Namespace) -> None:
+    """Write and print what is there."""
+    from speech_pareto import interim
+
+    study = options.study or options.results / "run_config.yaml"
+    if not study.is_file():
+        sys.exit(f"{study} is not there; has Snakemake started this study here?")
+    sys.stdout.write(interim.write(interim.read_study(study), options.results))
 
 
 def _add_sizes(commands) -> None:

@@ -1,6 +1,7 @@
 """Students against their teacher, and the points of a front against each other."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +22,28 @@ COMPARISONS += ["score", "teacher_score", *DIFFERENCE, "z", "p", "p_corrected", 
 FRONTS = ["task", "cost", *GROUP[1:], "status", "reason", "cost_value", "score", "on_front"]
 FRONTS += ["next_teacher", "next_recipe", "next_ratio", *DIFFERENCE, "p", "p_corrected", "tie"]
 FRONTS += [*HYPERVOLUME, "reference_cost", "reference_score"]
+PAIRS = [*GROUP, "other_teacher", "other_recipe", "other_ratio", "p"]
 TEXTS = ["task", "cost", "teacher", "recipe", "metric", "better", "status", "reason"]
-TEXTS += ["next_teacher", "next_recipe"]
+TEXTS += ["next_teacher", "next_recipe", "other_teacher", "other_recipe"]
 TYPES = dict.fromkeys(TEXTS, "string")
 TYPES |= dict.fromkeys(["n", "seeds", "utterances"], "Int64")
 TYPES |= dict.fromkeys(["significant", "on_front", "tie"], "boolean")
 
 
-def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the comparisons with the teachers, and the fronts, of the table of all cells.
+def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> tuple[pd.DataFrame, ...]:
+    """Return the comparisons with the teachers, the fronts, and all pairs, of the table of cells.
 
     `hypotheses` maps each `metrics_file` of the table to its TSV of utterances.  Points with a
-    hole stand in both with their status and no numbers.
+    hole stand in the first two with their status and no numbers, and in no pair.
     """
-    comparisons, fronts = [], []
+    comparisons, fronts, pairs = [], [], []
     for task, points in summarise(cells).groupby("task", sort=True):
         systems = _Systems(cells[cells["task"] == task], points, hypotheses)
         comparisons += _against_teachers(points, systems)
         for cost in COSTS:
             fronts += _front(points, systems, cost)
-    return _table(comparisons, COMPARISONS), _table(fronts, FRONTS)
+        pairs += [{"task": task} | pair for pair in _pairs(systems)]
+    return _table(comparisons, COMPARISONS), _table(fronts, FRONTS), _table(pairs, PAIRS)
 
 
 def _table(rows: list[dict], columns: list[str]) -> pd.DataFrame:
@@ -206,6 +209,19 @@ def _hypervolume(points: pd.DataFrame, systems: _Systems, dearest: float) -> dic
     held = areas(points["cost_value"], np.vstack([measured, drawn]), (dearest, WORST))
     share = 100 * held / (dearest * WORST)
     return dict(zip(HYPERVOLUME, (float(share[0]), *interval(share[1:])), strict=True))
+
+
+def _pairs(systems: _Systems) -> list[dict]:
+    """Return a row per pair of whole points: the test between them, not corrected.
+
+    Rounded, so that whoever reads it as text decides alike.
+    """
+    rows = []
+    for one, other in itertools.combinations(sorted(systems.errors), 2):
+        row = dict(zip(PAIRS[1:-1], (*one, *other), strict=True))
+        p = matched_pairs(systems.errors[one], systems.errors[other])[1]
+        rows.append(row | {"p": round(p, 6)})
+    return rows
 
 
 def _ties(front: list[dict], systems: _Systems, better: str) -> None:

@@ -1,6 +1,10 @@
 """The table as text to read: the fronts for a terminal, the leaderboard in Markdown."""
 
+import html
+import re
 import textwrap
+from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
@@ -20,7 +24,10 @@ from speech_pareto.wording import (
     short_difference,
     short_score,
     short_seconds,
+    status_text,
 )
+
+BOLD = (0, 9)  # recipe and score of a row on a front
 
 
 def best_first(summary: pd.DataFrame) -> pd.DataFrame:
@@ -98,9 +105,8 @@ def _differences(front: pd.DataFrame, width: int) -> list[str]:
     return [*(f"  {line}" if line else "" for line in lines), *columns(cells, width)]
 
 
-def markdown(table: pd.DataFrame, comparisons=None) -> str:
-    """Return all rows of the summary as Markdown, a table per task, the front in bold."""
-    summary = summarise(table, comparisons)
+def _how(table: pd.DataFrame, compared: bool) -> str:
+    """Return what a reader of the leaderboard must know."""
     how = (
         f"{completeness(table)}. Scores are the mean over seeds ± the sample standard deviation; "
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
@@ -109,35 +115,75 @@ def markdown(table: pd.DataFrame, comparisons=None) -> str:
         f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured "
         "pruning (`non-zero`) make a model neither faster nor, stored densely, smaller."
     )
-    if comparisons is not None:
+    if compared:
         how += (
             " `against teacher` is the difference in points with its 95 % interval (bootstrap "
             f"over utterances); {AS_GOOD}: {AS_GOOD_TEXT} ({TEST})."
         )
-    lines = ["# Leaderboard", "", how, ""]
-    for task, rows in summary.groupby("task"):
-        short = metric_name(rows["metric"].iloc[0])[0]
-        lines += [f"## {task}", "", f"{heading(rows)[0].upper()}{heading(rows)[1:]}.", ""]
+    return how
+
+
+def _tables(table: pd.DataFrame, comparisons) -> Iterator[tuple[str, str, list, list]]:
+    """Yield each task, its metric in words, the header and [(whether on a front, cells)]."""
+    for task, rows in summarise(table, comparisons).groupby("task"):
         header = ["recipe", "teacher", "ratio", "reached", "parameters", "non-zero", "MACs/s"]
-        header += ["time", "speed-up", f"{short} %", "against teacher", "seeds", "status"]
+        header += ["time", "speed-up", f"{metric_name(rows['metric'].iloc[0])[0]} %"]
+        header += ["against teacher", "seeds", "status"]
+        ranked = [
+            (any(row[f"front_{cost}"] for cost in COSTS), _leaderboard_cells(row))
+            for _, row in best_first(rows).iterrows()
+        ]
+        yield task, f"{heading(rows)[0].upper()}{heading(rows)[1:]}.", header, ranked
+
+
+def markdown(table: pd.DataFrame, comparisons=None) -> str:
+    """Return all rows of the summary as Markdown, a table per task, the front in bold."""
+    lines = ["# Leaderboard", "", _how(table, comparisons is not None), ""]
+    for task, what, header, rows in _tables(table, comparisons):
+        lines += [f"## {task}", "", what, ""]
         lines += [_markdown_row(header), _markdown_row(["---"] * 2 + ["---:"] * 10 + ["---"])]
-        for _, row in best_first(rows).iterrows():
-            lines.append(_markdown_row(_leaderboard_cells(row)))
+        for front, cells in rows:
+            bold = [f"**{c}**" if front and i in BOLD else c for i, c in enumerate(cells)]
+            lines.append(_markdown_row(bold))
         lines.append("")
     return "\n".join(lines)
 
 
+def as_html(table: pd.DataFrame, comparisons=None) -> str:
+    """Return the same as a page that stands for itself."""
+    how = html.escape(_how(table, comparisons is not None))
+    how = re.sub(r"`(.*?)`", r"<code>\1</code>", how)
+    parts = [f"<h1>Leaderboard</h1>\n<p>{how}</p>"]
+    for task, what, header, rows in _tables(table, comparisons):
+        parts.append(f"<h2>{html.escape(task)}</h2>\n<p>{what}</p>\n<div class=scroll><table>")
+        parts.append(_html_row("th", header))
+        parts += [_html_row("td", cells, front) for front, cells in rows]
+        parts.append("</table></div>")
+    style = (Path(__file__).parent / "page" / "page.css").read_text(encoding="utf-8")
+    head = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Leaderboard</title>\n'
+    head += '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    return f"{head}<style>\n{style}</style>\n" + "\n".join(parts) + "\n</html>\n"
+
+
+def _html_row(kind: str, cells: list[str], front: bool = False) -> str:
+    """Return a row of an HTML table."""
+    row = "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells)
+    return f"<tr{' class=front' * front}>{row}</tr>"
+
+
+def as_csv(table: pd.DataFrame, comparisons=None) -> str:
+    """Return the same as numbers: a row per task, teacher, recipe and ratio, `done` n/N."""
+    summary = summarise(table, comparisons)
+    ranked = pd.concat([best_first(rows) for _, rows in summary.groupby("task")])
+    done = [f"{n}/{seeds}" for n, seeds in zip(ranked["n"], ranked["seeds"], strict=True)]
+    ranked.insert(list(ranked).index("seeds") + 1, "done", done)
+    return ranked.to_csv(index=False, lineterminator="\n")
+
+
 def _leaderboard_cells(row) -> list[str]:
     """Return one row of the leaderboard."""
-    front = any(row[f"front_{cost}"] for cost in COSTS)
-    status = row["status"]
-    if status != "ok":
-        status = f"{status.replace('_', ' ')}: {row['reason']}"
-        if pd.notna(row["reachable"]) and f"{row['reachable']:.2f}" not in row["reason"]:
-            status += f" (reaches {row['reachable']:.2f})"
-    score = short_score(row)
     return [
-        f"**{row['recipe']}**" if front else row["recipe"],
+        row["recipe"],
         row["teacher"],
         f"{row['ratio']:g}",
         "–" if pd.isna(row["achieved_ratio"]) else f"{row['achieved_ratio']:.3f}",
@@ -146,10 +192,10 @@ def _leaderboard_cells(row) -> list[str]:
         short_count(row["macs_per_second"]),
         short_seconds(row["paired_seconds"]),
         "–" if pd.isna(row["speedup"]) else f"{row['speedup']:.2f}×",
-        f"**{score}**" if front else score,
+        short_score(row),
         short_difference(row) + f" {AS_GOOD}" * bool(row["as_good"]),
         f"{row['n']}/{row['seeds']}",
-        status,
+        status_text(row),
     ]
 
 

@@ -108,7 +108,7 @@ def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[J
     found = _corpus_jobs(study) + _teacher_jobs(study, results)
     for cell, facts in expected.items():
         found += _cell_jobs(study, cell, facts, results)
-    found += [Job("compare", "compare"), Job("aggregate", "aggregate")]
+    found += [Job("compare", "compare"), Job("aggregate", "aggregate"), Job("report", "report")]
     found += [Job("plot", f"plot/{name}") for name in figures_of(study)]
     return list({job.benchmark: job for job in found}.values())
 

@@ -12,6 +12,7 @@ from speech_pareto.pareto import non_dominated
 KEY = ["task", "teacher", "recipe", "ratio", "seed"]
 GROUP = KEY[:-1]
 CONTROLS = ("identity", "random-pruning", "layer-drop")
+PENDING = "pending"  # status of a cell that is not done yet, in interim tables
 TEACHER = "identity"  # the recipe that leaves the teacher as it is
 # Ratios are met within ±0.01, so two students of one ratio may differ by 2 % of the teacher, and
 # times are no surer than that: being cheaper by less puts nobody on the front.
@@ -123,6 +124,16 @@ COSTS = {
     "macs_per_second": ("macs_per_second", "MACs"),
     "seconds": ("paired_seconds", "time"),
 }
+
+
+def is_random(teacher: str) -> bool:
+    """Return whether a teacher's name says that it was never trained."""
+    return "random" in teacher.replace("_", "-").split("-")
+
+
+def is_control(teacher: str, recipe: str) -> bool:
+    """Return whether a row is there to compare with, not to be used."""
+    return recipe in CONTROLS or is_random(teacher)
 
 
 def look_up(value, path: tuple[str, ...]):

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from speech_pareto import result
-from speech_pareto.table import TEACHER
+from speech_pareto.table import PENDING, TEACHER
 
 AS_GOOD = "†"  # marks a student that shows no significant increase in errors
 AS_GOOD_TEXT = "no significant increase in errors over the teacher"
@@ -28,7 +28,7 @@ def short_count(value: float) -> str:
         return "–"
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= 0.9995 * size:
-            return _three_digits(value / size) + unit
+            return three_digits(value / size) + unit
     return f"{value:.0f}"
 
 
@@ -36,10 +36,20 @@ def short_seconds(value: float) -> str:
     """Return a duration with three digits: 92.0 ms, 1.20 s."""
     if pd.isna(value):
         return "–"
-    return f"{_three_digits(value)} s" if value >= 1 else f"{_three_digits(value * 1e3)} ms"
+    return f"{three_digits(value)} s" if value >= 1 else f"{three_digits(value * 1e3)} ms"
 
 
-def _three_digits(value: float) -> str:
+def short_bytes(value: float) -> str:
+    """Return a number of bytes with three digits: 6.00 MB."""
+    if pd.isna(value):
+        return "–"
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= 0.9995 * size:
+            return f"{three_digits(value / size)} {unit}"
+    return f"{value:.0f} B"
+
+
+def three_digits(value: float) -> str:
     """Return `value` with three significant digits, never in powers of ten."""
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
@@ -61,11 +71,24 @@ def short_difference(row) -> str:
     return f"{middle} [{low}, {high}]"
 
 
+def status_text(row) -> str:
+    """Return `ok`, or what stood in the way: "infeasible: heads hold too little ..."."""
+    status = row["status"]
+    if status == "ok":
+        return status
+    status = f"{status.replace('_', ' ')}: {row['reason']}"
+    if pd.notna(row["reachable"]) and f"{row['reachable']:.2f}" not in row["reason"]:
+        status += f" (reaches {row['reachable']:.2f})"
+    return status
+
+
 def completeness(table: pd.DataFrame) -> str:
     """Return how much of the grid is there: "46 of 48 cells done, 2 infeasible"."""
     counts = table["status"].value_counts()
     parts = [f"{counts.get('ok', 0)} of {len(table)} cells done"]
-    parts += [f"{counts[s]} {s.replace('_', ' ')}" for s in result.STATUSES[1:] if s in counts]
+    parts += [
+        f"{counts[s]} {s.replace('_', ' ')}" for s in (*result.STATUSES[1:], PENDING) if s in counts
+    ]
     return ", ".join(parts)
 
 

@@ -10,21 +10,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from speech_pareto.styles import MUTED, RC
-from speech_pareto.table import CONTROLS, TEACHER
+from speech_pareto.table import TEACHER, is_control
 from speech_pareto.wording import filled
 
 FORMATS = ("svg", "pdf", "png")
 LEFT = 0.1  # inches from the edge to what is written
-
-
-def is_random(teacher: str) -> bool:
-    """Return whether a teacher's name says that it was never trained."""
-    return "random" in teacher.replace("_", "-").split("-")
-
-
-def is_control(teacher: str, recipe: str) -> bool:
-    """Return whether a row is there to compare with, not to be used."""
-    return recipe in CONTROLS or is_random(teacher)
 
 
 def styled(draw: Callable) -> Callable:

@@ -5,8 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from speech_pareto.analysis import DIAGONALITY
-from speech_pareto.figures.canvas import axes_within, in_order, is_control, nothing, styled, words
+from speech_pareto.figures.canvas import axes_within, in_order, nothing, styled, words
 from speech_pareto.styles import INK, MUTED, styles
+from speech_pareto.table import is_control
 from speech_pareto.wording import percent
 
 TITLE = "How diagonal attention is, and what pruning keeps"

@@ -8,11 +8,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from speech_pareto.figures.canvas import is_control, is_random, styled
+from speech_pareto.figures.canvas import styled
 from speech_pareto.labels import place
 from speech_pareto.pareto import SIGNS
 from speech_pareto.styles import CONTROL, INK, MUTED, SHADE, styles
-from speech_pareto.table import CONTROLS, COSTS, TEACHER
+from speech_pareto.table import CONTROLS, COSTS, TEACHER, is_control, is_random
 from speech_pareto.wording import (
     AS_GOOD_TEXT,
     filled,
@@ -45,6 +45,11 @@ def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
         known = ", ".join(sorted(summary["task"].unique()))
         raise ValueError(f"task {task!r} is not in the table, which has {known}")
     return _Front(rows, cost, styles(recipes or summary["recipe"].unique())).draw()
+
+
+def message(summary: pd.DataFrame, task: str, cost: str) -> str:
+    """Return what the figure of `task` over `cost` says in one sentence."""
+    return _Front(summary[summary["task"] == task], cost, {})._message()
 
 
 class _Front:

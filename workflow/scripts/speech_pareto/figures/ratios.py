@@ -4,17 +4,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from speech_pareto.figures.canvas import (
-    axes_within,
-    is_control,
-    is_random,
-    margin_labels,
-    nothing,
-    styled,
-    words,
-)
+from speech_pareto.figures.canvas import axes_within, margin_labels, nothing, styled, words
 from speech_pareto.styles import INK, MUTED, styles
-from speech_pareto.table import TEACHER
+from speech_pareto.table import TEACHER, is_control, is_random
 from speech_pareto.wording import metric_name, percent
 
 WORST = 100.0  # an error rate above it says no more

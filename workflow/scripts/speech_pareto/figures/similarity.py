@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from speech_pareto.analysis import CKA
-from speech_pareto.figures.canvas import is_control, nothing, styled, words
+from speech_pareto.figures.canvas import nothing, styled, words
 from speech_pareto.styles import INK, MUTED, styles
-from speech_pareto.table import TEACHER
+from speech_pareto.table import TEACHER, is_control
 from speech_pareto.wording import percent
 
 TITLE = "Which of the teacher's layers the student's resemble"

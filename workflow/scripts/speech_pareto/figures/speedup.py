@@ -5,16 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from speech_pareto.figures.canvas import (
-    axes_within,
-    is_control,
-    margin_labels,
-    nothing,
-    styled,
-    words,
-)
+from speech_pareto.figures.canvas import axes_within, margin_labels, nothing, styled, words
 from speech_pareto.styles import INK, MUTED, styles
-from speech_pareto.table import TEACHER
+from speech_pareto.table import TEACHER, is_control
 
 TITLE = "Speed-up against saved multiply-accumulates"
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)

@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from speech_pareto.figures.canvas import axes_within, is_control, is_random, nothing, styled, words
+from speech_pareto.figures.canvas import axes_within, nothing, styled, words
 from speech_pareto.styles import CONTROL, INK, MUTED, SHADE, styles
-from speech_pareto.table import COSTS, TEACHER
+from speech_pareto.table import COSTS, TEACHER, is_control, is_random
 from speech_pareto.wording import metric_name, short_count, short_seconds, trimmed
 
 NAMES = {"parameters": "parameters", "macs_per_second": "MACs per second", "seconds": "time"}

@@ -1,0 +1,138 @@
+"""Budgets: what words mean, who is chosen, which ties are named, and the command that answers."""
+
+import pandas as pd
+import pytest
+
+from speech_pareto import __main__, points, recommend
+from speech_pareto.points import COLUMNS
+
+
+@pytest.fixture(scope="module")
+def study(tables):
+    return points.read(tables / "results.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("", []),
+        (" , ;", []),
+        ("<= 3 M parameters, <= 0.05 RTF", [("parameters", "<=", 3e6), ("rtf", "<=", 0.05)]),
+        ("parameters≤3M and time < 50ms", [("parameters", "<=", 3e6), ("seconds", "<", 50 * 1e-3)]),
+        ("<= 20 ms; <= 5 MB", [("seconds", "<=", 20 * 1e-3), ("bytes", "<=", 5e6)]),
+        ("at most 150 M MACs", [("macs_per_second", "<=", 150e6)]),
+        (
+            "memory under 1.5 GB\nspeed-up >= 2×",
+            [("peak_memory_bytes", "<", 1.5e9)] + [("speedup", ">=", 2.0)],
+        ),
+        ("PER <= 40 %, ratio >= 50 %", [("score", "<=", 40.0), ("ratio", ">=", 0.5)]),
+        ("real-time factor at most .01", [("rtf", "<=", 0.01)]),
+        ("non-zero parameters <= 2 million", [("nonzero_parameters", "<=", 2e6)]),
+    ],
+)
+def test_what_words_mean(text, limits):
+    assert recommend.parse(text) == [recommend.Limit(*limit) for limit in limits]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<= 3 M parametres", "unknown name parametres; did you mean parameters?"),
+        ("<= 3 M rft", "unknown name rft; did you mean RTF?"),
+        ("<= 3 mb size", "unknown unit mb; did you mean MB?"),
+        ("<= 3 Mio parameters", "unknown unit Mio; did you mean"),
+        ("<= 3 M", "does not say of what"),
+        ("3 M parameters", "is no limit; write it as in"),
+        ("time <= 50", "time needs a unit, only in ms, s"),
+        ("<= 3 ms parameters", "parameters cannot be in ms, only in k, M, G"),
+        ("time <= 3 ms RTF", "names two things, time and RTF"),
+        ("<= many parameters", "is no limit"),
+    ],
+)
+def test_mistakes_are_named(text, words):
+    with pytest.raises(ValueError, match=r"^“") as caught:
+        recommend.parse(f"<= 9 G MACs, {text}")
+    assert words in str(caught.value)
+
+
+def test_what_is_shown_is_what_can_be_limited():
+    assert set(COLUMNS) == set(recommend.NAMES) == set(recommend.DIMENSION)
+    aliases = [name.lower() for names in recommend.NAMES.values() for name in names]
+    assert len(aliases) == len(set(aliases))
+    assert {name: kind for name, (_, kind, _) in COLUMNS.items()} == recommend.DIMENSION
+
+
+def test_the_best_within_the_budget_and_its_ties(study, tables):
+    limits = recommend.parse("<= 3.5 M parameters, speed-up > 1")
+    best, *ties = recommend.choose(study, limits, "phones")
+    board = pd.read_csv(tables / "leaderboard.csv")
+    inside = board.query(
+        "task == 'phones' and status == 'ok' and parameters <= 3.5e6 and speedup > 1"
+    )
+    inside = inside[~((inside.recipe == "identity") & (inside.teacher == "tiny"))]
+    first = inside.sort_values("score").iloc[0]
+    assert (best["recipe"], best["ratio"]) == (first["recipe"], first["ratio"])
+    pairs = pd.read_csv(tables / "pairs.csv").query("task == 'phones'")
+    for tie in ties:
+        ends = [(best["recipe"], best["ratio"]), (tie["recipe"], tie["ratio"])]
+        row = next(
+            row
+            for row in pairs.itertuples()
+            if sorted([(row.recipe, row.ratio), (row.other_recipe, row.other_ratio)])
+            == sorted(ends)
+        )
+        assert row.p * len(inside) >= recommend.ALPHA
+    assert len(inside) > 5
+
+
+def test_ties_are_what_the_test_cannot_tell_apart(study):
+    keys = [p["key"] for p in study["points"] if p["task"] == "phones" and recommend.whole(p)]
+    count = len(keys) * (len(keys) - 1) // 2
+    for p, everything in ((1.0, True), (0.0, False)):
+        alike = study | {"pairs": {"phones": {"keys": keys, "p": [p] * count}}}
+        chosen = recommend.choose(alike, [], "phones")
+        assert (len(chosen) > 1) == everything
+        assert all(point["kind"] != "teacher" for point in chosen)
+    scores = [point["values"]["score"] for point in recommend.choose(alike, [], "phones")]
+    assert scores == sorted(scores)
+    assert len(recommend.choose(study | {"pairs": {}}, [], "phones")) == 1  # nothing was tested
+
+
+def test_higher_may_be_better(study):
+    turned = study | {"tasks": {"phones": study["tasks"]["phones"] | {"better": "higher"}}}
+    worst = recommend.choose(turned | {"pairs": {}}, [], "phones")[0]["values"]["score"]
+    assert worst > recommend.choose(study, [], "phones")[0]["values"]["score"]
+
+
+def command(tables, *arguments):
+    __main__.main(["recommend", *arguments, "--table", str(tables / "results.parquet")])
+
+
+def test_the_command_answers(tables, capsys):
+    command(tables, "<= 2.1 M parameters", "--task", "phones")
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    assert "low-rank" in text and "best" in text and "characters" not in text
+    assert "The teacher (tiny), not within this budget: 29.5 %" in text
+    command(tables, "")
+    assert "characters: " in capsys.readouterr().out
+    command(tables, "<= 9 parameters", "--task", "phones")
+    text = capsys.readouterr().out
+    assert "No student is within this budget. The farthest any goes: parameters 9" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["<= 3 M parametres"], "did you mean parameters?"),
+        (["", "--task", "words"], "which has characters, phones"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tables, arguments, words):
+    with pytest.raises(SystemExit, match=words.replace("?", r"\?")):
+        command(tables, *arguments)
+
+
+def test_without_a_table_the_command_says_so(tmp_path):
+    with pytest.raises(SystemExit, match="is not there"):
+        command(tmp_path, "")

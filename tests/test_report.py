@@ -1,0 +1,338 @@
+"""The page: the numbers of the tables, in a real browser, with the command's answers."""
+
+import csv
+import json
+import os
+import random
+import re
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+import browser
+from speech_pareto import page, points, recommend, styles, table
+from speech_pareto.comparisons import DIFFERENCE
+from speech_pareto.table import COSTS
+from speech_pareto.wording import AS_GOOD, short_difference
+
+PARTS = Path(page.__file__).parent / "page"
+BUDGETS = 400
+
+
+def embedded(file):
+    """Return what a page holds as JSON."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', file.read_text())
+    return json.loads(found[1])
+
+
+@pytest.fixture(scope="module")
+def data(tables):
+    return embedded(tables.parent / "report.html")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Return a headless Chromium; in CI there must be one."""
+    try:
+        with browser.launched() as launched:
+            yield launched
+    except RuntimeError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def view(chromium, tables):
+    """Return a function that opens the page; any complaint or request of it fails the test."""
+    contexts, complaints = [], []
+
+    def show(hash="", width=1280, height=1100, scheme="light"):
+        size = {"width": width, "height": height}
+        contexts.append(chromium.new_context(viewport=size, color_scheme=scheme, offline=True))
+        shown = contexts[-1].new_page()
+        shown.on("console", lambda message: complaints.append(message.text))
+        shown.on("pageerror", lambda error: complaints.append(str(error)))
+        shown.on("request", lambda request: urls.append(request.url))
+        urls = []
+        shown.goto((tables.parent / "report.html").as_uri() + hash)
+        assert all(url.startswith(("file:", "data:")) for url in urls)
+        return shown
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+# without a browser
+
+
+def test_the_page_stands_for_itself(tables):
+    text = (tables.parent / "report.html").read_text()
+    assert not re.findall(r"https?://(?!www\.w3\.org/)", text)
+    assert not re.findall(r"<(?:script|link|img)[^>]* (?:src|href)=\"(?!data:)", text)
+    assert "{{" not in text
+    assert len(text) < 300_000
+
+
+def test_nothing_in_the_data_can_end_the_script():
+    nasty = {"reason": "</script><script>alert(1)</script> <!-- "}
+    assert "<" not in page.embedded(nasty)
+    assert json.loads(page.embedded(nasty)) == nasty
+
+
+def test_page_tables_and_json_hold_the_same_numbers(data, tables):
+    board = pd.read_csv(tables / "leaderboard.csv", keep_default_na=False)
+    assert len(board) == len(data["points"])
+    with (tables / "comparisons.csv").open() as stream:
+        compared = {_name(row): row for row in csv.DictReader(stream)}
+    for point in data["points"]:
+        row = board[[_name(row) == _name(point) for row in board.to_dict("records")]].iloc[0]
+        assert point["text"]["seeds"] == row["done"]
+        assert point["status"] == row["status"]
+        for name, (_, _, column) in points.COLUMNS.items():
+            if column != "rtf":
+                value = point["values"][name]
+                assert row[column] == "" if value is None else float(row[column]) == value, column
+        assert point["front"] == [cost for cost in COSTS if str(row[f"front_{cost}"]) == "True"]
+        files = [tables.parent / link["metrics"] for link in point["links"]]
+        found = [json.loads(file.read_text()) for file in files]
+        scores = [one["metrics"][one["metric"]["name"]] for one in found if one["status"] == "ok"]
+        if scores:
+            assert point["values"]["score"] == pytest.approx(np.mean(scores), abs=1e-12)
+            assert point["text"]["score"].startswith(f"{np.mean(scores):.1f}")
+            seconds = point["values"]["seconds"] / 10
+            assert point["values"]["rtf"] == pytest.approx(seconds)
+        if (other := compared.get(_name(point))) and other["difference"]:
+            words = short_difference({name: float(other[name]) for name in DIFFERENCE})
+            assert point["text"]["difference"].removesuffix(f" {AS_GOOD}") == words
+
+
+def _name(row):
+    return (row["task"], row["teacher"], row["recipe"], float(row["ratio"]))
+
+
+def test_leaderboards_agree(tables):
+    markdown = [
+        re.sub(r"\*\*", "", line).strip("| ").split(" | ")
+        for line in (tables / "leaderboard.md").read_text().splitlines()
+        if line.startswith("| ") and not line.startswith(("| ---", "| recipe"))
+    ]
+    text = (tables / "leaderboard.html").read_text()
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", text)]
+    assert [row for row in rows if row] == markdown
+    done = pd.read_csv(tables / "leaderboard.csv")["done"].to_list()
+    assert done == [row[11] for row in markdown]
+    assert "<script" not in text and "http" not in text
+
+
+def test_recipes_look_as_in_the_figures(data):
+    recipes = {point["recipe"] for point in data["points"]}
+    assert data["styles"] == {name: list(style) for name, style in styles.styles(recipes).items()}
+    shapes = (PARTS / "chart.js").read_text()
+    markers = {marker for _, marker in styles.STYLES.values()} | set(styles.MARKERS)
+    drawn = re.search(r"const SHAPES = \{(.*?)\n\};", shapes, re.S)[1]
+    assert {m for m in markers if re.search(rf'(?:^|[\s{{])"?{re.escape(m)}"?:', drawn)} == markers
+
+
+def test_points_with_a_hole_have_no_links_to_models(data):
+    holes = [point for point in data["points"] if point["status"] == "infeasible"]
+    assert holes
+    for link in (link for point in holes for link in point["links"]):
+        assert "model card" not in link and link["log"].startswith("../logs/finetune/tiny/")
+
+
+# in a browser
+
+
+def test_it_shows_every_task_and_cost(view, data, tables):
+    shown = view()
+    board = pd.read_csv(tables / "leaderboard.csv")
+    summary = table.summarise(table.read(tables / "results.parquet"))
+    for task in data["tasks"]:
+        shown.get_by_role("radio", name=task).check(force=True)
+        for cost, facts in data["costs"].items():
+            shown.get_by_role("radio", name=facts["short"], exact=True).check(force=True)
+            done = board.query("task == @task and n > 0")
+            assert shown.locator("#chart .point").count() == len(done)
+            front = summary[(summary["task"] == task) & summary[f"front_{cost}"]]
+            assert shown.locator("#table tbody tr").count() == len(front) > 1
+            assert shown.locator("#chart .front").count() == 1
+            assert shown.locator("#message").inner_text() == data["messages"][task][cost]
+    for scale in ("linear", "log"):
+        shown.get_by_role("radio", name=scale).check(force=True)
+        texts = shown.locator("#chart text").all_text_contents()
+        assert ("0" in texts) == (scale == "linear")
+    shown.get_by_role("radio", name="all", exact=True).check(force=True)
+    assert "infeasible" in shown.locator("#table").inner_text()
+
+
+def test_a_point_tells_all_by_mouse_and_by_keyboard(view, data):
+    shown = view("#task=phones")
+    point = next(
+        p for p in data["points"] if p["key"].startswith("low-rank 0.75") and p["task"] == "phones"
+    )
+    place = shown.locator(f'.point[data-key="{point["key"]}"]')
+    card = shown.locator("#card")
+    assert card.is_hidden()
+    place.hover()
+    said = card.inner_text()
+    for name in (
+        "score",
+        "difference",
+        "parameters",
+        "macs_per_second",
+        "seconds",
+        "rtf",
+        "bytes",
+        "seeds",
+    ):
+        assert point["text"][name] in said, name
+    assert "±" in point["text"]["score"] and "[" in point["text"]["difference"]
+    links = [link.get_attribute("href") for link in card.locator("a").all()]
+    path = "tiny/low-rank/0.75/{}/phones"
+    for seed in (1, 2, 3):
+        own = path.format(seed)
+        assert f"finetuned/{own}/README.md" in links and f"../logs/finetune/{own}.log" in links
+        assert f"finetuned/{own}/config.json" in links
+    shown.mouse.move(2, 2)
+    assert card.is_hidden()
+    place.focus()
+    assert card.is_visible()
+    shown.keyboard.press("Enter")
+    shown.mouse.move(2, 2)
+    assert card.is_visible()
+    shown.keyboard.press("Escape")
+    assert card.is_hidden()
+    assert place.get_attribute("aria-label").startswith("low-rank 0.75: ")
+
+
+def test_methods_can_be_ticked_off_and_on(view):
+    shown = view()
+    everything = shown.locator("#chart .point").count()
+    box = shown.get_by_role("checkbox", name="low-rank")
+    box.uncheck()
+    assert shown.locator("#chart .point").count() == everything - 3
+    assert "low-rank" not in shown.locator("#table").inner_text()
+    shown.get_by_role("button", name="none").click()
+    left = {node.get_attribute("class").split()[1] for node in shown.locator("#chart .point").all()}
+    assert left == {"control", "teacher"}
+    shown.get_by_role("button", name="all").click()
+    assert shown.locator("#chart .point").count() == everything
+
+
+def test_a_budget_is_answered_in_the_page(view, data):
+    shown = view("#task=phones")
+    shown.get_by_label("Your budget").fill("<= 2.1 M parameters")
+    best, *ties = recommend.choose(data, recommend.parse("<= 2.1 M parameters"), "phones")
+    first = shown.locator(".pick").first.inner_text()
+    assert f"{best['recipe']} {best['text']['ratio']}" in first
+    assert best["text"]["score"] in first and best["text"]["parameters"] in first
+    assert shown.locator("#chart .point.best").get_attribute("data-key") == best["key"]
+    assert shown.locator("#chart .point.tie").count() == len(ties)
+    assert shown.locator("#chart .outside").count() == 1
+    assert "budget=" in shown.url
+    shown.get_by_label("Your budget").fill("<= 2.1 M parametres")
+    assert "did you mean parameters?" in shown.locator("#hint").inner_text()
+    assert shown.locator(".pick").count() == 0
+
+
+def test_page_and_command_answer_alike(view, data):
+    random.seed(1)
+    texts = [random_budget(data["points"]) for _ in range(BUDGETS)]
+    answers = view().evaluate(
+        """texts => texts.map((text) => {
+            try {
+                const limits = budget.parse(text);
+                return tasks.map((task) => budget.choose(study, limits, task).map((p) => p.key));
+            } catch (error) { return error.message; }
+        })""",
+        texts,
+    )
+    kinds = {"mistake": 0, "nothing": 0, "one": 0, "ties": 0}
+    for text, theirs in zip(texts, answers, strict=True):
+        try:
+            limits = recommend.parse(text)
+            mine = [
+                [p["key"] for p in recommend.choose(data, limits, task)] for task in data["tasks"]
+            ]
+            kinds[("nothing", "one", "ties")[min(2, len(mine[0]))]] += 1
+        except ValueError as error:
+            mine = str(error)
+            kinds["mistake"] += 1
+        assert theirs == mine, text
+    assert min(kinds.values()) > BUDGETS / 50, kinds
+
+
+def random_budget(known):
+    """Return a budget of a few limits about real values, now and then with a mistake."""
+    clauses = []
+    for _ in range(random.choice([0, 1, 1, 1, 2, 2, 3])):
+        column = random.choice(list(recommend.NAMES))
+        name = random.choice(recommend.NAMES[column])
+        units = recommend.DIMENSIONS[recommend.DIMENSION[column]]
+        unit = random.choice(list(units))
+        value = random.choice([p for p in known if p["values"][column] is not None])["values"][
+            column
+        ]
+        value = value * random.choice([1, 1, random.uniform(0.3, 3)]) / units[unit]
+        number = f"{value:f}" if value < 1e6 and random.random() < 0.7 else repr(value)
+        number = re.sub(r"e\+?", "e", number)
+        sign = random.choice(list(recommend.OPERATORS))
+        if random.random() < 0.12:
+            name = name[:1] + name[2:] + random.choice(["", "x"])
+        if random.random() < 0.06:
+            unit = random.choice(["mb", "Ms", "K", "kilo", "sec", "toString"])
+        gap = random.choice(["", " "])
+        shape = random.choice(
+            ["{name} {sign}{gap}{number}{gap}{unit}", "{sign} {number} {unit} {name}"]
+        )
+        if random.random() < 0.04:
+            shape = random.choice(
+                ["{number} {unit} {name}", "{sign} {number} {unit}", "{name} {sign}"]
+            )
+        clauses.append(shape.format(name=name, sign=sign, gap=gap, number=number, unit=unit))
+    return random.choice([", ", "; ", " and ", "\n"]).join(clauses)
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark"), (1900, "light")],
+)
+def test_it_looks_right(view, data, tmp_path, width, scheme):
+    """The screenshots were looked at; what is tested is what could go wrong since."""
+    shown = view(
+        "#task=phones&cost=macs_per_second&budget=<= 2.1 M parameters", width, 1100, scheme
+    )
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    shown.screenshot(path=tmp_path / "page.png", full_page=True)
+    picture = matplotlib.image.imread(tmp_path / "page.png")[..., :3]
+    assert (picture[3, 3].mean() > 0.9) == (scheme == "light")
+    for name in ("#chart", "#answer", "#methods", "#table", "#budget"):
+        box = shown.locator(name).bounding_box()
+        assert box["width"] > 150 and box["height"] > 20, name
+    # each point lies inside the chart and shows the colour of its recipe
+    chart = shown.locator("#chart").bounding_box()
+    for node in shown.locator("#chart .point.student:not(.hollow):not(.dim)").all():
+        box = node.locator(".mark").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        assert chart["x"] < x < chart["x"] + chart["width"]
+        assert chart["y"] < y < chart["y"] + chart["height"]
+    best = recommend.choose(data, recommend.parse("<= 2.1 M parameters"), "phones")[0]
+    box = shown.locator("#chart .point.best .mark").bounding_box()
+    pixel = picture[int(box["y"] + box["height"] / 2), int(box["x"] + box["width"] / 2)]
+    colour = np.array(matplotlib.colors.to_rgb(styles.STYLES[best["recipe"]][0]))
+    if scheme == "dark":
+        colour = colour + 0.38 * (1 - colour)
+    assert np.abs(pixel - colour).max() < 0.05
+    # no two names overlap
+    names = [node.bounding_box() for node in shown.locator("#chart .name").all()]
+    assert names
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            apart = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
+            assert apart or abs(a["y"] - b["y"]) >= 12

@@ -1,0 +1,75 @@
+"""One static page of a study: nothing but a browser is needed, no server and no network."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from speech_pareto import recommend
+from speech_pareto.figures import fronts
+from speech_pareto.points import COLUMNS
+from speech_pareto.styles import styles
+from speech_pareto.table import COSTS, TEACHER, summarise
+from speech_pareto.wording import AS_GOOD_TEXT
+
+PARTS = Path(__file__).parent / "page"
+# cost axis: how it is called beside numbers, its label; {take} is the length that was timed
+AXES = {
+    "parameters": ("parameters", "parameters of the backbone"),
+    "macs_per_second": ("MACs", "multiply-accumulates per second of speech"),
+    "seconds": ("time", "time for a {take}"),
+}
+EXAMPLES = [recommend.EXAMPLE, "<= 1.6 M parameters, <= 50 ms", "score <= 50 %, <= 5 MB"]
+
+
+def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
+    """Return the page of a `study` (see `points.study`) and the table it is made of.
+
+    `base` leads from the page's folder to that of the results.
+    """
+    trained = {point["teacher"] for point in study["points"] if point["kind"] == "teacher"}
+    data = study | {
+        "costs": {
+            cost: {"short": short, "label": label, "unit": COLUMNS[cost][1]}
+            for cost, (short, label) in AXES.items()
+        },
+        "columns": {
+            name: shown for name, (shown, _, _) in COLUMNS.items() if name not in ("score", "ratio")
+        },
+        "messages": messages(cells),
+        "styles": styles({point["recipe"] for point in study["points"]}),
+        "grammar": recommend.GRAMMAR,
+        "examples": EXAMPLES,
+        "asGood": AS_GOOD_TEXT,
+        "teacher": TEACHER,
+        "teachers": len(trained),
+        "base": base,
+    }
+    parts = {path.stem + path.suffix: path.read_text(encoding="utf-8") for path in PARTS.iterdir()}
+    values = {
+        "study": html.escape(str(study["study"])),
+        "css": parts["page.css"],
+        "data": embedded(data),
+        **{name: parts[f"{name}.js"] for name in ("budget", "chart", "cards")},
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], parts["page.html"])
+
+
+def embedded(data) -> str:
+    """Return `data` as JSON that no end of a script element can hide in."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def messages(cells: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Return task -> cost -> what the figure says in one sentence, where there is one."""
+    summary, found = summarise(cells), {}
+    for task in summary["task"].unique():
+        found[task] = {}
+        for cost, (column, _) in COSTS.items():
+            rows = summary[summary["task"] == task]
+            if (rows[column].notna() & rows["score"].notna()).any():
+                found[task][cost] = fronts.message(summary, task, cost)
+    return found
