@@ -26,7 +26,7 @@ def parquet(tmp_path_factory):
     """Return the path of the synthetic grid's table."""
     folder = tmp_path_factory.mktemp("grid")
     files = synthetic_results.write(folder)
-    names = ("r.parquet", "r.csv", "f.txt", "l.md")
+    names = ("r.parquet", "r.csv", "f.txt", "l.md", "l.csv")
     aggregate.main(*files, *(folder / name for name in names))
     analyses = synthetic_results.write_analyses(files[1])
     aggregate.gather(analyses, folder / "analysis.parquet", folder / "analysis.csv")
@@ -118,10 +118,10 @@ def test_a_ring_marks_no_significant_increase(parquet):
 
 
 def test_controls_are_grey(parquet):
-    assert canvas.is_control("tiny", "random-pruning")
-    assert canvas.is_control("tiny-random", "low-rank")
-    assert not canvas.is_control("tiny", "low-rank")
-    assert not canvas.is_random("randomness")
+    assert table.is_control("tiny", "random-pruning")
+    assert table.is_control("tiny-random", "low-rank")
+    assert not table.is_control("tiny", "low-rank")
+    assert not table.is_random("randomness")
     for recipe in ("random-pruning", "layer-drop"):
         assert STYLES[recipe][0] == CONTROL
 
