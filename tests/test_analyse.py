@@ -129,12 +129,12 @@ def test_a_hole_stays_a_hole_and_the_table_has_the_rest(teacher, prompts_en, tmp
     run = RUN | {"recipe": "heads", "ratio": 0.1}
     analyse.main(teacher, made, [prompts_en], run, tmp_path / "heads.json")
     files = [tmp_path / "hole.json", tmp_path / "heads.json"]
-    aggregate.gather(files, tmp_path / "a.parquet", tmp_path / "a.csv")
+    aggregate.gather(files, [], tmp_path / "a.parquet", tmp_path / "a.csv")
     table = pd.read_parquet(tmp_path / "a.parquet")
     assert set(table["recipe"]) == {"heads"}
     assert table.columns.to_list() == analysis.COLUMNS
     assert len(table[table["quantity"] == analysis.CKA]) == 16
     counts = table[(table["quantity"] == "heads")].groupby("model")["value"].sum()
     assert counts["student"] < counts["teacher"] == 18
-    aggregate.gather(files[:1], tmp_path / "a.parquet", tmp_path / "a.csv")
+    aggregate.gather(files[:1], [], tmp_path / "a.parquet", tmp_path / "a.csv")
     assert pd.read_parquet(tmp_path / "a.parquet").empty

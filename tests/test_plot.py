@@ -12,7 +12,16 @@ import aggregate
 import plot
 import synthetic_results
 from speech_pareto import analysis, published, study, table
-from speech_pareto.figures import canvas, diagonality, fronts, layers, ratios, similarity, speedup
+from speech_pareto.figures import (
+    canvas,
+    diagonality,
+    fronts,
+    layers,
+    probes,
+    ratios,
+    similarity,
+    speedup,
+)
 from speech_pareto.figures import published as systems
 from speech_pareto.figures import tasks as side_by_side
 from speech_pareto.styles import CONTROL, STYLES
@@ -29,7 +38,7 @@ def parquet(tmp_path_factory):
     names = ("r.parquet", "r.csv", "f.txt", "l.md", "l.csv")
     aggregate.main(*files, *(folder / name for name in names))
     analyses = synthetic_results.write_analyses(files[1])
-    aggregate.gather(analyses, folder / "analysis.parquet", folder / "analysis.csv")
+    aggregate.gather(analyses, files[0], folder / "analysis.parquet", folder / "analysis.csv")
     return folder / "r.parquet"
 
 
@@ -319,8 +328,43 @@ def test_published_systems_are_drawn_as_stated_or_hollow():
     assert "no system" in words(systems.published(known[:0]))
 
 
-def test_published_scores_stand_beside_those_of_superb_alone():
-    superb = {"corpora": ["librispeech-100"], "protocol": "probe", "metric": "per"}
-    assert published.comparable(superb)
+def test_published_scores_stand_beside_those_of_superb_alone(parquet):
+    superb = {"corpora": ["read"], "protocol": "probe", "metric": "per"}
+    corpora = {"read": {"source": "librispeech"}, "prompts": {"source": "prompts"}}
+
+    def comparable(**other) -> bool:
+        return study.comparable({"corpora": corpora, "tasks": {"pr": superb | other}}, "pr")
+
+    assert comparable()
     for other in ({"corpora": ["prompts"]}, {"protocol": "finetune"}, {"metric": "cer"}):
-        assert not published.comparable(superb | other)
+        assert not comparable(**other)
+    assert not comparable(corpora=["read", "prompts"])
+    known = published.systems(published.read(PUBLISHED), published.PER)
+    summary = table.summarise(pd.read_parquet(parquet))
+    figure = fronts.pareto(summary, "phones", "parameters", None, known)
+    assert {"DPHuBERT-960h", "DistilHuBERT-960h"} <= set(words(figure).splitlines())
+    right = figure.axes[0].get_xlim()[1]
+    assert right > 1e6 * known["params_m"].max()
+    assert "published systems" in words(figure)
+    alone = fronts.pareto(summary, "phones", "parameters")
+    assert "DPHuBERT-960h" not in words(alone)
+
+
+def test_probes_are_drawn_by_depth(tmp_path):
+    key = {"teacher": "tiny", "seed": 1, "status": "ok"}
+    files = {}
+    for name, run, shares in [
+        ("a", {"recipe": "identity", "ratio": 0.0}, [0.1, 0.2, 0.7]),
+        ("b", {"recipe": "low-rank", "ratio": 0.5}, [0.4, 0.6]),
+        ("c", {"recipe": "layer-drop", "ratio": 0.5}, None),
+    ]:
+        files[name] = {"run": key | run | {"task": "pr"}}
+        if shares:
+            files[name]["layer_weights"] = shares
+    rows = analysis.probes_of(analysis.build({}, files), "pr")
+    assert rows["value"].tolist() == [0.1, 0.2, 0.7, 0.4, 0.6]
+    figure = probes.probes(rows, "pr", ["identity", "low-rank"])
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]
+    assert sorted(list(line.get_xdata()) for line in lines) == [[0, 0.5, 1], [0, 1]]
+    assert {"tiny", "low-rank −50 %"} <= set(words(figure).splitlines())
+    assert "no probe" in words(probes.probes(rows[:0], "pr", []))

@@ -30,9 +30,9 @@ def write(rows, parquet, csv) -> None:
     rows.to_csv(csv, index=False, lineterminator="\n")
 
 
-def gather(analyses: list, parquet, csv) -> None:
-    """Write what `analyse` found of all students as one table (Parquet, CSV)."""
-    write(analysis.build(table.read_results(analyses)), parquet, csv)
+def gather(analyses: list, metrics: list, parquet, csv) -> None:
+    """Write what `analyse` and `evaluate` saw inside all students as one table (Parquet, CSV)."""
+    write(analysis.build(table.read_results(analyses), table.read_results(metrics)), parquet, csv)
 
 
 if "snakemake" in globals():
@@ -51,6 +51,7 @@ if "snakemake" in globals():
         )
         gather(
             analyses=snakemake.input.analyses,
+            metrics=snakemake.input.metrics,
             parquet=snakemake.output.analysis,
             csv=snakemake.output.analysis_csv,
         )

@@ -43,7 +43,7 @@ def main(
 
     `run` names the cell.  A cell without a model is written with its status and an empty table.
     """
-    status, rows, metrics = result.read_status(model), [], None
+    status, rows, metrics, weights = result.read_status(model), [], None, None
     directions = {}
     if not status:
         task_model, definition = load_task_model(task, load(model), model)
@@ -55,18 +55,14 @@ def main(
             )
         guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
         metrics, rows = score(definition, data, guesses)
+        weights = layer_weights(task_model)
     metric = {"name": task["metric"], "better": directions[task["metric"]]} if metrics else None
     write_table(hypotheses, rows)
-    result.write(
-        output,
-        result.compose(
-            run,
-            meta(run["seed"], torch.get_num_threads(), digests),
-            metrics=metrics,
-            metric=metric,
-            status=status,
-        ),
-    )
+    provenance = meta(run["seed"], torch.get_num_threads(), digests)
+    value = result.compose(run, provenance, metrics=metrics, metric=metric, status=status)
+    if weights:
+        value["layer_weights"] = weights
+    result.write(output, value)
 
 
 def transcribe(
@@ -89,6 +85,13 @@ def transcribe(
             for i, guess in zip(batch, task.decode(logits.float(), frames), strict=True):
                 guesses[i] = guess
     return guesses
+
+
+def layer_weights(model: TaskModel) -> list[float] | None:
+    """Return how much a probe's head listens to each hidden state, L + 1 shares; None of others."""
+    if model.protocol != "probe":
+        return None
+    return [round(share, 5) for share in model.layer_weights.detach().softmax(0).tolist()]
 
 
 def score(task: Task, data: list[Utterance], guesses: list[str]) -> tuple[dict, list[dict]]:

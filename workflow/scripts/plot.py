@@ -1,8 +1,17 @@
 """Draw one figure of a study, from the tables alone."""
 
 from speech_pareto import analysis, published
-from speech_pareto.figures import canvas, diagonality, fronts, layers, ratios, similarity, speedup
-from speech_pareto.figures import published as systems
+from speech_pareto.figures import (
+    canvas,
+    diagonality,
+    fronts,
+    layers,
+    probes,
+    ratios,
+    similarity,
+    speedup,
+)
+from speech_pareto.figures import published as papers
 from speech_pareto.figures import tasks as side_by_side
 from speech_pareto.table import read, summarise
 
@@ -15,21 +24,30 @@ MODELS = {
 
 
 def main(
-    table, task: str | None, kind: str, outputs: list, comparisons=None, analyses=None, known=None
+    table,
+    task: str | None,
+    kind: str,
+    outputs: list,
+    comparisons=None,
+    analyses=None,
+    known=None,
+    overlay: bool = False,
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
-    `kind` is a cost axis (parameters, macs_per_second, seconds), one of `study.VIEWS` or
+    `kind` is a cost axis (parameters, macs_per_second, seconds), one of `study.VIEWS`, `probes` or
     `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
-    `known` holds published figures (CSV).
+    `known` holds published figures (CSV), with `overlay` drawn into a task's front, too.
     """
     cells = read(table)
     recipes = cells["recipe"].unique()
     if kind == "published":
-        figure = systems.published(published.read(known), recipes)
+        figure = papers.published(published.read(known), recipes)
     elif kind in MODELS:
         students = analysis.students_of(read(analyses), cells, task)
         figure = MODELS[kind](students, task, recipes)
+    elif kind == "probes":
+        figure = probes.probes(analysis.probes_of(read(analyses), task), task, recipes)
     else:
         summary = summarise(cells, read(comparisons) if comparisons else None)
         if kind in SCORES:
@@ -37,7 +55,8 @@ def main(
         elif task is None:
             figure = side_by_side.tasks(summary, kind, recipes)
         else:
-            figure = fronts.pareto(summary, task, kind)
+            systems = published.systems(published.read(known), published.PER) if overlay else None
+            figure = fronts.pareto(summary, task, kind, recipes, systems)
     canvas.save(figure, outputs)
 
 
@@ -53,4 +72,5 @@ if "snakemake" in globals():
             comparisons=snakemake.input.comparisons,
             analyses=snakemake.input.analysis,
             known=snakemake.input.published,
+            overlay=snakemake.params.figure.get("published", False),
         )

@@ -1,4 +1,4 @@
-"""What `analyse` found of all students, as one long table: a row per number."""
+"""What is seen inside all students, as one long table: a row per number."""
 
 import pandas as pd
 
@@ -7,18 +7,24 @@ COLUMNS = [*STUDENT, "model", "quantity", "layer", "other", "value"]
 WEIGHTS = ("rows", "attention", "ffn", "zeros")
 DIAGONALITY = "row_normalised"  # the definition that is drawn, see `diagonality.py`
 CKA = "cka"
+LISTENS = "layer_weight"  # of a probe; its `scope` is the task
 
 
-def build(results: dict[str, dict]) -> pd.DataFrame:
-    """Return the table of checked results by file; students that failed have no rows.
+def build(results: dict[str, dict], metrics: dict[str, dict]) -> pd.DataFrame:
+    """Return the table of what `analyse` and `evaluate` wrote, checked results by file.
 
-    `model` is `teacher` or `student`; `layer` counts from 1 (for `cka` from 0, the input of layer
-    1); `other` is a head, or the teacher's layer for `cka`.
+    Students that failed have no rows. `model` is `teacher` or `student`; `layer` counts from 1 (for
+    `cka` and `layer_weight` from 0, the input of layer 1); `other` is a head, or the teacher's
+    layer for `cka`.
     """
     rows = []
     for value in results.values():
         key = [value["run"][name] for name in STUDENT]
         rows += [[*key, *row] for row in _rows(value.get("analysis"))]
+    for value in metrics.values():
+        key = [*(value["run"][name] for name in STUDENT[:-1]), value["run"]["task"]]
+        for layer, share in enumerate(value.get("layer_weights", ())):
+            rows.append([*key, "student", LISTENS, layer, None, share])
     types = {"ratio": float, "seed": "Int64", "layer": "Int64", "other": "Int64", "value": float}
     table = pd.DataFrame(rows, columns=COLUMNS).astype(
         {column: types.get(column, "string") for column in COLUMNS}
@@ -47,6 +53,16 @@ def _rows(found: dict | None):
 def students_of(table: pd.DataFrame, cells: pd.DataFrame, task: str) -> pd.DataFrame:
     """Return the rows of the students that a task takes, the first seed of each."""
     wanted = cells.loc[cells["task"] == task, STUDENT].drop_duplicates()
-    rows = table.merge(wanted.astype(dict(table[STUDENT].dtypes)), on=STUDENT)
+    rows = table[table["quantity"] != LISTENS]
+    return _first_seeds(rows.merge(wanted.astype(dict(table[STUDENT].dtypes)), on=STUDENT))
+
+
+def probes_of(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Return the layer weights of a task's probes, the first seed of each student."""
+    return _first_seeds(table[(table["quantity"] == LISTENS) & (table["scope"] == task)])
+
+
+def _first_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each student's first seed."""
     first = rows.groupby(["teacher", "recipe", "ratio"])["seed"].transform("min")
     return rows[rows["seed"] == first]

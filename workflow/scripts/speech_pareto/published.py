@@ -5,8 +5,6 @@
 config) and `issue`. `recipe` is what the method is called here, empty where it is not.
 """
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 STATED = ("table", "leaderboard")
@@ -33,14 +31,3 @@ def systems(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     read_off = rows[rows["provenance"].isin(READ_OFF) & ~rows["model"].isin(stated["model"])]
     found = pd.concat([stated, read_off], ignore_index=True)
     return found.assign(macs_g=found["macs_g"].fillna(found["model"].map(macs)))
-
-
-def comparable(task: Mapping) -> bool:
-    """Return whether a task's scores may stand beside published ones.
-
-    That is SUPERB's phone recognition: a probe on LibriSpeech. PER on any other corpus is
-    another quantity.
-    """
-    names = task.get("corpora") or [""]
-    read_speech = all(name.startswith("librispeech") for name in names)
-    return read_speech and task.get("protocol") == "probe" and task.get("metric") == "per"

@@ -25,6 +25,7 @@ VIEWS = {
     "diagonality": "How diagonal the teacher's heads attend, and which of them pruning keeps.",
     "similarity": "Which layers of the teacher the student's hidden states resemble (linear CKA).",
 }
+PROBES = "How much a probe listens to each layer: the shares of the learned weighted sum."
 
 
 @dataclass(frozen=True, order=True)
@@ -64,12 +65,29 @@ def figures_of(study: dict) -> dict[str, dict]:
         for task in tasks
         for kind, says in kinds.items()
     }
+    for task in tasks:
+        if study["tasks"][task]["protocol"] == "probe":
+            found[f"{task}-probes"] = {"kind": "probes", "task": task, "says": PROBES}
+        if comparable(study, task) and f"{task}-parameters" in found:
+            found[f"{task}-parameters"]["published"] = True
     if len(tasks) > 1:
         found |= {
             f"all-tasks-{cost}": {"kind": cost, "task": None, "says": TASKS}
             for cost in study["figures"]["costs"]
         }
     return found | {"published": {"kind": "published", "task": None, "says": PUBLISHED}}
+
+
+def comparable(study: dict, task: str) -> bool:
+    """Return whether a task's scores may stand beside published ones.
+
+    That is SUPERB's phone recognition: a probe on LibriSpeech. PER on any other corpus is
+    another quantity.
+    """
+    settings = study["tasks"][task]
+    sources = {study["corpora"][name]["source"] for name in settings["corpora"]}
+    probed = settings["protocol"] == "probe" and settings["metric"] == "per"
+    return probed and sources == {"librispeech"}
 
 
 def scope_of(study: dict, recipe: str, task: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from speech_pareto.figures.canvas import styled
 from speech_pareto.labels import place
 from speech_pareto.pareto import SIGNS
+from speech_pareto.published import READ_OFF
 from speech_pareto.styles import CONTROL, INK, MUTED, SHADE, styles
 from speech_pareto.table import CONTROLS, COSTS, TEACHER, is_control, is_random
 from speech_pareto.wording import (
@@ -33,7 +34,9 @@ SHORT_COSTS = {"parameters": "parameters", "macs_per_second": "MACs", "seconds":
 
 
 @styled
-def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
+def pareto(
+    summary: pd.DataFrame, task: str, cost: str, recipes=None, published: pd.DataFrame | None = None
+) -> Figure:
     """Return the figure of `task` over the axis `cost`, from the table's summary over seeds.
 
     `recipes`: all of the study, for their styles; by default those of the summary.
@@ -44,7 +47,10 @@ def pareto(summary: pd.DataFrame, task: str, cost: str, recipes=None) -> Figure:
     if rows.empty:
         known = ", ".join(sorted(summary["task"].unique()))
         raise ValueError(f"task {task!r} is not in the table, which has {known}")
-    return _Front(rows, cost, styles(recipes or summary["recipe"].unique())).draw()
+    recipes = set(summary["recipe"] if recipes is None else recipes)
+    if published is not None:
+        recipes |= set(published["recipe"])
+    return _Front(rows, cost, styles(recipes), published).draw()
 
 
 def message(summary: pd.DataFrame, task: str, cost: str) -> str:
@@ -55,8 +61,8 @@ def message(summary: pd.DataFrame, task: str, cost: str) -> str:
 class _Front:
     """One figure in the making."""
 
-    def __init__(self, rows: pd.DataFrame, cost: str, style: dict):
-        self.all, self.cost, self.style = rows, cost, style
+    def __init__(self, rows: pd.DataFrame, cost: str, style: dict, published=None):
+        self.all, self.cost, self.style, self.published = rows, cost, style, published
         column = COSTS[cost][0]
         rows = rows[(rows["n"] > 0) & rows[column].notna() & rows["score"].notna()].copy()
         if rows.empty:
@@ -70,6 +76,11 @@ class _Front:
         self.better = rows["better"].iloc[0]
         spread = rows["score_std"].fillna(0)
         self.bottom, self.top = (rows["score"] - spread).min(), (rows["score"] + spread).max()
+        self.costs = rows["x"]
+        if published is not None:
+            self.costs = pd.concat([rows["x"], published["params_m"] * 1e6])
+            self.bottom = min(self.bottom, published["value"].min())
+            self.top = max(self.top, published["value"].max())
         if self.better == "lower":
             self.top = min(self.top, 100.0)  # a rate above 100 % says no more than 100 %
         rows["y"] = rows["score"].clip(upper=self.top)
@@ -91,6 +102,8 @@ class _Front:
         self._limits()
         self._front()
         self._teachers()
+        if self.published is not None:
+            self._published()
         for key, rows in self.rows[self.rows["recipe"] != TEACHER].groupby(["teacher", "recipe"]):
             self._method(*key, rows.sort_values("ratio"))
         self._ticks()
@@ -100,7 +113,7 @@ class _Front:
 
     def _limits(self) -> None:
         """Set the ranges: costs from zero, or in decades where they span many."""
-        low, high = self.rows["x"].min(), self.rows["x"].max()
+        low, high = self.costs.min(), self.costs.max()
         if high < 8 * low:
             self.axes.set_xlim(0, 1.06 * high)
         else:
@@ -157,6 +170,26 @@ class _Front:
             name = f"{row.teacher}, not pretrained" if random else f"teacher ({row.teacher})"
             text = f"{name}  {row.score:.1f} %"
             self.labels.append((text, row.x, row.y, MUTED if random else INK, not random))
+
+    def _published(self) -> None:
+        """Draw what papers state of their systems, small and pale; hollow if read off a figure."""
+        for row in self.published.itertuples():
+            colour, marker = self.style[row.recipe]
+            x, read_off = row.params_m * 1e6, row.provenance in READ_OFF
+            self.axes.plot(
+                x,
+                row.value,
+                marker=marker,
+                markersize=5,
+                color=colour,
+                markerfacecolor="white" if read_off else colour,
+                linestyle="none",
+                alpha=0.5,
+                zorder=1.5,
+            )
+            self.marks.append((x, row.value, 3.5))
+            if not read_off:
+                self.labels.append((row.model, x, row.value, MUTED, False))
 
     def _method(self, teacher: str, recipe: str, rows: pd.DataFrame) -> None:
         """Draw one method's students, joined through the ratios from its teacher on."""
@@ -298,6 +331,8 @@ class _Front:
                 "hollow: zeros make a model neither faster nor, stored densely, smaller"
                 + (": not on the front" if self.cost == "parameters" else "")
             )
+        if self.published is not None:
+            notes.append("small and pale: published systems, as printed; hollow: read off a figure")
         controls = [r for r in self.rows["recipe"].unique() if r in CONTROLS and r != TEACHER]
         if controls:
             notes.append("grey: controls")
