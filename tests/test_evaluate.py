@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import evaluate
 import finetune
@@ -103,3 +104,14 @@ def test_a_hole_has_a_status_and_no_rows(prompts_en, tmp_path):
     result, rows, _ = score(tmp_path / "hole", prompts_en, tmp_path / "a")
     assert (result["status"], result["reachable"], rows) == ("infeasible", 0.25, [])
     assert "metrics" not in result
+
+
+def test_a_probe_says_what_it_listens_to(model, prompts_en, tmp_path):
+    task = {**TASK, "protocol": "probe"}
+    training = {"steps": 3, "batch_seconds": 24, "learning_rate": 3e-1, "precision": "fp32"}
+    finetune.main(task, training, model.parent / "backbone", [prompts_en], 1, tmp_path / "probe")
+    evaluate.main(task, tmp_path / "probe", [prompts_en], RUN, tmp_path / "m.json", tmp_path / "t")
+    found = json.loads((tmp_path / "m.json").read_text())["layer_weights"]
+    trained = load_file(tmp_path / "probe" / "head.safetensors")["layer_weights"]
+    assert found == pytest.approx((trained.exp() / trained.exp().sum()).tolist(), abs=1e-5)
+    assert len(found) == 3 and max(found) > 0.34  # an even sum would have 0.333 each
