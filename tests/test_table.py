@@ -175,6 +175,15 @@ def test_zeros_do_not_make_the_front(built):
     assert not summary.loc[summary["sparse"], "front_parameters"].any()
 
 
+def test_a_teacher_that_was_never_trained_is_no_candidate(built):
+    cells = built[0].copy()
+    cells.loc[cells["teacher"] == "tiny-random", "score"] = 0.0  # better than all
+    summary = table.summarise(cells).set_index("teacher")
+    fronts = summary[[f"front_{cost}" for cost in table.COSTS]]
+    assert len(fronts.loc[["tiny-random"]]) and not fronts.loc[["tiny-random"]].any(axis=None)
+    assert fronts.loc["tiny"].any(axis=None)
+
+
 def test_a_lost_metric_name_is_found_again(built):
     cells = change(built, "head-pruning", 0.75, metric=None, better=None)
     row = row_of(table.summarise(cells), "head-pruning", 0.75)

@@ -287,9 +287,13 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
 
 
 def _on_front(summary: pd.DataFrame, column: str) -> np.ndarray:
-    """Return whether each complete row is non-dominated in (cost `column`, score) in its task."""
+    """Return whether each complete row is non-dominated in (cost `column`, score) in its task.
+
+    A teacher that was never trained says what pretraining is worth; it is no candidate.
+    """
     front = pd.Series(False, index=summary.index)
     whole = (summary["status"] == "ok") & summary[column].notna() & summary["score"].notna()
+    whole &= ~summary["teacher"].map(is_random)
     for _, rows in summary[whole].groupby("task"):
         better = ("lower", rows["better"].iloc[0])
         slack = (RESOLUTION * rows[column].max(), 0.0)

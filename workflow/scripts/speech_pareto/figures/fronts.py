@@ -162,7 +162,7 @@ class _Front:
                 marker="*",
                 markersize=17,
                 color=colour,
-                zorder=6,
+                zorder=5.9 if random else 6,
                 markeredgecolor="white",
                 markeredgewidth=0.8,
             )

@@ -52,6 +52,7 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
     for (teacher, recipe), own in rows.groupby(["teacher", "recipe"]):
         colour, marker = style[recipe]
         control = is_control(teacher, recipe)
+        whole = recipe == TEACHER and not is_random(teacher)
         axes.plot(
             own["x"],
             own["score"],
@@ -62,7 +63,7 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
             markeredgewidth=0.5,
             linestyle=(0, (3, 2)) if control else "-",
             linewidth=0.9,
-            zorder=5 if recipe == TEACHER else 3 if control else 4,
+            zorder=5 if whole else 3 if control else 4,
         )
     high = axes.get_ylim()[1]
     axes.set_xlim(0, 1.06 * rows["x"].max())
