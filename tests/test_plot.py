@@ -366,5 +366,5 @@ def test_probes_are_drawn_by_depth(tmp_path):
     figure = probes.probes(rows, "pr", ["identity", "low-rank"])
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]
     assert sorted(list(line.get_xdata()) for line in lines) == [[0, 0.5, 1], [0, 1]]
-    assert {"tiny", "low-rank −50 %"} <= set(words(figure).splitlines())
+    assert {"teacher (tiny)", "low-rank −50 %"} <= set(words(figure).splitlines())
     assert "no probe" in words(probes.probes(rows[:0], "pr", []))

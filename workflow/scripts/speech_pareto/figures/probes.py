@@ -31,8 +31,8 @@ def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
     for teacher, recipe, ratio in in_order(rows):
         own = rows[(rows["teacher"] == teacher) & (rows["recipe"] == recipe)]
         own = own[own["ratio"] == ratio].sort_values("layer")
-        control = is_control(teacher, recipe)
         whole = recipe == TEACHER and not is_random(teacher)
+        control = is_control(teacher, recipe) and not whole
         colour, marker = style[recipe]
         colour = MUTED if is_random(teacher) else colour
         # Shallow students are stretched: each line runs from the input to the last layer.
@@ -49,7 +49,9 @@ def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
             linestyle=(0, (4, 2)) if control else "-",
             zorder=4 if whole else 2 if control else 3,
         )
-        name = teacher if recipe == TEACHER else f"{recipe} −{percent(ratio)}"
+        name = f"{recipe} −{percent(ratio)}"
+        if recipe == TEACHER:
+            name = f"{teacher}, not pretrained" if is_random(teacher) else f"teacher ({teacher})"
         grey = MUTED if control else INK if whole else colour
         labels.append((name, 1.0, own["value"].iloc[-1], grey, marker, not control))
     axes.set_ylim(bottom=0)
