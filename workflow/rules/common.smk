@@ -210,6 +210,16 @@ def backbone(wildcards):
     return f"results/teachers/{wildcards.teacher}/backbone"
 
 
+def file_of_teacher(key):
+    """Input function: the file under this key of a teacher, none if it has no such key."""
+
+    def file(wildcards):
+        teacher = study["teachers"][wildcards.teacher]
+        return [str(locate(teacher[key]))] if key in teacher else []
+
+    return file
+
+
 def teacher_for(wildcards):
     """Folder of what is compressed: the bare teacher, or the one fine-tuned on the task (scope)."""
     if teacher_scope(study, wildcards.scope) == "any":
@@ -324,7 +334,7 @@ def identity_of_run(kind):
         slice = {
             "teacher": {
                 key: teacher[key]
-                for key in ("path", "hub", "revision")
+                for key in ("path", "hub", "revision", "checkpoint")
                 if key in teacher
             },
             "recipe": study["recipes"][wildcards.recipe],

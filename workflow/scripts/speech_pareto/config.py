@@ -14,6 +14,7 @@ import yaml
 from speech_pareto import digest
 from speech_pareto.mistakes import config_problems, syntax_problems
 from speech_pareto.study import settings_of
+from speech_pareto.teachers import pinned
 
 SCHEMA = digest.SCRIPTS.parent / "schemas" / "config.schema.yaml"
 
@@ -81,6 +82,10 @@ def _expand(config: dict) -> dict:
         for name, steps in config["recipes"].items()
     }
     config["compress"].setdefault("corpora", sorted(config["corpora"]))
+    config["teachers"] = {
+        name: pinned(teacher) if "hub" in teacher else teacher
+        for name, teacher in config["teachers"].items()
+    }
     for corpus in config["corpora"].values():
         corpus.setdefault("languages", [corpus.get("language")])
     for task in config["tasks"].values():

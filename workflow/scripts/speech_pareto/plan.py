@@ -19,6 +19,7 @@ from speech_pareto.study import (
     task_aware,
     teacher_scope,
 )
+from speech_pareto.teachers import known
 from speech_pareto.wording import aligned, short_count
 
 # What is assumed of jobs that no benchmark file tells of.
@@ -49,7 +50,8 @@ class Job:
 def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict | None:
     """Return the config of the teacher that is compressed for `scope`; None before it is fetched.
 
-    A teacher of the hub is found in `results` once it is fetched, others without having been made.
+    A teacher of the hub is found in `results` once it is fetched, others without having been made;
+    of published ones the shape is known before.
     """
     teacher = study["teachers"][name]
     if path := teacher["finetuned"].get(teacher_scope(study, scope)) or teacher.get("path"):
@@ -57,7 +59,10 @@ def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict
     if "pretrain" in teacher:
         return architecture.tiny(**teacher["pretrain"].get("model", {}))
     folder = results / "teachers" / name / "backbone"
-    return architecture.read(folder) if (folder / "config.json").is_file() else None
+    if (folder / "config.json").is_file():
+        return architecture.read(folder)
+    published = known(teacher.get("hub", ""))
+    return dict(published[1].config) if published else None
 
 
 def expect(study: Mapping, results: Path) -> dict[Cell, dict]:
@@ -79,8 +84,9 @@ def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
     """Return what is expected of one cell."""
     config = teacher_config(study, cell.teacher, cell.scope, results)
     if config is None:
-        hub = study["teachers"][cell.teacher]["hub"]
-        return {"feasible": "unknown", "reason": f"the teacher {hub} is not fetched yet"}
+        teacher = study["teachers"][cell.teacher]
+        origin = teacher.get("hub") or teacher["checkpoint"]
+        return {"feasible": "unknown", "reason": f"the teacher {origin} is not fetched yet"}
     try:
         solution = method.solve(study["recipes"][cell.recipe], config, float(cell.ratio))
     except ValueError as error:  # of settings or models that a method refuses
@@ -167,6 +173,8 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
         macs = None if config is None else TRAINING * _macs_per_second(study, config)
         if "hub" in teacher:
             found.append(Job("fetch_teacher", f"fetch_teacher/{name}", start=CORPUS))
+        elif "checkpoint" in teacher:
+            found.append(Job("convert_teacher", f"convert_teacher/{name}"))
         elif "path" not in teacher:
             heard = sum(map(_heard, teacher["pretrain"]["iterations"]))
             found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", heard * macs))
@@ -185,7 +193,7 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
         if learns(recipe) and not task_aware(recipe):  # that one listens to the task's
             needed |= set(study["compress"]["corpora"])
     for name, _ in _made_teachers(study):
-        if not {"hub", "path"} & set(study["teachers"][name]):
+        if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
             needed |= set(study["teachers"][name]["pretrain"]["corpora"])
     fetched = [name for name in needed if downloads(study["corpora"][name]["source"])]
     steps = [("fetch_corpus", fetched), ("prepare_corpus", needed)]
