@@ -190,11 +190,12 @@ def corpora_of_recipe(wildcards):
 
 
 def recordings_of_corpus(wildcards):
-    """What a corpus is prepared from: its downloads, or the user's TSV."""
+    """What a corpus is prepared from: its downloads, a copy of them, or the user's TSV."""
     corpus = study["corpora"][wildcards.corpus]
-    if downloads(corpus["source"]):
+    if downloads(corpus):
         return f"results/downloads/{wildcards.corpus}"
-    return str(locate(corpus["path"]))
+    path = locate(corpus["path"])
+    return ancient(str(path)) if path.is_dir() else str(path)
 
 
 def shipped(path):

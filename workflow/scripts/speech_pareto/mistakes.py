@@ -21,7 +21,7 @@ from speech_pareto.sentences import (
     unknown,
     unknown_names,
 )
-from speech_pareto.study import downloads, locate, settings_of
+from speech_pareto.study import locate, published, settings_of
 from speech_pareto.teachers import TEACHERS, known
 
 LIBRARY = digest.SCRIPTS / "speech_pareto"
@@ -145,14 +145,18 @@ def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
         return
     if source not in sources:
         yield f"{at}.source: {unknown('source', source, sources)}"
-    elif downloads(source):
-        known = _languages(source)
-        if "languages" not in value:
-            yield f"{at}: the key 'languages' is missing (known: {', '.join(known)})."
+        return
+    if published(source):
+        known = languages_of(source)
         yield from unknown_names(f"{at}.languages", "language", value.get("languages"), known)
-        for key in ("path", "language"):
-            if key in value:
-                yield f"{at}.{key}: the source '{source}' does not use it, it is downloaded."
+        if "languages" not in value and len(known) > 1:
+            yield f"{at}: the key 'languages' is missing (known: {', '.join(known)})."
+        if "language" in value:
+            yield f"{at}.language: the source '{source}' does not use it."
+        if "path" in value and "mirror" in value:
+            yield f"{at}: 'path' and 'mirror' exclude each other."
+        if isinstance(value.get("path"), str) and not locate(value["path"]).is_dir():
+            yield f"{at}.path: there is no folder '{value['path']}'."
     else:
         for key in ("path", "language"):
             if key not in value:
@@ -162,6 +166,13 @@ def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
                 yield f"{at}.{key}: the source '{source}' does not use it."
         if isinstance(value.get("path"), str) and not locate(value["path"]).is_file():
             yield f"{at}.path: there is no file '{value['path']}'."
+    known = digest.constant(LIBRARY / "corpora" / f"{source}.py", "PARTS")
+    if known and "parts" not in value:
+        yield f"{at}: the key 'parts' is missing (known: {', '.join(known)})."
+    elif known:
+        yield from unknown_names(f"{at}.parts", "part", value["parts"], known)
+    elif "parts" in value:
+        yield f"{at}.parts: the source '{source}' does not use it."
 
 
 def _teacher(at: str, value: object, parts: dict) -> Iterator[str]:
@@ -262,7 +273,8 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
         language
         for corpus in map(str, listed(value.get("corpora")))
         for entry in [mapping(parts["corpora"].get(corpus))]
-        for language in [*listed(entry.get("languages")), entry.get("language")]
+        for given in [entry.get("languages", languages_of(str(entry.get("source"))))]
+        for language in [*listed(given), entry.get("language")]
         if language
     ]
     yield from unknown_names(
@@ -309,7 +321,9 @@ def _folder(at: str, path: object, hint: str = "") -> Iterator[str]:
 
 
 @cache
-def _languages(source: str) -> list[str]:
-    """Return the languages of a built-in corpus."""
+def languages_of(source: str) -> list[str]:
+    """Return the languages of a built-in corpus, none for the user's own."""
     file = LIBRARY / "corpora" / f"{source}.py"
+    if not file.is_file():
+        return []
     return list(digest.constant(file, "LANGUAGES") or digest.constant(file, "VOICES") or ())

@@ -195,7 +195,7 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
     for name, _ in _made_teachers(study):
         if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
             needed |= set(study["teachers"][name]["pretrain"]["corpora"])
-    fetched = [name for name in needed if downloads(study["corpora"][name]["source"])]
+    fetched = [name for name in needed if downloads(study["corpora"][name])]
     steps = [("fetch_corpus", fetched), ("prepare_corpus", needed)]
     return [Job(rule, f"{rule}/{name}", start=CORPUS) for rule, names in steps for name in names]
 
