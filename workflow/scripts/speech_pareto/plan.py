@@ -25,7 +25,7 @@ from speech_pareto.wording import aligned, short_count
 # What is assumed of jobs that no benchmark file tells of.
 START = 5.0  # seconds that any job takes to start
 CORPUS = 60.0  # ... to download or to prepare a corpus, or to download a teacher
-RATE = 50e9  # MACs per second, as two small CPU cores make them
+RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughput` of a study says
 TRAINING = 3  # passes' worth of MACs in a step: forward, and twice that backward
 TEST_SECONDS = 1800.0  # audio of a test split
 HEARD = 30.0  # seconds of audio that `analyse` listens to
@@ -229,7 +229,9 @@ def benchmarks(results: Path) -> dict[str, float]:
     return found
 
 
-def durations(todo: list[Job], measured: Mapping[str, float]) -> list[tuple[str, float]]:
+def durations(
+    todo: list[Job], measured: Mapping[str, float], throughput: float = RATE
+) -> list[tuple[str, float]]:
     """Return (origin, seconds) of each job: where the number is from is one of `ORIGINS`.
 
     measured: the job's own last run. alike: the median of jobs of the same rule, teacher, recipe
@@ -248,7 +250,8 @@ def durations(todo: list[Job], measured: Mapping[str, float]) -> list[tuple[str,
         elif job.macs is None:
             found.append(("unknown", 0.0))
         else:
-            found.append(("assumed", job.start + job.macs / RATE))
+            rate = RATE if job.rule == "profile" else throughput
+            found.append(("assumed", job.start + job.macs / rate))
     return found
 
 
@@ -279,7 +282,7 @@ def text(study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: 
         f"{study['profile']['audio_seconds']:g} s; counted parameters leave pruned zeros out."
     )
     blocks = [_wrap(first), _students(expected), _reasons(expected), _work(todo, spent)]
-    blocks += [_wrap(_assumptions(todo, spent))]
+    blocks += [_wrap(_assumptions(study, todo, spent))]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -323,7 +326,7 @@ def _work(todo: list[Job], spent: list[tuple[str, float]]) -> str:
     return "\n".join(aligned(lines, 100))
 
 
-def _assumptions(todo: list[Job], spent: list[tuple[str, float]]) -> str:
+def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]) -> str:
     """Return what the hours rest on."""
     origins = {origin for origin, _ in spent}
     lines = [
@@ -340,8 +343,9 @@ def _assumptions(todo: list[Job], spent: list[tuple[str, float]]) -> str:
         )
         lines.append(
             f"Assumed: {START:g} s for a job, {CORPUS:g} s for a download or a corpus, "
-            f"{short_count(RATE)} MACs per second ({short_count(macs)} MACs in all), "
-            f"{TRAINING} passes' worth in a training step, {TEST_SECONDS / 60:g} min of test audio."
+            f"{short_count(study['throughput'])} MACs per second (profiles: {short_count(RATE)}; "
+            f"{short_count(macs)} MACs in all), {TRAINING} passes' worth in a training step, "
+            f"{TEST_SECONDS / 60:g} min of test audio."
         )
     if "unknown" in origins:
         lines.append("Unknown: its teacher is not fetched yet; no hours are counted.")
