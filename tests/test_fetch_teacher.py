@@ -166,3 +166,20 @@ def test_published_teachers_are_pinned_and_of_their_published_size():
         assert set(settings["sha256"]) <= {*hub.TEXTS, *hub.SAFETENSORS, hub.PICKLE}
     other = teachers.pinned({"hub": "hubert-base", "revision": "1" * 40})
     assert other["revision"] == "1" * 40 and not other["sha256"]  # digests of another commit
+
+
+def test_the_target_makes_all_teachers_of_a_study(server, tree, snakemake, monkeypatch, teacher):
+    """One from the hub, one from a checkpoint: the real rules, in one run."""
+    from test_convert_teacher import packed, pretrained
+    from test_workflow import STUDY, write_study
+
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_HOME", str(server.cache))
+    _, weights, settings = pretrained("wavlm", {})
+    torch.save(packed("wavlm", weights, settings, False), tree / "wavlm.pt")
+    hub = {"hub": NAME, "revision": COMMIT}
+    write_study(tree, STUDY | {"teachers": {"a": hub, "b": {"checkpoint": "wavlm.pt"}}})
+    snakemake(tree, "teachers", "--cores", "1")
+    made = {name: architecture.read(tree / "results/teachers" / name / "backbone") for name in "ab"}
+    assert (made["a"]["model_type"], made["b"]["model_type"]) == ("hubert", "wavlm")
+    assert "Nothing to be done" in snakemake(tree, "teachers", "--cores", "1", "-n").stderr

@@ -29,11 +29,11 @@ each_paper = pytest.mark.parametrize("name", PAPERS)
 
 
 def command(name):
-    """Return the files and the target that a study's own head line gives Snakemake."""
+    """Return the files that a study's own head line gives Snakemake, after the target `plan`."""
     text = (ROOT / "config" / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
     words = shlex.split(next(line for line in text.splitlines() if "--configfile" in line)[1:])
-    assert words[:2] == ["snakemake", "--configfile"]
-    return [word for word in words if word.endswith(".yaml")], words[-1]
+    assert words[:5] == ["snakemake", "plan", "--cores", "1", "--configfile"]
+    return words[5:]
 
 
 def merged(files, **changes):
@@ -51,7 +51,7 @@ def planned():
 
     def get(name):
         if name not in found:
-            study = merged(command(name)[0])
+            study = merged(command(name))
             expected = plan.expect(study, Path("nowhere"))
             todo = plan.jobs(study, expected, Path("nowhere"))
             spent = plan.durations(todo, {}, study["throughput"])
@@ -64,7 +64,7 @@ def planned():
 @each_paper
 def test_a_paper_is_feasible_and_its_hours_rest_on_a_stated_throughput(name, planned):
     study, expected, text, todo, spent = planned(name)
-    assert command(name)[1] == "plan" and study["study"] == name.replace("_", "-")
+    assert study["study"] == name.replace("_", "-")
     assert {facts["feasible"] for facts in expected.values()} == {"yes"}
     assert "20.0 T MACs per second" in text
     training = [s for job, (_, s) in zip(todo, spent, strict=True) if job.rule == "compress"]
@@ -75,7 +75,7 @@ def test_a_paper_is_feasible_and_its_hours_rest_on_a_stated_throughput(name, pla
 
 @each_paper
 def test_snakemake_plans_a_paper_without_any_data(name, tree, snakemake):
-    files, _ = command(name)
+    files = command(name)
     done = snakemake(tree, "--configfile", *files, "--dry-run", "--quiet", "rules")
     study = merged(files)
     students = {(c.teacher, c.recipe, c.ratio, c.seed, c.scope) for c in cells(study)}
@@ -154,3 +154,12 @@ def test_and_back_to_tiny(tree, snakemake):
     assert "infeasible" in done.stdout  # students of a fixed shape
     for recipe in ("low-rank", "lin-weights", "self-pinching"):
         assert f"  {recipe} " in done.stdout
+
+
+def test_the_page_on_real_runs_says_what_the_plans_say(planned):
+    page = (ROOT / "docs" / "real-runs.md").read_text(encoding="utf-8")
+    for name in PAPERS:
+        _, expected, _, _, spent = planned(name)
+        hours = [seconds / 3600 for _, seconds in spent]
+        row = f"{name}.yaml) | {len(expected)} | {sum(hours):,.0f} | {max(hours):,.0f} |"
+        assert row in page, row

@@ -216,7 +216,7 @@ def file_of_teacher(key):
 
     def file(wildcards):
         teacher = study["teachers"][wildcards.teacher]
-        return [str(locate(teacher[key]))] if key in teacher else []
+        return str(locate(teacher[key])) if key in teacher else []
 
     return file
 

@@ -41,6 +41,6 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         main(
             snakemake.input.checkpoint,
-            next(iter(snakemake.input.get("statistics") or []), None),
+            snakemake.input.get("statistics") or None,
             snakemake.output[0],
         )
