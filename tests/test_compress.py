@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import compress
 import finetune
 from speech_pareto import architecture, method, model, tuning
-from speech_pareto.corpus import Utterance, write
+from speech_pareto.corpus import Utterance, samples_file, write
 from speech_pareto.result import read_status, write_status
 from speech_pareto.task import load_task_model
 
@@ -56,7 +56,10 @@ def corpus(tmp_path_factory):
         Utterance(str(i), "a", "a", "", "x", "en", "train", sum(lengths[:i]), n)
         for i, n in enumerate(lengths)
     ]
-    write(folder, rows, [generator.integers(-9000, 9000, n).astype(np.int16) for n in lengths])
+    write(folder, rows)
+    with samples_file(folder / "audio.npy") as append:
+        for wave in [generator.integers(-9000, 9000, n).astype(np.int16) for n in lengths]:
+            append(wave)
     return folder
 
 

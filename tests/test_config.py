@@ -32,6 +32,15 @@ def test_defaults_and_short_forms_are_written_out(study):
     assert config.resolve(resolved | {"corpora": study["corpora"]}) == resolved
 
 
+def test_a_published_teacher_is_pinned(study):
+    study["teachers"] = {"base": {"hub": "hubert-base"}}
+    resolved = config.resolve(study)
+    teacher = resolved["teachers"]["base"]
+    assert teacher["hub"] == "facebook/hubert-base-ls960" and len(teacher["revision"]) == 40
+    assert list(teacher["sha256"]) == ["pytorch_model.bin"]
+    assert config.resolve(resolved | {"corpora": study["corpora"]}) == resolved
+
+
 def test_every_key_is_described():
     """Each key of the schema has a description, and stands in config/README.md."""
     readme = (ROOT / "config" / "README.md").read_text()

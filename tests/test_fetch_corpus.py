@@ -1,66 +1,35 @@
 """Downloads: resumed, verified, and the same corpus whichever way they come."""
 
-import http.server
-import re
 import tarfile
-import threading
-from functools import partial
 
 import pytest
 
 import fetch_corpus
 import prepare_corpus
+from loopback import serve
 from speech_pareto.corpora import prompts
 from speech_pareto.download import download, sha256
-
-LIMIT = {}  # path -> bytes after which the server hangs up, once
-
-
-class Server(http.server.SimpleHTTPRequestHandler):
-    """A file server that answers ranges and can hang up in the middle of a file."""
-
-    def do_GET(self):
-        with open(self.translate_path(self.path), "rb") as file:
-            data = file.read()
-        wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(wanted[1]) if wanted else 0
-        self.server.starts.append(start)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
-        self.end_headers()
-        self.wfile.write(data[start : LIMIT.pop(self.path, len(data))])
-
-    def log_message(self, *args):
-        """Say nothing."""
 
 
 @pytest.fixture
 def server(tmp_path):
-    """A server on loopback for the folder `served`; yields (url, folder, list of range starts)."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = partial(Server, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        running.starts = []
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", folder, running.starts
-        running.shutdown()
-        thread.join()
+    """A server on loopback for the folder `served`; yields (url, folder, the server)."""
+    with serve(tmp_path / "served") as running:
+        yield running.url, running.folder, running
 
 
 def test_an_interrupted_download_continues(server, tmp_path):
-    url, folder, starts = server
+    url, folder, running = server
     (folder / "a.bin").write_bytes(bytes(range(256)) * 8000)
     digest = sha256(folder / "a.bin")
-    LIMIT["/a.bin"] = 1_500_000
+    running.limits["/a.bin"] = 1_500_000
     with pytest.raises(RuntimeError, match="run again to continue"):
         download(f"{url}/a.bin", digest, tmp_path / "a.bin")
     assert (
         download(f"{url}/a.bin", digest, tmp_path / "a.bin").read_bytes()
         == (folder / "a.bin").read_bytes()
     )
-    assert starts[0] == 0 and starts[1] > 0
+    assert running.starts[0] == 0 and running.starts[1] > 0
     assert not (tmp_path / "a.bin.part").exists()
 
 

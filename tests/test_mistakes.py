@@ -123,8 +123,31 @@ def problems(study, files=()):
         ),
         (["corpora", "mine", "path"], "your.tsv", "there is no file 'your.tsv'."),
         (["corpora", "mine", "language"], ..., "corpora.mine: the key 'language' is missing"),
-        (["teachers", "tiny", "path"], ..., "one of the keys 'path', 'hub' and 'pretrain'"),
-        (["teachers", "tiny", "hub"], "a/b", "'hub' and 'path' exclude each other."),
+        (["teachers", "tiny", "path"], ..., "one of 'path', 'hub', 'checkpoint' and 'pretrain'"),
+        (["teachers", "tiny", "hub"], "a/b", "'path' and 'hub' exclude each other."),
+        (
+            ["teachers", "tiny"],
+            {"hub": "hubert-bse"},
+            "unknown teacher 'hubert-bse'; did you mean 'hubert-base'?",
+        ),
+        (
+            ["teachers", "tiny"],
+            {"hub": "someone/model"},
+            "the key 'revision' is missing, the commit of someone/model that is to be used.",
+        ),
+        (["teachers", "tiny"], {"hub": "wav2vec2-large"}, "the commit of facebook/wav2vec2-large"),
+        (
+            ["teachers", "tiny"],
+            {"hub": "hubert-base", "revision": "main"},
+            "'main' must be the 40 hexadecimal digits of a commit",
+        ),
+        (
+            ["teachers", "tiny"],
+            {"hub": "hubert-base", "sha256": {"model.safetensors": "abc"}},
+            "'abc' must be the 64 hexadecimal digits of a SHA-256.",
+        ),
+        (["teachers", "tiny"], {"checkpoint": "gone.pt"}, "there is no file 'gone.pt'."),
+        (["teachers", "tiny", "statistics"], "x.npy", "only a teacher with the key 'checkpoint'"),
         (
             ["teachers", "tiny", "path"],
             "nowhere",

@@ -20,7 +20,7 @@ from test_workflow import STUDY, planned, write_study
 ROOT = Path(__file__).parents[1]
 SMALL = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
 TINY = {"tiny": {"path": "resources/teachers/tiny"}}
-HUB = {"hub": "someone/model", "revision": "abc"}
+HUB = {"hub": "someone/model", "revision": "0" * 40}
 PRETRAINED = {
     "pretrain": {
         "corpora": ["prompts"],

@@ -50,7 +50,7 @@ def test_every_bad_row_is_named_with_its_line(tmp_path):
         ("a.wav", "too short"),
     )
     with pytest.raises(ValueError) as caught:
-        manifest.recordings(["en"], path)
+        manifest.recordings({"languages": ["en"]}, path)
     message = str(caught.value)
     for part in ("unknown column 'colour'", "line 3: no such recording: gone.wav"):
         assert part in message

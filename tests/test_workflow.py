@@ -206,7 +206,7 @@ def test_a_study_stands_for_itself(tree):
 def test_the_three_sources_of_a_teacher(tree):
     teachers = {
         "shipped": {"path": "resources/teachers/tiny"},
-        "fetched": {"hub": "someone/model", "revision": "abc"},
+        "fetched": {"hub": "someone/model", "revision": "0" * 40},
         "made": {
             "pretrain": {
                 "corpora": ["prompts"],

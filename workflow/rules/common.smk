@@ -190,11 +190,12 @@ def corpora_of_recipe(wildcards):
 
 
 def recordings_of_corpus(wildcards):
-    """What a corpus is prepared from: its downloads, or the user's TSV."""
+    """What a corpus is prepared from: its downloads, a copy of them, or the user's TSV."""
     corpus = study["corpora"][wildcards.corpus]
-    if downloads(corpus["source"]):
+    if downloads(corpus):
         return f"results/downloads/{wildcards.corpus}"
-    return str(locate(corpus["path"]))
+    path = locate(corpus["path"])
+    return ancient(str(path)) if path.is_dir() else str(path)
 
 
 def shipped(path):
@@ -208,6 +209,16 @@ def backbone(wildcards):
     if "path" in teacher:
         return shipped(teacher["path"])
     return f"results/teachers/{wildcards.teacher}/backbone"
+
+
+def file_of_teacher(key):
+    """Input function: the file under this key of a teacher, none if it has no such key."""
+
+    def file(wildcards):
+        teacher = study["teachers"][wildcards.teacher]
+        return str(locate(teacher[key])) if key in teacher else []
+
+    return file
 
 
 def teacher_for(wildcards):
@@ -324,7 +335,7 @@ def identity_of_run(kind):
         slice = {
             "teacher": {
                 key: teacher[key]
-                for key in ("path", "hub", "revision")
+                for key in ("path", "hub", "revision", "checkpoint")
                 if key in teacher
             },
             "recipe": study["recipes"][wildcards.recipe],

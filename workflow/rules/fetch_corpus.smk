@@ -16,7 +16,7 @@ rule fetch_corpus:
         corpus=one_of(
             name
             for name, corpus in study["corpora"].items()
-            if downloads(corpus["source"])
+            if downloads(corpus)
         ),
     retries: 2
     localrule: True

@@ -1,6 +1,7 @@
 """Teachers from the Hugging Face hub, as folders of safetensors.
 
-Leaves results/teachers/{teacher}/backbone.  Runs where Snakemake runs.
+Leaves results/teachers/{teacher}/backbone.  Runs where Snakemake runs: compute nodes may have no
+internet.  Downloads lie in the hub's own cache, which other workflows share (HF_HOME).
 """
 
 
@@ -20,7 +21,18 @@ rule fetch_teacher:
         "../../envs/torch.yaml"
     params:
         hub=lookup("teachers/{teacher}/hub", within=study),
-        revision=lookup("teachers/{teacher}/revision", within=study, default=None),
+        revision=lookup("teachers/{teacher}/revision", within=study),
+        sha256=lookup("teachers/{teacher}/sha256", within=study),
         code=code("fetch_teacher.py"),
     script:
         "../scripts/fetch_teacher.py"
+
+
+rule teachers:
+    """Target: all teachers of the hub and all converted ones, for machines without internet."""
+    input:
+        expand(
+            "results/teachers/{teacher}/backbone",
+            teacher=teachers_with("hub") + teachers_with("checkpoint"),
+        ),
+    localrule: True

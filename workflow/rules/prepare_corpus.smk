@@ -18,7 +18,7 @@ rule prepare_corpus:
         "../../envs/data.yaml"
     resources:
         mem_mb=4000,
-        runtime=60,
+        runtime=720,  # 960 h of LibriSpeech take some hours, others minutes
     params:
         settings=corpus_settings,
         code=code("prepare_corpus.py", source_file),

@@ -13,7 +13,7 @@ def main(source: str, settings: dict, output: str | Path) -> None:
     part, output = Path(f"{output}.part"), Path(output)
     part.mkdir(parents=True, exist_ok=True)
     corpus = importlib.import_module(f"speech_pareto.corpora.{source}")
-    corpus.fetch(settings["languages"], part, settings.get("mirror"))
+    corpus.fetch(settings, part)
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)
 

@@ -1,33 +1,41 @@
-"""Download a teacher from the Hugging Face hub and store it as safetensors."""
+"""Download a teacher from the Hugging Face hub and store its backbone as safetensors."""
 
 import logging
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from transformers import AutoFeatureExtractor, AutoModel
+from speech_pareto import hub
+from speech_pareto.download import sha256
+from speech_pareto.model import load, save
+from speech_pareto.provenance import meta
+from speech_pareto.result import to_text
 
 log = logging.getLogger(__name__)
 
 
-def main(hub: str, revision: str | None, output: str | Path) -> None:
-    """Write the backbone `hub` (an id, or a folder) at `revision` to the folder `output`.
+def main(model: str, revision: str, digests: Mapping[str, str], output: str | Path) -> None:
+    """Write the backbone of the hub's `model` at the commit `revision` to the folder `output`.
 
-    No code from the hub is run; pickled weights are read as plain tensors only.
+    `digests` are SHA-256 that files must have, by name. No code from the hub is run; pickled
+    weights are read as plain tensors only.
     """
-    part, output = Path(f"{output}.part"), Path(output)
-    shutil.rmtree(part, ignore_errors=True)
-    model = AutoModel.from_pretrained(hub, revision=revision, trust_remote_code=False)
-    model.save_pretrained(part)
-    try:
-        AutoFeatureExtractor.from_pretrained(hub, revision=revision).save_pretrained(part)
-    except OSError:
-        log.info("%s has no preprocessor_config.json: 16 kHz without normalisation is assumed", hub)
-    shutil.rmtree(output, ignore_errors=True)
-    part.rename(output)
+    folder = hub.fetch(model, revision, digests)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    facts = {
+        "hub": model,
+        "revision": revision,
+        "files": {path.name: sha256(path) for path in files},
+        "pinned": sorted(digests),
+        "meta": meta(),
+    }
+    if not (folder / "preprocessor_config.json").is_file():
+        log.info("%s has no preprocessor_config.json: what is usual for its kind holds", model)
+    save(load(folder), output, texts={"provenance.json": to_text(facts)})
 
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
 
     with logged(snakemake.log[0]):
-        main(snakemake.params.hub, snakemake.params.revision, snakemake.output[0])
+        params = snakemake.params
+        main(params.hub, params.revision, params.sha256, snakemake.output[0])

@@ -17,7 +17,7 @@ def main(study: Mapping, results: str | Path) -> None:
     results = Path(results)
     expected = plan.expect(study, results)
     todo = plan.jobs(study, expected, results)
-    spent = plan.durations(todo, plan.benchmarks(results))
+    spent = plan.durations(todo, plan.benchmarks(results), study["throughput"])
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, plan.COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -1,5 +1,6 @@
 """Decode a corpus to 16 kHz, spell its phones and split it into train, valid and test."""
 
+import hashlib
 import importlib
 import logging
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from speech_pareto.audio import SAMPLE_RATE, decode
-from speech_pareto.corpus import Utterance, assign_splits, digest, write
+from speech_pareto.corpus import Utterance, assign_splits, digest, samples_file, write
 from speech_pareto.text import phones
 
 log = logging.getLogger(__name__)
@@ -22,23 +23,35 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     that the pinned digests describe.
     """
     source = importlib.import_module(f"speech_pareto.corpora.{settings['source']}")
-    languages = settings["languages"]
-    recordings = source.recordings(languages, Path(downloads))
-    waves = [decode(r.path) for r in tqdm(recordings, desc=f"decode {name}", unit="file")]
-    seconds = [len(wave) / SAMPLE_RATE for wave in waves]
-    found = _digests(source, recordings, waves)
-    for language in languages:
+    recordings = source.recordings(settings, Path(downloads))
+    part = Path(f"{output}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    lengths, contents = [], []
+    with samples_file(part / "audio.npy") as append:
+        for recording in tqdm(recordings, desc=f"decode {name}", unit="file", mininterval=1):
+            wave = decode(recording.path)
+            append(wave)
+            lengths.append(len(wave))
+            content = recording.path.read_bytes() if source.LOSSY else wave.tobytes()
+            contents.append(hashlib.sha256(content).digest())
+    seconds = [length / SAMPLE_RATE for length in lengths]
+    found = _digests(recordings, contents)
+    for language in settings["languages"]:
         expected = source.DIGESTS.get(language)
         if expected and found[language] != expected:
+            shutil.rmtree(part)
             raise ValueError(
                 f"corpus {name}, language {language}: the decoded corpus has the digest "
                 f"{found[language]}, not {expected}: another release or a damaged download"
             )
-    splits = assign_splits(
-        recordings, seconds, settings.get("valid", 0.05), settings.get("test", 0.12)
-    )
+    if source.PUBLISHED_SPLITS:
+        splits = [recording.split for recording in recordings]
+    else:
+        shares = settings.get("valid", 0.05), settings.get("test", 0.12)
+        splits = assign_splits(recordings, seconds, *shares)
     utterances, offset = [], 0
-    for recording, wave, split in zip(recordings, waves, splits, strict=True):
+    for recording, samples, split in zip(recordings, lengths, splits, strict=True):
         spoken = "".join(phones(recording.text, recording.language)) if recording.text else ""
         utterances.append(
             Utterance(
@@ -50,25 +63,21 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
                 language=recording.language,
                 split=split,
                 offset=offset,
-                samples=len(wave),
+                samples=samples,
             )
         )
-        offset += len(wave)
-    part = Path(f"{output}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    write(part, utterances, waves)
+        offset += samples
+    write(part, utterances)
     (part / "README.md").write_text(_readme(name, source, utterances, found), encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)
     log.info("%s: %d utterances, %.2f h", name, len(utterances), sum(seconds) / 3600)
 
 
-def _digests(source, recordings: list, waves: list) -> dict[str, str]:
-    """Return one digest per language: over samples, or over the files of a lossy codec."""
+def _digests(recordings: list, contents: list[bytes]) -> dict[str, str]:
+    """Return one digest per language."""
     by_language = defaultdict(list)
-    for recording, wave in zip(recordings, waves, strict=True):
-        content = recording.path.read_bytes() if source.LOSSY else wave.tobytes()
+    for recording, content in zip(recordings, contents, strict=True):
         by_language[recording.language].append((recording, content))
     return {language: digest(*zip(*pairs, strict=True)) for language, pairs in by_language.items()}
 

@@ -3,7 +3,7 @@
 A config is the content of `config.json`: transformers' keys plus, where transformers cannot say
 it, a section `compression`:
 
-    stem        "log_mel" when `log_mel.LogMel` stands in the place of the convolutions
+    stem        "log_mel" or "kaldi_fbank" when features stand in the place of the convolutions
     projection  "none" when the stem has the encoder's width and no matrix stands between the two
     time_reduction  how many frames become one in the layers; a convolution undoes it at the end
     layers      one dict per layer, holding only what differs from the plain model:
@@ -31,6 +31,7 @@ SAMPLE_RATE = 16_000  # Hz, of what every backbone hears
 # The log-mel stem: window and hop in samples, points of the transform, bands, frames in a stack.
 WINDOW, HOP, BINS, MELS, STACK = 400, 160, 512, 80, 2
 # ... its kernel, stride and width as transformers states them of convolutions: length rules hold.
+BANDS = {"log_mel": MELS, "kaldi_fbank": 40}  # of stems without convolutions
 KERNEL, STRIDE, WIDTH = WINDOW + (STACK - 1) * HOP, STACK * HOP, STACK * MELS
 # transformers' defaults, the same in all three: config.json may leave them out.
 DEFAULTS = {
@@ -238,7 +239,7 @@ def count(config: Mapping) -> dict:
     config = complete(config)
     hidden, dims, kernels = config["hidden_size"], config["conv_dim"], config["conv_kernel"]
     stem = 0
-    if section(config).get("stem") != "log_mel":
+    if section(config).get("stem") not in BANDS:
         for index, (inputs, outputs, kernel) in enumerate(
             zip((1, *dims[:-1]), dims, kernels, strict=True)
         ):
@@ -305,9 +306,9 @@ def macs(config: Mapping, seconds: float) -> dict:
         stem += frames * inputs * outputs * kernel
     if frames < 1:
         raise ValueError(f"{seconds} s are too short for one frame")
-    if section(config).get("stem") == "log_mel":
+    if bands := BANDS.get(section(config).get("stem")):
         transform = round(2.5 * BINS * math.log2(BINS)) // 2  # operations, two of them a MAC
-        stem = frames * STACK * (transform + (BINS // 2 + 1) * MELS)
+        stem = frames * STACK * (transform + (BINS // 2 + 1) * bands)
     taps, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
     direct = section(config).get("projection") == "none"

@@ -12,8 +12,9 @@ from pathlib import Path
 import yaml
 
 from speech_pareto import digest
-from speech_pareto.mistakes import config_problems, syntax_problems
+from speech_pareto.mistakes import config_problems, languages_of, syntax_problems
 from speech_pareto.study import settings_of
+from speech_pareto.teachers import pinned
 
 SCHEMA = digest.SCRIPTS.parent / "schemas" / "config.schema.yaml"
 
@@ -81,8 +82,13 @@ def _expand(config: dict) -> dict:
         for name, steps in config["recipes"].items()
     }
     config["compress"].setdefault("corpora", sorted(config["corpora"]))
+    config["teachers"] = {
+        name: pinned(teacher) if "hub" in teacher else teacher
+        for name, teacher in config["teachers"].items()
+    }
     for corpus in config["corpora"].values():
-        corpus.setdefault("languages", [corpus.get("language")])
+        known = languages_of(corpus["source"])
+        corpus.setdefault("languages", known if len(known) == 1 else [corpus.get("language")])
     for task in config["tasks"].values():
         for training in (task["teacher"], task["student"]):
             training.setdefault("precision", config["precision"])

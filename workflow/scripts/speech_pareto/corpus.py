@@ -3,6 +3,8 @@
 import csv
 import hashlib
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,9 +83,30 @@ def credits(folders: list) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(folder: Path, utterances: list[Utterance], waves: list[np.ndarray]) -> None:
-    """Write the table and the samples of a corpus."""
-    np.save(folder / "audio.npy", np.concatenate(waves))
+@contextmanager
+def samples_file(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that appends int16 samples to the NumPy file `path`; none stay in memory."""
+    count = 0
+
+    def append(wave: np.ndarray) -> None:
+        nonlocal count
+        count += len(wave)
+        wave.tofile(file)
+
+    def header() -> None:
+        # NumPy leaves room in the header for the length to grow
+        facts = {"descr": "<i2", "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(file, facts)
+
+    with path.open("wb") as file:
+        header()
+        yield append
+        file.seek(0)
+        header()
+
+
+def write(folder: Path, utterances: list[Utterance]) -> None:
+    """Write the table of a corpus."""
     with (folder / "manifest.tsv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(
             file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
@@ -93,11 +116,14 @@ def write(folder: Path, utterances: list[Utterance], waves: list[np.ndarray]) ->
 
 
 def digest(recordings: list[Recording], contents: list[bytes]) -> str:
-    """Return one SHA-256 over ids, texts and contents (samples or files), in the order of ids."""
+    """Return one SHA-256 over ids, texts and the SHA-256 of contents, in the order of ids.
+
+    Contents are samples, or files of a lossy codec.
+    """
     total = hashlib.sha256()
     for recording, content in sorted(zip(recordings, contents, strict=True), key=lambda x: x[0].id):
         total.update(f"{recording.id}\t{recording.text}\t{recording.split}\n".encode())
-        total.update(hashlib.sha256(content).digest())
+        total.update(content)
     return total.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Fetch files: Debian packages through apt's signatures, tarballs by their SHA-256."""
+"""Fetch files: Debian packages through apt's signatures, tarballs by their digests."""
 
 import hashlib
 import logging
@@ -13,18 +13,30 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 
+ALGORITHMS = {32: "md5", 64: "sha256"}  # by the digits of a digest
+
+
 def sha256(path: str | Path) -> str:
     """Return a file's SHA-256 in hex."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: str | Path, algorithm: str) -> str:
+    """Return a file's digest in hex."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
 
 
 def download(url: str, digest: str, path: Path) -> Path:
-    """Fetch `url` to `path`, continuing an interrupted try; refuse all but the SHA-256 `digest`.
+    """Fetch `url` to `path`, continuing an interrupted try; refuse all but what has the `digest`.
 
+    That is a SHA-256, or an MD5 where its publisher states nothing better.
     Raises RuntimeError with one plain sentence if the server fails or the content is another.
     """
-    if path.is_file() and sha256(path) == digest:
+    algorithm = ALGORITHMS[len(digest)]
+    if path.is_file() and digest_of(path, algorithm) == digest:
         return path
     part = path.with_name(path.name + ".part")
     done = part.stat().st_size if part.is_file() else 0
@@ -48,9 +60,10 @@ def download(url: str, digest: str, path: Path) -> Path:
         raise RuntimeError(f"{url}: {error}; run again to continue the download") from None
     if total and part.stat().st_size < total:
         raise RuntimeError(f"{url}: the connection ended early; run again to continue the download")
-    if sha256(part) != digest:
+    if digest_of(part, algorithm) != digest:
         part.unlink()
-        raise RuntimeError(f"{url}: SHA-256 is not {digest}; the file was deleted")
+        name = {"md5": "MD5", "sha256": "SHA-256"}[algorithm]
+        raise RuntimeError(f"{url}: {name} is not {digest}; the file was deleted")
     return part.replace(path)
 
 

@@ -1,9 +1,6 @@
 """What is wrong with a config, a plain sentence for each mistake."""
 
-import ast
-import difflib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,16 +8,28 @@ import jsonschema
 import yaml
 
 from speech_pareto import digest
-from speech_pareto.study import downloads, locate, settings_of
+from speech_pareto.sentences import (
+    NAMED,
+    exponent,
+    join,
+    limits,
+    listed,
+    mapping,
+    number,
+    settings_problems,
+    shown,
+    unknown,
+    unknown_names,
+)
+from speech_pareto.study import locate, published, settings_of
+from speech_pareto.teachers import TEACHERS, known
 
 LIBRARY = digest.SCRIPTS / "speech_pareto"
 RESERVED = {
     "any": "it stands for students of no task",
     "backbone": "it stands for the bare teacher",
 }
-KINDS = {dict: "a mapping", list: "a list", type(None): "nothing"}
-NAMED = {"object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false"}
-NAMED |= {"number": "a number", "integer": "a whole number"}
+ORIGINS = ("path", "hub", "checkpoint", "pretrain")  # of teachers
 
 
 def syntax_problems(file: str | Path) -> list[str]:
@@ -57,7 +66,7 @@ def _repeated_keys(node: yaml.Node, file: str, path: str = "") -> Iterator[str]:
     elif isinstance(node, yaml.MappingNode):
         lines = {}
         for key, value in node.value:
-            name, line = _join(path, key.value), key.start_mark.line + 1
+            name, line = join(path, key.value), key.start_mark.line + 1
             if key.value in lines:
                 yield f"{name} stands twice in {file}, in lines {lines[key.value]} and {line}."
             lines[key.value] = line
@@ -67,13 +76,13 @@ def _repeated_keys(node: yaml.Node, file: str, path: str = "") -> Iterator[str]:
 def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
     """Yield plain sentences for a violation of the schema."""
     value, rule = error.instance, error.validator_value
-    at = _join("", *error.absolute_path) or "The config"
+    at = join("", *error.absolute_path) or "The config"
     match error.validator:
         case "additionalProperties":
             known = sorted(error.schema.get("properties", {}))
             for key in sorted(set(value) - set(known), key=str):
-                here = _join(at if error.absolute_path else "", key)
-                yield f"{here}: {_unknown('key', key, known)}"
+                here = join(at if error.absolute_path else "", key)
+                yield f"{here}: {unknown('key', key, known)}"
         case "required":
             missing = [key for key in rule if key not in value]
             yield from (
@@ -84,17 +93,17 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
         case "type":
             kinds = [rule] if isinstance(rule, str) else rule
             wanted = " or ".join(NAMED[kind] for kind in kinds)
-            yield f"{at}: {_shown(value)} must be {wanted}{_exponent(value)}."
+            yield f"{at}: {shown(value)} must be {wanted}{exponent(value)}."
         case "enum":
-            yield f"{at}: {_unknown('value', value, rule)}"
+            yield f"{at}: {unknown('value', value, rule)}"
         case "pattern":
             what = error.schema.get("description", f"text that matches {rule}").rstrip(".")
             yield f"{at}: '{value}' must be {what[0].lower()}{what[1:]}."
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
-            yield f"{at}: {_shown(value)} must be {_range(error.schema)}."
+            yield f"{at}: {shown(value)} must be {limits(error.schema)}."
         case "uniqueItems":
             twice = [item for index, item in enumerate(value) if item in value[:index]]
-            yield f"{at}: {', '.join(dict.fromkeys(map(_shown, twice)))} stands there twice."
+            yield f"{at}: {', '.join(dict.fromkeys(map(shown, twice)))} stands there twice."
         case "minItems" | "minProperties":
             yield f"{at}: must not be empty."
         case _:
@@ -103,7 +112,7 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
 
 def _cross_problems(config: dict) -> list[str]:
     """Return what no schema can see; parts of the wrong shape are left to the schema."""
-    parts = {key: _mapping(config.get(key)) for key in ("corpora", "teachers", "recipes", "tasks")}
+    parts = {key: mapping(config.get(key)) for key in ("corpora", "teachers", "recipes", "tasks")}
     problems = [
         f"tasks: a task cannot be named '{task}', {RESERVED[task]}."
         for task in RESERVED
@@ -113,35 +122,41 @@ def _cross_problems(config: dict) -> list[str]:
     for section, check in checks.items():
         for name, value in parts[section].items():
             problems += check(f"{section}.{name}", value, parts)
-    for index, block in enumerate(_list(config.get("grid"))):
+    for index, block in enumerate(listed(config.get("grid"))):
         for key in ("recipes", "teachers", "tasks"):
-            problems += _names(
-                f"grid[{index}].{key}", key[:-1], _mapping(block).get(key), parts[key]
+            problems += unknown_names(
+                f"grid[{index}].{key}", key[:-1], mapping(block).get(key), parts[key]
             )
-        problems += _frozen(f"grid[{index}]", _mapping(block), parts)
-    learn_from = _mapping(config.get("compress")).get("corpora")
-    problems += _names("compress.corpora", "corpus", learn_from, parts["corpora"])
+        problems += _frozen(f"grid[{index}]", mapping(block), parts)
+    learn_from = mapping(config.get("compress")).get("corpora")
+    problems += unknown_names("compress.corpora", "corpus", learn_from, parts["corpora"])
     costs = list(digest.constant(LIBRARY / "table.py", "COSTS") or {})
-    problems += _names("figures.costs", "cost", _mapping(config.get("figures")).get("costs"), costs)
+    problems += unknown_names(
+        "figures.costs", "cost", mapping(config.get("figures")).get("costs"), costs
+    )
     return problems
 
 
 def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
     """Yield what is wrong with a corpus."""
-    value, sources = _mapping(value), digest.stems(LIBRARY / "corpora")
+    value, sources = mapping(value), digest.stems(LIBRARY / "corpora")
     source = value.get("source")
     if not isinstance(source, str):
         return
     if source not in sources:
-        yield f"{at}.source: {_unknown('source', source, sources)}"
-    elif downloads(source):
-        known = _languages(source)
-        if "languages" not in value:
+        yield f"{at}.source: {unknown('source', source, sources)}"
+        return
+    if published(source):
+        known = languages_of(source)
+        yield from unknown_names(f"{at}.languages", "language", value.get("languages"), known)
+        if "languages" not in value and len(known) > 1:
             yield f"{at}: the key 'languages' is missing (known: {', '.join(known)})."
-        yield from _names(f"{at}.languages", "language", value.get("languages"), known)
-        for key in ("path", "language"):
-            if key in value:
-                yield f"{at}.{key}: the source '{source}' does not use it, it is downloaded."
+        if "language" in value:
+            yield f"{at}.language: the source '{source}' does not use it."
+        if "path" in value and "mirror" in value:
+            yield f"{at}: 'path' and 'mirror' exclude each other."
+        if isinstance(value.get("path"), str) and not locate(value["path"]).is_dir():
+            yield f"{at}.path: there is no folder '{value['path']}'."
     else:
         for key in ("path", "language"):
             if key not in value:
@@ -151,51 +166,81 @@ def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
                 yield f"{at}.{key}: the source '{source}' does not use it."
         if isinstance(value.get("path"), str) and not locate(value["path"]).is_file():
             yield f"{at}.path: there is no file '{value['path']}'."
+    known = digest.constant(LIBRARY / "corpora" / f"{source}.py", "PARTS")
+    if known and "parts" not in value:
+        yield f"{at}: the key 'parts' is missing (known: {', '.join(known)})."
+    elif known:
+        yield from unknown_names(f"{at}.parts", "part", value["parts"], known)
+    elif "parts" in value:
+        yield f"{at}.parts: the source '{source}' does not use it."
 
 
 def _teacher(at: str, value: object, parts: dict) -> Iterator[str]:
     """Yield what is wrong with a teacher."""
     if not isinstance(value, dict):
         return
-    origins = [key for key in ("path", "hub", "pretrain") if key in value]
+    origins = [key for key in ORIGINS if key in value]
     if not origins:
-        yield f"{at}: one of the keys 'path', 'hub' and 'pretrain' must say where it comes from."
-    elif "hub" in origins and len(origins) > 1:
-        yield f"{at}: 'hub' and '{(set(origins) - {'hub'}).pop()}' exclude each other."
-    if "revision" in value and "hub" not in value:
-        yield f"{at}.revision: only a teacher with the key 'hub' has one."
+        *first, last = map("'{}'".format, ORIGINS)
+        yield f"{at}: one of {', '.join(first)} and {last} must say where it comes from."
+    elif set(origins) - {"path", "pretrain"} and len(origins) > 1:
+        yield f"{at}: '{origins[0]}' and '{origins[1]}' exclude each other."
+    for key, owner in (("revision", "hub"), ("sha256", "hub"), ("statistics", "checkpoint")):
+        if key in value and owner not in value:
+            yield f"{at}.{key}: only a teacher with the key '{owner}' has one."
+    yield from _hub(at, value)
+    for key in ("checkpoint", "statistics"):
+        if isinstance(value.get(key), str) and not locate(value[key]).is_file():
+            yield f"{at}.{key}: there is no file '{value[key]}'."
     yield from _folder(f"{at}.path", value.get("path"))
-    finetuned = _mapping(value.get("finetuned"))
-    yield from _names(f"{at}.finetuned", "task", list(finetuned), parts["tasks"])
+    finetuned = mapping(value.get("finetuned"))
+    yield from unknown_names(f"{at}.finetuned", "task", list(finetuned), parts["tasks"])
     for task, path in finetuned.items():
         yield from _folder(
             f"{at}.finetuned.{task}", path, "; without this line it is made by the workflow"
         )
-    pretrain = _mapping(value.get("pretrain"))
-    yield from _names(f"{at}.pretrain.corpora", "corpus", pretrain.get("corpora"), parts["corpora"])
+    pretrain = mapping(value.get("pretrain"))
+    yield from unknown_names(
+        f"{at}.pretrain.corpora", "corpus", pretrain.get("corpora"), parts["corpora"]
+    )
     accepted = digest.settings(LIBRARY / "training.py", "Training") or {}
-    for index, iteration in enumerate(_list(pretrain.get("iterations"))):
-        iteration = {k: v for k, v in _mapping(iteration).items() if k not in ("units", "layer")}
-        yield from _settings(
+    for index, iteration in enumerate(listed(pretrain.get("iterations"))):
+        iteration = {k: v for k, v in mapping(iteration).items() if k not in ("units", "layer")}
+        yield from settings_problems(
             f"{at}.pretrain.iterations[{index}]", iteration, accepted, ("units", "layer")
         )
+
+
+def _hub(at: str, value: dict) -> Iterator[str]:
+    """Yield what is wrong with where on the hub a teacher is: a commit must be pinned."""
+    hub = value.get("hub")
+    if not isinstance(hub, str):
+        return
+    found = known(hub)
+    if found is None and "/" not in hub:
+        yield f"{at}.hub: {unknown('teacher', hub, TEACHERS)} Others are named 'owner/model'."
+    elif "revision" not in value and not (found and found[1].revision):
+        name = found[1].hub if found else hub
+        yield f"{at}: the key 'revision' is missing, the commit of {name} that is to be used."
 
 
 def _recipe(at: str, steps: object, parts: dict) -> Iterator[str]:
     """Yield what is wrong with a recipe."""
     methods, free = digest.stems(LIBRARY / "methods"), []
-    for index, step in enumerate(_list(steps)):
+    for index, step in enumerate(listed(steps)):
         here = f"{at}[{index}]"
         if isinstance(step, dict) and len(step) != 1:
             yield f"{here}: a step names one method, this one names {len(step)}."
-        for name, settings in _mapping(settings_of(step)).items():
+        for name, settings in mapping(settings_of(step)).items():
             if name not in methods:
-                yield f"{here}: {_unknown('method', name, methods)}"
+                yield f"{here}: {unknown('method', name, methods)}"
             elif settings is not None and not isinstance(settings, dict):
-                yield f"{here}.{name}: {_shown(settings)} must be a mapping of settings."
+                yield f"{here}.{name}: {shown(settings)} must be a mapping of settings."
             else:
                 file, settings = LIBRARY / "methods" / f"{name}.py", settings or {}
-                yield from _settings(f"{here}.{name}", settings, digest.settings(file) or {})
+                yield from settings_problems(
+                    f"{here}.{name}", settings, digest.settings(file) or {}
+                )
                 ratio = settings.get("ratio")
                 if isinstance(ratio, int | float) and not 0 <= ratio < 1:
                     yield f"{here}.{name}.ratio: {ratio} must be at least 0 and below 1."
@@ -213,7 +258,7 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     kinds = digest.stems(LIBRARY / "tasks")
     kind, metric = value.get("kind", "ctc"), value.get("metric")
     if kind not in kinds:
-        yield f"{at}.kind: {_unknown('kind of task', kind, kinds)}"
+        yield f"{at}.kind: {unknown('kind of task', kind, kinds)}"
     elif metric is not None:
         known = list(digest.constant(LIBRARY / "tasks" / f"{kind}.py", "METRICS") or {})
         if kind == "ctc":  # phones have no words to count
@@ -222,21 +267,22 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
                 for name in known
                 if (name == "per") == (value.get("unit", "phones") == "phones")
             ]
-        yield from _names(f"{at}.metric", "metric", [metric], known)
-    yield from _names(f"{at}.corpora", "corpus", value.get("corpora"), parts["corpora"])
+        yield from unknown_names(f"{at}.metric", "metric", [metric], known)
+    yield from unknown_names(f"{at}.corpora", "corpus", value.get("corpora"), parts["corpora"])
     languages = [
         language
-        for corpus in map(str, _list(value.get("corpora")))
-        for entry in [_mapping(parts["corpora"].get(corpus))]
-        for language in [*_list(entry.get("languages")), entry.get("language")]
+        for corpus in map(str, listed(value.get("corpora")))
+        for entry in [mapping(parts["corpora"].get(corpus))]
+        for given in [entry.get("languages", languages_of(str(entry.get("source"))))]
+        for language in [*listed(given), entry.get("language")]
         if language
     ]
-    yield from _names(
+    yield from unknown_names(
         f"{at}.languages", "language", value.get("languages"), list(dict.fromkeys(languages))
     )
     accepted = digest.settings(LIBRARY / "task.py", "FineTuning") or {}
     for key in ("teacher", "student"):
-        yield from _settings(f"{at}.{key}", _mapping(value.get(key)), accepted)
+        yield from settings_problems(f"{at}.{key}", mapping(value.get(key)), accepted)
 
 
 def _frozen(at: str, block: dict, parts: dict) -> Iterator[str]:
@@ -245,82 +291,26 @@ def _frozen(at: str, block: dict, parts: dict) -> Iterator[str]:
     tuned = {
         recipe
         for recipe, steps in parts["recipes"].items()
-        for step in _list(steps)
-        for name in _mapping(settings_of(step))
+        for step in listed(steps)
+        for name in mapping(settings_of(step))
         if name in methods and digest.attribute(LIBRARY / "methods" / f"{name}.py", "task_aware")
     }
-    for task in _list(block.get("tasks", list(parts["tasks"]))):
-        if _mapping(parts["tasks"].get(task)).get("protocol") == "probe":
-            for recipe in _list(block.get("recipes", list(parts["recipes"]))):
+    for task in listed(block.get("tasks", list(parts["tasks"]))):
+        if mapping(parts["tasks"].get(task)).get("protocol") == "probe":
+            for recipe in listed(block.get("recipes", list(parts["recipes"]))):
                 if recipe in tuned:
                     yield f"{at}: '{recipe}' trains on '{task}' what its protocol 'probe' freezes."
 
 
 def _conditions(config: dict, rules: dict) -> Iterator[str]:
     """Yield the conditions of a profile that measure what one before them does."""
-    first, profile = {}, _mapping(config.get("profile"))
-    for index, condition in enumerate(_list(profile.get("conditions"))):
-        full = {key: rule["default"] for key, rule in rules.items()} | _mapping(condition)
-        shape = {**full, "audio_seconds": _number(full["audio_seconds"]), "repeats": None}
+    first, profile = {}, mapping(config.get("profile"))
+    for index, condition in enumerate(listed(profile.get("conditions"))):
+        full = {key: rule["default"] for key, rule in rules.items()} | mapping(condition)
+        shape = {**full, "audio_seconds": number(full["audio_seconds"]), "repeats": None}
         key = str(sorted(shape.items(), key=str))
         if (before := first.setdefault(key, index)) != index:
             yield f"profile.conditions[{index}]: the same as profile.conditions[{before}]."
-
-
-def _settings(at: str, given: dict, accepted: dict, others: Iterable[str] = ()) -> Iterator[str]:
-    """Yield what is wrong with settings, compared with the fields of a dataclass."""
-    for name, value in given.items():
-        if name not in accepted:
-            yield f"{_join(at, name)}: {_unknown('setting', name, sorted([*accepted, *others]))}"
-        elif wanted := _wrong_type(value, accepted[name].annotation):
-            yield f"{_join(at, name)}: {_shown(value)} must be {wanted}."
-    missing = [name for name, setting in accepted.items() if setting.default is digest.REQUIRED]
-    yield from (f"{at}: the key '{name}' is missing." for name in missing if name not in given)
-
-
-def _wrong_type(value: object, annotation: str) -> str | None:
-    """Return what an annotation asks for if `value` is something else; odd ones accept all."""
-    words = {
-        "int": "a whole number",
-        "float": "a number",
-        "str": "text",
-        "bool": "true or false",
-        "None": "empty",
-    }
-    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
-    wanted = []
-    for part in (part.strip() for part in annotation.split("|")):
-        if part.startswith("Literal["):
-            choices = ast.literal_eval(part.removeprefix("Literal"))
-            if value in choices:
-                return None
-            wanted += map(str, choices)
-        elif part.startswith("tuple["):
-            kind = part.removeprefix("tuple[").removesuffix(", ...]")
-            if isinstance(value, list) and not any(_wrong_type(item, kind) for item in value):
-                return None
-            wanted.append(f"a list in which each is {words.get(kind, kind)}")
-        elif part not in kinds or (
-            isinstance(value, kinds[part]) and (part == "bool" or not isinstance(value, bool))
-        ):
-            return None
-        else:
-            wanted.append(words[part])
-    return " or ".join(wanted) + _exponent(value)
-
-
-def _exponent(value: object) -> str:
-    """Return a hint about numbers such as 8e-4, which YAML takes for text."""
-    is_number = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value)
-    return f" (YAML takes it for text; write {float(value):.1e})" if is_number else ""
-
-
-def _names(at: str, what: str, given: object, known: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each name in a list that is not known."""
-    known = list(known)
-    for name in _list(given):
-        if name not in known:
-            yield f"{at}: {_unknown(what, name, known)}"
 
 
 def _folder(at: str, path: object, hint: str = "") -> Iterator[str]:
@@ -331,55 +321,9 @@ def _folder(at: str, path: object, hint: str = "") -> Iterator[str]:
 
 
 @cache
-def _languages(source: str) -> list[str]:
-    """Return the languages of a built-in corpus."""
+def languages_of(source: str) -> list[str]:
+    """Return the languages of a built-in corpus, none for the user's own."""
     file = LIBRARY / "corpora" / f"{source}.py"
+    if not file.is_file():
+        return []
     return list(digest.constant(file, "LANGUAGES") or digest.constant(file, "VOICES") or ())
-
-
-def _unknown(what: str, name: object, known: Iterable[object]) -> str:
-    """Return the sentence about a name that nobody knows."""
-    known = [str(item) for item in known]
-    close = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
-    guess = f"; did you mean '{close[0]}'?" if close else "."
-    return f"unknown {what} '{name}'{guess} Known: {', '.join(known) or 'none'}."
-
-
-def _shown(value: object) -> str:
-    """Return a value for a sentence."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return KINDS.get(type(value)) or (f"'{value}'" if isinstance(value, str) else str(value))
-
-
-def _range(rule: dict) -> str:
-    """Return the limits of a number in words."""
-    words = {
-        "minimum": "at least",
-        "exclusiveMinimum": "above",
-        "maximum": "at most",
-        "exclusiveMaximum": "below",
-    }
-    return " and ".join(f"{word} {rule[key]}" for key, word in words.items() if key in rule)
-
-
-def _join(path: str, *parts: object) -> str:
-    """Return a path into the config: `grid[0].ratios`."""
-    for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
-    return path
-
-
-def _number(value: object) -> object:
-    """Return a number as a float, else the value."""
-    return float(value) if isinstance(value, int | float) else value
-
-
-def _mapping(value: object) -> dict:
-    """Return a mapping, empty if it is something else."""
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list:
-    """Return a list, empty if it is something else."""
-    return value if isinstance(value, list) else []

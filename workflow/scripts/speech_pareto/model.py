@@ -207,10 +207,15 @@ def _config(config: Mapping):
 def _fit(model: nn.Module) -> nn.Module:
     """Give a plain model the stem and the layer shapes of its config's `compression`."""
     config = model.config.to_dict()
-    if architecture.section(config).get("stem") == "log_mel":
+    stem = architecture.section(config).get("stem")
+    if stem == "log_mel":
         from speech_pareto.log_mel import LogMel
 
         model.feature_extractor = LogMel()  # real, never meta: its constants are in no file
+    elif stem == "kaldi_fbank":
+        from speech_pareto.kaldi import KaldiFbank
+
+        model.feature_extractor = KaldiFbank()
     if architecture.section(config).get("projection") == "none":
         model.feature_projection.projection = nn.Identity()
     if factor := architecture.section(config).get("time_reduction"):
@@ -253,7 +258,7 @@ def _empty(outputs: int, inputs: int, rank: int | None) -> nn.Module:
 
 def _normalises(config: Mapping) -> bool:
     """Return whether published models of this kind expect waveforms of mean 0 and variance 1."""
-    if architecture.section(config).get("stem") == "log_mel":
+    if architecture.section(config).get("stem"):
         return False
     return config["model_type"] != "wavlm" or config["feat_extract_norm"] == "layer"
 

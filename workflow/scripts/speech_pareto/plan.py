@@ -19,12 +19,13 @@ from speech_pareto.study import (
     task_aware,
     teacher_scope,
 )
+from speech_pareto.teachers import known
 from speech_pareto.wording import aligned, short_count
 
 # What is assumed of jobs that no benchmark file tells of.
 START = 5.0  # seconds that any job takes to start
 CORPUS = 60.0  # ... to download or to prepare a corpus, or to download a teacher
-RATE = 50e9  # MACs per second, as two small CPU cores make them
+RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughput` of a study says
 TRAINING = 3  # passes' worth of MACs in a step: forward, and twice that backward
 TEST_SECONDS = 1800.0  # audio of a test split
 HEARD = 30.0  # seconds of audio that `analyse` listens to
@@ -49,7 +50,8 @@ class Job:
 def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict | None:
     """Return the config of the teacher that is compressed for `scope`; None before it is fetched.
 
-    A teacher of the hub is found in `results` once it is fetched, others without having been made.
+    A teacher of the hub is found in `results` once it is fetched, others without having been made;
+    of published ones the shape is known before.
     """
     teacher = study["teachers"][name]
     if path := teacher["finetuned"].get(teacher_scope(study, scope)) or teacher.get("path"):
@@ -57,7 +59,10 @@ def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict
     if "pretrain" in teacher:
         return architecture.tiny(**teacher["pretrain"].get("model", {}))
     folder = results / "teachers" / name / "backbone"
-    return architecture.read(folder) if (folder / "config.json").is_file() else None
+    if (folder / "config.json").is_file():
+        return architecture.read(folder)
+    published = known(teacher.get("hub", ""))
+    return dict(published[1].config) if published else None
 
 
 def expect(study: Mapping, results: Path) -> dict[Cell, dict]:
@@ -79,8 +84,9 @@ def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
     """Return what is expected of one cell."""
     config = teacher_config(study, cell.teacher, cell.scope, results)
     if config is None:
-        hub = study["teachers"][cell.teacher]["hub"]
-        return {"feasible": "unknown", "reason": f"the teacher {hub} is not fetched yet"}
+        teacher = study["teachers"][cell.teacher]
+        origin = teacher.get("hub") or teacher["checkpoint"]
+        return {"feasible": "unknown", "reason": f"the teacher {origin} is not fetched yet"}
     try:
         solution = method.solve(study["recipes"][cell.recipe], config, float(cell.ratio))
     except ValueError as error:  # of settings or models that a method refuses
@@ -167,6 +173,8 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
         macs = None if config is None else TRAINING * _macs_per_second(study, config)
         if "hub" in teacher:
             found.append(Job("fetch_teacher", f"fetch_teacher/{name}", start=CORPUS))
+        elif "checkpoint" in teacher:
+            found.append(Job("convert_teacher", f"convert_teacher/{name}"))
         elif "path" not in teacher:
             heard = sum(map(_heard, teacher["pretrain"]["iterations"]))
             found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", heard * macs))
@@ -185,9 +193,9 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
         if learns(recipe) and not task_aware(recipe):  # that one listens to the task's
             needed |= set(study["compress"]["corpora"])
     for name, _ in _made_teachers(study):
-        if not {"hub", "path"} & set(study["teachers"][name]):
+        if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
             needed |= set(study["teachers"][name]["pretrain"]["corpora"])
-    fetched = [name for name in needed if downloads(study["corpora"][name]["source"])]
+    fetched = [name for name in needed if downloads(study["corpora"][name])]
     steps = [("fetch_corpus", fetched), ("prepare_corpus", needed)]
     return [Job(rule, f"{rule}/{name}", start=CORPUS) for rule, names in steps for name in names]
 
@@ -221,7 +229,9 @@ def benchmarks(results: Path) -> dict[str, float]:
     return found
 
 
-def durations(todo: list[Job], measured: Mapping[str, float]) -> list[tuple[str, float]]:
+def durations(
+    todo: list[Job], measured: Mapping[str, float], throughput: float = RATE
+) -> list[tuple[str, float]]:
     """Return (origin, seconds) of each job: where the number is from is one of `ORIGINS`.
 
     measured: the job's own last run. alike: the median of jobs of the same rule, teacher, recipe
@@ -240,7 +250,8 @@ def durations(todo: list[Job], measured: Mapping[str, float]) -> list[tuple[str,
         elif job.macs is None:
             found.append(("unknown", 0.0))
         else:
-            found.append(("assumed", job.start + job.macs / RATE))
+            rate = RATE if job.rule == "profile" else throughput
+            found.append(("assumed", job.start + job.macs / rate))
     return found
 
 
@@ -271,7 +282,7 @@ def text(study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: 
         f"{study['profile']['audio_seconds']:g} s; counted parameters leave pruned zeros out."
     )
     blocks = [_wrap(first), _students(expected), _reasons(expected), _work(todo, spent)]
-    blocks += [_wrap(_assumptions(todo, spent))]
+    blocks += [_wrap(_assumptions(study, todo, spent))]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -315,7 +326,7 @@ def _work(todo: list[Job], spent: list[tuple[str, float]]) -> str:
     return "\n".join(aligned(lines, 100))
 
 
-def _assumptions(todo: list[Job], spent: list[tuple[str, float]]) -> str:
+def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]) -> str:
     """Return what the hours rest on."""
     origins = {origin for origin, _ in spent}
     lines = [
@@ -332,8 +343,9 @@ def _assumptions(todo: list[Job], spent: list[tuple[str, float]]) -> str:
         )
         lines.append(
             f"Assumed: {START:g} s for a job, {CORPUS:g} s for a download or a corpus, "
-            f"{short_count(RATE)} MACs per second ({short_count(macs)} MACs in all), "
-            f"{TRAINING} passes' worth in a training step, {TEST_SECONDS / 60:g} min of test audio."
+            f"{short_count(study['throughput'])} MACs per second (profiles: {short_count(RATE)}; "
+            f"{short_count(macs)} MACs in all), {TRAINING} passes' worth in a training step, "
+            f"{TEST_SECONDS / 60:g} min of test audio."
         )
     if "unknown" in origins:
         lines.append("Unknown: its teacher is not fetched yet; no hours are counted.")

@@ -135,8 +135,13 @@ def task_aware(steps: list[dict]) -> bool:
     return any(digest.attribute(file, "task_aware") for file in files)
 
 
-def downloads(source: str) -> bool:
-    """Return whether a corpus source fetches something."""
+def downloads(corpus: dict) -> bool:
+    """Return whether a corpus is fetched: its source is published, and no `path` has a copy."""
+    return "path" not in corpus and published(corpus["source"])
+
+
+def published(source: str) -> bool:
+    """Return whether a corpus source knows where to fetch what it reads."""
     return digest.defines(digest.SCRIPTS / "speech_pareto" / "corpora" / f"{source}.py", "fetch")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from speech_pareto.architecture import KERNEL, STRIDE, matrix_parameters
 from speech_pareto.method import make
 from speech_pareto.supernet import Subnet
+from speech_pareto.teachers import TEACHERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +57,6 @@ SOURCES = {
 HUBERT = {"model_type": "hubert", "attention_dropout": 0.1}
 UNMASKED = {**HUBERT, "mask_time_prob": 0.0}  # students without a mask vector
 
-LARGE = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "feat_extract_norm": "layer",
-    "conv_bias": True,
-    "do_stable_layer_norm": True,
-    "attention_dropout": 0.0,
-}
-
 
 def linear(inputs: int, outputs: int) -> int:
     """Return the parameters of a linear layer with biases."""
@@ -88,7 +78,7 @@ def mel_hubert(layers: int, whole: str, macs_per_second: str) -> System:
             "model_type": "hubert",
             "num_hidden_layers": layers,
             "attention_dropout": 0.1,
-            "compression": {"stem": "log_mel"},
+            "compression": {"stem": "kaldi_fbank"},
             **stem,
             **plain,
         },
@@ -96,7 +86,7 @@ def mel_hubert(layers: int, whole: str, macs_per_second: str) -> System:
         whole=whole,
         macs_per_second=macs_per_second,
         source=FIGURE,
-        note="A figure, read to ±0.02 G; its features are counted as ours, 0.003 G per second.",
+        note="A figure, read to ±0.02 G; its features are counted, 0.002 G per second.",
     )
 
 
@@ -128,7 +118,7 @@ SYSTEMS = (
     ),
     System(
         name="HuBERT Large",
-        config={"model_type": "hubert", **LARGE},
+        config=TEACHERS["hubert-large"].config,
         heads=unit_heads(1024, 768),
         whole="316.6 M",
         superb_macs="4324 G",

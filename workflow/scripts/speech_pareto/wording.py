@@ -23,10 +23,11 @@ def metric_name(metric: str) -> tuple[str, str]:
 
 
 def short_count(value: float) -> str:
-    """Return a count with three digits: 4.01 M, 310 M, 1.20 G."""
+    """Return a count with three digits: 4.01 M, 310 M, 1.20 G, 20.0 T."""
     if pd.isna(value):
         return "–"
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+    units = ((1e18, " E"), (1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
+    for size, unit in units:
         if abs(value) >= 0.9995 * size:
             return three_digits(value / size) + unit
     return f"{value:.0f}"

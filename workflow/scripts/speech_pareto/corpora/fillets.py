@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from speech_pareto.corpus import Recording
@@ -17,6 +18,7 @@ RELEASES = (
     "https://downloads.sourceforge.net/project/fillets/Fish%20Fillets%20-%20Next%20Generation/1.0.1"
 )
 TARBALL = "f0c979fb35ec550a43246fc209add8f45ca550a382c94d6383bb3f01b1073799"
+PUBLISHED_SPLITS = False
 LOSSY = True  # Vorbis decodes through floats, whose last bit differs between processors
 DIGESTS = {  # of texts and Ogg files, see corpus.digest
     "cs": "7b282f7f4572a00ce38f44095089b8a3ef4ab2417a32bef246b5e3fa0aed43af",
@@ -29,8 +31,9 @@ DIALOGUE = re.compile(
 )
 
 
-def fetch(languages: list[str], folder: Path, mirror: str | None = None) -> None:
-    """Leave sounds and scripts of `languages` below `folder`: from apt, else from upstream."""
+def fetch(settings: Mapping, folder: Path) -> None:
+    """Leave sounds and scripts of some languages below `folder`: from apt, else from upstream."""
+    languages, mirror = settings["languages"], settings.get("mirror")
     packages = ["fillets-ng-data", *(f"fillets-ng-data-{language}" for language in languages)]
     if mirror is None and from_apt(packages, folder):
         return
@@ -40,11 +43,11 @@ def fetch(languages: list[str], folder: Path, mirror: str | None = None) -> None
     archive.unlink()
 
 
-def recordings(languages: list[str], folder: Path) -> list[Recording]:
+def recordings(settings: Mapping, folder: Path) -> list[Recording]:
     """Return every spoken line; those without a subtitle have an empty text."""
     sound = next(path for path in sorted(folder.rglob("sound")) if path.is_dir())
     found = []
-    for language in languages:
+    for language in settings["languages"]:
         lines = {}
         for script in sorted(sound.parent.glob(f"script/*/dialogs_{language}.lua")):
             for name, font, words in DIALOGUE.findall(script.read_text(encoding="utf-8")):

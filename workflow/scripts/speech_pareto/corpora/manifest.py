@@ -5,6 +5,7 @@ rows without one are split by duration and text like the built-in corpora.
 """
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from speech_pareto.corpus import SPLITS, Recording
@@ -14,15 +15,16 @@ COLUMNS = ("path", "text", "label", "speaker", "split")
 LICENCE = "your own"
 ATTRIBUTION = []
 LOSSY = False
+PUBLISHED_SPLITS = False
 DIGESTS = {}
 
 
-def recordings(languages: list[str], path: Path) -> list[Recording]:
+def recordings(settings: Mapping, path: Path) -> list[Recording]:
     """Return the recordings that the TSV at `path` lists, all in the one language given.
 
     Raises ValueError that lists every bad row with its line number.
     """
-    problems, found = [], []
+    (language,), problems, found = settings["languages"], [], []
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = rows.fieldnames or []
@@ -45,7 +47,7 @@ def recordings(languages: list[str], path: Path) -> list[Recording]:
                 problems.append(f"{at}: split {split!r} is none of {', '.join(SPLITS)}")
             text, label = clean(row.get("text", "")), row.get("label", "").strip()
             speaker = row.get("speaker", "").strip() or "unknown"
-            found.append(Recording(row["path"], audio, text, languages[0], speaker, label, split))
+            found.append(Recording(row["path"], audio, text, language, speaker, label, split))
     names = [recording.id for recording in found]
     problems += [
         f"{name}: listed twice" for name in sorted({n for n in names if names.count(n) > 1})

@@ -5,6 +5,7 @@ Licences: CC-BY-SA 3.0 (English, French, Spanish), CC-BY 3.0 (Italian, Russian).
 """
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 
 from speech_pareto.corpus import Recording
@@ -28,6 +29,7 @@ TARBALLS = {  # SHA-256 of asterisk-core-sounds-{language}-g722-1.6.1.tar.gz
     "it": "44a7fd7b067ff7f71df7fec31f9a8c960e13d35ca30c31878913c4020bfc00b6",
     "ru": "fde2a071b811a081219138693d6813d122d91c2c3423936274b110b97645b61b",
 }
+PUBLISHED_SPLITS = False
 LOSSY = False  # G.722 decodes to the same integers everywhere, so the digest covers the samples
 DIGESTS = {  # of texts and decoded samples, see corpus.digest
     "en": "1598a153f031d4054f7997e741aba8a3545a727080b73a22bff8b9b853d5612b",
@@ -38,11 +40,12 @@ DIGESTS = {  # of texts and decoded samples, see corpus.digest
 }
 
 
-def fetch(languages: list[str], folder: Path, mirror: str | None = None) -> None:
-    """Leave sounds and transcripts of `languages` below `folder`: from apt, else from upstream.
+def fetch(settings: Mapping, folder: Path) -> None:
+    """Leave sounds and transcripts of some languages below `folder`: from apt, else from upstream.
 
     `mirror` (a URL of a folder with the release tarballs) is used instead of both.
     """
+    languages, mirror = settings["languages"], settings.get("mirror")
     packages = [
         f"asterisk-core-sounds-{lang}{kind}" for lang in languages for kind in ("", "-g722")
     ]
@@ -55,10 +58,10 @@ def fetch(languages: list[str], folder: Path, mirror: str | None = None) -> None
         archive.unlink()
 
 
-def recordings(languages: list[str], folder: Path) -> list[Recording]:
+def recordings(settings: Mapping, folder: Path) -> list[Recording]:
     """Return every prompt but the recorded silences; those without words have an empty text."""
     found = []
-    for language in languages:
+    for language in settings["languages"]:
         voice = VOICES[language][0]
         root = next(path for path in sorted(folder.rglob(voice)) if path.is_dir())
         texts = _transcripts(next(iter(sorted(folder.rglob(f"core-sounds-{language}.txt*")))))
