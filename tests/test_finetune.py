@@ -74,7 +74,7 @@ def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp
     )
     child = subprocess.Popen([sys.executable, "-c", call], cwd=SCRIPTS, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
-    while not list((tmp_path / "state").rglob("checkpoint.pt")) and time.monotonic() < end:
+    while not list((tmp_path / "state").rglob("checkpoint-*")) and time.monotonic() < end:
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL and not (tmp_path / "killed").exists()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from speech_pareto.checkpoint import newest
 from speech_pareto.training import (
     PAD,
     Diverged,
@@ -55,7 +56,7 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path, number):
     code = CHILD.format(scripts=scripts, state=str(tmp_path), at=25, signal=int(number))
     child = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True)
     assert child.returncode == (-9 if number == signal.SIGKILL else 143), child.stderr
-    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
+    saved = torch.load(newest(tmp_path, "checkpoint"), weights_only=True)["step"]
     assert saved == (25 if number == signal.SIGKILL else 26)
     resumed, resumed_curve = run(tmp_path)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)

@@ -54,6 +54,7 @@ rule aggregate:
         "logs/aggregate.log",
     benchmark:
         "results/benchmarks/aggregate.tsv"
+    localrule: True
     conda:
         "../../envs/plot.yaml"
     params:

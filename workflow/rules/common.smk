@@ -12,6 +12,7 @@ SCRIPTS = Path(
 ).resolve()
 # first: a copy of the package that pip installed must not win
 sys.path.insert(0, str(SCRIPTS))
+from speech_pareto.cluster import pass_on_sigterm, wait_for_earlier_jobs
 from speech_pareto.config import ConfigError, dump, resolve
 from speech_pareto.digest import closure, fingerprint
 from speech_pareto.mistakes import syntax_problems
@@ -33,6 +34,11 @@ def give_up(error):
     print(error, file=sys.stderr)
     sys.exit(1)
 
+
+if workflow.is_main_process:
+    wait_for_earlier_jobs()
+else:  # in a job
+    pass_on_sigterm()
 
 # A study stands for itself: a file given by --configfile replaces the default one, it adds nothing.
 if not workflow.overwrite_configfiles:
@@ -283,10 +289,19 @@ def evaluation_settings(wildcards):
     return {**task_settings(*names)(wildcards), "precision": study["precision"]}
 
 
+def trains(wildcards):
+    """Whether the recipe has a method that looks at recordings or fine-tunes."""
+    return tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
+
+
 def precision_of_recipe(wildcards):
     """Arithmetic of compression, for a recipe with a method that learns."""
-    trains = tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
-    return study["precision"] if trains else "auto"
+    return study["precision"] if trains(wildcards) else "auto"
+
+
+def short_compression(wildcards):
+    """Group of the students that are made in seconds; on a cluster one job makes many of them."""
+    return None if trains(wildcards) else "students"
 
 
 def task_of_recipe(wildcards):

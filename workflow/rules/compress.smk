@@ -16,11 +16,10 @@ rule compress:
         "logs/compress/{teacher}/{recipe}/{ratio}/{seed}/{scope}.log",
     benchmark:
         "results/benchmarks/compress/{teacher}/{recipe}/{ratio}/{seed}/{scope}.tsv"
+    group:
+        short_compression
     conda:
         "../../envs/torch.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=240,
     params:
         **checkpointed(
             "compress",

@@ -18,9 +18,6 @@ rule evaluate:
         "results/benchmarks/evaluate/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
     conda:
         "../../envs/torch.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=60,
     params:
         task=evaluation_settings,
         run=identity_of_run("task"),

@@ -18,9 +18,6 @@ rule export:
         "results/benchmarks/export/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
     conda:
         "../../envs/export.yaml"
-    resources:
-        mem_mb=8000,
-        runtime=60,
     params:
         task=task_settings("kind", "unit", "languages", "protocol"),
         run=identity_of_run("task"),

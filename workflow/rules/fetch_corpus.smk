@@ -18,7 +18,6 @@ rule fetch_corpus:
             for name, corpus in study["corpora"].items()
             if downloads(corpus)
         ),
-    retries: 2
     localrule: True
     conda:
         "../../envs/data.yaml"

@@ -15,7 +15,6 @@ rule fetch_teacher:
         "results/benchmarks/fetch_teacher/{teacher}.tsv"
     wildcard_constraints:
         teacher=one_of(teachers_with("hub")),
-    retries: 2
     localrule: True
     conda:
         "../../envs/torch.yaml"

@@ -17,9 +17,6 @@ rule finetune:
         "results/benchmarks/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
     conda:
         "../../envs/torch.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=240,
     params:
         **checkpointed(
             "finetune",

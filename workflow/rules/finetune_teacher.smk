@@ -18,9 +18,6 @@ rule finetune_one_teacher:
         "results/benchmarks/finetune_teacher/{teacher}/{task}.tsv"
     conda:
         "../../envs/torch.yaml"
-    resources:
-        mem_mb=8000,
-        runtime=720,
     params:
         **checkpointed(
             "finetune_teacher",

@@ -25,6 +25,7 @@ rule plot:
         "logs/plot/{figure}.log",
     benchmark:
         "results/benchmarks/plot/{figure}.tsv"
+    localrule: True
     conda:
         "../../envs/plot.yaml"
     params:

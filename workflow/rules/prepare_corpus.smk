@@ -16,9 +16,6 @@ rule prepare_corpus:
         "results/benchmarks/prepare_corpus/{corpus}.tsv"
     conda:
         "../../envs/data.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=720,  # 960 h of LibriSpeech take some hours, others minutes
     params:
         settings=corpus_settings,
         code=code("prepare_corpus.py", source_file),

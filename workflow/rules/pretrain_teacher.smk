@@ -20,9 +20,6 @@ rule pretrain_one_teacher:
     conda:
         "../../envs/torch.yaml"
     threads: 2
-    resources:
-        mem_mb=8000,
-        runtime=1440,
     params:
         **checkpointed(
             "pretrain_teacher",

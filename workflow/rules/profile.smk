@@ -18,9 +18,6 @@ rule profile:
     conda:
         "../../envs/torch.yaml"
     threads: most_threads(study["profile"])
-    resources:
-        mem_mb=4000,
-        runtime=30,
     params:
         settings=lookup("profile", within=study),
         teacher=content(teacher_for),

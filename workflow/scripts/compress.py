@@ -217,9 +217,10 @@ training data.
 
 
 if "snakemake" in globals():
+    from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):
+    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         main(
             **{key: snakemake.params[key] for key in ("steps", "ratio", "seed", "run", "state")},
             task=snakemake.params.get("task"),

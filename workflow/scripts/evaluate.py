@@ -123,9 +123,10 @@ def write_table(path: str | Path, rows: list[dict]) -> None:
 
 
 if "snakemake" in globals():
+    from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):
+    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         torch.set_num_threads(snakemake.threads)
         main(
             task=snakemake.params.task,

@@ -96,9 +96,10 @@ for comparing compression methods, of no use as a recogniser.
 
 
 if "snakemake" in globals():
+    from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):
+    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         torch.set_num_threads(snakemake.threads)
         main(
             **{key: snakemake.params[key] for key in ("task", "training", "seed", "state")},

@@ -1,9 +1,9 @@
 """Pretrain a small HuBERT: masked prediction of units, from cepstra and then from its own layer."""
 
-import json
 import logging
 import shutil
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from speech_pareto import units
+from speech_pareto.checkpoint import keep, newest
 from speech_pareto.corpus import Utterance, credits, read
 from speech_pareto.download import sha256
 from speech_pareto.model import new, save, tiny_config
@@ -99,10 +100,10 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
         iteration = dict(iteration)
         layer, count = iteration.pop("layer", None), iteration.pop("units")
         folder = state / f"iteration{number}"
-        finished = folder / "backbone.pt"
-        if finished.is_file():
-            backbone.load_state_dict(torch.load(finished, weights_only=True))
-            curves.append(json.loads((folder / "curve.json").read_text()))
+        if finished := newest(folder, "backbone"):
+            saved = torch.load(finished, weights_only=True)
+            backbone.load_state_dict(saved["model"])
+            curves.append(saved["curve"])
             continue
         labels = _labels(backbone, utterances, speakers, layer, count, seed, folder)
         training = Training(**iteration)
@@ -127,9 +128,8 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
             f"pretrain, iteration {number}",
         )
         curves.append(curve)
-        (folder / "curve.json").write_text(json.dumps(curve))
-        torch.save(backbone.state_dict(), folder / "backbone.part")
-        (folder / "backbone.part").replace(finished)
+        saved = {"model": backbone.state_dict(), "curve": curve}
+        keep(folder, "backbone", partial(torch.save, saved))
     facts = {
         "settings": settings,
         "corpora": {Path(c).name: sha256(Path(c) / "manifest.tsv") for c in corpora},
@@ -198,8 +198,7 @@ def _labels(
     backbone, utterances: list[Utterance], speakers, layer, count, seed, folder: Path
 ) -> list:
     """Return the units of each utterance, kept in `folder` for a run that is resumed."""
-    cache = folder / "units.npz"
-    if cache.is_file():
+    if cache := newest(folder, "units"):
         with np.load(cache) as stored:
             return np.split(stored["units"], stored["ends"][:-1])
 
@@ -214,15 +213,20 @@ def _labels(
     labels = units.cluster(features, count, seed)
     runs = np.mean([len(u) / (1 + (np.diff(u.astype(int)) != 0).sum()) for u in labels])
     log.info("%d units, a unit lasts %.2f frames", count, runs)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, units=np.concatenate(labels), ends=np.cumsum([len(u) for u in labels]))
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, units=np.concatenate(labels), ends=np.cumsum([len(u) for u in labels]))
+
+    keep(folder, "units", write)
     return labels
 
 
 if "snakemake" in globals():
+    from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):
+    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         torch.set_num_threads(snakemake.threads)
         main(
             snakemake.params.settings,

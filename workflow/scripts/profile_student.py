@@ -38,9 +38,10 @@ def measure(
 
 
 if "snakemake" in globals():
+    from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
 
-    with logged(snakemake.log[0]):
+    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         main(
             settings={"cores": snakemake.threads, **snakemake.params.settings},
             teacher=snakemake.input.teacher,

@@ -7,7 +7,6 @@ and ends with the same bytes as one that was not.
 
 import logging
 import math
-import os
 import signal
 import sys
 import time
@@ -20,6 +19,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from speech_pareto.checkpoint import keep, newest
+
+CHECKPOINT = "checkpoint"
 PAD = 5120  # samples; batches are padded to a multiple, 0.32 s
 log = logging.getLogger(__name__)
 
@@ -108,8 +110,8 @@ def train(
         fused=True,
     )
     model, optimizer = accelerator.prepare(model, optimizer)
-    start, curve = _restore(state, model, optimizer)
-    every, sums, count = max(1, settings.steps // 100), {}, 0
+    start, curve, sums, count = _restore(state, model, optimizer)
+    every = max(1, settings.steps // 100)
     began = saved = reported = time.monotonic()
     terminal = sys.stderr.isatty()
     bar = tqdm(total=settings.steps, initial=start, desc=name, unit="step", disable=not terminal)
@@ -149,12 +151,11 @@ def train(
                         left,
                     )
                 sums, count = {}, 0
-            # Only at the end of an averaging window: a resumed curve equals an undisturbed one.
             due = now - saved > settings.checkpoint_seconds or step + 1 == settings.steps
-            if count == 0 and (stopped or due):
-                _save(state, model, optimizer, step + 1, curve)
+            if stopped or due:
+                _save(state, model, optimizer, step + 1, curve, sums, count)
                 saved = now
-            if stopped and (count == 0 or state is None):
+            if stopped:
                 log.warning(
                     "%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1
                 )
@@ -178,29 +179,27 @@ class _stop_on_sigterm:
         signal.signal(signal.SIGTERM, self.former)
 
 
-def _save(state: Path | None, model: nn.Module, optimizer, step: int, curve: list) -> None:
-    """Write a checkpoint; the one before stays whole until the new one is on disk."""
+def _save(
+    state: Path | None, model: nn.Module, optimizer, step: int, curve: list, sums: dict, count: int
+) -> None:
+    """Write a checkpoint; `sums` over `count` steps are what the curve's next point is made of."""
     if state is None:
         return
-    state.mkdir(parents=True, exist_ok=True)
-    part = state / "checkpoint.part"
     saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    torch.save(saved | {"curve": curve}, part)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(state / "checkpoint.pt")
+    saved |= {"curve": curve, "sums": {k: float(v) for k, v in sums.items()}, "count": count}
+    keep(state, CHECKPOINT, lambda path: torch.save(saved, path), step)
 
 
-def _restore(state: Path | None, model: nn.Module, optimizer) -> tuple[int, list]:
-    """Load the checkpoint if there is one; return the step to begin with and the curve so far."""
-    path = state / "checkpoint.pt" if state else None
-    if path is None or not path.is_file():
-        return 0, []
+def _restore(state: Path | None, model: nn.Module, optimizer) -> tuple[int, list, dict, int]:
+    """Load the newest sound checkpoint; return the step to begin with, and the curve so far."""
+    path = newest(state, CHECKPOINT)
+    if path is None:
+        return 0, [], {}, 0
     saved = torch.load(path, weights_only=True)
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     log.info("continuing after step %d from %s", saved["step"], path)
-    return saved["step"], saved["curve"]
+    return tuple(saved[key] for key in ("step", "curve", "sums", "count"))
 
 
 def buckets(lengths: np.ndarray, most: int, generator: np.random.Generator) -> list[list[int]]:

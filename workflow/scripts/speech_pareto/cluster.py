@@ -1,0 +1,107 @@
+"""What Snakemake leaves undone on a cluster: jobs of a killed run, and the signal to save.
+
+The Snakefile uses it; no job's code depends on it.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+LOGS = Path(".snakemake/log")
+LOCKS = Path(".snakemake/locks")
+RUN_ID = re.compile(r"^SLURM run ID: (\S+)$", re.M)
+# Options with which Snakemake computes nothing.
+NO_RUN = {
+    *("-n", "--dry-run", "--dryrun", "-np", "--unlock", "--lint", "-l", "--list", "--list-rules"),
+    *("--dag", "--rulegraph", "--filegraph", "--summary", "--report", "-h", "--help"),
+}
+
+
+def wait_for_earlier_jobs(seconds: float = 5) -> None:
+    """Wait for Slurm jobs that an earlier Snakemake, now dead, left at work in this folder.
+
+    Snakemake does not know them: it would submit the same jobs again, and two would write the same
+    files. Their results are found when they have ended, so this runs before anything is planned.
+    As long as Snakemake's lock is there (the other one may be alive) it leaves the refusal to
+    Snakemake.
+    """
+    if NO_RUN & set(sys.argv) or _locked() or not shutil.which("squeue"):
+        return
+    names, known = run_ids(), None
+    while names and (jobs := jobs_of(names)) != []:
+        if jobs != known:
+            sys.stderr.write(_waiting(jobs) + "\n")
+        known = jobs
+        time.sleep(seconds)
+
+
+def run_ids(folder: Path = LOGS) -> set[str]:
+    """Return the names that earlier runs in this folder gave their Slurm jobs, from their logs."""
+    texts = (file.read_text(errors="replace") for file in sorted(folder.glob("*.log")))
+    return {name for text in texts for name in RUN_ID.findall(text)}
+
+
+def jobs_of(names: set[str]) -> list[str] | None:
+    """Return the ids of Slurm jobs with these names that wait or run; None if Slurm is silent."""
+    command = ["squeue", "--noheader", "--all", "--format=%i %j"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode:
+        return None
+    rows = [line.split() for line in done.stdout.splitlines()]
+    return sorted(row[0] for row in rows if row[-1] in names)
+
+
+def _waiting(jobs: list[str] | None) -> str:
+    """Return what the user should know while nothing happens."""
+    if jobs is None:
+        return "squeue does not answer: no telling whether an earlier run's jobs still work here."
+    return (
+        "Waiting for Slurm jobs that an earlier run left at work in this folder. To stop them\n"
+        f"instead (training will go on from its checkpoints): scancel {' '.join(jobs)}"
+    )
+
+
+def _locked() -> bool:
+    """Return whether Snakemake's lock lies in this folder."""
+    return LOCKS.is_dir() and any(LOCKS.iterdir())
+
+
+def pass_on_sigterm() -> None:
+    """In a step of a Slurm job, hand SIGTERM on to the job's own processes.
+
+    Slurm sends it to the step's first process alone, Snakemake, which then waits for the job to
+    end; so training would never hear that it should save its state. Snakemake's own handler stays.
+    """
+    if "SLURM_STEP_ID" not in os.environ:
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)  # told of each signal, whoever handles it
+
+    def listen() -> None:
+        while True:
+            if signal.SIGTERM in os.read(reader, 16):
+                for pid in descendants(os.getpid()):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of a process's children, their children and so on (Linux)."""
+    found = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, file.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
