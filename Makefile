@@ -34,7 +34,7 @@ test: $(VENV)/dev.stamp ## Check format and style, run all tests
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup
 
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 

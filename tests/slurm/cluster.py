@@ -19,7 +19,7 @@ from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurmdbd", "slurm-client", "munge", "mariadb-server")
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch")
-GPUS = {"gpu1": 2, "gpu2": 1, "cpu1": 0}  # node: fake GPUs
+GPUS = {"gpu1": 3, "gpu2": 1, "cpu1": 0}  # node: fake GPUs
 PORTS = {name: 16821 + number for number, name in enumerate(GPUS)}
 ETC = Path("/etc/slurm")
 MARK = "# written by tests/slurm/cluster.py\n"
@@ -31,6 +31,7 @@ SlurmctldHost=localhost(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=cred_expire=30
 SlurmctldPidFile={folder}/run/slurmctld.pid
 SlurmdPidFile={folder}/run/slurmd.%n.pid
 StateSaveLocation={folder}/state
@@ -52,11 +53,13 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=16819
 JobAcctGatherType=jobacct_gather/linux
+MinJobAge=3600
 EnforcePartLimits=ALL
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=50000,sched_interval=5,bf_interval=5
 {nodes}
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=all Nodes=gpu1,cpu1 Default=YES MaxTime=INFINITE State=UP
+PartitionName=lonely Nodes=gpu2 MaxTime=INFINITE State=UP
 """
 NODE = (
     "NodeName={name} NodeAddr=127.0.0.1 NodeHostname=localhost Port={port} CPUs=16 Boards=1 "
@@ -85,7 +88,7 @@ StorageLoc=slurm_acct_db
 """
 # One line for each step of a job: what a test needs to know of who ran where, and on which GPU.
 PROLOG = """#!/bin/sh
-echo "$(date +%s.%N) $SLURM_JOB_ID $SLURM_STEP_ID $SLURMD_NODENAME gpu=$CUDA_VISIBLE_DEVICES" \\
+echo "$(date +%s.%N),$SLURM_JOB_ID,$SLURM_STEP_ID,$SLURMD_NODENAME,$CUDA_VISIBLE_DEVICES" \\
     >>{folder}/steps.txt
 """
 
@@ -144,6 +147,16 @@ class Cluster:
         pid = int(file.read_text()) if file.is_file() and file.read_text().strip() else None
         return pid if pid and _alive(pid) else None
 
+    def kill_node(self, name: str) -> None:
+        """Kill a node's daemon and all it has started, as a power cut would."""
+        self.stop(f"slurmd.{name}", signal.SIGKILL)
+        for file in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if f"SLURMD_NODENAME={name}".encode() in file.read_bytes().split(b"\0"):
+                    os.kill(int(file.parent.name), signal.SIGKILL)
+            except OSError:  # it has ended
+                continue
+
     def start_node(self, name: str) -> None:
         """Start a node's daemon."""
         _run("slurmd", "-N", name)
@@ -160,16 +173,16 @@ class Cluster:
         return dict(line.split() for line in done.stdout.splitlines())
 
     def steps(self) -> list[dict]:
-        """Return all steps that began: their time, job, step, node and GPU (None without)."""
+        """Return all steps that began: time, job, step ("" for the batch script), node and GPU."""
         file = self.folder / "steps.txt"
-        rows = [line.split() for line in file.read_text().splitlines()] if file.is_file() else []
+        rows = [line.split(",", 4) for line in file.read_text().splitlines()]
         return [
             {
                 "time": float(time),
                 "job": int(job),
                 "step": step,
                 "node": node,
-                "gpu": gpu.removeprefix("gpu=") or None,
+                "gpu": gpu,
             }
             for time, job, step, node, gpu in rows
         ]

@@ -6,6 +6,7 @@ it valid; a truncated or altered one is refused, and the one before is used.
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def keep(folder: Path, name: str, write: Callable[[Path], None], step: int = 0) 
     Raises OSError, for instance when the disk is full; then nothing is lost and nothing is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{name}.part"
+    handle, part = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    os.close(handle)
+    part = Path(part)
     try:
         write(part)
         with part.open("rb") as file:
@@ -34,7 +37,12 @@ def keep(folder: Path, name: str, write: Callable[[Path], None], step: int = 0) 
 
 
 def newest(folder: Path | None, name: str) -> Path | None:
-    """Return the newest state `name` that is as it was written; others are named in the log."""
+    """Return the newest state `name` that is as it was written; others are named in the log.
+
+    What writers that were killed left is deleted.
+    """
+    for part in folder.glob(f".{name}.*") if folder else []:
+        part.unlink(missing_ok=True)
     for path in _newest_first(folder, name) if folder else []:
         if sha256(path) == path.name.rpartition("-")[2]:
             return path
