@@ -44,11 +44,15 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, prompts_en):
-    """Return a checkout whose reduced study a local run has finished."""
+    """Return a checkout whose reduced study has run locally, as on a workstation with two GPUs."""
     folder = copy_tree(tmp_path_factory.mktemp("whole") / "tree")
     shutil.copy(ROOT / "tests" / "slurm" / "config.yaml", folder / "config")
     write_recordings(folder, prompts_en)
-    run_snakemake(folder, "--cores", "2", "--show-failed-logs")
+    command = ("--profile", "profiles/workstation", "--cores", "2", "--resources", "gpu=2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPEECH_PARETO_GPUS", "5,7")
+        patch.setenv("TMPDIR", str(folder.parent))  # where the GPUs' locks lie
+        run_snakemake(folder, *command, "--show-failed-logs")
     return folder
 
 
@@ -156,6 +160,16 @@ def storm(cluster, whole, tmp_path_factory):
             return study, future.result(timeout=2 * LIMIT)
 
         yield outcome
+
+
+def test_on_a_workstation_each_job_takes_a_gpu(whole):
+    took = {"GPU 5": set(), "GPU 7": set()}
+    for path in (whole / "logs").rglob("*.log"):
+        for gpu in took:
+            if gpu in path.read_text():
+                took[gpu].add(path.relative_to(whole / "logs").parts[0])
+    with_gpu = {"pretrain_teacher", "compress", "finetune", "evaluate", "profile"}
+    assert took["GPU 5"] | took["GPU 7"] == with_gpu and took["GPU 7"]
 
 
 def same(study, whole):

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurmdbd", "slurm-client", "munge", "mariadb-server")
@@ -150,12 +151,12 @@ class Cluster:
     def kill_node(self, name: str) -> None:
         """Kill a node's daemon and all it has started, as a power cut would."""
         self.stop(f"slurmd.{name}", signal.SIGKILL)
-        for file in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if f"SLURMD_NODENAME={name}".encode() in file.read_bytes().split(b"\0"):
-                    os.kill(int(file.parent.name), signal.SIGKILL)
-            except OSError:  # it has ended
-                continue
+        processes = _with_environment(f"SLURMD_NODENAME={name}")
+        parents = {int(_stat(pid)[1]) for pid in processes}
+        daemons = {pid for pid in parents if _name(pid).startswith("slurmstepd")}
+        for pid in (*daemons, *processes):  # the daemons first: they would tell the controller
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def start_node(self, name: str) -> None:
         """Start a node's daemon."""
@@ -312,10 +313,30 @@ def _run(*words: str) -> None:
         raise Unavailable(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
+def _stat(pid: int) -> list[str]:
+    """Return what /proc says of a process: state, parent and so on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+
+
+def _name(pid: int) -> str:
+    """Return a process's name."""
+    return Path(f"/proc/{pid}/comm").read_text()
+
+
+def _with_environment(setting: str) -> list[int]:
+    """Return the pids of the processes that have `NAME=value` in their environment."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has ended
+            if setting.encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+    return found
+
+
 def _alive(pid: int) -> bool:
     """Return whether a process runs; one that ended and was never waited for does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        return _stat(pid)[0] != "Z"
     except OSError:
         return False
 

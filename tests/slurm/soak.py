@@ -1,9 +1,9 @@
 """Kill at random moments, start again, and see whether the bytes are those of an undisturbed run.
 
-    python tests/slurm/soak.py FOLDER KILLS [SEED]   # in FOLDER/whole: a study that a run has finished
+    python tests/slurm/soak.py FOLDER KILLS [SEED]
 
-Each kill hits one of: Snakemake, the Slurm job (scancel), the process that trains.  Slurm must run
-(tests/slurm/cluster.py up).
+In FOLDER/whole lies a study that a run has finished; Slurm must run (tests/slurm/cluster.py up).
+Each kill hits one of: Snakemake, the Slurm job (scancel), the process that trains.
 """
 
 import os

@@ -20,6 +20,8 @@ rule compress:
         short_compression
     conda:
         "../../envs/torch.yaml"
+    resources:
+        runtime=minutes_to_compress,
     params:
         **checkpointed(
             "compress",
