@@ -13,7 +13,7 @@ from pathlib import Path
 STUDENT = "results/finetuned/small/ffn-pruning/0.2/1/characters"
 LOG = "logs/finetune/small/ffn-pruning/0.2/1/characters.log"
 STATE = "checkpoints/finetune/small/ffn-pruning/0.2/1/characters"
-LIMIT = 600  # seconds: what hangs must not hang the tests
+LIMIT = 900  # seconds: what hangs must not hang the tests
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
 
 
