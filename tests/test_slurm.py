@@ -119,6 +119,16 @@ def killed_and_jobs_ended(study, cluster):
     return study.start(STUDENT).finish()
 
 
+def killed_without_a_cluster(study, cluster):
+    """Kill a local Snakemake and start it again while its job goes on."""
+    local = "profiles/workstation"
+    pid = study.start(STUDENT, profile=local).training()
+    study.kill()
+    os.kill(pid, signal.SIGCONT)
+    study.unlock()
+    return study.start(STUDENT, profile=local).finish()
+
+
 def disk_full(study, cluster):
     """Have no room for the student; then have it, but only a damaged newest checkpoint."""
     disk = (study.folder / STUDENT).parent
@@ -141,7 +151,7 @@ def disk_full(study, cluster):
 
 FAULTS = [
     *(from_nothing, cancelled, out_of_time, out_of_memory, node_killed),
-    *(killed_while_jobs_run, killed_and_jobs_ended, disk_full),
+    *(killed_while_jobs_run, killed_and_jobs_ended, killed_without_a_cluster, disk_full),
 ]
 
 
@@ -233,6 +243,13 @@ def test_what_ended_without_snakemake_is_not_done_again(storm, whole):
     assert status == 0, study.said()
     same(study, whole)
     assert len(study.jobs()) == 1 and "Nothing to be done" in study.said()
+
+
+def test_what_a_local_run_left_saves_its_state_and_goes_on(storm, whole):
+    study, status = storm(killed_without_a_cluster)
+    assert status == 0, study.said()
+    same(study, whole)
+    assert study.continued_after() >= 3
 
 
 def test_a_full_disk_and_a_damaged_checkpoint_lose_one_step(storm, whole):

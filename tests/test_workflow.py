@@ -152,10 +152,22 @@ def test_both_entry_points_plan_the_same_jobs(tree):
 
 def test_slurm_profile_is_found_by_its_name():
     assert (ROOT / "slurm" / "profile.yaml").is_file()
-    default = yaml.safe_load((ROOT / "profiles" / "default" / "profile.yaml").read_text())
-    slurm = yaml.safe_load((ROOT / "profiles" / "slurm" / "profile.yaml").read_text())
-    assert not set(default) & set(slurm)  # what stands in default always wins
-    assert "code" not in default["rerun-triggers"]
+
+
+def profile(name):
+    return yaml.safe_load((ROOT / "profiles" / name / "profile.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", ["slurm", "workstation"])
+def test_profiles_say_what_default_leaves_open_and_rules_leave_to_them(name):
+    assert not set(profile("default")) & set(profile(name))  # what stands in default always wins
+    assert "code" not in profile("default")["rerun-triggers"]
+    assert profile(name)["retries"]
+    rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    assert not re.search(r"^    retries:|gpu=|mem_mb=", rules, re.M)
+    for section in ("set-resources", "set-threads", "groups"):
+        for rule in profile(name).get(section, {}):
+            assert f"rule {rule}:" in rules, (section, rule)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ SCRIPTS = Path(
 ).resolve()
 # first: a copy of the package that pip installed must not win
 sys.path.insert(0, str(SCRIPTS))
-from speech_pareto.cluster import pass_on_sigterm, wait_for_earlier_jobs
+from speech_pareto.cluster import pass_on_sigterm, settle_earlier_jobs
 from speech_pareto.config import ConfigError, dump, resolve
 from speech_pareto.digest import closure, fingerprint
 from speech_pareto.mistakes import syntax_problems
@@ -36,7 +36,7 @@ def give_up(error):
 
 
 if workflow.is_main_process:
-    wait_for_earlier_jobs()
+    settle_earlier_jobs()
 else:  # in a job
     pass_on_sigterm()
 

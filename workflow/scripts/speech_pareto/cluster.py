@@ -1,4 +1,4 @@
-"""What Snakemake leaves undone on a cluster: jobs of a killed run, and the signal to save.
+"""What Snakemake leaves undone: jobs of a run that was killed, and the signal to save.
 
 The Snakefile uses it; no job's code depends on it.
 """
@@ -24,22 +24,30 @@ NO_RUN = {
 }
 
 
-def wait_for_earlier_jobs(seconds: float = 5) -> None:
-    """Wait for Slurm jobs that an earlier Snakemake, now dead, left at work in this folder.
+def settle_earlier_jobs(seconds: float = 5) -> None:
+    """Wait for the Slurm jobs, and stop the processes, that a killed Snakemake left in this folder.
 
-    Snakemake does not know them: it would submit the same jobs again, and two would write the same
-    files. Their results are found when they have ended, so this runs before anything is planned.
-    As long as Snakemake's lock is there (the other one may be alive) it leaves the refusal to
-    Snakemake.
+    This Snakemake does not know them: it would do the same again, and two would write the same
+    files. Slurm jobs keep Snakemake's books themselves; their results are found when they have
+    ended, so this runs before anything is planned. Processes of a local run do not: what they made
+    would be made again. So they are told to end; training saves its state and goes on from it.
+    As long as Snakemake's lock is there, the other one may be alive: then Snakemake refuses to run.
     """
-    if NO_RUN & set(sys.argv) or _locked() or not shutil.which("squeue"):
+    if NO_RUN & set(sys.argv) or _locked():
         return
-    names, known = run_ids(), None
+    names, known = run_ids() if shutil.which("squeue") else set(), None
     while names and (jobs := jobs_of(names)) != []:
         if jobs != known:
             sys.stderr.write(_waiting(jobs) + "\n")
         known = jobs
         time.sleep(seconds)
+    told = set()
+    while pids := orphans(Path.cwd()):
+        for pid in pids - told:
+            with suppress(OSError):  # it has ended, or is another user's
+                os.kill(pid, signal.SIGTERM)
+        told |= pids
+        time.sleep(0.2)
 
 
 def run_ids(folder: Path = LOGS) -> set[str]:
@@ -59,6 +67,32 @@ def jobs_of(names: set[str]) -> list[str] | None:
         return None
     rows = [line.split() for line in done.stdout.splitlines()]
     return sorted(row[0] for row in rows if row[-1] in names)
+
+
+def orphans(folder: Path) -> set[int]:
+    """Return the pids of scripts of this folder that no Snakemake waits for any more (Linux)."""
+    scripts, found = f"{folder}/.snakemake/scripts/", set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            runs_script = any(word.startswith(scripts) for word in _words(process)[1:2])
+            if runs_script and not _has_snakemake_above(process):
+                found.add(int(process.name))
+    return found
+
+
+def _words(process: Path) -> list[str]:
+    """Return the command line of a process."""
+    return (process / "cmdline").read_text(errors="replace").split("\0")
+
+
+def _has_snakemake_above(process: Path) -> bool:
+    """Return whether a process was started by a Snakemake that is still there."""
+    while process.name not in ("0", "1"):
+        parent = (process / "stat").read_text(errors="replace").rpartition(") ")[2].split()[1]
+        process = process.with_name(parent)
+        if parent != "0" and any(Path(word).name == "snakemake" for word in _words(process)):
+            return True
+    return False
 
 
 def _waiting(jobs: list[str] | None) -> str:
