@@ -18,9 +18,6 @@ rule analyse:
         "results/benchmarks/analyse/{teacher}/{recipe}/{ratio}/{seed}/{scope}.tsv"
     conda:
         "../../envs/torch.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=30,
     params:
         teacher=content(teacher_for),
         recordings=recordings_used(corpora_of_scope),

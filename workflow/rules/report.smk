@@ -28,6 +28,7 @@ rule report:
         "logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
+    localrule: True
     conda:
         "../../envs/plot.yaml"
     params:
