@@ -16,6 +16,7 @@ import pytest
 
 from conftest import ROOT, copy_tree, run_snakemake
 from slurm import cluster as slurm
+from slurm.soak import soak
 from slurm.study import LIMIT, STUDENT, Study, contents
 from test_smoke import write_recordings
 
@@ -149,9 +150,14 @@ def disk_full(study, cluster):
     return failed, left, newest.name, ended
 
 
+def killed_at_random(study, cluster):
+    """Kill Snakemake, the job or its process three times, whenever it may be."""
+    return soak(study, 3, longest=8)
+
+
 FAULTS = [
-    *(from_nothing, cancelled, out_of_time, out_of_memory, node_killed),
-    *(killed_while_jobs_run, killed_and_jobs_ended, killed_without_a_cluster, disk_full),
+    *(from_nothing, cancelled, out_of_time, out_of_memory, node_killed, disk_full),
+    *(killed_while_jobs_run, killed_and_jobs_ended, killed_without_a_cluster, killed_at_random),
 ]
 
 
@@ -258,6 +264,13 @@ def test_a_full_disk_and_a_damaged_checkpoint_lose_one_step(storm, whole):
     assert status == 0, study.said()
     same(study, whole)
     assert damaged.startswith("checkpoint-000000300-") and study.continued_after() == 299
+
+
+def test_kills_at_random_moments_change_nothing(storm, whole):
+    study, (killed, made) = storm(killed_at_random)
+    assert killed.total() == 3
+    assert all(files == contents(whole, "finetuned") for files in made)
+    same(study, whole)
 
 
 def test_every_job_had_a_gpu_of_its_own(storm, cluster):

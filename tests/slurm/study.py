@@ -118,7 +118,7 @@ class Study:
                 raise TimeoutError(
                     f"{what}: not seen in {self.folder}; Snakemake said\n{self.said()}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     def continued_after(self) -> int | None:
         """Return the step after which the last try of the student went on; None if anew."""
