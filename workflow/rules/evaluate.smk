@@ -22,8 +22,11 @@ rule evaluate:
         mem_mb=4000,
         runtime=60,
     params:
-        task=evaluation_settings,
+        job=together(
+            task=evaluation_settings,
+            code=code("evaluate.py", task_file),
+            software=pins("torch"),
+        ),
         run=identity_of_run("task"),
-        code=code("evaluate.py", task_file),
     script:
         "../scripts/evaluate.py"

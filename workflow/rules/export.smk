@@ -22,9 +22,12 @@ rule export:
         mem_mb=8000,
         runtime=60,
     params:
-        task=task_settings("kind", "unit", "languages", "protocol"),
+        job=together(
+            task=task_settings("kind", "unit", "languages", "protocol"),
+            code=code("export.py", task_file),
+            software=pins("export"),
+        ),
         run=identity_of_run("task"),
-        code=code("export.py", task_file),
     script:
         "../scripts/export.py"
 

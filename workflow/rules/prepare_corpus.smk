@@ -20,8 +20,11 @@ rule prepare_corpus:
         mem_mb=4000,
         runtime=720,  # 960 h of LibriSpeech take some hours, others minutes
     params:
-        settings=corpus_settings,
-        code=code("prepare_corpus.py", source_file),
+        job=together(
+            settings=corpus_settings,
+            code=code("prepare_corpus.py", source_file),
+            software=pins("data"),
+        ),
     script:
         "../scripts/prepare_corpus.py"
 

@@ -221,11 +221,13 @@ if "snakemake" in globals():
 
     with logged(snakemake.log[0]):
         main(
-            **{key: snakemake.params[key] for key in ("steps", "ratio", "seed", "run", "state")},
-            task=snakemake.params.get("task"),
+            **{key: snakemake.params.job[key] for key in ("steps", "precision", "task")},
+            run=snakemake.params.run,
+            state=snakemake.params.state,
+            ratio=float(snakemake.wildcards.ratio),
+            seed=int(snakemake.wildcards.seed),
             model=snakemake.input.model,
             corpora=list(snakemake.input.get("corpora") or []),
             output=snakemake.output[0],
             threads=snakemake.threads,
-            precision=snakemake.params.get("precision") or "auto",
         )

@@ -22,4 +22,4 @@ if "snakemake" in globals():
     from speech_pareto.log import logged
 
     with logged(snakemake.log[0]):
-        main(snakemake.params.source, snakemake.params.settings, snakemake.output[0])
+        main(snakemake.params.job["source"], snakemake.params.settings, snakemake.output[0])

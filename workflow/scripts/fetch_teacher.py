@@ -37,5 +37,5 @@ if "snakemake" in globals():
     from speech_pareto.log import logged
 
     with logged(snakemake.log[0]):
-        params = snakemake.params
-        main(params.hub, params.revision, params.sha256, snakemake.output[0])
+        job = snakemake.params.job
+        main(job["hub"], job["revision"], job["sha256"], snakemake.output[0])

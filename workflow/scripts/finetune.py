@@ -99,11 +99,15 @@ if "snakemake" in globals():
     from speech_pareto.log import logged
 
     with logged(snakemake.log[0]):
+        job = snakemake.params.job
         torch.set_num_threads(snakemake.threads)
         main(
-            **{key: snakemake.params[key] for key in ("task", "training", "seed", "state")},
+            task=job["task"],
+            training=job["training"],
+            seed=int(snakemake.wildcards.get("seed") or job["seed"]),
+            state=snakemake.params.state,
             model=snakemake.input.model,
             corpora=list(snakemake.input.corpora),
             output=snakemake.output[0],
-            dtype=snakemake.params.get("dtype", "float32"),
+            dtype=job.get("dtype", "float32"),
         )

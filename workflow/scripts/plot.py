@@ -66,8 +66,8 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         main(
             table=snakemake.input.table,
-            task=snakemake.params.figure["task"],
-            kind=snakemake.params.figure["kind"],
+            task=snakemake.params.job["figure"]["task"],
+            kind=snakemake.params.job["figure"]["kind"],
             outputs=list(snakemake.output),
             comparisons=snakemake.input.comparisons,
             analyses=snakemake.input.analysis,

@@ -115,7 +115,7 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         main(
             snakemake.wildcards.corpus,
-            snakemake.params.settings,
+            snakemake.params.job["settings"],
             snakemake.input[0],
             snakemake.output[0],
         )

@@ -225,9 +225,9 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
         main(
-            snakemake.params.settings,
+            snakemake.params.job["settings"],
             list(snakemake.input.corpora),
-            snakemake.params.seed,
+            snakemake.params.job["seed"],
             snakemake.output[0],
             snakemake.params.state,
         )
