@@ -218,9 +218,12 @@ training data.
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]):
-        main(
+        stored(
+            snakemake,
+            main,
             **{key: snakemake.params.job[key] for key in ("steps", "precision", "task")},
             run=snakemake.params.run,
             state=snakemake.params.state,

@@ -97,11 +97,14 @@ for comparing compression methods, of no use as a recogniser.
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]):
         job = snakemake.params.job
         torch.set_num_threads(snakemake.threads)
-        main(
+        stored(
+            snakemake,
+            main,
             task=job["task"],
             training=job["training"],
             seed=int(snakemake.wildcards.get("seed") or job["seed"]),

@@ -221,10 +221,13 @@ def _labels(
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
-        main(
+        stored(
+            snakemake,
+            main,
             snakemake.params.job["settings"],
             list(snakemake.input.corpora),
             snakemake.params.job["seed"],
