@@ -50,10 +50,13 @@ def watch(command: list, folder: Path) -> list[str]:
             stderr=log,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        while run.poll() is None:
-            if file.is_file():
-                texts.append(status.text(config.load(file), Path()))
-            time.sleep(1)
+        try:
+            while run.poll() is None:
+                if file.is_file():
+                    texts.append(status.text(config.load(file), Path()))
+                time.sleep(1)
+        finally:
+            run.terminate()
     assert run.returncode == 0, (folder / "run.log").read_text()
     return [*texts, status.text(config.load(file), Path())]
 

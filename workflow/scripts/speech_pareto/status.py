@@ -169,10 +169,7 @@ def _left(todo: list, states: Mapping[str, State], results: Path) -> str:
         return "Nothing is left to do." if not running else "The last jobs are about to end."
     at_once = f"{running} at a time" if running > 1 else "one after another"
     note = f"; {guessed} jobs are of a kind that has not run yet" if guessed else ""
-    alive = (
-        "" if any((root / ".snakemake" / "locks").glob("*.lock")) else "No Snakemake runs here. "
-    )
-    return f"{alive}Left: about {_duration(rest / max(1, running))}, {at_once}{note}."
+    return f"Left: about {_duration(rest / max(1, running))}, {at_once}{note}."
 
 
 def _duration(seconds: float) -> str:
