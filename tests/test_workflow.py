@@ -127,3 +127,12 @@ def test_every_wildcard_is_constrained():
     constrained = (folder / "common.smk").read_text()
     for name in re.findall(r"\{(\w+)\}", rules):
         assert f"    {name}=" in constrained
+
+
+def test_planning_imports_no_more_of_the_library_than_it_reads_the_config_with(tree):
+    command = [sys.executable, "-X", "importtime", "-m", "snakemake", "--dry-run"]
+    done = subprocess.run(command, cwd=tree, check=True, capture_output=True, text=True)
+    imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.M))
+    ours = {name for name in imported if name.startswith("speech_pareto.")}
+    assert ours == {f"speech_pareto.{name}" for name in ("config", "digest", "mistakes", "study")}
+    assert not imported & {"torch", "transformers", "safetensors", "soundfile", "matplotlib"}
