@@ -168,7 +168,7 @@ def _left(todo: list, states: Mapping[str, State], results: Path) -> str:
     if not rest:
         return "Nothing is left to do." if not running else "The last jobs are about to end."
     at_once = f"{running} at a time" if running > 1 else "one after another"
-    note = f"; {guessed} jobs are of a kind that has not run yet" if guessed else ""
+    note = f"; {guessed} jobs are of a kind that has not run yet, so assumed" if guessed else ""
     return f"Left: about {_duration(rest / max(1, running))}, {at_once}{note}."
 
 
