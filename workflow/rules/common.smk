@@ -160,7 +160,7 @@ def checkpointed(stage, **params):
 
     @quick
     def state(wildcards):
-        return "/".join(["checkpoints", stage, *wildcards, key(wildcards)])
+        return str(Path("checkpoints", stage, *wildcards, key(wildcards)))
 
     return {"job": job, "state": state}
 
