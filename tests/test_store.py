@@ -118,7 +118,7 @@ def test_the_same_job_is_done_once(job, tmp_path):
     assert [file.name for file in (tmp_path / "store" / "compress").iterdir()] == [store.key(job)]
 
 
-@pytest.mark.parametrize("change", ["settings", "code", "seed", "input", "revision", "list"])
+@pytest.mark.parametrize("change", ["settings", "code", "seed", "input", "list"])
 def test_what_matters_counts(job, change):
     make(job)
     match change:
@@ -130,9 +130,6 @@ def test_what_matters_counts(job, change):
             job.wildcards["seed"] = "2"
         case "input":
             Path(job.input[0], "model.safetensors").write_text("others")
-        case "revision":
-            job.params.job["revision"] = None
-            assert make(job)
         case "list":
             job.input = [str(Path(job.input[0], "model.safetensors"))]
             assert make(job)

@@ -23,6 +23,7 @@ OUTPUTS = {
     "prepare_corpus": "corpora/{}",
     "fetch_teacher": "teachers/{}/backbone",
     "pretrain_one_teacher": "teachers/{}/backbone",
+    "convert_teacher": "teachers/{}/backbone",
     "finetune_one_teacher": "teachers/{}",
     "compress": "models/{}",
     "finetune": "finetuned/{}",

@@ -35,12 +35,11 @@ def stored(job, make: Callable[..., None], *arguments, **settings) -> None:
 
     `job` is the object `snakemake` of a script whose params hold `job` and whose output is one
     folder. A damaged entry is not taken but replaced; a store that cannot be written to costs a
-    warning. What is made from a user's list of recordings, or from a teacher of no fixed revision,
-    is not shared: nothing tells when they change.
+    warning. What is made from a user's list of recordings is not shared: nothing tells when one of
+    them changes.
     """
     root, output = os.environ.get(VARIABLE), Path(job.output[0])
-    moving = job.params.job.get("revision", "fixed") is None or any(map(os.path.isfile, job.input))
-    if not root or moving:
+    if not root or any(map(os.path.isfile, job.input)):
         make(*arguments, **settings)
         return
     entry = Path(root) / job.rule / key(job)
