@@ -67,3 +67,9 @@ def test_default_study_names_only_existing_keys(tree, monkeypatch):
     resolved = config.resolve(yaml.safe_load(file.read_text()), [file])
     assert cells(resolved)
     assert not all(removes(steps) for steps in resolved["recipes"].values())
+
+
+def test_a_resolved_config_is_read_as_it_was_written(study, tmp_path):
+    resolved = config.resolve(study)
+    config.dump(resolved, tmp_path / "run_config.yaml")
+    assert config.load(tmp_path / "run_config.yaml") == resolved

@@ -30,6 +30,8 @@ NAMED = {  # folder of files that a script loads by name
 # Imports inside functions that a script never calls; test_plan.py runs it without these packages.
 # profile_student counts a GPU's energy only where somebody installed NVIDIA's library.
 UNREACHED = {"plan": {"torch"}, "profile_student": {"pynvml"}}
+# The store reads and writes JSON with what checks results, and checks none.
+UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
 
 
 def pins(file):

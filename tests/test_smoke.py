@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ import soxr
 import yaml
 
 from conftest import ROOT, run_snakemake
+from speech_pareto import config, status
 from speech_pareto.corpus import read
 from speech_pareto.text import characters, fingerprint
 
@@ -34,12 +40,51 @@ def write_recordings(folder: Path, corpus: Path, count: int = 40) -> None:
         table.writerows([["path", "text", "label", "speaker", "split"], *rows])
 
 
+def watch(command: list, folder: Path) -> list[str]:
+    """Run Snakemake and return what the table of states read each second meanwhile, and after."""
+    texts, file = [], folder / "results" / "run_config.yaml"
+    with (folder / "run.log").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *command],
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        try:
+            while run.poll() is None:
+                if file.is_file():
+                    texts.append(status.text(config.load(file), Path()))
+                time.sleep(1)
+        finally:
+            run.terminate()
+    assert run.returncode == 0, (folder / "run.log").read_text()
+    return [*texts, status.text(config.load(file), Path())]
+
+
+def check_states(texts: list[str]) -> None:
+    """A study goes from waiting by running to done, and says so."""
+    counts = [
+        {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", text.splitlines()[0])}
+        for text in texts
+    ]
+    assert counts[0]["waiting"] == 6 and counts[0]["done"] == 0
+    assert any(count["running"] for count in counts)
+    assert any(0 < count["done"] < 6 for count in counts)
+    assert [count["done"] for count in counts] == sorted(count["done"] for count in counts)
+    assert not any(count["failed"] for count in counts)
+    assert counts[-1]["done"] == 6
+    assert any("pretrain_teacher/small, " in text for text in texts)
+    assert all("No Snakemake" not in text and "Left: about " in text for text in texts[:1])
+    assert "No Snakemake runs here. Nothing is left to do." in texts[-1]
+
+
 @pytest.mark.slow
-def test_the_whole_workflow(tmp_path, prompts_en):
+def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
     shutil.copytree(ROOT / "tests" / "smoke", tmp_path, dirs_exist_ok=True)
     write_recordings(tmp_path, prompts_en)
     command = ["--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "--cores", "2"]
-    done = run_snakemake(ROOT, *command, "--show-failed-logs")
+    monkeypatch.chdir(tmp_path)
+    check_states(watch([*command, "--show-failed-logs"], tmp_path))
     results = tmp_path / "results"
     study = yaml.safe_load((results / "run_config.yaml").read_text())
     assert set(study["recipes"]) == {"identity", "ffn-pruning", "distillation"}
@@ -66,6 +111,19 @@ def test_the_whole_workflow(tmp_path, prompts_en):
     assert students
     done = run_snakemake(ROOT, *command)
     assert "Nothing to be done" in done.stdout + done.stderr
+
+    # a student is damaged: its cell fails, and the table of states says why
+    model = results / "finetuned/small/ffn-pruning/0.2/1/phones/model.safetensors"
+    score, whole = results / "metrics/small/ffn-pruning/0.2/1/phones.json", model.read_bytes()
+    model.write_bytes(whole[:1000])
+    score.unlink()
+    target = score.relative_to(tmp_path)
+    assert run_snakemake(ROOT, *command, target, check=False).returncode
+    said = status.text(config.load(results / "run_config.yaml"), Path())
+    assert "6 cells, 5 done, 0 running, 1 failed, 0 waiting" in said
+    assert re.search(r"failed:\n  evaluate/small/ffn-pruning/0.2/1/phones: \w*Error", said), said
+    assert "(logs/evaluate/small/ffn-pruning/0.2/1/phones.log)" in said
+    model.write_bytes(whole)
 
     # once more from nothing: the same bytes
     for folder in ("models", "finetuned", "metrics", "tables"):

@@ -58,7 +58,10 @@ rule aggregate:
     conda:
         "../../envs/plot.yaml"
     params:
-        code=code("aggregate.py"),
+        job=together(
+            code=code("aggregate.py"),
+            software=pins("plot"),
+        ),
     script:
         "../scripts/aggregate.py"
 

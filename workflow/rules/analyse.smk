@@ -19,9 +19,12 @@ rule analyse:
     conda:
         "../../envs/torch.yaml"
     params:
-        teacher=content(teacher_for),
-        recordings=recordings_used(corpora_of_scope),
+        job=together(
+            teacher=content(teacher_for),
+            recordings=recordings_used(corpora_of_scope),
+            code=code("analyse.py"),
+            software=pins("torch"),
+        ),
         run=identity_of_run("scope"),
-        code=code("analyse.py"),
     script:
         "../scripts/analyse.py"

@@ -1,11 +1,14 @@
 """What the rules share: the checked config, wildcard constraints, inputs and params of a cell."""
 
 import hashlib
+import inspect
 import json
 import os
 import re
 import sys
 from pathlib import Path
+
+import yaml
 
 SCRIPTS = Path(
     workflow.current_basedir.join("../scripts").get_path_or_uri(secret_free=True)
@@ -89,9 +92,35 @@ onstart:
     dump(study, "results/run_config.yaml")
 
 
+def quick(function):
+    """This function, with its signature: Snakemake asks for it for each job, which takes long."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
+def remembered(function):
+    """This function of wildcards, called once for all jobs that differ in ratio and seed alone.
+
+    So planning a thousand cells is no slower than a handful of plain strings would be.
+    """
+    known = {}
+
+    @quick
+    def value(wildcards):
+        key = tuple(
+            item for item in wildcards.items() if item[0] not in ("ratio", "seed")
+        )
+        if key not in known:
+            known[key] = function(wildcards)
+        return known[key]
+
+    return value
+
+
 def code(*sources):
     """Params function: digest of every file that `sources` and all their imports are made of."""
 
+    @remembered
     def digests(wildcards):
         files = []
         for source in sources:
@@ -101,23 +130,45 @@ def code(*sources):
     return digests
 
 
-def checkpointed(stage, **params):
-    """These params, and the folder `state` for checkpoints: another one when any of them changes.
+def pins(name):
+    """Param: digest of what is pinned in an environment; comments in its file do not count."""
+    file = SCRIPTS.parents[1] / "envs" / f"{name}.yaml"
+    pinned = json.dumps(
+        yaml.safe_load(file.read_text(encoding="utf-8"))["dependencies"]
+    )
+    return {f"envs/{name}.yaml": hashlib.sha256(pinned.encode()).hexdigest()[:8]}
 
-    It is no output, so that it outlives a job that is killed, and the next try goes on from there.
-    """
 
-    def state(wildcards):
-        values = {
+def together(**params):
+    """Params function: all these as one mapping, which Snakemake asks for once in each job."""
+
+    @remembered
+    def job(wildcards):
+        return {
             name: value(wildcards) if callable(value) else value
             for name, value in params.items()
         }
-        key = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[
-            :8
-        ]
-        return str(Path("checkpoints", stage, *wildcards, key))
 
-    return {**params, "state": state}
+    return job
+
+
+def checkpointed(stage, **params):
+    """These params together, and a folder for checkpoints: another one when any of them changes.
+
+    It is no output, so that it outlives a job that is killed, and the next try goes on from there.
+    """
+    job = together(**params)
+
+    @remembered
+    def key(wildcards):
+        text = json.dumps(job(wildcards), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    @quick
+    def state(wildcards):
+        return str(Path("checkpoints", stage, *wildcards, key(wildcards)))
+
+    return {"job": job, "state": state}
 
 
 def task_of(wildcards):
@@ -144,16 +195,19 @@ def source_file(wildcards):
     return [f"speech_pareto/corpora/{study['corpora'][wildcards.corpus]['source']}.py"]
 
 
+@remembered
 def method_files(wildcards):
     """Files of the recipe's methods."""
     return methods_of(study["recipes"][wildcards.recipe])
 
 
+@remembered
 def task_file(wildcards):
     """File of the task's kind."""
     return [f"speech_pareto/tasks/{task_of(wildcards)['kind']}.py"]
 
 
+@remembered
 def tuning_files(wildcards):
     """Files of fine-tuning, for a recipe that does it."""
     if not tunes(wildcards):
@@ -169,11 +223,13 @@ def corpora(names):
     return [f"results/corpora/{name}" for name in names]
 
 
+@remembered
 def corpora_of_task(wildcards):
     """Corpora of the task."""
     return corpora(task_of(wildcards)["corpora"])
 
 
+@remembered
 def corpora_of_scope(wildcards):
     """Corpora of the tasks of a scope: those that its students are made for."""
     tasks = {cell.task for cell in CELLS if cell.scope == wildcards.scope}
@@ -182,11 +238,13 @@ def corpora_of_scope(wildcards):
     )
 
 
+@remembered
 def corpora_of_pretraining(wildcards):
     """Corpora on which the teacher is pretrained."""
     return corpora(study["teachers"][wildcards.teacher]["pretrain"]["corpora"])
 
 
+@remembered
 def corpora_of_recipe(wildcards):
     """Corpora for compression, if the recipe has a method that looks at recordings."""
     if tunes(wildcards):
@@ -209,6 +267,7 @@ def shipped(path):
     return ancient(str(locate(path)))
 
 
+@remembered
 def backbone(wildcards):
     """Folder of the bare teacher."""
     teacher = study["teachers"][wildcards.teacher]
@@ -227,6 +286,7 @@ def file_of_teacher(key):
     return file
 
 
+@remembered
 def teacher_for(wildcards):
     """Folder of what is compressed: the bare teacher, or the one fine-tuned on the task (scope)."""
     if teacher_scope(study, wildcards.scope) == "any":
@@ -240,6 +300,7 @@ def teacher_for(wildcards):
 def content(folder):
     """Params function: digests of a teacher's folder if no rule makes it, else nothing."""
 
+    @remembered
     def digests(wildcards):
         path = str(folder(wildcards))
         return None if path.startswith("results/") else fingerprint(Path(path))
@@ -247,6 +308,7 @@ def content(folder):
     return digests
 
 
+@remembered
 def student(wildcards):
     """Folder of the student that the task takes."""
     return "results/models/{{teacher}}/{{recipe}}/{{ratio}}/{{seed}}/{}".format(
@@ -283,6 +345,19 @@ def pretraining_settings(wildcards):
     }
 
 
+@remembered
+def steps_of_recipe(wildcards):
+    """Methods of the recipe, with their settings."""
+    return study["recipes"][wildcards.recipe]
+
+
+@remembered
+def recovery(wildcards):
+    """How a student is fine-tuned on the task."""
+    return study["tasks"][wildcards.task]["student"]
+
+
+@remembered
 def evaluation_settings(wildcards):
     """What of a task matters to its scores once a model is fine-tuned."""
     names = ("kind", "unit", "languages", "protocol", "metric")
@@ -294,21 +369,25 @@ def trains(wildcards):
     return tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
 
 
+@remembered
 def precision_of_recipe(wildcards):
     """Arithmetic of compression, for a recipe with a method that learns."""
     return study["precision"] if trains(wildcards) else "auto"
 
 
+@remembered
 def short_compression(wildcards):
     """Group of the students that are made in seconds; on a cluster one job makes many of them."""
     return None if trains(wildcards) else "students"
 
 
+@quick
 def minutes_to_compress(wildcards, attempt):
     """Time that a cluster's scheduler is asked for; those of a group add up."""
     return (240 if trains(wildcards) else 5) * attempt
 
 
+@remembered
 def task_of_recipe(wildcards):
     """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
     names = ("kind", "unit", "languages", "protocol")
@@ -318,6 +397,7 @@ def task_of_recipe(wildcards):
 def recordings_used(names):
     """Params function: what corpora are made from; `names` is a function that lists their folders."""
 
+    @remembered
     def used(wildcards):
         chosen = [Path(folder).name for folder in names(wildcards)]
         sources = [
@@ -327,6 +407,7 @@ def recordings_used(names):
         return {
             "settings": {name: preparation(name) for name in chosen},
             "code": closure(["prepare_corpus.py", *sources]),
+            "software": pins("data"),
         }
 
     return used
@@ -335,6 +416,7 @@ def recordings_used(names):
 def task_settings(*names):
     """Params function: the settings of the task under these names that it has."""
 
+    @remembered
     def settings(wildcards):
         task = task_of(wildcards)
         return {name: task[name] for name in names if name in task}
@@ -349,8 +431,8 @@ def identity_of_run(kind):
     matters to the numbers stands in other params, and a study's new name reruns nothing.
     """
 
-    def run(wildcards, input):
-        cell = dict(wildcards.items())
+    @remembered
+    def slice_of_config(wildcards):
         teacher = study["teachers"][wildcards.teacher]
         slice = {
             "teacher": {
@@ -362,14 +444,18 @@ def identity_of_run(kind):
         }
         if kind == "task":
             slice["task"] = study["tasks"][wildcards.task]
+        return slice
+
+    @quick
+    def run(wildcards, input):
         return {
             "study": study["study"],
             "teacher": wildcards.teacher,
             "recipe": wildcards.recipe,
             "ratio": float(wildcards.ratio),
             "seed": int(wildcards.seed),
-            kind: cell[kind],
-            "config": slice,
+            kind: wildcards[kind],
+            "config": slice_of_config(wildcards),
         }
 
     return run

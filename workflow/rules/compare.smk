@@ -38,6 +38,9 @@ rule compare:
     conda:
         "../../envs/plot.yaml"
     params:
-        code=code("compare.py"),
+        job=together(
+            code=code("compare.py"),
+            software=pins("plot"),
+        ),
     script:
         "../scripts/compare.py"

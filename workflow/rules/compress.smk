@@ -25,14 +25,13 @@ rule compress:
     params:
         **checkpointed(
             "compress",
-            steps=lookup("recipes/{recipe}", within=study),
-            ratio=lambda wildcards: float(wildcards.ratio),
-            seed=lambda wildcards: int(wildcards.seed),
+            steps=steps_of_recipe,
             precision=precision_of_recipe,
             task=task_of_recipe,
             teacher=content(teacher_for),
             recordings=recordings_used(corpora_of_recipe),
             code=code("compress.py", method_files, tuning_files),
+            software=pins("torch"),
         ),
         run=identity_of_run("scope"),
     script:

@@ -21,6 +21,9 @@ rule convert_teacher:
     conda:
         "../../envs/torch.yaml"
     params:
-        code=code("convert_teacher.py"),
+        job=together(
+            code=code("convert_teacher.py"),
+            software=pins("torch"),
+        ),
     script:
         "../scripts/convert_teacher.py"

@@ -19,8 +19,11 @@ rule evaluate:
     conda:
         "../../envs/torch.yaml"
     params:
-        task=evaluation_settings,
+        job=together(
+            task=evaluation_settings,
+            code=code("evaluate.py", task_file),
+            software=pins("torch"),
+        ),
         run=identity_of_run("task"),
-        code=code("evaluate.py", task_file),
     script:
         "../scripts/evaluate.py"

@@ -19,9 +19,12 @@ rule export:
     conda:
         "../../envs/export.yaml"
     params:
-        task=task_settings("kind", "unit", "languages", "protocol"),
+        job=together(
+            task=task_settings("kind", "unit", "languages", "protocol"),
+            code=code("export.py", task_file),
+            software=pins("export"),
+        ),
         run=identity_of_run("task"),
-        code=code("export.py", task_file),
     script:
         "../scripts/export.py"
 

@@ -20,9 +20,11 @@ rule fetch_corpus:
     conda:
         "../../envs/data.yaml"
     params:
-        source=lookup("corpora/{corpus}/source", within=study),
-        languages=lookup("corpora/{corpus}/languages", within=study),
+        job=together(
+            source=lookup("corpora/{corpus}/source", within=study),
+            languages=lookup("corpora/{corpus}/languages", within=study),
+            code=code("fetch_corpus.py", source_file),
+        ),
         settings=download_settings,
-        code=code("fetch_corpus.py", source_file),
     script:
         "../scripts/fetch_corpus.py"

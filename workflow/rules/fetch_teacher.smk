@@ -19,10 +19,13 @@ rule fetch_teacher:
     conda:
         "../../envs/torch.yaml"
     params:
-        hub=lookup("teachers/{teacher}/hub", within=study),
-        revision=lookup("teachers/{teacher}/revision", within=study),
-        sha256=lookup("teachers/{teacher}/sha256", within=study),
-        code=code("fetch_teacher.py"),
+        job=together(
+            hub=lookup("teachers/{teacher}/hub", within=study),
+            revision=lookup("teachers/{teacher}/revision", within=study),
+            sha256=lookup("teachers/{teacher}/sha256", within=study),
+            code=code("fetch_teacher.py"),
+            software=pins("torch"),
+        ),
     script:
         "../scripts/fetch_teacher.py"
 

@@ -21,10 +21,10 @@ rule finetune:
         **checkpointed(
             "finetune",
             task=task_settings("kind", "unit", "languages", "protocol"),
-            training=lookup("tasks/{task}/student", within=study),
-            seed=lambda wildcards: int(wildcards.seed),
+            training=recovery,
             recordings=recordings_used(corpora_of_task),
             code=code("finetune.py", task_file),
+            software=pins("torch"),
         ),
     script:
         "../scripts/finetune.py"

@@ -28,6 +28,7 @@ rule finetune_one_teacher:
             dtype="float16",
             recordings=recordings_used(corpora_of_task),
             code=code("finetune.py", task_file),
+            software=pins("torch"),
         ),
     script:
         "../scripts/finetune.py"

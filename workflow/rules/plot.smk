@@ -29,9 +29,12 @@ rule plot:
     conda:
         "../../envs/plot.yaml"
     params:
-        figure=lambda wildcards: figure_of(wildcards),
-        published=fingerprint(locate("resources/published.csv")),
-        code=code("plot.py"),
+        job=together(
+            figure=lambda wildcards: figure_of(wildcards),
+            published=fingerprint(locate("resources/published.csv")),
+            code=code("plot.py"),
+            software=pins("plot"),
+        ),
     script:
         "../scripts/plot.py"
 

@@ -17,8 +17,11 @@ rule prepare_corpus:
     conda:
         "../../envs/data.yaml"
     params:
-        settings=corpus_settings,
-        code=code("prepare_corpus.py", source_file),
+        job=together(
+            settings=corpus_settings,
+            code=code("prepare_corpus.py", source_file),
+            software=pins("data"),
+        ),
     script:
         "../scripts/prepare_corpus.py"
 

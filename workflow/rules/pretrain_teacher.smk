@@ -27,6 +27,7 @@ rule pretrain_one_teacher:
             seed=lookup("teachers/{teacher}/pretrain/seed", within=study),
             recordings=recordings_used(corpora_of_pretraining),
             code=code("pretrain_teacher.py"),
+            software=pins("torch"),
         ),
     script:
         "../scripts/pretrain_teacher.py"

@@ -19,10 +19,13 @@ rule profile:
         "../../envs/torch.yaml"
     threads: most_threads(study["profile"])
     params:
-        settings=lookup("profile", within=study),
-        teacher=content(teacher_for),
+        job=together(
+            settings=study["profile"],
+            teacher=content(teacher_for),
+            steps=steps_of_recipe,
+            code=code("profile_student.py", method_files),
+            software=pins("torch"),
+        ),
         run=identity_of_run("scope"),
-        steps=lookup("recipes/{recipe}", within=study),
-        code=code("profile_student.py", method_files),
     script:
         "../scripts/profile_student.py"

@@ -32,8 +32,11 @@ rule report:
     conda:
         "../../envs/plot.yaml"
     params:
-        code=code("report.py"),
-        page=fingerprint(SCRIPTS / "speech_pareto" / "page"),
+        job=together(
+            page=fingerprint(SCRIPTS / "speech_pareto" / "page"),
+            code=code("report.py"),
+            software=pins("plot"),
+        ),
     script:
         "../scripts/report.py"
 

@@ -142,5 +142,5 @@ if "snakemake" in globals():
             corpora=list(snakemake.input.corpora),
             run=snakemake.params.run,
             output=snakemake.output[0],
-            digests=snakemake.params.code,
+            digests=snakemake.params.job["code"],
         )

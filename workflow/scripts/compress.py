@@ -219,14 +219,19 @@ training data.
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
-        main(
-            **{key: snakemake.params[key] for key in ("steps", "ratio", "seed", "run", "state")},
-            task=snakemake.params.get("task"),
+        stored(
+            snakemake,
+            main,
+            **{key: snakemake.params.job[key] for key in ("steps", "precision", "task")},
+            run=snakemake.params.run,
+            state=snakemake.params.state,
+            ratio=float(snakemake.wildcards.ratio),
+            seed=int(snakemake.wildcards.seed),
             model=snakemake.input.model,
             corpora=list(snakemake.input.get("corpora") or []),
             output=snakemake.output[0],
             threads=snakemake.threads,
-            precision=snakemake.params.get("precision") or "auto",
         )

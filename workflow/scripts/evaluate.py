@@ -129,11 +129,11 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         torch.set_num_threads(snakemake.threads)
         main(
-            task=snakemake.params.task,
+            task=snakemake.params.job["task"],
             model=snakemake.input.model,
             corpora=list(snakemake.input.corpora),
             run=snakemake.params.run,
             output=snakemake.output.metrics,
             hypotheses=snakemake.output.hypotheses,
-            digests=snakemake.params.get("code"),
+            digests=snakemake.params.job["code"],
         )

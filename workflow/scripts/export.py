@@ -214,11 +214,11 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
         main(
-            task=snakemake.params.task,
+            task=snakemake.params.job["task"],
             model=snakemake.input.model,
             corpora=list(snakemake.input.corpora),
             run=snakemake.params.run,
             output=snakemake.output.model,
             report=snakemake.output.report,
-            digests=snakemake.params.get("code"),
+            digests=snakemake.params.job["code"],
         )

@@ -20,6 +20,13 @@ def main(source: str, settings: dict, output: str | Path) -> None:
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]):
-        main(snakemake.params.source, snakemake.params.settings, snakemake.output[0])
+        stored(
+            snakemake,
+            main,
+            snakemake.params.job["source"],
+            snakemake.params.settings,
+            snakemake.output[0],
+        )

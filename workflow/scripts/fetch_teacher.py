@@ -35,7 +35,9 @@ def main(model: str, revision: str, digests: Mapping[str, str], output: str | Pa
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]):
-        params = snakemake.params
-        main(params.hub, params.revision, params.sha256, snakemake.output[0])
+        job = snakemake.params.job
+        output = snakemake.output[0]
+        stored(snakemake, main, job["hub"], job["revision"], job["sha256"], output)

@@ -98,13 +98,20 @@ for comparing compression methods, of no use as a recogniser.
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
+        job = snakemake.params.job
         torch.set_num_threads(snakemake.threads)
-        main(
-            **{key: snakemake.params[key] for key in ("task", "training", "seed", "state")},
+        stored(
+            snakemake,
+            main,
+            task=job["task"],
+            training=job["training"],
+            seed=int(snakemake.wildcards.get("seed") or job["seed"]),
+            state=snakemake.params.state,
             model=snakemake.input.model,
             corpora=list(snakemake.input.corpora),
             output=snakemake.output[0],
-            dtype=snakemake.params.get("dtype", "float32"),
+            dtype=job.get("dtype", "float32"),
         )

@@ -64,13 +64,14 @@ if "snakemake" in globals():
     from speech_pareto.log import logged
 
     with logged(snakemake.log[0]):
+        figure = snakemake.params.job["figure"]
         main(
             table=snakemake.input.table,
-            task=snakemake.params.figure["task"],
-            kind=snakemake.params.figure["kind"],
+            task=figure["task"],
+            kind=figure["kind"],
             outputs=list(snakemake.output),
             comparisons=snakemake.input.comparisons,
             analyses=snakemake.input.analysis,
             known=snakemake.input.published,
-            overlay=snakemake.params.figure.get("published", False),
+            overlay=figure.get("published", False),
         )

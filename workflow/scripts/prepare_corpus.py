@@ -111,11 +111,14 @@ def _readme(name: str, source, utterances: list, digests: dict) -> str:
 
 if "snakemake" in globals():
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]):
-        main(
+        stored(
+            snakemake,
+            main,
             snakemake.wildcards.corpus,
-            snakemake.params.settings,
+            snakemake.params.job["settings"],
             snakemake.input[0],
             snakemake.output[0],
         )

@@ -225,13 +225,16 @@ def _labels(
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
+    from speech_pareto.store import stored
 
     with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         torch.set_num_threads(snakemake.threads)
-        main(
-            snakemake.params.settings,
+        stored(
+            snakemake,
+            main,
+            snakemake.params.job["settings"],
             list(snakemake.input.corpora),
-            snakemake.params.seed,
+            snakemake.params.job["seed"],
             snakemake.output[0],
             snakemake.params.state,
         )

@@ -43,11 +43,11 @@ if "snakemake" in globals():
 
     with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         main(
-            settings={"cores": snakemake.threads, **snakemake.params.settings},
+            settings={"cores": snakemake.threads, **snakemake.params.job["settings"]},
             teacher=snakemake.input.teacher,
             student=snakemake.input.student,
             run=snakemake.params.run,
             output=snakemake.output[0],
-            digests=snakemake.params.code,
-            steps=snakemake.params.steps,
+            digests=snakemake.params.job["code"],
+            steps=snakemake.params.job["steps"],
         )

@@ -14,7 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_recommend(commands)
     _add_interim(commands)
     _add_sizes(commands)
+    _add_status(commands)
     _add_transcribe(commands)
+    _add_why(commands)
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -63,12 +65,13 @@ def _add_interim(commands) -> None:
 
 def _interim(options: argparse.Namespace) -> None:
     """Write and print what is there."""
-    from speech_pareto import interim
+    from speech_pareto import config, interim
 
-    study = options.study or options.results / "run_config.yaml"
-    if not study.is_file():
-        sys.exit(f"{study} is not there; has Snakemake started this study here?")
-    sys.stdout.write(interim.write(interim.read_study(study), options.results))
+    file = options.study or options.results / "run_config.yaml"
+    if not file.is_file():
+        sys.exit(f"{file} is not there; has Snakemake started this study here?")
+    study = interim.read_study(file) if options.study else config.load(file)
+    sys.stdout.write(interim.write(study, options.results))
 
 
 def _add_sizes(commands) -> None:
@@ -84,6 +87,30 @@ def _sizes(options: argparse.Namespace) -> None:
     from speech_pareto import result, sizes
 
     result.write_text(options.output, sizes.page())
+
+
+def _add_status(commands) -> None:
+    """Add the command `status`."""
+    what = "the grid of a study while it runs: done, running, failed and why, waiting, time left"
+    parser = commands.add_parser("status", help=what, description=what)
+    parser.add_argument(
+        "--directory", type=Path, default=Path(), help="where Snakemake runs (default: here)"
+    )
+    parser.set_defaults(run=_status)
+
+
+def _status(options: argparse.Namespace) -> None:
+    """Print how far the study is."""
+    import os
+
+    from speech_pareto import config, status
+
+    study = options.directory / "results" / "run_config.yaml"
+    if not study.is_file():
+        sys.exit(f"{study} is not there; has Snakemake started a study here?")
+    os.chdir(options.directory)  # paths of the study are seen from there
+    study = config.load(Path("results", "run_config.yaml"))
+    sys.stdout.write(status.text(study, Path()))
 
 
 def _add_transcribe(commands) -> None:
@@ -147,6 +174,28 @@ def _transcribe(options: argparse.Namespace) -> None:
         )
     if failed:
         sys.exit(1)
+
+
+def _add_why(commands) -> None:
+    """Add the command `why`."""
+    what = "why jobs are planned: a line for each group of them"
+    # another prefix, so that Snakemake's options are no options here
+    parser = commands.add_parser("why", help=what, prefix_chars="\0", add_help=False)
+    parser.add_argument("arguments", nargs="*")  # those of the run: why --configfile mine.yaml
+    parser.set_defaults(run=_why)
+
+
+def _why(options: argparse.Namespace) -> None:
+    """Print why Snakemake would run what it would run."""
+    import subprocess
+
+    from speech_pareto import why
+
+    try:
+        text = why.dry_run(options.arguments)
+    except subprocess.CalledProcessError as error:  # Snakemake has said what is wrong
+        sys.exit(error.returncode)
+    sys.stdout.write(why.explain(text))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,11 @@ def dump(study: dict, file: str | Path) -> None:
     )
 
 
+def load(file: str | Path) -> dict:
+    """Return the resolved config that `dump` wrote; it is resolved once only."""
+    return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+
+
 def _with_defaults(value: object, rules: dict) -> object:
     """Return `value` with the schema's defaults filled in."""
     if "$ref" in rules:

@@ -108,6 +108,7 @@ def constant(file: Path, name: str) -> object | None:
     return _assigned(parse(file).body, name)
 
 
+@cache
 def attribute(file: Path, name: str) -> object | None:
     """Return the literal that a class in `file` assigns to `name`, else None."""
     values = [
@@ -116,6 +117,7 @@ def attribute(file: Path, name: str) -> object | None:
     return next((value for value in values if value is not None), None)
 
 
+@cache
 def defines(file: Path, *names: str) -> bool:
     """Return whether `file` defines one of these functions, in a class or outside."""
     functions = ast.FunctionDef | ast.AsyncFunctionDef

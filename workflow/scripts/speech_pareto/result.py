@@ -30,7 +30,7 @@ def write_text(path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())  # mkstemp makes private files
+        Path(name).chmod(0o666 & ~umask())  # mkstemp makes private files
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -118,7 +118,7 @@ def _validator():
     return jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
-def _umask() -> int:
+def umask() -> int:
     """Return the process's umask; there is no way to ask but to set it."""
     mask = os.umask(0)
     os.umask(mask)

@@ -1,0 +1,71 @@
+"""States of jobs from files; tests/test_smoke.py watches a real run."""
+
+import base64
+import os
+import re
+import time
+
+import pytest
+
+from planning import ROOT
+from speech_pareto import plan, status
+
+JOB = plan.Job("finetune", "finetune/tiny/heads/0.5/1/phones")
+OUTPUT = "results/finetuned/tiny/heads/0.5/1/phones"
+FAILED = "x INFO y: step 3 of 9\nx ERROR root: failed\nTraceback ...\nValueError: no audio\n"
+
+
+def test_the_output_of_every_rule_is_known():
+    rules = "\n".join(file.read_text() for file in (ROOT / "workflow" / "rules").glob("*.smk"))
+    for rule, path in status.OUTPUTS.items():
+        declared = re.search(rf"\nrule {rule}:.*?\n    output:(.*?)\n    \w+:", rules, re.S)[1]
+        start, _, end = f"results/{path}".partition("{}")
+        assert start in declared and end in declared
+    named = re.findall(r'Job\(\s*"(\w+)"', (ROOT / plan.__file__).read_text())
+    assert named and set(named) <= set(status.OUTPUTS)
+
+
+def write(folder, name, text, age=0.0):
+    """Write a file that is so many seconds old."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    os.utime(file, (time.time() - age,) * 2)
+
+
+def mark(folder, age):
+    """Leave Snakemake's mark that the output is not complete; long names are split in folders."""
+    name = base64.urlsafe_b64encode(OUTPUT.encode()).decode()
+    write(folder, f".snakemake/incomplete/@{name[:9]}/{name[9:]}", "{}", age)
+
+
+@pytest.mark.parametrize(
+    ("log", "log_age", "marked", "runs", "word", "says"),
+    [
+        (None, 0, False, True, "waiting", ""),
+        (None, 0, True, True, "running", "starts"),
+        ("x INFO y: step 3 of 9, loss 1\n", 5, True, True, "running", "step 3 of 9"),
+        (FAILED, 50, True, True, "running", "starts"),  # the log is of the try before
+        (FAILED, 5, False, True, "failed", "ValueError: no audio (logs/"),
+        (FAILED, 500, False, True, "waiting", ""),  # of the run before; this one comes to it yet
+        (FAILED, 500, False, False, "failed", "ValueError: no audio (logs/"),
+        ("x INFO y: begun\n", 5, False, True, "failed", "it was ended from outside"),
+        ("x INFO y: begun\n", 5, True, False, "waiting", ""),  # Snakemake was killed
+    ],
+)
+def test_states(tmp_path, log, log_age, marked, runs, word, says):
+    if runs:
+        write(tmp_path, ".snakemake/locks/0.output.lock", "", 100)
+    if marked:
+        mark(tmp_path, 20)
+    if log:
+        write(tmp_path, f"logs/{JOB.benchmark}.log", log, log_age)
+    since = status.running_since(tmp_path)
+    begun = status.marks(tmp_path) if since else {}
+    assert set(begun) == ({OUTPUT} if marked and runs else set())
+    found = status.state(JOB, tmp_path, begun, since)
+    assert found.word == word and found.says.startswith(says)
+    assert bool(found.says) == bool(says)
+    (tmp_path / OUTPUT).mkdir(parents=True)
+    done = status.state(JOB, tmp_path, begun, since)
+    assert done.word == ("running" if begun else "done")
