@@ -121,7 +121,7 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
     assert run_snakemake(ROOT, *command, target, check=False).returncode
     said = status.text(config.load(results / "run_config.yaml"), Path())
     assert "6 cells, 5 done, 0 running, 1 failed, 0 waiting" in said
-    assert re.search(r"failed:\n  evaluate/small/ffn-pruning/0.2/1/phones: \w*Error", said), said
+    assert re.search(r"failed:\n  evaluate/small/ffn-pruning/0.2/1/phones: [\w.]*Error", said), said
     assert "(logs/evaluate/small/ffn-pruning/0.2/1/phones.log)" in said
     model.write_bytes(whole)
 

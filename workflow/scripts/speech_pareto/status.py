@@ -167,7 +167,9 @@ def _left(todo: list, states: Mapping[str, State], results: Path) -> str:
             rest += max(0.0, seconds - found.seconds)
             guessed += origin not in ("measured", "alike")
     if not rest:
-        return "Nothing is left to do." if not running else "The last jobs are about to end."
+        if any(found.word == "failed" for found in states.values()):
+            return "Nothing is left to do but what failed; the next run tries that again."
+        return "The last jobs are about to end." if running else "Nothing is left to do."
     at_once = f"{running} at a time" if running > 1 else "one after another"
     note = f"; {guessed} jobs are of a kind that has not run yet, so assumed" if guessed else ""
     return f"Left: about {_duration(rest / max(1, running))}, {at_once}{note}."
