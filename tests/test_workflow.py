@@ -24,6 +24,8 @@ from planning import (
 ROOT = Path(__file__).resolve().parents[1]
 # made for the cells: the probe of the control that is never pretrained takes its bare backbone
 STARTS = {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher"}
+# of the library, what reads the config and looks after jobs of a Snakemake that was killed
+LIGHT = ("cluster", "config", "digest", "mistakes", "sentences", "study", "teachers")
 
 
 def test_snakemake_lint_congratulates(tree):
@@ -148,5 +150,5 @@ def test_planning_imports_no_more_of_the_library_than_it_reads_the_config_with(t
     done = subprocess.run(command, cwd=tree, check=True, capture_output=True, text=True)
     imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.M))
     ours = {name for name in imported if name.startswith("speech_pareto.")}
-    assert ours == {f"speech_pareto.{name}" for name in ("config", "digest", "mistakes", "study")}
+    assert ours == {f"speech_pareto.{name}" for name in LIGHT}
     assert not imported & {"torch", "transformers", "safetensors", "soundfile", "matplotlib"}
