@@ -1,0 +1,313 @@
+"""What the jobs of the study take: files of the library, folders, slices of the config."""
+
+
+def task_of(wildcards):
+    """The task of a job, or that of a student's scope."""
+    return study["tasks"][wildcards.get("task") or wildcards.scope]
+
+
+def tunes(wildcards):
+    """Whether the recipe fine-tunes on a task while it compresses."""
+    return task_aware(study["recipes"][wildcards.recipe])
+
+
+def most_threads(profile):
+    """Threads that a profile takes, so that nothing else runs beside what it times."""
+    asked = [profile["threads"], *(one["threads"] for one in profile["conditions"])]
+    return max(os.cpu_count() if number == "all" else number for number in asked)
+
+
+# files of the library that a job loads by name
+
+
+def source_file(wildcards):
+    """File of the corpus's source."""
+    return [f"speech_pareto/corpora/{study['corpora'][wildcards.corpus]['source']}.py"]
+
+
+@remembered
+def method_files(wildcards):
+    """Files of the recipe's methods."""
+    return methods_of(study["recipes"][wildcards.recipe])
+
+
+@remembered
+def task_file(wildcards):
+    """File of the task's kind."""
+    return [f"speech_pareto/tasks/{task_of(wildcards)['kind']}.py"]
+
+
+@remembered
+def tuning_files(wildcards):
+    """Files of fine-tuning, for a recipe that does it."""
+    if not tunes(wildcards):
+        return []
+    return ["speech_pareto/tuning.py", *task_file(wildcards)]
+
+
+# folders that a job starts from
+
+
+def corpora(names):
+    """Folders of prepared corpora."""
+    return [f"results/corpora/{name}" for name in names]
+
+
+@remembered
+def corpora_of_task(wildcards):
+    """Corpora of the task."""
+    return corpora(task_of(wildcards)["corpora"])
+
+
+@remembered
+def corpora_of_scope(wildcards):
+    """Corpora of the tasks of a scope: those that its students are made for."""
+    tasks = {cell.task for cell in CELLS if cell.scope == wildcards.scope}
+    return corpora(
+        sorted({name for task in tasks for name in study["tasks"][task]["corpora"]})
+    )
+
+
+@remembered
+def corpora_of_pretraining(wildcards):
+    """Corpora on which the teacher is pretrained."""
+    return corpora(study["teachers"][wildcards.teacher]["pretrain"]["corpora"])
+
+
+@remembered
+def corpora_of_recipe(wildcards):
+    """Corpora for compression, if the recipe has a method that looks at recordings."""
+    if tunes(wildcards):
+        return corpora_of_task(wildcards)
+    steps = study["recipes"][wildcards.recipe]
+    return corpora(study["compress"]["corpora"]) if learns(steps) else []
+
+
+def recordings_of_corpus(wildcards):
+    """What a corpus is prepared from: its downloads, a copy of them, or the user's TSV."""
+    corpus = study["corpora"][wildcards.corpus]
+    if downloads(corpus):
+        return f"results/downloads/{wildcards.corpus}"
+    path = locate(corpus["path"])
+    return ancient(str(path)) if path.is_dir() else str(path)
+
+
+def shipped(path):
+    """A folder that no rule makes; its content counts (params), its time stamps do not."""
+    return ancient(str(locate(path)))
+
+
+@remembered
+def backbone(wildcards):
+    """Folder of the bare teacher."""
+    teacher = study["teachers"][wildcards.teacher]
+    if "path" in teacher:
+        return shipped(teacher["path"])
+    return f"results/teachers/{wildcards.teacher}/backbone"
+
+
+def file_of_teacher(key):
+    """Input function: the file under this key of a teacher, none if it has no such key."""
+
+    def file(wildcards):
+        teacher = study["teachers"][wildcards.teacher]
+        return str(locate(teacher[key])) if key in teacher else []
+
+    return file
+
+
+@remembered
+def teacher_for(wildcards):
+    """Folder of what is compressed: the bare teacher, or the one fine-tuned on the task (scope)."""
+    if teacher_scope(study, wildcards.scope) == "any":
+        return backbone(wildcards)
+    finetuned = study["teachers"][wildcards.teacher]["finetuned"]
+    if wildcards.scope in finetuned:
+        return shipped(finetuned[wildcards.scope])
+    return f"results/teachers/{wildcards.teacher}/{wildcards.scope}"
+
+
+def content(folder):
+    """Params function: digests of a teacher's folder if no rule makes it, else nothing."""
+
+    @remembered
+    def digests(wildcards):
+        path = str(folder(wildcards))
+        return None if path.startswith("results/") else fingerprint(Path(path))
+
+    return digests
+
+
+@remembered
+def student(wildcards):
+    """Folder of the student that the task takes."""
+    return "results/models/{{teacher}}/{{recipe}}/{{ratio}}/{{seed}}/{}".format(
+        scope_of(study, wildcards.recipe, wildcards.task)
+    )
+
+
+# slices of the config that a job uses
+
+
+def download_settings(wildcards, input):
+    """How a corpus is downloaded; left out when Snakemake looks for changes, see identity_of_run."""
+    return study["corpora"][wildcards.corpus]
+
+
+def preparation(name):
+    """How a corpus is prepared: all but where it is downloaded from."""
+    corpus = study["corpora"][name]
+    return {key: value for key, value in corpus.items() if key != "mirror"}
+
+
+def corpus_settings(wildcards):
+    """How the corpus is prepared."""
+    return preparation(wildcards.corpus)
+
+
+def pretraining_settings(wildcards):
+    """How a teacher is pretrained, but for what its rule names apart."""
+    pretrain = study["teachers"][wildcards.teacher]["pretrain"]
+    return {
+        name: value
+        for name, value in pretrain.items()
+        if name not in ("corpora", "seed")
+    }
+
+
+@remembered
+def steps_of_recipe(wildcards):
+    """Methods of the recipe, with their settings."""
+    return study["recipes"][wildcards.recipe]
+
+
+@remembered
+def recovery(wildcards):
+    """How a student is fine-tuned on the task."""
+    return study["tasks"][wildcards.task]["student"]
+
+
+@remembered
+def evaluation_settings(wildcards):
+    """What of a task matters to its scores once a model is fine-tuned."""
+    names = ("kind", "unit", "languages", "protocol", "metric")
+    return {**task_settings(*names)(wildcards), "precision": study["precision"]}
+
+
+def trains(wildcards):
+    """Whether the recipe has a method that looks at recordings or fine-tunes."""
+    return tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
+
+
+@remembered
+def precision_of_recipe(wildcards):
+    """Arithmetic of compression, for a recipe with a method that learns."""
+    return study["precision"] if trains(wildcards) else "auto"
+
+
+@remembered
+def short_compression(wildcards):
+    """Group of the students that are made in seconds; on a cluster one job makes many of them."""
+    return None if trains(wildcards) else "students"
+
+
+@quick
+def minutes_to_compress(wildcards, attempt):
+    """Time that a cluster's scheduler is asked for; those of a group add up."""
+    return (240 if trains(wildcards) else 5) * attempt
+
+
+@remembered
+def task_of_recipe(wildcards):
+    """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
+    names = ("kind", "unit", "languages", "protocol")
+    return task_settings(*names)(wildcards) if tunes(wildcards) else None
+
+
+def recordings_used(names):
+    """Params function: what corpora are made from; `names` is a function that lists their folders."""
+
+    @remembered
+    def used(wildcards):
+        chosen = [Path(folder).name for folder in names(wildcards)]
+        sources = [
+            f"speech_pareto/corpora/{study['corpora'][name]['source']}.py"
+            for name in chosen
+        ]
+        return {
+            "settings": {name: preparation(name) for name in chosen},
+            "code": closure(["prepare_corpus.py", *sources]),
+            "software": pins("data"),
+        }
+
+    return used
+
+
+def task_settings(*names):
+    """Params function: the settings of the task under these names that it has."""
+
+    @remembered
+    def settings(wildcards):
+        task = task_of(wildcards)
+        return {name: task[name] for name in names if name in task}
+
+    return settings
+
+
+def identity_of_run(kind):
+    """Params function: what a result says of the cell it belongs to.
+
+    Asking for `input` makes Snakemake leave the value out when it looks for changes: all that
+    matters to the numbers stands in other params, and a study's new name reruns nothing.
+    """
+
+    @remembered
+    def slice_of_config(wildcards):
+        teacher = study["teachers"][wildcards.teacher]
+        slice = {
+            "teacher": {
+                key: teacher[key]
+                for key in ("path", "hub", "revision", "checkpoint")
+                if key in teacher
+            },
+            "recipe": study["recipes"][wildcards.recipe],
+        }
+        if kind == "task":
+            slice["task"] = study["tasks"][wildcards.task]
+        return slice
+
+    @quick
+    def run(wildcards, input):
+        return {
+            "study": study["study"],
+            "teacher": wildcards.teacher,
+            "recipe": wildcards.recipe,
+            "ratio": float(wildcards.ratio),
+            "seed": int(wildcards.seed),
+            kind: wildcards[kind],
+            "config": slice_of_config(wildcards),
+        }
+
+    return run
+
+
+# results of the study
+
+
+def results_of_cells(pattern):
+    """Files of all cells, each once."""
+    return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in CELLS))
+
+
+def figure_of(wildcards):
+    """What a figure shows: its kind, its task and a caption."""
+    return figures_of(study)[wildcards.figure]
+
+
+def figure_files():
+    """All figures of the study."""
+    return [
+        f"results/figures/{figure}.{kind}"
+        for figure in figures_of(study)
+        for kind in FIGURES
+    ]
