@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -90,10 +91,12 @@ def prompts_en(request):
 
     root = request.config.cache.mkdir("prompts")
     settings = {"source": "prompts", "languages": ["en"]}
-    if not (root / "prompts").is_dir():
-        shutil.rmtree(root / "downloads", ignore_errors=True)
-        fetch_corpus.main("prompts", settings, root / "downloads")
-        prepare_corpus.main("prompts", settings, root / "downloads", root / "prompts")
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the processes of one run share the folder
+        if not (root / "prompts").is_dir():
+            shutil.rmtree(root / "downloads", ignore_errors=True)
+            fetch_corpus.main("prompts", settings, root / "downloads")
+            prepare_corpus.main("prompts", settings, root / "downloads", root / "prompts")
     return root / "prompts"
 
 
