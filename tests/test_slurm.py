@@ -4,13 +4,16 @@ All faults but one happen at the same time, each to a study in its own folder; e
 one of them.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +32,8 @@ def cluster(tmp_path_factory):
     """Bring up Slurm; with CI=true it must be there."""
     required = os.environ.get("CI") == "true"
     running = slurm.Cluster(tmp_path_factory.mktemp("slurm"))
+    lock = Path(tempfile.gettempdir(), "speech-pareto-slurm.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a machine has one cluster; another process waits for it
     try:
         if required:
             slurm.install()
@@ -41,6 +46,7 @@ def cluster(tmp_path_factory):
         yield running.up()
     finally:
         running.down()
+        lock.close()
 
 
 @pytest.fixture(scope="module")
