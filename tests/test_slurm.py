@@ -28,12 +28,18 @@ PLAIN = ("--default-resources", "mem_mb=2000", "runtime=60")  # no early SIGTERM
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def alone():
+    """Wait for the cluster of another process: a machine has one."""
+    with Path(tempfile.gettempdir(), "speech-pareto-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(alone, tmp_path_factory):
     """Bring up Slurm; with CI=true it must be there."""
     required = os.environ.get("CI") == "true"
     running = slurm.Cluster(tmp_path_factory.mktemp("slurm"))
-    lock = Path(tempfile.gettempdir(), "speech-pareto-slurm.lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # a machine has one cluster; another process waits for it
     try:
         if required:
             slurm.install()
@@ -46,7 +52,6 @@ def cluster(tmp_path_factory):
         yield running.up()
     finally:
         running.down()
-        lock.close()
 
 
 @pytest.fixture(scope="module")
