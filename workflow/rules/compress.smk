@@ -27,6 +27,7 @@ rule compress:
             "compress",
             steps=steps_of_recipe,
             precision=precision_of_recipe,
+            accumulate=pieces_of_recipe,
             task=task_of_recipe,
             teacher=content(teacher_for),
             recordings=recordings_used(corpora_of_recipe),

@@ -206,6 +206,12 @@ def precision_of_recipe(wildcards):
 
 
 @remembered
+def pieces_of_recipe(wildcards):
+    """How many pieces batches of compression are cut into, for a recipe with a method that learns."""
+    return study["compress"]["accumulate"] if trains(wildcards) else 1
+
+
+@remembered
 def short_compression(wildcards):
     """Group of the students that are made in seconds; on a cluster one job makes many of them."""
     return None if trains(wildcards) else "students"

@@ -6,11 +6,13 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture, method, provenance
 from speech_pareto.head import HEAD, hand_on_head
+from speech_pareto.processes import first
 from speech_pareto.result import read_status, to_text, write_status
 
 if TYPE_CHECKING:
@@ -32,11 +34,13 @@ def main(
     precision: str = "auto",
     threads: int | None = None,
     task: Mapping | None = None,
+    accumulate: int = 1,
 ) -> None:
     """Write the student of the model folder `model` to the folder `output`.
 
-    `corpora` and `state` (checkpoints) are for steps that train, `task` for those that fine-tune
-    on a task: the head that they train is written beside the student. A recipe that cannot reach
+    `corpora`, `state` (checkpoints) and `accumulate` (pieces that a batch is cut into) are for
+    steps that train, `task` for those that fine-tune on a task: the head that they train is written
+    beside the student. Of several processes the first one writes. A recipe that cannot reach
     `ratio` leaves its status and the ratio it could reach, found before anything heavy is loaded.
     """
     if status := read_status(model):
@@ -56,20 +60,21 @@ def main(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
-    student, context = load(model), method.Context(seed)
+    student, context, train = load(model), method.Context(seed), None
     if any(map(method.learns, methods)):
         teacher = load(model).requires_grad_(False).to(device())
-        train = trainer(corpora, seed, state, precision)
+        train = trainer(corpora, seed, state, precision, accumulate)
         batches = listener(corpora, teacher, seed)
         context = method.Context(seed, teacher, train, batches)
     tune = None
     if any(step.task_aware for step in methods):
-        tune = tuner(task, model, corpora, seed, state, precision)
+        tune = tuner(task, model, corpora, seed, state, precision, accumulate)
         context = replace(context, tune=tune)
 
     def apply(step: method.Method, plan: method.Plan) -> dict:
         nonlocal student
-        student = step.compress(student, plan, context)
+        own = train and partial(train, averages=step.averages)
+        student = step.compress(student, plan, replace(context, train=own))
         return describe(student)
 
     try:
@@ -78,7 +83,8 @@ def main(
         kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
         log.warning("%s", error)
         write_status(output, kind, str(error))
-    else:
+        solution = None
+    if solution and first():
         facts = describe_student(run, steps, solution, config, seed)
         log.info(
             "%.4f of %s parameters removed", solution.ratio, f"{facts['teacher_parameters']:,}"
@@ -91,7 +97,7 @@ def main(
             source = Path(output) / HEAD
         if source.is_file():
             hand_on_head(source, student, Path(output) / HEAD)
-    if state:
+    if state and first():
         shutil.rmtree(state, ignore_errors=True)
 
 
@@ -135,25 +141,37 @@ def listener(corpora: Sequence, model: "Module", seed: int) -> Callable[[int, fl
 
 
 def trainer(
-    corpora: Sequence, seed: int, state: str | Path | None, precision: str
+    corpora: Sequence, seed: int, state: str | Path | None, precision: str, accumulate: int = 1
 ) -> Callable[..., None]:
     """Return `train(student, loss, **settings)`: the one loop on the corpora's training split.
 
     Each call in a recipe has its own batches and its own checkpoint.
     """
+    from speech_pareto.calibration import real_frames
     from speech_pareto.training import Training
     from speech_pareto.training import train as run_loop
 
     calls = 0
 
-    def train(student, loss: Callable, **settings) -> None:
+    def train(
+        student,
+        loss: Callable,
+        follow: Callable[[float], None] | None = None,
+        averages: str = "frames",
+        **settings,
+    ) -> None:
         nonlocal calls
         calls += 1
-        training = Training(**{"precision": precision, **settings})
+        training = Training(**{"precision": precision, "accumulate": accumulate, **settings})
         batch = batcher(corpora, student, training.batch_seconds, seed + calls)
         augment = student.config.apply_spec_augment
         student.config.apply_spec_augment = False  # teacher and student must hear the same
         folder = Path(state) / f"step{calls}" if state else None
+        backbone = getattr(student, "backbone", student)
+
+        def frames(batch: dict) -> "Tensor":
+            return real_frames(backbone, batch).sum()
+
         run_loop(
             student,
             lambda step, generator: batch(step),
@@ -162,6 +180,8 @@ def trainer(
             seed + calls,
             folder,
             "compress",
+            frames if averages == "frames" else None,
+            follow,
         )
         student.config.apply_spec_augment = augment
 
@@ -219,13 +239,17 @@ training data.
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
+    from speech_pareto.processes import spread
+    from speech_pareto.processes import threads as own_threads
     from speech_pareto.store import stored
 
-    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
+    job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
+    trains = any(step.training_steps() for step in method.make_all(job["steps"]))
+    with logged(snakemake.log[0]), reserved(gpus):
         stored(
             snakemake,
-            main,
-            **{key: snakemake.params.job[key] for key in ("steps", "precision", "task")},
+            spread(main, gpus if trains else 1, job["accumulate"]),
+            **{key: job[key] for key in ("steps", "precision", "task", "accumulate")},
             run=snakemake.params.run,
             state=snakemake.params.state,
             ratio=float(snakemake.wildcards.ratio),
@@ -233,5 +257,5 @@ if "snakemake" in globals():
             model=snakemake.input.model,
             corpora=list(snakemake.input.get("corpora") or []),
             output=snakemake.output[0],
-            threads=snakemake.threads,
+            threads=own_threads(snakemake.threads),
         )

@@ -10,6 +10,7 @@ import torch
 from speech_pareto.corpus import credits
 from speech_pareto.download import sha256
 from speech_pareto.model import load, save
+from speech_pareto.processes import first
 from speech_pareto.provenance import meta
 from speech_pareto.result import read_status, to_text, write_json, write_status
 from speech_pareto.task import FineTuning, save_head
@@ -33,6 +34,7 @@ def main(
 
     A head in `model` is trained on, otherwise a new one begins.  A model that could not be made,
     or that diverges, leaves a folder with its status.  `dtype` is the type of the stored weights.
+    Of several processes the first one writes.
     """
     output, settings = Path(output), FineTuning(**training)
     if status := read_status(model):
@@ -48,7 +50,8 @@ def main(
         kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
         log.warning("%s", error)
         write_status(output, kind, str(error))
-    else:
+        curve = None
+    if curve is not None and first():
         part = output.with_name(output.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         facts = {
@@ -64,7 +67,7 @@ def main(
         write_json(part / "training.json", curve)
         shutil.rmtree(output, ignore_errors=True)
         part.rename(output)
-    if state:
+    if state and first():
         shutil.rmtree(state, ignore_errors=True)
 
 
@@ -98,14 +101,15 @@ for comparing compression methods, of no use as a recogniser.
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
+    from speech_pareto.processes import spread, threads
     from speech_pareto.store import stored
 
-    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
-        job = snakemake.params.job
-        torch.set_num_threads(snakemake.threads)
+    job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
+    with logged(snakemake.log[0]), reserved(gpus):
+        torch.set_num_threads(threads(snakemake.threads))
         stored(
             snakemake,
-            main,
+            spread(main, gpus, job["training"].get("accumulate", 1)),
             task=job["task"],
             training=job["training"],
             seed=int(snakemake.wildcards.get("seed") or job["seed"]),

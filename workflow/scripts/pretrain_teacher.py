@@ -17,6 +17,7 @@ from speech_pareto.checkpoint import keep, newest
 from speech_pareto.corpus import Utterance, credits, read
 from speech_pareto.download import sha256
 from speech_pareto.model import new, save, tiny_config
+from speech_pareto.processes import first
 from speech_pareto.provenance import meta
 from speech_pareto.result import to_text
 from speech_pareto.training import Training, span_mask, train
@@ -85,6 +86,7 @@ class Windows:
 def main(settings: dict, corpora: list, seed: int, output: str | Path, state: str | Path) -> None:
     """Write a pretrained backbone to the folder `output`, with its training curve.
 
+    Of several processes the first one writes.
     `settings`: `model` (arguments of `tiny_config`), `iterations` (a list: units, optionally the
     layer they come from, and the settings of `Training`), `window_seconds`, `mask_share`,
     `mask_span`, `unmasked_weight`.
@@ -141,8 +143,9 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
         "provenance.json": to_text(facts),
         "training.json": to_text(curves),
     }
-    save(backbone, output, torch.float16, texts)
-    shutil.rmtree(state, ignore_errors=True)
+    if first():
+        save(backbone, output, torch.float16, texts)
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def _card(facts: dict, corpora: list, hours: float, curves: list) -> str:
@@ -225,16 +228,19 @@ def _labels(
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
+    from speech_pareto.processes import spread, threads
     from speech_pareto.store import stored
 
-    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
-        torch.set_num_threads(snakemake.threads)
+    job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
+    pieces = [each.get("accumulate", 1) for each in job["settings"]["iterations"]]
+    with logged(snakemake.log[0]), reserved(gpus):
+        torch.set_num_threads(threads(snakemake.threads))
         stored(
             snakemake,
-            main,
-            snakemake.params.job["settings"],
+            spread(main, gpus if pieces else 1, min(pieces, default=1)),
+            job["settings"],
             list(snakemake.input.corpora),
-            snakemake.params.job["seed"],
+            job["seed"],
             snakemake.output[0],
             snakemake.params.state,
         )

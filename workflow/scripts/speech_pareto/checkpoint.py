@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speech_pareto.download import sha256
+from speech_pareto.processes import first
 
 KEPT = 2
 log = logging.getLogger(__name__)
@@ -19,8 +20,11 @@ log = logging.getLogger(__name__)
 def keep(folder: Path, name: str, write: Callable[[Path], None], step: int = 0) -> None:
     """Keep what `write(path)` writes as the state `name` after `step`; the one before stays too.
 
-    Raises OSError, for instance when the disk is full; then nothing is lost and nothing is left.
+    Of several processes only the first one writes. Raises OSError, for instance when the disk is
+    full; then nothing is lost and nothing is left.
     """
+    if not first():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     os.close(handle)
@@ -41,7 +45,7 @@ def newest(folder: Path | None, name: str) -> Path | None:
 
     What writers that were killed left is deleted.
     """
-    for part in folder.glob(f".{name}.*") if folder else []:
+    for part in folder.glob(f".{name}.*") if folder and first() else []:
         part.unlink(missing_ok=True)
     for path in _newest_first(folder, name) if folder else []:
         if sha256(path) == path.name.rpartition("-")[2]:

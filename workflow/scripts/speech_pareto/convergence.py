@@ -1,7 +1,7 @@
 """Whether a loss has stopped to fall, as Lin et al. ask before they prune on."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class Convergence(nn.Module):
@@ -18,9 +18,9 @@ class Convergence(nn.Module):
         self.register_buffer("now", torch.tensor(0.0, dtype=torch.float64))  # e
         self.register_buffer("then", torch.tensor(torch.inf, dtype=torch.float64))
 
-    def follow(self, loss: Tensor) -> Tensor:
-        """Return the loss of a step as it is, having taken it into account."""
-        value = loss.detach().double()
+    def follow(self, loss: float) -> None:
+        """Take the loss of a step into account."""
+        value = float(loss)
         self.seen += 1
         if self.seen <= 3:
             self.now = self.now + value / 3
@@ -28,7 +28,6 @@ class Convergence(nn.Module):
             self.now = self.smoothing * self.now + (1 - self.smoothing) * value
         if self.seen >= 3 and (self.seen + self.lookback) % self.steps == 0:
             self.then = self.now
-        return loss
 
     def reached(self, improvement: float) -> bool:
         """Return whether e fell by no more than `improvement` over the last `lookback` steps."""

@@ -101,12 +101,15 @@ class Gating(nn.Module):
         return sum(size * (1 - gates.open()).sum() for gates, size in groups) / self.total
 
     def penalty(self, target: float, ramp: float) -> Tensor:
-        """Return λ1 (S − S*) + λ2 (S − S*)² of one more step; S* is at `target` after `ramp`."""
+        """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
         passed = self.passed.item()
         excess = self.sparsity() - target * (passed / ramp if passed < ramp else 1.0)
-        self.passed += 1
         first, second = self.scale * self.multipliers
         return first * excess + second * excess.square()
+
+    def follow(self, loss: float) -> None:
+        """Count a step that has passed, whatever its loss."""
+        self.passed += 1
 
     def detach(self, backbone: nn.Module) -> None:
         """Take the gates off `backbone`, their strengths multiplied into its weights."""

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from speech_pareto.processes import first, started
+
 
 @contextmanager
 def logged(path: str | Path) -> Iterator[None]:
     """Log to `path` and to stderr; an error leaves its traceback in the log and ends the process.
 
-    Raises SystemExit(1) for any Exception, after one plain sentence on stderr.
+    Of several processes of a job the first one goes on with the log; from the others only errors
+    get there. Raises SystemExit(1) for any Exception, after one plain sentence on stderr.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file = logging.FileHandler(path, mode="a" if started() else "w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -23,6 +26,7 @@ def logged(path: str | Path) -> Iterator[None]:
     root.setLevel(logging.INFO)
     handlers = (file, terminal)
     for handler in handlers:
+        handler.setLevel(logging.NOTSET if first() else logging.ERROR)
         handler.addFilter(_matters)
         root.addHandler(handler)
     logging.captureWarnings(True)

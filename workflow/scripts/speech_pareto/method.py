@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto import architecture
 
@@ -37,9 +37,10 @@ class Context:
 
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
     with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
-    `input_values` and `attention_mask`, both (batch, samples). `batches(number, seconds)` returns
-    a list of such batches, each of about so many seconds of audio. `units` are those on which a
-    walk trains: a `Labeller` and the head that it trains, see `units.fit`.
+    `input_values` and `attention_mask`, both (batch, samples). It may be called on pieces of a
+    batch; what counts steps is given as `follow(loss)`, called once after each. `batches(number,
+    seconds)` returns a list of such batches, each of about so many seconds of audio. `units` are
+    those on which a walk trains: a `Labeller` and the head that it trains, see `units.fit`.
 
     A `task_aware` method gets `tune(student, penalty, **settings)`, which trains student and head
     in place on the task's own loss, with the settings of `task.FineTuning`. `penalty(step)` is
@@ -71,6 +72,8 @@ class Method:
     listens: ClassVar[bool] = False  # True: looks at audio, though it has no `loss` to train with
     task_aware: ClassVar[bool] = False  # True: fine-tunes on the task while it compresses
     takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
+    # What its loss is a mean over: so much a piece of a batch weighs.
+    averages: ClassVar[Literal["frames", "utterances"]] = "frames"
     ratio: float | None = (
         None  # fraction of what reaches this step that it removes; None: what is left to do
     )

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from speech_pareto.processes import started
 from speech_pareto.result import read_json, read_status, umask, write_json
 
 VARIABLE = "SPEECH_PARETO_STORE"
@@ -39,7 +40,7 @@ def stored(job, make: Callable[..., None], *arguments, **settings) -> None:
     them changes.
     """
     root, output = os.environ.get(VARIABLE), Path(job.output[0])
-    if not root or any(map(os.path.isfile, job.input)):
+    if not root or started() or any(map(os.path.isfile, job.input)):
         make(*arguments, **settings)
         return
     entry = Path(root) / job.rule / key(job)

@@ -3,14 +3,19 @@
 Step k of a run depends on the seed, k and the state after step k - 1 alone: batches and every
 random draw are derived from (seed, k).  So a run that was killed continues from its checkpoint
 and ends with the same bytes as one that was not.
+
+A batch may be cut into `accumulate` pieces, whose gradients add up to that of the whole batch; each
+piece draws its own masks and dropout from (seed, k, piece).  Processes, one for each GPU, share the
+pieces of every batch.  So their number changes no more than the order in which numbers are added.
 """
 
 import logging
 import math
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +48,11 @@ class Training:
     clip: float = 1.0  # norm of the gradient
     precision: str = "auto"  # auto, fp32 or bf16
     checkpoint_seconds: float = 60.0  # time between checkpoints
+    accumulate: int = 1  # pieces that a batch is cut into, so that less is in memory at a time
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate is {self.accumulate}, it must be 1 or more")
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: warm-up, plateau, cosine decay."""
@@ -65,13 +75,15 @@ def _has_cpu_bf16() -> bool:
 
 
 def device() -> torch.device:
-    """Return the device that models are trained and run on."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device that models are trained and run on; of several GPUs, this process's own."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
-def seed_all(seed: int, step: int = 0) -> np.random.Generator:
-    """Seed torch and NumPy for one step of one run; return a generator of the same origin."""
-    sequence = np.random.SeedSequence([seed, step])
+def seed_all(seed: int, step: int = 0, piece: int = 0) -> np.random.Generator:
+    """Seed torch and NumPy for a piece of a step's batch; return a generator of the same origin."""
+    sequence = np.random.SeedSequence([seed, step, piece])
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
     np.random.seed(sequence.generate_state(1)[0])  # transformers draws SpecAugment masks from it
     return np.random.default_rng(sequence)
@@ -85,16 +97,20 @@ def train(
     seed: int,
     state: Path | None = None,
     name: str = "train",
+    size: Callable[[object], float] | None = None,
+    follow: Callable[[float], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
 
     `batch(step, generator)` makes the batch of a step, `loss(batch)` returns the loss and what to
-    log beside it.  `state` is a folder for the checkpoint (deleted by the caller when its output is
-    safe).  Raises `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
+    log beside it.  `size(batch)` says over how much the loss is a mean, so that pieces weigh as
+    they should; None: over rows.  `follow(loss)` is told the loss of each step, over all pieces.
+    `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
+    `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import send_to_device
+    from accelerate.utils import find_batch_size
 
     AcceleratorState._reset_state(True)  # an earlier run may have had another precision
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -109,28 +125,32 @@ def train(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    model, optimizer = accelerator.prepare(model, optimizer)
+    # Never DistributedDataParallel: losses call parts of a model, which it does not see.
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    optimizer = accelerator.prepare_optimizer(optimizer)
     start, curve, sums, count = _restore(state, model, optimizer)
+    _share_weights(accelerator, model)
     every = max(1, settings.steps // 100)
     began = saved = reported = time.monotonic()
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr.isatty() and accelerator.is_main_process
     bar = tqdm(total=settings.steps, initial=start, desc=name, unit="step", disable=not terminal)
     model.train()
     with _stop_on_sigterm() as stopped:
         for step in range(start, settings.steps):
-            generator = seed_all(seed, step)
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
-            inputs = send_to_device(batch(step, generator), accelerator.device)
-            with accelerator.autocast():
-                value, metrics = loss(inputs)
-            if not torch.isfinite(value):
-                raise Diverged(f"{name}: the loss is {value.item()} at step {step + 1}")
-            accelerator.backward(value)
+            whole = batch(step, seed_all(seed, step))
+            pieces = _pieces(accelerator, whole, settings.accumulate, size or find_batch_size)
+            numbers, stop = _backward(accelerator, pieces, loss, seed, step, stopped)
+            if not math.isfinite(numbers["loss"]):
+                raise Diverged(f"{name}: the loss is {numbers['loss']} at step {step + 1}")
+            _add_up(accelerator, model)
             accelerator.clip_grad_norm_(model.parameters(), settings.clip)
             optimizer.step()
             optimizer.zero_grad()
-            for key, number in {"loss": value.item(), **metrics}.items():
+            if follow:
+                follow(numbers["loss"])
+            for key, number in numbers.items():
                 sums[key] = sums.get(key, 0.0) + number
             count, now = count + 1, time.monotonic()
             bar.update()
@@ -152,19 +172,96 @@ def train(
                     )
                 sums, count = {}, 0
             due = now - saved > settings.checkpoint_seconds or step + 1 == settings.steps
-            if stopped or due:
+            if stop or due:
                 _save(state, model, optimizer, step + 1, curve, sums, count)
                 saved = now
-            if stopped:
+            if stop:
                 log.warning(
                     "%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1
                 )
+                accelerator.wait_for_everyone()  # the first one to end is the end of all
                 sys.exit(143)
     bar.close()
     for name in ("forward", "_original_forward"):  # accelerate's cast to bf16 ends here
         model.__dict__.pop(name, None)
     model.eval()
     return curve
+
+
+def _pieces(
+    accelerator, batch: object, number: int, size: Callable[[object], float]
+) -> list[tuple[int, float, object]]:
+    """Return this process's pieces of a batch: their number, share of the whole, and content."""
+    mine = range(accelerator.process_index, number, accelerator.num_processes)
+    if number == 1:
+        return [(index, 1.0, batch) for index in mine]
+    whole = float(size(batch))
+    pieces = [(index, piece_of(batch, index, number)) for index in mine]
+    shares = [(index, float(size(piece)) / whole, piece) for index, piece in pieces]
+    return [piece for piece in shares if piece[1]]  # there may be fewer rows than pieces
+
+
+def piece_of(batch: object, index: int, number: int) -> object:
+    """Return every `number`-th row from `index` on, of each tensor and list in a batch."""
+    if isinstance(batch, Mapping):
+        return {key: piece_of(value, index, number) for key, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(piece_of(value, index, number) for value in batch)
+    return batch[index::number] if isinstance(batch, Tensor | list) else batch
+
+
+def _backward(
+    accelerator, pieces: list, loss: Callable, seed: int, step: int, stopped: list
+) -> tuple[dict[str, float], bool]:
+    """Leave the gradient of this process's pieces in the model.
+
+    Return loss and metrics of the whole batch, and whether any process was told to stop.
+    """
+    from accelerate.utils import gather_object, send_to_device
+
+    own, failure = {}, None
+    try:
+        for index, share, piece in pieces:
+            if index:
+                seed_all(seed, step, index)
+            inputs = send_to_device(piece, accelerator.device)
+            with accelerator.autocast():
+                value, metrics = loss(inputs)
+            accelerator.backward(value * share)
+            for key, number in {"loss": value.item(), **metrics}.items():
+                own[key] = own.get(key, 0.0) + share * number
+    except torch.OutOfMemoryError as error:
+        if accelerator.num_processes == 1:
+            raise
+        failure = str(error)  # all have to end, or the others would wait for this one
+    heard = gather_object([(own, bool(stopped), failure)])
+    if failures := [failure for _, _, failure in heard if failure]:
+        raise torch.OutOfMemoryError(failures[0])
+    keys = dict.fromkeys(key for numbers, _, _ in heard for key in numbers)
+    totals = {key: sum(numbers.get(key, 0.0) for numbers, _, _ in heard) for key in keys}
+    return totals, any(stop for _, stop, _ in heard)
+
+
+def _add_up(accelerator, model: nn.Module) -> None:
+    """Make each gradient the sum over all processes; what has none in any process keeps none."""
+    if accelerator.num_processes == 1:
+        return
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    there = torch.tensor([float(p.grad is not None) for p in parameters], device=accelerator.device)
+    for parameter, number in zip(parameters, accelerator.reduce(there).tolist(), strict=True):
+        if number:
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = accelerator.reduce(own.contiguous())
+
+
+def _share_weights(accelerator, model: nn.Module) -> None:
+    """Give all processes the weights of the first, down to the last bit."""
+    if accelerator.num_processes == 1:
+        return
+    from accelerate.utils import broadcast
+
+    for tensor in model.state_dict().values():
+        tensor.copy_(broadcast(tensor.contiguous()))
 
 
 class _stop_on_sigterm:
@@ -195,7 +292,7 @@ def _restore(state: Path | None, model: nn.Module, optimizer) -> tuple[int, list
     path = newest(state, CHECKPOINT)
     if path is None:
         return 0, [], {}, 0
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     log.info("continuing after step %d from %s", saved["step"], path)

@@ -43,9 +43,11 @@ class Tuner:
         seed: int,
         state: str | Path | None = None,
         precision: str = "auto",
+        accumulate: int = 1,
     ) -> None:
         self.task, self.start, self.corpora, self.seed = task, start, corpora, seed
-        self.state, self.precision, self.calls = state, precision, 0
+        self.state, self.precision, self.accumulate = state, precision, accumulate
+        self.calls = 0
 
     def __call__(self, student: nn.Module, penalty: Penalty, **settings) -> None:
         """Train `student` in place with the settings of `task.FineTuning`.
@@ -63,7 +65,8 @@ class Tuner:
             student.readout = None  # it is in the head now
         self.calls += 1
         self.model.backbone = student
-        training = FineTuning(**{"precision": self.precision, **settings})
+        own = {"precision": self.precision, "accumulate": self.accumulate}
+        training = FineTuning(**(own | settings))
         folder = Path(self.state) / f"tune{self.calls}" if self.state else None
         seed = self.seed + self.calls
         fit(self.model, self.definition, self.data, training, seed, folder, penalty)
@@ -117,6 +120,7 @@ def fit(
             seed,
             state,
             "fine-tune",
+            lambda batch: model.frames(batch[2].sum(1)).sum(),
         )
 
 

@@ -125,4 +125,5 @@ class DPHuBERT(Method):
             batch_seconds=self.batch_seconds,
             warmup=self.warmup,
             weight_decay=0.0,  # it would pull log α towards a coin's toss
+            follow=student.gating and student.gating.follow,
         )

@@ -138,13 +138,14 @@ class IterativePruning(UnitMethod):
         for _ in range(1 + self.patience):
             context.train(
                 trained,
-                lambda batch: gate.follow(self.loss(trained, teacher, batch)),
+                lambda batch: self.loss(trained, teacher, batch),
                 steps=steps,
                 learning_rate=self.learning_rate,
                 batch_seconds=self.batch_seconds,
                 warmup=0.0,
                 decay=0.0,
                 weight_decay=0.0,
+                follow=gate.follow,
             )
             if gate.reached(self.improvement):
                 break

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class StarHubert(ThinStudent):
     """Trains a thin student on temporal Gram matrices."""
 
+    averages = "utterances"
+
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
         """Return the distance between Gram matrices, within layers and across each."""
         import torch
