@@ -1,0 +1,252 @@
+"""Pieces of batches, and processes that share them: the same student, whatever their number."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import compress
+import finetune
+from speech_pareto import model, processes
+from speech_pareto.checkpoint import newest
+from speech_pareto.corpus import Utterance, samples_file, write
+from speech_pareto.training import Epochs, Training, piece_of, train
+
+SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
+PLAIN = {"steps": 6, "learning_rate": 1e-3, "batch_seconds": 4.0, "precision": "fp32"}
+DRAWS = {"dropout": 0.1, "mask_share": 0.3, "mask_channels": 0.1, "speed": 0.1}
+RECIPES = {
+    "distillation": [{"distillation": {"steps": 6, "batch_seconds": 4.0}}],
+    "starhubert": [{"starhubert": {"steps": 3, "batch_seconds": 4.0}}],
+    "dphubert": [{"dphubert": {"steps": 4, "final_steps": 2, "batch_seconds": 4.0}}],
+    "parp": [{"parp": {"steps": 4, "batch_seconds": 4.0}}],
+    "iterative_pruning": [
+        {
+            "iterative_pruning": {
+                "method": "ffn_pruning",
+                "schedule": [0.2],
+                "steps": 3,
+                "patience": 1,
+                "units": 5,
+                "unit_seconds": 4.0,
+                "batch_seconds": 4.0,
+            }
+        }
+    ],
+}
+# What Snakemake's script is: it logs, and calls a `main` in as many processes as it has GPUs.
+SCRIPT = """
+import sys
+sys.path.insert(0, {scripts!r})
+import {module} as job
+from speech_pareto.log import logged
+from speech_pareto.processes import spread
+with logged({log!r}):
+    spread(job.main, {number}, {pieces})(*{arguments!r}, **{settings!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Folder of 13 recordings of noise, of unlike lengths: the last batch of an epoch is short."""
+    folder = tmp_path_factory.mktemp("noise")
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(5000, 20_000, 13).tolist()
+    rows = [
+        Utterance(str(i), "a", "ab cd", "", "x", "en", "train", sum(lengths[:i]), n)
+        for i, n in enumerate(lengths)
+    ]
+    write(folder, rows)
+    with samples_file(folder / "audio.npy") as append:
+        append(generator.integers(-9000, 9000, sum(lengths)).astype(np.int16))
+    return folder
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["post-norm", "pre-norm"])
+def teacher(request, tmp_path_factory):
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "backbone", request.param)
+
+
+def write_teacher(folder, stable=False, **settings):
+    """Write a small random backbone without dropout."""
+    torch.manual_seed(0)
+    shape = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 96, "pos_conv": 16}
+    off = dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout"), 0.0)
+    off |= {"feat_proj_dropout": 0.0, "layerdrop": 0.0, "do_stable_layer_norm": stable}
+    model.save(model.new(model.tiny_config(**shape, **off, **settings)), folder)
+    return folder
+
+
+def distance(first, second):
+    """Return the largest difference of two folders' weights, relative to each tensor's largest."""
+    far = 0.0
+    for file in first.glob("*.safetensors"):
+        ours, theirs = load_file(file), load_file(second / file.name)
+        assert ours.keys() == theirs.keys()
+        for key, tensor in ours.items():
+            assert tensor.shape == theirs[key].shape, key
+            scale = tensor.abs().max().clamp_min(1e-3)
+            far = max(far, ((tensor - theirs[key]).abs().max() / scale).item())
+    return far
+
+
+def start(tmp_path, module, number, pieces, *arguments, **settings):
+    """Start a job in `number` processes."""
+    file = tmp_path / f"{module}{number}.py"
+    values = {"scripts": str(SCRIPTS), "module": module, "log": str(tmp_path / "job.log")}
+    values |= {"number": number, "pieces": pieces, "settings": settings}
+    file.write_text(SCRIPT.format(arguments=arguments, **values))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, file], env=environment, stderr=subprocess.PIPE)
+
+
+def finish(job, code=0):
+    said = job.communicate(timeout=300)[1].decode()
+    assert job.returncode == code, said
+    return said
+
+
+def test_a_batch_is_dealt_out_by_rows():
+    batch = {"waves": torch.arange(10).view(5, 2), "names": list("abcde"), "step": 3}
+    pieces = [piece_of(batch, index, 3) for index in range(3)]
+    assert [piece["names"] for piece in pieces] == [["a", "d"], ["b", "e"], ["c"]]
+    assert [piece["waves"][:, 0].tolist() for piece in pieces] == [[0, 6], [2, 8], [4]]
+    assert all(piece["step"] == 3 for piece in pieces)
+    assert piece_of((7, list("ab")), 2, 3) == (7, [])
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 8])
+def test_pieces_add_up_to_the_batch(pieces):
+    """Means over real frames, of rows of unlike length; 8 pieces are more than some batches have."""
+
+    def run(accumulate):
+        torch.manual_seed(0)
+        net = torch.nn.Linear(3, 3)
+
+        def batch(step, generator):
+            rows = 4 + step % 5
+            real = torch.from_numpy(generator.integers(1, 9, rows))
+            values = torch.from_numpy(generator.normal(size=(rows, 8, 3)).astype(np.float32))
+            return values, torch.arange(8) < real[:, None]
+
+        def loss(pair):
+            values, real = pair
+            return (net(values) - values.roll(1, -1))[real].square().mean(), {}
+
+        settings = Training(steps=20, learning_rate=1e-2, precision="fp32", accumulate=accumulate)
+        curve = train(net, batch, loss, settings, 1, size=lambda pair: pair[1].sum())
+        return torch.cat([p.detach().flatten() for p in net.parameters()]), curve
+
+    (whole, curve), (cut, same) = run(1), run(pieces)
+    assert torch.allclose(whole, cut, rtol=1e-5, atol=1e-6) and not torch.equal(whole, cut)
+    assert [x["loss"] for x in same] == pytest.approx([x["loss"] for x in curve], abs=2e-4)
+
+
+@pytest.mark.parametrize("name", ["distillation", "starhubert", "parp"])
+def test_students_do_not_tell_pieces(name, teacher, corpus, tmp_path):
+    """Nothing is drawn here; whatever a method averages over, its pieces weigh as they should."""
+    for pieces in (1, 4):
+        compress.main(
+            RECIPES[name],
+            *(0.4, 1, teacher, [corpus], {}, tmp_path / str(pieces)),
+            precision="fp32",
+            task=TASK,
+            accumulate=pieces,
+        )
+    assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
+
+
+def test_fine_tuning_does_not_tell_pieces(teacher, corpus, tmp_path):
+    lengths = np.array([5000, *[20_000] * 3])  # of what `corpus` has, a batch of few rows
+    assert min(len(Epochs(lengths, 64_000, 1)(step)) for step in range(3)) < 4
+    for pieces in (1, 4):
+        training = PLAIN | {"accumulate": pieces}
+        finetune.main(TASK, training, teacher, [corpus], 1, tmp_path / str(pieces))
+    assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_two_processes_make_the_same_student(name, corpus, tmp_path):
+    """With masks, gates and dropout drawn; all that differs is the order of sums."""
+    teacher = write_teacher(tmp_path / "teacher")
+    arguments = [RECIPES[name], 0.4, 1, str(teacher), [str(corpus)], {}]
+    settings = {"precision": "fp32", "task": TASK, "accumulate": 4, "threads": 1}
+    compress.main(*arguments, tmp_path / "one", **settings)
+    job = start(
+        tmp_path,
+        "compress",
+        2,
+        4,
+        *arguments,
+        str(tmp_path / "two"),
+        str(tmp_path / "s"),
+        **settings,
+    )
+    finish(job)
+    assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
+    assert not (tmp_path / "s").exists()
+    log = (tmp_path / "job.log").read_text()
+    assert "2 processes" in log and log.count("parameters removed") == 1
+
+
+def test_fine_tuning_in_two_processes_ends_the_same_after_a_stop(corpus, tmp_path):
+    """SIGTERM: the state is saved once; two processes, or one alone, go on from there."""
+    teacher = write_teacher(tmp_path / "teacher", hidden_dropout_prob=0.1)
+    training = PLAIN | DRAWS | {"steps": 40, "accumulate": 2, "checkpoint_seconds": 0}
+    arguments = [TASK, training, str(teacher), [str(corpus)], 1]
+    finetune.main(*arguments, tmp_path / "one")
+    finish(start(tmp_path, "finetune", 2, 2, *arguments, str(tmp_path / "two")))
+    assert 0 <= distance(tmp_path / "one", tmp_path / "two") < 1e-4
+    more = str(tmp_path / "stopped"), str(tmp_path / "state")
+    job = start(tmp_path, "finetune", 2, 2, *arguments, *more)
+    end = time.monotonic() + 120
+    while not list((tmp_path / "state").rglob("checkpoint-*")) and time.monotonic() < end:
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    finish(job, 143)
+    (state,) = (tmp_path / "state").iterdir()
+    step = torch.load(newest(state, "checkpoint"), weights_only=True)["step"]
+    assert 0 < step < 40 and not (tmp_path / "stopped").exists()
+    assert len(list(state.iterdir())) <= 2  # nobody's half-written file
+    finish(start(tmp_path, "finetune", 2, 2, *arguments, *more))
+    assert distance(tmp_path / "two", tmp_path / "stopped") == 0
+
+
+def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):
+    arguments = [TASK, PLAIN | {"accumulate": 2}, str(tmp_path / "nothing"), [], 1, "x"]
+    said = finish(start(tmp_path, "finetune", 2, 2, *arguments), 1)
+    assert "nothing/config.json" in said and "Traceback" not in said.split("The traceback is in")[0]
+    assert "Traceback" in (tmp_path / "job.log").read_text()
+
+
+def test_more_gpus_than_pieces_are_refused():
+    with pytest.raises(
+        ValueError, match="the job has 4 GPUs, but .* set `accumulate` to 4 or more"
+    ):
+        processes.spread(finetune.main, 4, 1)
+    for number in (None, 0, 1):
+        assert processes.spread(finetune.main, number, 1) is finetune.main
+
+
+def test_only_the_first_process_logs_what_is_no_error(tmp_path, monkeypatch):
+    from speech_pareto.log import logged
+
+    file = tmp_path / "job.log"
+    for rank in (None, 0, 1):
+        if rank is not None:
+            monkeypatch.setenv("RANK", str(rank))
+            monkeypatch.setenv("LOCAL_RANK", str(rank))
+        with logged(file):
+            logging.getLogger("speech_pareto").info("of %s", rank)
+            logging.getLogger("speech_pareto").error("error of %s", rank)
+    said = [line.rpartition(": ")[2] for line in file.read_text().splitlines()]
+    assert said == ["of None", "error of None", "of 0", "error of 0", "error of 1"]
