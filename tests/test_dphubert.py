@@ -91,7 +91,12 @@ def test_the_target_rises_with_the_steps(teacher):
     with torch.no_grad():
         gating.multipliers.copy_(torch.tensor([1.0, 0.0]) / gating.scale)
     now = gating.sparsity().item()
-    excesses = [gating.penalty(0.6, 4).item() for _ in range(6)]
+    excesses = []
+    for _ in range(6):
+        pieces = [gating.penalty(0.6, 4).item() for _ in range(2)]
+        assert pieces[0] == pieces[1]  # a batch in pieces is one step
+        excesses.append(pieces[0])
+        gating.follow(0.0)
     assert excesses == pytest.approx([now - t for t in (0, 0.15, 0.3, 0.45, 0.6, 0.6)], abs=1e-6)
 
 

@@ -104,6 +104,11 @@ def problems(study, files=()):
         ),
         (["tasks", "phones", "student", "learning_rate"], "8e-4", "write 8.0e-04"),
         (["tasks", "phones", "student", "lerning_rate"], 1.0, "did you mean 'learning_rate'?"),
+        (["tasks", "phones", "student", "acumulate"], 2, "did you mean 'accumulate'?"),
+        (["tasks", "phones", "student", "accumulate"], 0, "accumulate: 0 must be at least 1."),
+        (["tasks", "phones", "teacher", "accumulate"], 1.5, "1.5 must be a whole number."),
+        (["compress"], {"acumulate": 2}, "unknown key 'acumulate'; did you mean 'accumulate'?"),
+        (["compress"], {"accumulate": 0}, "compress.accumulate: 0 must be at least 1."),
         (
             ["tasks", "phones", "teacher", "steps"],
             ...,

@@ -126,7 +126,7 @@ def test_a_batch_is_dealt_out_by_rows():
 
 @pytest.mark.parametrize("pieces", [2, 3, 8])
 def test_pieces_add_up_to_the_batch(pieces):
-    """Means over real frames, of rows of unlike length; 8 pieces are more than some batches have."""
+    """Means over the real frames of unlike rows; some batches have fewer than 8 rows."""
 
     def run(accumulate):
         torch.manual_seed(0)
@@ -181,19 +181,11 @@ def test_two_processes_make_the_same_student(name, corpus, tmp_path):
     arguments = [RECIPES[name], 0.4, 1, str(teacher), [str(corpus)], {}]
     settings = {"precision": "fp32", "task": TASK, "accumulate": 4, "threads": 1}
     compress.main(*arguments, tmp_path / "one", **settings)
-    job = start(
-        tmp_path,
-        "compress",
-        2,
-        4,
-        *arguments,
-        str(tmp_path / "two"),
-        str(tmp_path / "s"),
-        **settings,
-    )
+    output, state = tmp_path / "two", tmp_path / "state"
+    job = start(tmp_path, "compress", 2, 4, *arguments, str(output), str(state), **settings)
     finish(job)
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
-    assert not (tmp_path / "s").exists()
+    assert not state.exists()
     log = (tmp_path / "job.log").read_text()
     assert "2 processes" in log and log.count("parameters removed") == 1
 
