@@ -87,6 +87,7 @@ def make_noise(folder: Path) -> None:
 
     from speech_pareto.corpus import Utterance, samples_file, write
 
+    folder.mkdir()
     generator = np.random.default_rng(0)
     ends = np.cumsum(generator.integers(14_000, 18_000, 8))
     begins = [0, *ends[:-1]]

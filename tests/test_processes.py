@@ -2,47 +2,43 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import compress
 import finetune
+from conftest import ROOT, run_snakemake
 from speech_pareto import model, processes
 from speech_pareto.checkpoint import newest
 from speech_pareto.corpus import Utterance, samples_file, write
 from speech_pareto.training import Epochs, Training, piece_of, train
+from test_smoke import write_recordings
 
-SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+SCRIPTS = ROOT / "workflow" / "scripts"
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 PLAIN = {"steps": 6, "learning_rate": 1e-3, "batch_seconds": 4.0, "precision": "fp32"}
 DRAWS = {"dropout": 0.1, "mask_share": 0.3, "mask_channels": 0.1, "speed": 0.1}
 RECIPES = {
     "distillation": [{"distillation": {"steps": 6, "batch_seconds": 4.0}}],
     "starhubert": [{"starhubert": {"steps": 3, "batch_seconds": 4.0}}],
-    "dphubert": [{"dphubert": {"steps": 4, "final_steps": 2, "batch_seconds": 4.0}}],
     "parp": [{"parp": {"steps": 4, "batch_seconds": 4.0}}],
-    "iterative_pruning": [
-        {
-            "iterative_pruning": {
-                "method": "ffn_pruning",
-                "schedule": [0.2],
-                "steps": 3,
-                "patience": 1,
-                "units": 5,
-                "unit_seconds": 4.0,
-                "batch_seconds": 4.0,
-            }
-        }
-    ],
 }
+WALK = {"method": "ffn_pruning", "schedule": [0.05], "steps": 3, "patience": 1, "units": 5}
+CHAIN = [
+    {"distillation": {"ratio": 0.1, "steps": 3, "batch_seconds": 4.0}},
+    {"dphubert": {"ratio": 0.1, "steps": 4, "final_steps": 2, "batch_seconds": 4.0}},
+    {"iterative_pruning": WALK | {"ratio": 0.1, "unit_seconds": 4.0, "batch_seconds": 4.0}},
+    {"parp": {"steps": 3, "batch_seconds": 4.0}},
+]
 # What Snakemake's script is: it logs, and calls a `main` in as many processes as it has GPUs.
 SCRIPT = """
 import sys
@@ -66,6 +62,7 @@ def corpus(tmp_path_factory):
         for i, n in enumerate(lengths)
     ]
     write(folder, rows)
+    (folder / "README.md").write_text("Licence: none\n")
     with samples_file(folder / "audio.npy") as append:
         append(generator.integers(-9000, 9000, sum(lengths)).astype(np.int16))
     return folder
@@ -151,7 +148,7 @@ def test_pieces_add_up_to_the_batch(pieces):
     assert [x["loss"] for x in same] == pytest.approx([x["loss"] for x in curve], abs=2e-4)
 
 
-@pytest.mark.parametrize("name", ["distillation", "starhubert", "parp"])
+@pytest.mark.parametrize("name", list(RECIPES))
 def test_students_do_not_tell_pieces(name, teacher, corpus, tmp_path):
     """Nothing is drawn here; whatever a method averages over, its pieces weigh as they should."""
     for pieces in (1, 4):
@@ -174,31 +171,27 @@ def test_fine_tuning_does_not_tell_pieces(teacher, corpus, tmp_path):
     assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
 
 
-@pytest.mark.parametrize("name", list(RECIPES))
-def test_two_processes_make_the_same_student(name, corpus, tmp_path):
-    """With masks, gates and dropout drawn; all that differs is the order of sums."""
+def test_two_processes_make_the_same_student(corpus, tmp_path):
+    """Several trainings in one job, with masks and gates drawn; only the order of sums differs."""
     teacher = write_teacher(tmp_path / "teacher")
-    arguments = [RECIPES[name], 0.4, 1, str(teacher), [str(corpus)], {}]
+    arguments = [CHAIN, 0.4, 1, str(teacher), [str(corpus)], {}]
     settings = {"precision": "fp32", "task": TASK, "accumulate": 4, "threads": 1}
     compress.main(*arguments, tmp_path / "one", **settings)
     output, state = tmp_path / "two", tmp_path / "state"
-    job = start(tmp_path, "compress", 2, 4, *arguments, str(output), str(state), **settings)
-    finish(job)
+    finish(start(tmp_path, "compress", 2, 4, *arguments, str(output), str(state), **settings))
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
     assert not state.exists()
-    log = (tmp_path / "job.log").read_text()
-    assert "2 processes" in log and log.count("parameters removed") == 1
+    said = [line.partition(" INFO ")[2] for line in (tmp_path / "job.log").open()]
+    assert "speech_pareto.processes: 2 processes\n" in said and len(set(said)) == len(said)
 
 
-def test_fine_tuning_in_two_processes_ends_the_same_after_a_stop(corpus, tmp_path):
-    """SIGTERM: the state is saved once; two processes, or one alone, go on from there."""
-    teacher = write_teacher(tmp_path / "teacher", hidden_dropout_prob=0.1)
-    training = PLAIN | DRAWS | {"steps": 40, "accumulate": 2, "checkpoint_seconds": 0}
+def test_fine_tuning_in_two_processes_goes_on_after_a_stop(corpus, tmp_path):
+    """SIGTERM: the state is saved once, by the first; dropout and masks are drawn as before."""
+    teacher = write_teacher(tmp_path / "teacher")
+    training = PLAIN | DRAWS | {"steps": 60, "accumulate": 2, "checkpoint_seconds": 0}
     arguments = [TASK, training, str(teacher), [str(corpus)], 1]
     finetune.main(*arguments, tmp_path / "one")
-    finish(start(tmp_path, "finetune", 2, 2, *arguments, str(tmp_path / "two")))
-    assert 0 <= distance(tmp_path / "one", tmp_path / "two") < 1e-4
-    more = str(tmp_path / "stopped"), str(tmp_path / "state")
+    more = str(tmp_path / "two"), str(tmp_path / "state")
     job = start(tmp_path, "finetune", 2, 2, *arguments, *more)
     end = time.monotonic() + 120
     while not list((tmp_path / "state").rglob("checkpoint-*")) and time.monotonic() < end:
@@ -207,10 +200,46 @@ def test_fine_tuning_in_two_processes_ends_the_same_after_a_stop(corpus, tmp_pat
     finish(job, 143)
     (state,) = (tmp_path / "state").iterdir()
     step = torch.load(newest(state, "checkpoint"), weights_only=True)["step"]
-    assert 0 < step < 40 and not (tmp_path / "stopped").exists()
+    assert 0 < step < 60 and not (tmp_path / "two").exists()
     assert len(list(state.iterdir())) <= 2  # nobody's half-written file
     finish(start(tmp_path, "finetune", 2, 2, *arguments, *more))
-    assert distance(tmp_path / "two", tmp_path / "stopped") == 0
+    assert f"continuing after step {step}" in (tmp_path / "job.log").read_text()
+    assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
+
+
+@pytest.mark.slow
+def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
+    """The workstation's profile reserves two GPUs of two; this machine need not have any."""
+    shutil.copytree(ROOT / "tests" / "smoke", tmp_path, dirs_exist_ok=True)
+    write_recordings(tmp_path, prompts_en, 20)
+    file = tmp_path / "config" / "config.yaml"
+    study = yaml.safe_load(file.read_text())
+    (study["compress"], study["tasks"]["characters"]["student"]["accumulate"]) = (
+        {"accumulate": 2},
+        3,
+    )
+    file.write_text(yaml.safe_dump(study))
+    monkeypatch.setenv("SPEECH_PARETO_GPUS", "0,1")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    command = ["--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "--cores", "2"]
+    command += ["--profile", ROOT / "profiles" / "workstation", "--resources", "gpu=2"]
+    asked = ["compress:gpu=2", "finetune:gpu=2", "finetune_one_teacher:gpu=1"]
+    command += ["--set-resources", *asked, "--show-failed-logs"]
+    place = "small/{}/0.2/1/characters"
+    targets = [
+        f"results/finetuned/{place.format(name)}" for name in ("distillation", "ffn-pruning")
+    ]
+    run_snakemake(ROOT, *command, *targets)
+    jobs = ["compress/{}", "finetune/{}"]
+    for name, processes_of in {"distillation": (2, 2), "ffn-pruning": (1, 2)}.items():
+        for job, number in zip(jobs, processes_of, strict=True):
+            log = (tmp_path / "logs" / f"{job.format(place.format(name))}.log").read_text()
+            assert "GPU 0,1" in log and ("2 processes" in log) == (number == 2), log
+    assert all(model.load(tmp_path / target) for target in targets)
+    del student["accumulate"]
+    file.write_text(yaml.safe_dump(study))
+    refused = run_snakemake(ROOT, *command, "--retries", "0", targets[0], check=False)
+    assert refused.returncode and "the job has 2 GPUs, but its batches" in refused.stderr
 
 
 def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):

@@ -74,7 +74,8 @@ def orphans(folder: Path) -> set[int]:
     scripts, found = f"{folder}/.snakemake/scripts/", set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended
-            runs_script = any(word.startswith(scripts) for word in _words(process)[1:2])
+            words = _words(process)[1:3]  # one of several processes was started by `python -u`
+            runs_script = any(word.startswith(scripts) for word in words)
             if runs_script and not _has_snakemake_above(process):
                 found.add(int(process.name))
     return found
