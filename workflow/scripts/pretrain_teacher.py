@@ -86,10 +86,9 @@ class Windows:
 def main(settings: dict, corpora: list, seed: int, output: str | Path, state: str | Path) -> None:
     """Write a pretrained backbone to the folder `output`, with its training curve.
 
-    Of several processes the first one writes.
     `settings`: `model` (arguments of `tiny_config`), `iterations` (a list: units, optionally the
     layer they come from, and the settings of `Training`), `window_seconds`, `mask_share`,
-    `mask_span`, `unmasked_weight`.
+    `mask_span`, `unmasked_weight`. Of several processes the first one writes.
     """
     state, output = Path(state), Path(output)
     utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
