@@ -130,7 +130,7 @@ def table(rows: dict, teachers: list[str]) -> str:
     """Return the results in Markdown."""
     shown = " | ".join(f"{name}: compress s | GiB | with profile s | GiB" for name in teachers)
     lines = [f"| method | {shown} |", "|---" * (1 + 4 * len(teachers)) + "|"]
-    for name in dict.fromkeys(row["method"] for row in rows.values()):
+    for name in sorted({row["method"] for row in rows.values()}):
         cells = [name]
         for teacher in teachers:
             row = rows.get(f"{teacher} {name}", {"status": "not run", "reason": ""})
