@@ -1,15 +1,17 @@
-# Two commands: `make demo` and `make test`. Both make all they need below .venv, and nothing else.
+# Two commands: `make demo` and `make test`. Both make all they need below .venv (and .venv-s3prl, for
+# the tests of SUPERB's tasks), and nothing else.
 # Variables: CORES=2 (how many cores the demo uses), PYTHON=python3 (3.11 or newer).
 
 CORES ?= 2
 PYTHON ?= python3
 VENV := .venv
+S3PRL := .venv-s3prl
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
-.PHONY: help demo test env dev format
+.PHONY: help demo test env dev s3prl format
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +31,7 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), 
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 
-test: $(VENV)/dev.stamp ## Check format and style, run all tests
+test: $(VENV)/dev.stamp $(S3PRL)/s3prl.stamp ## Check format and style, run all tests
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
@@ -39,6 +41,8 @@ test: $(VENV)/dev.stamp ## Check format and style, run all tests
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 
 dev: $(VENV)/dev.stamp ## ... and what the tests need
+
+s3prl: $(S3PRL)/s3prl.stamp ## Make the environment of the SUPERB tasks (7 GB)
 
 format: $(VENV)/dev.stamp ## Bring all files into shape
 	ruff check --fix .
@@ -57,4 +61,10 @@ $(VENV)/run.stamp: $(RUN_PINS)
 $(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/browser.py
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/dev.txt
 	$(VENV)/bin/python tests/browser.py || echo "no Chromium: the tests of the page are skipped"
+	@touch $@
+
+# Several GB: pip's cache would hold them twice.
+$(S3PRL)/s3prl.stamp: envs/s3prl.txt
+	@test -x $(S3PRL)/bin/pip || $(PYTHON) -m venv $(S3PRL)
+	$(S3PRL)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
 	@touch $@

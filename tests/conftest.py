@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = {".git", ".venv", ".snakemake", "results", "checkpoints", "logs", "build"}
+LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".snakemake", "results", "checkpoints", "logs", "build"}
 
 
 def copy_tree(target: Path) -> Path:

@@ -41,7 +41,9 @@ def main(task: dict, corpora: list, output: str | Path) -> None:
         targets[split] = {target for _, target in chosen}
         with (part / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerows([["id", "wav_path", "transcription" if own in UNITS else "label"], *rows])
+            table.writerows(
+                [["id", "wav_path", "transcription" if own in UNITS else "label"], *rows]
+            )
     if own not in UNITS and (unknown := sorted(targets["test"] - targets["train"])):
         raise ValueError(f"the training split has no recording of {', '.join(unknown[:5])}")
     shutil.rmtree(output, ignore_errors=True)
@@ -61,7 +63,7 @@ if "snakemake" in globals():
 
     with logged(snakemake.log[0]):
         main(
-            task=snakemake.params.task,
+            task=snakemake.params.job["task"],
             corpora=list(snakemake.input.corpora),
             output=snakemake.output[0],
         )

@@ -125,7 +125,9 @@ def _trial(
     if chosen.is_dir():
         stats = yaml.safe_load((chosen / "training_stats.yaml").read_text())
         valid = round(100 * stats["valid_best_metrics"][settings["train"]["valid_metric"]], 4)
-        saved = torch.load(chosen / "model" / "state_dict.pt", map_location="cpu", weights_only=True)
+        saved = torch.load(
+            chosen / "model" / "state_dict.pt", map_location="cpu", weights_only=True
+        )
         shares = saved["featurizer.weights"].float().softmax(0)
         weights = [round(share, 5) for share in shares.tolist()]
     rows = utterances(task, kept.get("test", {})) if name in ERRORS else []
@@ -213,14 +215,19 @@ def utterances(task: dict, kept: dict) -> list[dict]:
         counts = [none | {"substitutions": int(one != other)} for one, other in pairs]
     else:
         counts = Ctc({"unit": own}).score(references, guesses)[1]
+    names = [  # some of s3prl's tasks keep those of a batch in an array
+        str(name)
+        for each in kept["unique_name"]
+        for name in ([each] if isinstance(each, str) else each)
+    ]
     rows = []
-    for name, reference, guess, count in zip(
-        map(str, kept["unique_name"]), references, guesses, counts, strict=True
-    ):
+    for name, reference, guess, count in zip(names, references, guesses, counts, strict=True):
         corpus, _, id = name.partition("/")
         if not id:
             corpus, id = "", name
-        rows.append({"id": id, "corpus": corpus, "reference": reference, "hypothesis": guess, **count})
+        rows.append(
+            {"id": id, "corpus": corpus, "reference": reference, "hypothesis": guess, **count}
+        )
     return rows
 
 
@@ -241,24 +248,26 @@ def interpreter() -> str:
 
 
 if "snakemake" in globals():
+    from speech_pareto.gpu import reserved
     from speech_pareto.log import logged
 
     with logged(snakemake.log[0]):
-        job = {
-            "task": dict(snakemake.params.task),
-            "model": snakemake.input.model,
-            "data": snakemake.input.get("data"),
-            "run": dict(snakemake.params.run),
-            "output": snakemake.output.metrics,
-            "hypotheses": snakemake.output.hypotheses,
-            "state": snakemake.params.state,
-            "threads": snakemake.threads,
-            "digests": snakemake.params.code,
-        }
         python = interpreter()
+    job = {
+        "task": snakemake.params.job["task"],
+        "model": snakemake.input.model,
+        "data": snakemake.input.get("data"),
+        "run": snakemake.params.run,
+        "output": snakemake.output.metrics,
+        "hypotheses": snakemake.output.hypotheses,
+        "state": snakemake.params.state,
+        "threads": snakemake.threads,
+        "digests": snakemake.params.job["code"],
+    }
     job = json.dumps({"log": snakemake.log[0], "job": job})
-    command = [python, str(digest.SCRIPTS / "superb.py")]
-    raise SystemExit(subprocess.run(command, input=job, text=True).returncode)
+    with reserved(snakemake.resources.get("gpu")):
+        command = [python, str(digest.SCRIPTS / "superb.py")]
+        raise SystemExit(subprocess.run(command, input=job, text=True).returncode)
 elif __name__ == "__main__":
     import torch
 

@@ -57,9 +57,7 @@ def superb_s(figures: Mapping[str, float]) -> float:
     ValueError if a figure is missing.
     """
     _complete(figures)
-    gains = {
-        key: (figures[key] - FBANK[key]) / (REFERENCE[key] - FBANK[key]) for key in REFERENCE
-    }
+    gains = {key: (figures[key] - FBANK[key]) / (REFERENCE[key] - FBANK[key]) for key in REFERENCE}
     slots = (gains.pop("SF_F1") + gains.pop("SF_CER")) / 2
     return 1000 * (sum(gains.values()) + slots) / TASKS
 

@@ -1,4 +1,4 @@
-"""A student as an upstream of s3prl: its hidden states, as its toolkit and SUPERB's heads read them.
+"""A student as an upstream of s3prl: its hidden states, as SUPERB's heads read them.
 
     from speech_pareto.upstream import register
     register()
@@ -47,7 +47,11 @@ class Upstream(nn.Module):
         frames = self.model._get_feat_extract_output_lengths(mask.sum(1))
         places = torch.arange(int(frames.max()), device=mask.device)
         places = torch.minimum(places, frames[:, None] - 1)[..., None]  # (batch, frames, 1)
-        return {"hidden_states": [x.float().take_along_dim(places, 1) for x in states(self.model, batch)]}
+        return {
+            "hidden_states": [
+                x.float().take_along_dim(places, 1) for x in states(self.model, batch)
+            ]
+        }
 
 
 def register() -> None:

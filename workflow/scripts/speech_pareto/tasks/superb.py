@@ -1,6 +1,6 @@
 """SUPERB's tasks, trained and scored by s3prl: a head on a learned mix of the frozen layers.
 
-https://arxiv.org/abs/2105.01051. Hyper-parameters are those of s3prl's own recipes, `s3prl.problem`,
+https://arxiv.org/abs/2105.01051. Hyper-parameters are those of s3prl's own recipes, s3prl.problem,
 but for the learning rate: SUPERB searches it for each model and task, and so does rule `superb`.
 """
 
