@@ -1,10 +1,8 @@
 """SUPERB through s3prl itself: what it hears of a student, PR and SID trained for real, scores."""
 
-import csv
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +14,11 @@ import prepare_superb
 import superb
 from conftest import ROOT
 from speech_pareto import config, published, result
+from speech_pareto import study as study_of
 from speech_pareto import superb as scores
+from speech_pareto.comparisons import read_errors
 from speech_pareto.corpus import read, samples_file, write
-from speech_pareto.model import load
+from speech_pareto.model import load, new, save, tiny_config
 from speech_pareto.states import states
 from speech_pareto.tasks.superb import METRICS, PROBLEMS
 from speech_pareto.training import collate
@@ -103,5 +103,267 @@ def models(tmp_path_factory):
     """Return the folders of the tiny teacher and two students of different shape."""
     folder = tmp_path_factory.mktemp("models")
     for name, method in STUDENTS.items():
-        compress.main(TINY, [{method: {}}], 0.5, 1, folder / name)
+        compress.main([{method: {}}], 0.5, 1, TINY, [], {}, folder / name)
     return {"identity": TINY} | {name: folder / name for name in STUDENTS}
+
+
+@pytest.fixture(scope="module")
+def trained(words, models, s3prl, tmp_path_factory):
+    """Return the folder of results of PR and SID on the teacher and both students."""
+    folder = tmp_path_factory.mktemp("superb")
+    train = {"log_step": 30, "eval_step": 30, "save_step": 30, "gradient_accumulate": 1}
+    sizes = {split: {"batch_size": 8} for split in ("train", "valid", "test")}
+    jobs = []
+    for problem, metric, steps in (("PR", "per", 60), ("SID", "accuracy", 30)):
+        settings = {"train": train | {"total_steps": steps}, "build_batch_sampler": sizes}
+        task = {"problem": problem, "metric": metric, "settings": settings}
+        task |= {"learning_rates": [1e-2, 1e-5]}
+        prepare_superb.main(task, [words], folder / problem)
+        for name, model in models.items():
+            run = {"study": "x", "teacher": "tiny", "recipe": name, "ratio": 0.0, "seed": 1}
+            run |= {"task": problem.lower(), "config": {}}
+            files = {"output": f"{name}-{problem}.json", "hypotheses": f"{name}-{problem}.tsv"}
+            files |= {"data": problem, "state": f"state-{name}-{problem}"}
+            files = {key: str(folder / file) for key, file in files.items()}
+            jobs.append({"task": task, "model": str(model), "run": run, **files})
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    s3prl(TRAIN, folder / "jobs.json")
+    return folder
+
+
+@pytest.mark.slow
+def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
+    wide = tiny_config(conv_dim=[32] * 7, conv_kernel=[10, 3, 3, 3, 3, 2, 2], hidden=48, layers=2)
+    wide.update({"conv_stride": [5, 2, 2, 2, 2, 2, 2], "feat_extract_norm": "group"})
+    save(new(wide), tmp_path / "wide")  # a stem of convolutions, normalised waveforms
+    assert load(tmp_path / "wide").preprocessor["do_normalize"]
+    waves = [u.wave() for u in sorted(read(words), key=lambda u: u.samples)[::80]]
+    assert len(waves) == 3 and len({len(wave) for wave in waves}) == 3
+    np.savez(tmp_path / "waves.npz", *waves)
+    folders = [*models.values(), tmp_path / "wide"]
+    s3prl(FEATURES, tmp_path, *folders)
+    seen = np.load(tmp_path / "features.npz")
+    for folder in folders:
+        model = load(folder)
+        padded, mask = collate(waves, model.preprocessor["do_normalize"])
+        with torch.no_grad():
+            ours = torch.stack(states(model, {"input_values": padded, "attention_mask": mask}))
+        for row, wave in enumerate(waves):
+            theirs, alone = seen[f"{folder}/{row}"], seen[f"{folder}/{row}/alone"]
+            frames = int(model._get_feat_extract_output_lengths(len(wave)))
+            assert theirs.shape[:2] == (len(ours), -(-len(wave) // 320))
+            np.testing.assert_allclose(theirs[:, :frames], ours[:, row, :frames], atol=1e-5)
+            np.testing.assert_allclose(
+                theirs[:, frames:],
+                theirs[:, frames - 1 : frames].repeat(theirs.shape[1] - frames, axis=1),
+            )
+            np.testing.assert_allclose(theirs, alone, atol=1e-5)  # whatever lies beside it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["identity", *STUDENTS])
+def test_phone_recognition_is_learnt(trained, name):
+    value = result.read(trained / f"{name}-PR.json")
+    assert value["metric"] == {"name": "per", "better": "lower"}
+    assert value["metrics"]["per"] < 85
+    ids, errors, lengths = read_errors(trained / f"{name}-PR.tsv", "per")
+    assert len(ids) == value["metrics"]["utterances"] == 23
+    # s3prl's rate is that of our counts
+    assert value["metrics"]["per"] == pytest.approx(100 * errors.sum() / lengths.sum(), abs=1e-3)
+    assert sum(value["layer_weights"]) == pytest.approx(1, abs=1e-3)
+    assert len(set(value["layer_weights"])) > 1  # they have learnt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["identity", *STUDENTS])
+def test_utterances_are_classified(trained, name):
+    value = result.read(trained / f"{name}-SID.json")
+    assert value["metric"] == {"name": "accuracy", "better": "higher"}
+    pairs, errors, lengths = read_errors(trained / f"{name}-SID.tsv", "accuracy")
+    assert {reference for _, reference in pairs} == set(KINDS) and lengths.sum() == len(pairs)
+    accuracy = value["metrics"]["accuracy"]
+    assert accuracy == pytest.approx(100 - 100 * errors.sum() / len(pairs), abs=1e-3)
+    most = max(sum(reference == kind for _, reference in pairs) for kind in KINDS)
+    assert accuracy > 100 * most / len(pairs)  # better than always the same
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", ["PR", "SID"])
+def test_the_rate_is_chosen_on_validation_and_recorded(trained, problem):
+    value = result.read(trained / f"identity-{problem}.json")
+    found = value["downstream"]
+    assert found["trainer"] == "s3prl 0.4.18" and value["meta"]["versions"]["s3prl"] == "0.4.18"
+    tried = {trial["learning_rate"]: trial["valid"] for trial in found["sweep"]}
+    assert set(tried) == {1e-2, 1e-5} and tried[1e-2] != tried[1e-5]
+    choose = min if problem == "PR" else max
+    assert found["learning_rate"] == choose(tried, key=tried.get) == 1e-2
+    assert found["settings"]["build_optimizer"]["conf"]["lr"] == 1e-2
+    assert found["settings"]["build_optimizer"]["name"] == "Adam"  # s3prl's own is there too
+    assert not list(trained.glob("state-*"))
+
+
+@pytest.mark.slow
+def test_a_finished_trial_is_not_trained_again(trained, tmp_path):
+    rows = [{"id": "a", "corpus": "x", "reference": "n", "hypothesis": "n"}]
+    rows[0] |= {"deletions": 0, "insertions": 0, "substitutions": 0, "length": 1}
+    for rate, valid, per in ((0.1, 40.0, 10.0), (0.01, 30.0, 0.0)):
+        trial = {"trainer": "s3prl", "learning_rate": rate, "valid": valid, "settings": {}}
+        trial |= {"metrics": {"per": per}, "rows": rows, "layer_weights": None}
+        result.write_json(tmp_path / "state" / f"{rate:g}" / superb.RESULT, trial)
+    task = {"problem": "PR", "metric": "per", "learning_rates": [0.1, 0.01]}
+    run = {"study": "x", "teacher": "t", "recipe": "r", "ratio": 0.0, "seed": 1, "task": "pr"}
+    output = tmp_path / "pr.json"
+    superb.main(task, TINY, None, run, output, tmp_path / "pr.tsv", tmp_path / "state")
+    value = result.read(output)
+    assert value["metrics"]["per"] == 0.0 and value["downstream"]["learning_rate"] == 0.01
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_student_that_could_not_be_made_passes_its_status_on(tmp_path):
+    result.write_status(tmp_path / "model", "infeasible", "too much", 0.4)
+    run = {"study": "x", "teacher": "t", "recipe": "r", "ratio": 0.9, "seed": 1, "task": "pr"}
+    files = tmp_path / "pr.json", tmp_path / "pr.tsv", tmp_path / "state"
+    superb.main({"metric": "per"}, tmp_path / "model", None, run, *files)
+    value = result.read(tmp_path / "pr.json")
+    assert value["status"] == "infeasible" and value["reachable"] == 0.4
+    assert (tmp_path / "pr.tsv").read_text().startswith("id\t")
+
+
+def test_labels_must_have_been_heard(words, tmp_path):
+    folder = tmp_path / "words"
+    spoken = read(words)
+    folder.mkdir()
+    os.link(words / "audio.npy", folder / "audio.npy")
+    for utterance in spoken:
+        utterance.label = utterance.label if utterance.split == "train" else "new"
+    write(folder, spoken)
+    with pytest.raises(ValueError, match="the training split has no recording of new"):
+        prepare_superb.main({"problem": "SID"}, [folder], tmp_path / "sid")
+    with pytest.raises(ValueError, match="no recording of the train split has what SID needs"):
+        task = {"problem": "SID", "languages": ["fr"]}
+        prepare_superb.main(task, [folder], tmp_path / "sid")
+
+
+@pytest.mark.slow
+def test_the_table_says_what_s3prl_does(s3prl):
+    recipes = [facts["recipe"] for facts in PROBLEMS.values()]
+    found = json.loads(s3prl(DEFAULTS.replace("RECIPES", repr(recipes))))
+    for name, facts in PROBLEMS.items():
+        own = found[facts["recipe"]]
+        assert own["train"]["total_steps"] == facts["updates"], name
+        heard = own["build_batch_sampler"]["train"]["batch_size"] // (2 if name == "ASR" else 1)
+        assert heard * own["train"]["gradient_accumulate"] == facts["batch"], name
+        missing = {key for key, value in own["prepare_data"].items() if value == "???"}
+        assert missing == set(facts["data"]), name
+        assert set(facts["metrics"]) <= set(METRICS)
+
+
+EXAMPLES = {
+    "PR": {"dataset_root": "/data/LibriSpeech"},
+    "ASR": {"dataset_root": "/data/LibriSpeech"},
+    "KS": {"gsc1": "/data/commands", "gsc1_test": "/data/commands-test"},
+    "SID": {"dataset_root": "/data/VoxCeleb1"},
+    "ER": {"iemocap": "/data/IEMOCAP", "test_fold": 0},
+    "IC": {"dataset_root": "/data/fluent"},
+    "SF": {"dataset_root": "/data/audio_snips"},
+    "SD": {"data_dir": "/data/LibriMix"},
+    "ASV": {"dataset_root": "/data/VoxCeleb1"},
+}
+
+
+def superb_study(study):
+    """Return a study of all of SUPERB's tasks that s3prl has, on their own corpora."""
+    study["tasks"] = {
+        f"superb_{name.lower()}": {"kind": "superb", "problem": name, "data": data}
+        for name, data in EXAMPLES.items()
+    }
+    study["tasks"]["superb_asv"]["learning_rates"] = [1e-4]
+    study["tasks"]["language"] = {"kind": "superb", "problem": "SID", "label": "language"}
+    study["tasks"]["language"]["corpora"] = ["prompts"]
+    study["teachers"]["tiny"].pop("finetuned")
+    study["recipes"].pop("distilled")
+    study["grid"] = [{"ratios": [0.5], "seeds": [1]}]
+    return study
+
+
+def test_all_tasks_are_planned(study, tmp_path, snakemake):
+    study["teachers"]["tiny"]["path"] = str(TINY)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text(yaml.safe_dump(superb_study(study)))
+    command = ["--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "--cores", "1"]
+    done = snakemake(ROOT, *command, "--dry-run", "--quiet", "rules", "all")
+    snakemake(ROOT, *command, "plan")
+    jobs = dict(line.split()[:2] for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert jobs["superb"] == "20" and jobs["prepare_superb"] == "1" and "finetune" not in jobs
+
+
+def test_mistakes_in_tasks_are_named(study):
+    study = superb_study(study)
+    tasks = study["tasks"]
+    tasks["superb_pr"] |= {"problem": "QbE"}
+    tasks["superb_asr"] |= {"metric": "per", "teacher": {"steps": 1}}
+    tasks["superb_ks"]["data"].pop("gsc1_test")
+    tasks["superb_sid"]["corpora"] = ["prompts"]
+    tasks["superb_ic"] = {"kind": "superb", "problem": "IC", "corpora": ["prompts"]}
+    tasks["superb_asv"].pop("learning_rates")
+    tasks["superb_er"]["problem"] = "EE"
+    tasks["plain"] = {"corpora": ["prompts"], "metric": "per", "label": "speaker"}
+    with pytest.raises(config.ConfigError) as error:
+        config.resolve(study)
+    said = str(error.value)
+    for line in (
+        "tasks.superb_pr.problem: s3prl has no recipe for QbE",
+        "tasks.superb_asr.metric: there is no metric 'per'",
+        "tasks.superb_asr.teacher: s3prl trains the tasks of SUPERB",
+        "tasks.superb_ks.data: the key 'gsc1_test' is missing",
+        "tasks.superb_sid: either 'corpora' or 'data'",
+        "tasks.superb_ic.corpora: IC needs its own corpus",
+        "tasks.superb_asv.learning_rates: ASV has no validation split",
+        "tasks.superb_er.problem: there is no problem 'EE'",
+        "tasks.plain.label: only a task of kind 'superb' has it",
+        "tasks.plain: the key 'teacher' is missing",
+    ):
+        assert line in said, line
+
+
+def test_defaults_of_a_task(study):
+    tasks = config.resolve(superb_study(study))["tasks"]
+    assert tasks["superb_pr"]["metric"] == "per" and tasks["superb_pr"]["protocol"] == "probe"
+    assert tasks["superb_sid"]["learning_rates"] == [10.0**-n for n in range(1, 8)]
+    assert study_of.comparable({"tasks": tasks, "corpora": {}}, "superb_pr")
+    assert not study_of.comparable({"tasks": tasks, "corpora": {}}, "language")
+
+
+def figures():
+    """Yield (system, score's name, published score, figures) of each complete published row."""
+    rows = published.read(ROOT / "resources" / "published.csv")
+    names = {"overall_score": "overall", "superb_s": "superb_s"}
+    for (model, _), group in rows.groupby(["model", "source"]):
+        said = {}
+        for row in group.itertuples():
+            key = f"SF_{row.metric.split('_')[0]}" if row.task == "SF" else row.task
+            if key in scores.REFERENCE:
+                said[key] = float(row.value) if row.value.replace(".", "").isdigit() else None
+        if set(said) == set(scores.REFERENCE) and model != "FBANK" and None not in said.values():
+            for row in group[group["metric"].isin(names)].itertuples():
+                yield model, names[row.metric], float(row.value), said
+
+
+def test_scores_are_the_published_ones():
+    found = list(figures())
+    assert len(found) > 30
+    wrong = {}
+    for model, name, value, said in found:
+        # as printed: one decimal, and none; papers and the leaderboard cut or round
+        slack = 0.06 if name == "overall" else 1.01
+        if abs(getattr(scores, name)(said) - value) > slack:
+            wrong[model, name] = (value, getattr(scores, name)(said))
+    assert wrong == {}
+
+
+def test_scores_at_both_ends():
+    assert scores.superb_s(scores.REFERENCE) == pytest.approx(1000)
+    assert scores.superb_s(scores.FBANK) == 0
+    assert scores.overall(scores.FBANK) == pytest.approx(46.5, abs=0.05)  # as STaR prints it
+    with pytest.raises(ValueError, match="SF_CER, ER are missing"):
+        scores.overall({key: 1.0 for key in scores.REFERENCE if key not in ("SF_CER", "ER")})

@@ -52,7 +52,7 @@ def main(
         sweep = [{key: trial[key] for key in ("learning_rate", "valid")} for trial in trials]
         value = {"layer_weights": best["layer_weights"]} if best["layer_weights"] else {}
         value["downstream"] = {
-            "trainer": f"s3prl {metadata.version('s3prl')}",
+            "trainer": best["trainer"],
             "learning_rate": best["learning_rate"],
             "sweep": sweep,
             "settings": best["settings"],
@@ -90,7 +90,7 @@ def _trial(
 ) -> dict:
     """Return what training with one learning rate gave, from `folder` if it was done before.
 
-    learning_rate, settings (all of s3prl's), valid (the score that chooses), metrics (of the test
+    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), metrics (of the test
     split), rows (of its utterances) and layer_weights.
     """
     if (folder / RESULT).is_file():
@@ -132,6 +132,7 @@ def _trial(
         weights = [round(share, 5) for share in shares.tolist()]
     rows = utterances(task, kept.get("test", {})) if name in ERRORS else []
     trial = {
+        "trainer": f"s3prl {metadata.version('s3prl')}",
         "learning_rate": rate,
         "settings": settings,
         "valid": valid,
