@@ -133,8 +133,9 @@ def trained(words, models, s3prl, tmp_path_factory):
 
 @pytest.mark.slow
 def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
-    wide = tiny_config(conv_dim=[32] * 7, conv_kernel=[10, 3, 3, 3, 3, 2, 2], hidden=48, layers=2)
-    wide.update({"conv_stride": [5, 2, 2, 2, 2, 2, 2], "feat_extract_norm": "group"})
+    stem = {"conv_dim": [32] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2]}
+    stem |= {"conv_stride": [5, 2, 2, 2, 2, 2, 2], "feat_extract_norm": "group"}
+    wide = tiny_config(hidden=48, layers=2, **stem)
     save(new(wide), tmp_path / "wide")  # a stem of convolutions, normalised waveforms
     assert load(tmp_path / "wide").preprocessor["do_normalize"]
     waves = [u.wave() for u in sorted(read(words), key=lambda u: u.samples)[::80]]
@@ -146,8 +147,10 @@ def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
     for folder in folders:
         model = load(folder)
         padded, mask = collate(waves, model.preprocessor["do_normalize"])
+        longest = max(map(len, waves))
+        batch = {"input_values": padded[:, :longest], "attention_mask": mask[:, :longest]}
         with torch.no_grad():
-            ours = torch.stack(states(model, {"input_values": padded, "attention_mask": mask}))
+            ours = torch.stack(states(model, batch))
         for row, wave in enumerate(waves):
             theirs, alone = seen[f"{folder}/{row}"], seen[f"{folder}/{row}/alone"]
             frames = int(model._get_feat_extract_output_lengths(len(wave)))
@@ -157,7 +160,8 @@ def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
                 theirs[:, frames:],
                 theirs[:, frames - 1 : frames].repeat(theirs.shape[1] - frames, axis=1),
             )
-            np.testing.assert_allclose(theirs, alone, atol=1e-5)  # whatever lies beside it
+            if folder.name != "wide":  # whatever lies beside it, but for norms over time
+                np.testing.assert_allclose(theirs, alone, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -274,7 +278,7 @@ EXAMPLES = {
 def superb_study(study):
     """Return a study of all of SUPERB's tasks that s3prl has, on their own corpora."""
     study["tasks"] = {
-        f"superb_{name.lower()}": {"kind": "superb", "problem": name, "data": data}
+        f"superb_{name.lower()}": {"kind": "superb", "problem": name, "data": dict(data)}
         for name, data in EXAMPLES.items()
     }
     study["tasks"]["superb_asv"]["learning_rates"] = [1e-4]
@@ -313,13 +317,13 @@ def test_mistakes_in_tasks_are_named(study):
     said = str(error.value)
     for line in (
         "tasks.superb_pr.problem: s3prl has no recipe for QbE",
-        "tasks.superb_asr.metric: there is no metric 'per'",
+        "tasks.superb_asr.metric: unknown metric 'per'",
         "tasks.superb_asr.teacher: s3prl trains the tasks of SUPERB",
         "tasks.superb_ks.data: the key 'gsc1_test' is missing",
         "tasks.superb_sid: either 'corpora' or 'data'",
         "tasks.superb_ic.corpora: IC needs its own corpus",
         "tasks.superb_asv.learning_rates: ASV has no validation split",
-        "tasks.superb_er.problem: there is no problem 'EE'",
+        "tasks.superb_er.problem: unknown problem 'EE'",
         "tasks.plain.label: only a task of kind 'superb' has it",
         "tasks.plain: the key 'teacher' is missing",
     ):
@@ -349,16 +353,20 @@ def figures():
                 yield model, names[row.metric], float(row.value), said
 
 
+# STaR prints 900 and 819 where its own figures give these; the leaderboard has 901 for the first.
+STAR = {("LightHuBERT a_Small", 900.0): 901.1, ("DPHuBERT-100h", 819.0): 820.6}
+
+
 def test_scores_are_the_published_ones():
     found = list(figures())
     assert len(found) > 30
     wrong = {}
     for model, name, value, said in found:
         # as printed: one decimal, and none; papers and the leaderboard cut or round
-        slack = 0.06 if name == "overall" else 1.01
-        if abs(getattr(scores, name)(said) - value) > slack:
-            wrong[model, name] = (value, getattr(scores, name)(said))
-    assert wrong == {}
+        score, slack = getattr(scores, name)(said), 0.06 if name == "overall" else 1.0
+        if abs(score - value) > slack:
+            wrong[model, value] = round(score, 1)
+    assert wrong == STAR
 
 
 def test_scores_at_both_ends():

@@ -90,8 +90,8 @@ def _trial(
 ) -> dict:
     """Return what training with one learning rate gave, from `folder` if it was done before.
 
-    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), metrics (of the test
-    split), rows (of its utterances) and layer_weights.
+    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), metrics (of
+    the test split), rows (of its utterances) and layer_weights.
     """
     if (folder / RESULT).is_file():
         return result.read_json(folder / RESULT)

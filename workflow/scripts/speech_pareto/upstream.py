@@ -42,8 +42,10 @@ class Upstream(nn.Module):
         waves, mask = collate(
             [wave.detach().cpu().numpy() for wave in wavs], self.model.preprocessor["do_normalize"]
         )
-        mask = mask.to(wavs[0].device)
-        batch = {"input_values": waves.to(wavs[0].device), "attention_mask": mask}
+        # no longer than s3prl's own: the group norm of Base models hears padding
+        longest, device = max(map(len, wavs)), wavs[0].device
+        waves, mask = waves[:, :longest].to(device), mask[:, :longest].to(device)
+        batch = {"input_values": waves, "attention_mask": mask}
         frames = self.model._get_feat_extract_output_lengths(mask.sum(1))
         places = torch.arange(int(frames.max()), device=mask.device)
         places = torch.minimum(places, frames[:, None] - 1)[..., None]  # (batch, frames, 1)
