@@ -83,14 +83,13 @@ def snakemake():
     return run_snakemake
 
 
-@pytest.fixture(scope="session")
-def prompts_en(request):
-    """Folder of the English prompts, really downloaded and prepared once, kept for later runs."""
+def real_prompts(request, language: str) -> Path:
+    """Folder of a language's prompts, really downloaded and prepared once, kept for later runs."""
     import fetch_corpus
     import prepare_corpus
 
-    root = request.config.cache.mkdir("prompts")
-    settings = {"source": "prompts", "languages": ["en"]}
+    root = request.config.cache.mkdir(f"prompts-{language}")
+    settings = {"source": "prompts", "languages": [language]}
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the processes of one run share the folder
         if not (root / "prompts").is_dir():
@@ -98,6 +97,12 @@ def prompts_en(request):
             fetch_corpus.main("prompts", settings, root / "downloads")
             prepare_corpus.main("prompts", settings, root / "downloads", root / "prompts")
     return root / "prompts"
+
+
+@pytest.fixture(scope="session")
+def prompts_en(request):
+    """Folder of the English prompts."""
+    return real_prompts(request, "en")
 
 
 @pytest.fixture(scope="session")
