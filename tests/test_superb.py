@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 
@@ -169,12 +170,22 @@ def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["identity", *STUDENTS])
-def test_phone_recognition_is_learnt(trained, name):
-    value = result.read(trained / f"{name}-PR.json")
+def test_phones_and_languages_are_learnt(trained):
+    # one test, so that one of several processes trains
+    for name in ("identity", *STUDENTS):
+        phones_are_learnt(trained, name)
+        languages_are_learnt(trained, name)
+    for problem, choose in (("PR", min), ("SID", max)):
+        rate_is_recorded(trained, problem, choose)
+    assert not list(trained.glob("state-*"))
+
+
+def phones_are_learnt(folder, name):
+    """Check the result of PR: its score, the errors that give it, the layers it listens to."""
+    value = result.read(folder / f"{name}-PR.json")
     assert value["metric"] == {"name": "per", "better": "lower"}
     assert value["metrics"]["per"] < 85
-    ids, errors, lengths = read_errors(trained / f"{name}-PR.tsv", "per")
+    ids, errors, lengths = read_errors(folder / f"{name}-PR.tsv", "per")
     assert len(ids) == value["metrics"]["utterances"] == 23
     # s3prl's rate is that of our counts
     assert value["metrics"]["per"] == pytest.approx(100 * errors.sum() / lengths.sum(), abs=1e-3)
@@ -182,12 +193,11 @@ def test_phone_recognition_is_learnt(trained, name):
     assert len(set(value["layer_weights"])) > 1  # they have learnt
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["identity", *STUDENTS])
-def test_utterances_are_classified(trained, name):
-    value = result.read(trained / f"{name}-SID.json")
+def languages_are_learnt(folder, name):
+    """Check the result of SID with languages for speakers."""
+    value = result.read(folder / f"{name}-SID.json")
     assert value["metric"] == {"name": "accuracy", "better": "higher"}
-    pairs, errors, lengths = read_errors(trained / f"{name}-SID.tsv", "accuracy")
+    pairs, errors, lengths = read_errors(folder / f"{name}-SID.tsv", "accuracy")
     assert {language for _, language in pairs} == set(LANGUAGES) and lengths.sum() == len(pairs)
     accuracy = value["metrics"]["accuracy"]
     assert accuracy == pytest.approx(100 - 100 * errors.sum() / len(pairs), abs=1e-3)
@@ -195,23 +205,46 @@ def test_utterances_are_classified(trained, name):
     assert accuracy > 100 * most / len(pairs)  # better than always the same
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("problem", ["PR", "SID"])
-def test_the_rate_is_chosen_on_validation_and_recorded(trained, problem):
-    value = result.read(trained / f"identity-{problem}.json")
+def rate_is_recorded(folder, problem, choose):
+    """Check that the learning rate was chosen on validation, and that all is recorded."""
+    value = result.read(folder / f"identity-{problem}.json")
     found = value["downstream"]
     assert found["trainer"] == "s3prl 0.4.18" and value["meta"]["versions"]["s3prl"] == "0.4.18"
     tried = {trial["learning_rate"]: trial["valid"] for trial in found["sweep"]}
     assert set(tried) == {1e-2, 1e-5} and tried[1e-2] != tried[1e-5]
-    choose = min if problem == "PR" else max
     assert found["learning_rate"] == choose(tried, key=tried.get) == 1e-2
     assert found["settings"]["build_optimizer"]["conf"]["lr"] == 1e-2
     assert found["settings"]["build_optimizer"]["name"] == "Adam"  # s3prl's own is there too
-    assert not list(trained.glob("state-*"))
 
 
 @pytest.mark.slow
-def test_a_finished_trial_is_not_trained_again(trained, tmp_path):
+def test_the_rule_runs_in_the_other_environment(study, words, s3prl, tmp_path, snakemake):
+    rows = ["path\ttext\tlabel\tspeaker\tsplit"]
+    spoken = [u for u in read(words) if u.seconds < 1]
+    for number, split in enumerate(("train", "train", "valid", "test")):
+        for language in LANGUAGES:
+            utterance = [u for u in spoken if u.language == language][number]
+            soundfile.write(tmp_path / f"{language}{number}.wav", utterance.wave(), 16_000)
+            rows.append(f"{language}{number}.wav\t\t{language}\tanna\t{split}")
+    (tmp_path / "mine.tsv").write_text("\n".join(rows) + "\n")
+    train = {"total_steps": 2, "eval_step": 1, "save_step": 1, "log_step": 1}
+    task = {"kind": "superb", "problem": "SID", "corpora": ["mine"], "learning_rates": [1e-3]}
+    task["settings"] = {"train": train | {"gradient_accumulate": 1}}
+    study["corpora"].pop("prompts")
+    study |= {"tasks": {"spoken": task}, "teachers": {"tiny": {"path": str(TINY)}}}
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text(yaml.safe_dump(study))
+    command = ["--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "--cores", "1"]
+    output = "results/metrics/tiny/identity/0/1/spoken.json"
+    snakemake(ROOT, *command, "--show-failed-logs", output)
+    value = result.read(tmp_path / output)
+    assert value["status"] == "ok" and value["metrics"]["utterances"] == 2
+    assert value["run"]["config"]["task"]["problem"] == "SID"
+    done = snakemake(ROOT, *command, output)
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_a_finished_trial_is_not_trained_again(tmp_path):
     rows = [{"id": "a", "corpus": "x", "reference": "n", "hypothesis": "n"}]
     rows[0] |= {"deletions": 0, "insertions": 0, "substitutions": 0, "length": 1}
     for rate, valid, per in ((0.1, 40.0, 10.0), (0.01, 30.0, 0.0)):
