@@ -209,7 +209,8 @@ def rate_is_recorded(folder, problem, choose):
     """Check that the learning rate was chosen on validation, and that all is recorded."""
     value = result.read(folder / f"identity-{problem}.json")
     found = value["downstream"]
-    assert found["trainer"] == "s3prl 0.4.18" and value["meta"]["versions"]["s3prl"] == "0.4.18"
+    assert found["trainer"] == "s3prl 0.4.18"
+    assert value["meta"]["versions"]["torch"] != torch.__version__  # it ran in the other one
     tried = {trial["learning_rate"]: trial["valid"] for trial in found["sweep"]}
     assert set(tried) == {1e-2, 1e-5} and tried[1e-2] != tried[1e-5]
     assert found["learning_rate"] == choose(tried, key=tried.get) == 1e-2

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("numpy", "s3prl", "safetensors", "scikit-learn", "torch", "transformers")
+PACKAGES = ("numpy", "safetensors", "scikit-learn", "torch", "transformers")
 ROOT = Path(__file__).resolve().parents[3]
 
 
