@@ -122,7 +122,7 @@ def trained(words, models, s3prl, tmp_path_factory):
     for problem, own in problems.items():
         steps = {"total_steps": 60 if problem == "PR" else 30}
         settings = {"train": train | steps, "build_batch_sampler": sizes}
-        task = {"problem": problem, "learning_rates": [1e-2, 1e-5], "settings": settings} | own
+        task = {"problem": problem, "settings": settings} | own
         prepare_superb.main(task, [words], folder / problem)
         for name, model in models.items():
             run = {"study": "x", "teacher": "tiny", "recipe": name, "ratio": 0.0, "seed": 1}
@@ -130,7 +130,8 @@ def trained(words, models, s3prl, tmp_path_factory):
             files = {"output": f"{name}-{problem}.json", "hypotheses": f"{name}-{problem}.tsv"}
             files |= {"data": problem, "state": f"state-{name}-{problem}"}
             files = {key: str(folder / file) for key, file in files.items()}
-            jobs.append({"task": task, "model": str(model), "run": run, **files})
+            tried = {"learning_rates": [1e-2, 1e-5] if name == "identity" else [1e-2]}
+            jobs.append({"task": task | tried, "model": str(model), "run": run, **files})
     (folder / "jobs.json").write_text(json.dumps(jobs))
     s3prl(TRAIN, folder / "jobs.json")
     return folder

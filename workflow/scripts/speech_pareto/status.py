@@ -126,9 +126,7 @@ def _cell(cell: Cell, states: Mapping[str, State]) -> State:
     """Return the state of a cell: failed or running if one of its jobs is, done if all are."""
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
     names = [f"{rule}/{point}/{getattr(cell, last)}" for rule, last in STAGES.items()]
-    found = [
-        states[name] for name in names if name in states
-    ]  # a task is trained by one or another
+    found = [states[name] for name in names if name in states]  # not all tasks are fine-tuned
     for word in ("failed", "running"):
         for one in found:
             if one.word == word:
