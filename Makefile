@@ -11,10 +11,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PID := .snakemake/demo.pid
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
-.PHONY: help demo test env dev s3prl format
+.PHONY: help demo test test-slurm env dev s3prl format
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), show its fronts
 	@mkdir -p .snakemake; pid=$$(cat $(PID) 2>/dev/null); \
@@ -31,12 +31,15 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), 
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 
-test: $(VENV)/dev.stamp $(S3PRL)/s3prl.stamp ## Check format and style, run all tests
+test: $(VENV)/dev.stamp $(S3PRL)/s3prl.stamp ## Check format and style, run all tests but those of Slurm
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --ignore tests/test_slurm.py
+
+test-slurm: $(VENV)/dev.stamp ## Test a real Slurm, which it installs: root on Debian, some 6 minutes
+	CI=true OMP_NUM_THREADS=1 pytest tests/test_slurm.py
 
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 

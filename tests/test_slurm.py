@@ -4,13 +4,16 @@ All faults but one happen at the same time, each to a study in its own folder; e
 one of them.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +28,15 @@ PLAIN = ("--default-resources", "mem_mb=2000", "runtime=60")  # no early SIGTERM
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def alone():
+    """Wait for the cluster of another process: a machine has one."""
+    with Path(tempfile.gettempdir(), "speech-pareto-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(alone, tmp_path_factory):
     """Bring up Slurm; with CI=true it must be there."""
     required = os.environ.get("CI") == "true"
     running = slurm.Cluster(tmp_path_factory.mktemp("slurm"))
