@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -414,3 +415,16 @@ def test_scores_at_both_ends():
     assert scores.overall(scores.FBANK) == pytest.approx(46.5, abs=0.05)  # as STaR prints it
     with pytest.raises(ValueError, match="SF_CER, ER are missing"):
         scores.overall({key: 1.0 for key in scores.REFERENCE if key not in ("SF_CER", "ER")})
+
+
+def test_scores_on_the_command_line():
+    def said(*figures):
+        command = [sys.executable, "-m", "speech_pareto", "superb", *figures]
+        return subprocess.run(command, cwd=ROOT / "workflow" / "scripts", **output)
+
+    output = {"capture_output": True, "text": True}
+    best = [f"{key}={value}" for key, value in scores.REFERENCE.items()]
+    assert said(*best).stdout == "overall 78.24\nsuperb_s 1000.0\n"
+    assert "SF_CER, ER are missing" in said(*best[:-2]).stderr
+    assert "unknown task 'QBE'" in said("QBE=1").stderr
+    assert "PR=low: 'low' is not a number" in said("PR=low").stderr

@@ -4,7 +4,9 @@ Figures are as SUPERB states them: rates and accuracies in percent, QbE's MTWV a
 figures are a dict: {"PR": 5.41, "SF_F1": 88.53, ...} with the keys of `REFERENCE`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from speech_pareto.sentences import unknown
 
 # What superb_s calls 1000: the best of each task when the challenge at SLT 2022 was held
 # (arXiv 2210.08634), as STaR (arXiv 2312.09040) prints it.
@@ -38,6 +40,23 @@ FBANK = {
 }
 ERRORS = ("PR", "ASR", "ASV", "SD", "SF_CER")  # less is better
 TASKS = 10  # slot filling counts once, with the mean of its two figures
+
+
+def parse(pairs: Sequence[str]) -> dict[str, float]:
+    """Return the figures that "PR=5.41", "QbE=0.0736", ... state.
+
+    ValueError for a task that SUPERB has not, and for a figure that is no number.
+    """
+    figures = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key not in REFERENCE:
+            raise ValueError(unknown("task", key, list(REFERENCE)))
+        try:
+            figures[key] = float(value)
+        except ValueError:
+            raise ValueError(f"{pair}: {value!r} is not a number") from None
+    return figures
 
 
 def overall(figures: Mapping[str, float]) -> float:
