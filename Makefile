@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PID := .snakemake/demo.pid
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
-.PHONY: help demo test test-slurm env dev format
+.PHONY: help demo test env dev format
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,15 +29,12 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), 
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 
-test: $(VENV)/dev.stamp ## Check format and style, run all tests but those of Slurm
+test: $(VENV)/dev.stamp ## Check format and style, run all tests
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --ignore tests/test_slurm.py
-
-test-slurm: $(VENV)/dev.stamp ## Test a real Slurm, which it installs: root on Debian, some 6 minutes
-	CI=true OMP_NUM_THREADS=1 pytest tests/test_slurm.py
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --durations 20
 
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 
