@@ -1,5 +1,5 @@
-# Two commands: `make demo` and `make test`. Both make all they need below .venv (and .venv-s3prl, for
-# the tests of SUPERB's tasks), and nothing else.
+# Two commands: `make demo` and `make test`. Both make all they need below .venv, and nothing else, unless
+# CI=true: then the tests of SUPERB's tasks (.venv-s3prl, 7 GB) and of a real Slurm (by apt) run too.
 # Variables: CORES=2 (how many cores the demo uses), PYTHON=python3 (3.11 or newer).
 
 CORES ?= 2
@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PID := .snakemake/demo.pid
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
-.PHONY: help demo test test-slurm env dev s3prl format
+.PHONY: help demo test env dev s3prl format
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,15 +31,12 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), 
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 
-test: $(VENV)/dev.stamp $(S3PRL)/s3prl.stamp ## Check format and style, run all tests but those of Slurm
+test: $(VENV)/dev.stamp $(if $(CI),$(S3PRL)/s3prl.stamp) ## Check format and style, run all tests
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --ignore tests/test_slurm.py
-
-test-slurm: $(VENV)/dev.stamp ## Test a real Slurm, which it installs: root on Debian, some 6 minutes
-	CI=true OMP_NUM_THREADS=1 pytest tests/test_slurm.py
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --durations 20
 
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 

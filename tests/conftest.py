@@ -13,6 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".snakemake", "results", "checkpoints", "logs", "build"}
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the slow tests, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def copy_tree(target: Path) -> Path:
     """Copy the checkout without what runs leave in it."""
 

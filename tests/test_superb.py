@@ -71,6 +71,8 @@ def s3prl():
     try:
         python = superb.interpreter()
     except RuntimeError as error:
+        if os.environ.get("CI") == "true":
+            raise
         pytest.skip(str(error))
 
     def run(code, *arguments):
