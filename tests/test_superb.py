@@ -426,7 +426,7 @@ def test_scores_on_the_command_line():
 
     output = {"capture_output": True, "text": True}
     best = [f"{key}={value}" for key, value in scores.REFERENCE.items()]
-    assert said(*best).stdout == "overall 78.24\nsuperb_s 1000.0\n"
+    assert said(*best).stdout == "overall 82.81\nsuperb_s 1000.0\n"
     assert "SF_CER, ER are missing" in said(*best[:-2]).stderr
     assert "unknown task 'QBE'" in said("QBE=1").stderr
     assert "PR=low: 'low' is not a number" in said("PR=low").stderr
