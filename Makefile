@@ -1,15 +1,17 @@
-# Two commands: `make demo` and `make test`. Both make all they need below .venv, and nothing else.
+# Two commands: `make demo` and `make test`. Both make all they need below .venv, and nothing else, unless
+# CI=true: then the tests of SUPERB's tasks (.venv-s3prl, 7 GB) and of a real Slurm (by apt) run too.
 # Variables: CORES=2 (how many cores the demo uses), PYTHON=python3 (3.11 or newer).
 
 CORES ?= 2
 PYTHON ?= python3
 VENV := .venv
+S3PRL := .venv-s3prl
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
-.PHONY: help demo test test-slurm env dev format
+.PHONY: help demo test env dev s3prl format
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,19 +31,18 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (about 15 minutes), 
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 
-test: $(VENV)/dev.stamp ## Check format and style, run all tests but those of Slurm
+test: $(VENV)/dev.stamp $(if $(CI),$(S3PRL)/s3prl.stamp) ## Check format and style, run all tests
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --ignore tests/test_slurm.py
-
-test-slurm: $(VENV)/dev.stamp ## Test a real Slurm, which it installs: root on Debian, some 6 minutes
-	CI=true OMP_NUM_THREADS=1 pytest tests/test_slurm.py
+	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --durations 20
 
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 
 dev: $(VENV)/dev.stamp ## ... and what the tests need
+
+s3prl: $(S3PRL)/s3prl.stamp ## Make the environment of the SUPERB tasks (7 GB)
 
 format: $(VENV)/dev.stamp ## Bring all files into shape
 	ruff check --fix .
@@ -60,4 +61,10 @@ $(VENV)/run.stamp: $(RUN_PINS)
 $(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/browser.py
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/dev.txt
 	$(VENV)/bin/python tests/browser.py || echo "no Chromium: the tests of the page are skipped"
+	@touch $@
+
+# Several GB: pip's cache would hold them twice.
+$(S3PRL)/s3prl.stamp: envs/s3prl.txt
+	@test -x $(S3PRL)/bin/pip || $(PYTHON) -m venv $(S3PRL)
+	$(S3PRL)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
 	@touch $@

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = {".git", ".venv", ".snakemake", "results", "checkpoints", "logs", "build"}
+LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".snakemake", "results", "checkpoints", "logs", "build"}
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slow tests, so that at the end no process waits for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def copy_tree(target: Path) -> Path:
@@ -83,14 +88,13 @@ def snakemake():
     return run_snakemake
 
 
-@pytest.fixture(scope="session")
-def prompts_en(request):
-    """Folder of the English prompts, really downloaded and prepared once, kept for later runs."""
+def real_prompts(request, language: str) -> Path:
+    """Folder of a language's prompts, really downloaded and prepared once, kept for later runs."""
     import fetch_corpus
     import prepare_corpus
 
-    root = request.config.cache.mkdir("prompts")
-    settings = {"source": "prompts", "languages": ["en"]}
+    root = request.config.cache.mkdir(f"prompts-{language}")
+    settings = {"source": "prompts", "languages": [language]}
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the processes of one run share the folder
         if not (root / "prompts").is_dir():
@@ -98,6 +102,12 @@ def prompts_en(request):
             fetch_corpus.main("prompts", settings, root / "downloads")
             prepare_corpus.main("prompts", settings, root / "downloads", root / "prompts")
     return root / "prompts"
+
+
+@pytest.fixture(scope="session")
+def prompts_en(request):
+    """Folder of the English prompts."""
+    return real_prompts(request, "en")
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STARTS = {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher"}
 # of the library, what reads the config and looks after jobs of a Snakemake that was killed
 LIGHT = ("cluster", "config", "digest", "mistakes", "sentences", "study", "teachers")
+LIGHT += ("tasks", "tasks.superb")  # a table
 
 
 def test_snakemake_lint_congratulates(tree):

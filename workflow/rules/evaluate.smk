@@ -16,6 +16,8 @@ rule evaluate:
         "logs/evaluate/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
     benchmark:
         "results/benchmarks/evaluate/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
+    wildcard_constraints:
+        task=one_of(tasks(superb=False)),
     conda:
         "../../envs/torch.yaml"
     params:

@@ -15,6 +15,8 @@ rule finetune:
         "logs/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
     benchmark:
         "results/benchmarks/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
+    wildcard_constraints:
+        task=one_of(tasks(superb=False)),
     conda:
         "../../envs/torch.yaml"
     params:

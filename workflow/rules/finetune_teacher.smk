@@ -40,6 +40,6 @@ rule finetune_teacher:
         expand(
             "results/teachers/{teacher}/{task}",
             teacher=study["teachers"],
-            task=study["tasks"],
+            task=tasks(superb=False),
         ),
     localrule: True

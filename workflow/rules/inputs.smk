@@ -1,6 +1,15 @@
 """What the jobs of the study take: files of the library, folders, slices of the config."""
 
 
+def tasks(superb):
+    """Names of the tasks that s3prl trains, or of all others."""
+    return [
+        name
+        for name, task in study["tasks"].items()
+        if (task["kind"] == "superb") == superb
+    ]
+
+
 def task_of(wildcards):
     """The task of a job, or that of a student's scope."""
     return study["tasks"][wildcards.get("task") or wildcards.scope]
@@ -146,6 +155,13 @@ def student(wildcards):
     )
 
 
+@remembered
+def data_of_superb(wildcards):
+    """A SUPERB task's files, where they are from our corpora: s3prl reads others itself."""
+    own = task_of(wildcards)["corpora"]
+    return {"data": f"results/superb/{wildcards.task}"} if own else {}
+
+
 # slices of the config that a job uses
 
 
@@ -258,6 +274,15 @@ def task_settings(*names):
         return {name: task[name] for name in names if name in task}
 
     return settings
+
+
+@remembered
+def recordings_of_superb(wildcards):
+    """What a SUPERB task's files are made from, as recordings_used says it."""
+    prepared = task_settings("label", "languages")(wildcards)
+    code = closure(["prepare_superb.py"])
+    made = recordings_used(corpora_of_task)(wildcards)
+    return {"corpora": made, "task": prepared, "code": code}
 
 
 def identity_of_run(kind):

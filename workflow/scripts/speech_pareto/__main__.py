@@ -15,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_interim(commands)
     _add_sizes(commands)
     _add_status(commands)
+    _add_superb(commands)
     _add_transcribe(commands)
     _add_why(commands)
     options = parser.parse_args(arguments)
@@ -111,6 +112,32 @@ def _status(options: argparse.Namespace) -> None:
     os.chdir(options.directory)  # paths of the study are seen from there
     study = config.load(Path("results", "run_config.yaml"))
     sys.stdout.write(status.text(study, Path()))
+
+
+def _add_superb(commands) -> None:
+    """Add the command `superb`."""
+    what = "the two scores that sum up SUPERB's ten tasks"
+    parser = commands.add_parser("superb", help=what, description=what)
+    parser.add_argument(
+        "figures",
+        nargs="+",
+        metavar="TASK=FIGURE",
+        help="PR=5.41 ASR=6.42 ..., all of PR ASR KS QbE SID ASV SD IC SF_F1 SF_CER ER, in percent "
+        "but for QbE (0.0736)",
+    )
+    parser.set_defaults(run=_superb)
+
+
+def _superb(options: argparse.Namespace) -> None:
+    """Print both scores."""
+    from speech_pareto import superb
+
+    try:
+        figures = superb.parse(options.figures)
+        scores = superb.overall(figures), superb.superb_s(figures)
+    except ValueError as error:
+        sys.exit(str(error))
+    sys.stdout.write("overall {:.2f}\nsuperb_s {:.1f}\n".format(*scores))
 
 
 def _add_transcribe(commands) -> None:

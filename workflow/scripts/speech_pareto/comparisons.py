@@ -38,6 +38,8 @@ def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> tuple[pd.DataFrame
     """
     comparisons, fronts, pairs = [], [], []
     for task, points in summarise(cells).groupby("task", sort=True):
+        if not _counted(cells[cells["task"] == task], hypotheses):
+            continue
         systems = _Systems(cells[cells["task"] == task], points, hypotheses)
         comparisons += _against_teachers(points, systems)
         for cost in COSTS:
@@ -50,6 +52,12 @@ def _table(rows: list[dict], columns: list[str]) -> pd.DataFrame:
     """Return rows, in which holes may be left out, as a table."""
     table = pd.DataFrame(rows, columns=columns)
     return table.astype({column: TYPES.get(column, "float64") for column in columns})
+
+
+def _counted(cells: pd.DataFrame, hypotheses: dict[str, str]) -> bool:
+    """Return whether a task counts errors of utterances; EER, DER and F1 are no such counts."""
+    done = [hypotheses[file] for file in cells[cells["status"] == "ok"]["metrics_file"]]
+    return not done or any(len(Path(file).read_bytes().splitlines()) > 1 for file in done)
 
 
 class _Systems:

@@ -14,6 +14,7 @@ import yaml
 from speech_pareto import digest
 from speech_pareto.mistakes import config_problems, languages_of, syntax_problems
 from speech_pareto.study import settings_of
+from speech_pareto.tasks.superb import PROBLEMS, RATES
 from speech_pareto.teachers import pinned
 
 SCHEMA = digest.SCRIPTS.parent / "schemas" / "config.schema.yaml"
@@ -95,6 +96,14 @@ def _expand(config: dict) -> dict:
         known = languages_of(corpus["source"])
         corpus.setdefault("languages", known if len(known) == 1 else [corpus.get("language")])
     for task in config["tasks"].values():
+        if task["kind"] == "superb":
+            problem = PROBLEMS[task["problem"]]
+            del task["unit"], task["seed"]  # defaults that mean nothing here
+            task |= {"protocol": "probe", "start": "backbone"}
+            task.setdefault("corpora", [])
+            task.setdefault("metric", problem["metrics"][0])
+            task.setdefault("learning_rates", list(RATES))
+            continue
         for training in (task["teacher"], task["student"]):
             training.setdefault("precision", config["precision"])
     for teacher in config["teachers"].values():

@@ -22,6 +22,7 @@ from speech_pareto.sentences import (
     unknown_names,
 )
 from speech_pareto.study import locate, published, settings_of
+from speech_pareto.tasks.superb import PROBLEMS
 from speech_pareto.teachers import TEACHERS, known
 
 LIBRARY = digest.SCRIPTS / "speech_pareto"
@@ -259,7 +260,7 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     kind, metric = value.get("kind", "ctc"), value.get("metric")
     if kind not in kinds:
         yield f"{at}.kind: {unknown('kind of task', kind, kinds)}"
-    elif metric is not None:
+    elif metric is not None and kind != "superb":
         known = list(digest.constant(LIBRARY / "tasks" / f"{kind}.py", "METRICS") or {})
         if kind == "ctc":  # phones have no words to count
             known = [
@@ -268,6 +269,7 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
                 if (name == "per") == (value.get("unit", "phones") == "phones")
             ]
         yield from unknown_names(f"{at}.metric", "metric", [metric], known)
+    yield from _superb(at, value) if kind == "superb" else _not_superb(at, value)
     yield from unknown_names(f"{at}.corpora", "corpus", value.get("corpora"), parts["corpora"])
     languages = [
         language
@@ -280,9 +282,46 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     yield from unknown_names(
         f"{at}.languages", "language", value.get("languages"), list(dict.fromkeys(languages))
     )
-    accepted = digest.settings(LIBRARY / "task.py", "FineTuning") or {}
-    for key in ("teacher", "student"):
-        yield from settings_problems(f"{at}.{key}", mapping(value.get(key)), accepted)
+    if kind != "superb":
+        accepted = digest.settings(LIBRARY / "task.py", "FineTuning") or {}
+        for key in ("teacher", "student"):
+            yield from settings_problems(f"{at}.{key}", mapping(value.get(key)), accepted)
+
+
+def _superb(at: str, value: dict) -> Iterator[str]:
+    """Yield what is wrong with a task of SUPERB."""
+    problem = value.get("problem")
+    facts = PROBLEMS.get(problem) if isinstance(problem, str) else None
+    if problem == "QbE":
+        yield f"{at}.problem: s3prl has no recipe for QbE, only for {', '.join(PROBLEMS)}."
+    elif isinstance(problem, str) and not facts:
+        yield f"{at}.problem: {unknown('problem', problem, list(PROBLEMS))}"
+    for key in ("teacher", "student", "unit", "protocol", "start"):
+        if key in value:
+            yield f"{at}.{key}: s3prl trains the tasks of SUPERB; this key is for others."
+    if ("data" in value) == ("corpora" in value):
+        yield f"{at}: either 'corpora' or 'data' must say what it learns from."
+    if not facts:
+        return
+    if value.get("metric") is not None and value["metric"] not in facts["metrics"]:
+        yield f"{at}.metric: {unknown('metric', value['metric'], facts['metrics'])}"
+    if "corpora" in value and not facts["own"]:
+        yield f"{at}.corpora: {problem} needs its own corpus, 'data: {{{facts['data'][0]}: ...}}'."
+    if isinstance(value.get("data"), dict):
+        for key in facts["data"]:
+            if key not in value["data"]:
+                yield f"{at}.data: the key '{key}' is missing, which {problem} of s3prl needs."
+    if "label" in value and facts["own"] != "label":
+        yield f"{at}.label: {problem} has no label."
+    if problem == "ASV" and len(listed(value.get("learning_rates"))) != 1:
+        yield f"{at}.learning_rates: ASV has no validation split to choose on, name one rate."
+
+
+def _not_superb(at: str, value: dict) -> Iterator[str]:
+    """Yield the keys that only a task of SUPERB has."""
+    for key in ("problem", "data", "label", "learning_rates", "settings"):
+        if key in value:
+            yield f"{at}.{key}: only a task of kind 'superb' has it."
 
 
 def _frozen(at: str, block: dict, parts: dict) -> Iterator[str]:

@@ -19,6 +19,7 @@ from speech_pareto.study import (
     task_aware,
     teacher_scope,
 )
+from speech_pareto.tasks.superb import PROBLEMS
 from speech_pareto.teachers import known
 from speech_pareto.wording import aligned, short_count
 
@@ -29,6 +30,7 @@ RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughpu
 TRAINING = 3  # passes' worth of MACs in a step: forward, and twice that backward
 TEST_SECONDS = 1800.0  # audio of a test split
 HEARD = 30.0  # seconds of audio that `analyse` listens to
+RECORDING = 10.0  # seconds of a recording of a SUPERB task
 
 EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
 COLUMNS = ("task", "teacher", "recipe", "ratio", "seed", "scope")
@@ -122,15 +124,15 @@ def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[J
 def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> list[Job]:
     """Return the jobs of a cell; without a student they only pass its status on."""
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
-    macs = dict.fromkeys(("compress", "finetune", "evaluate", "profile", "analyse"), 0.0)
+    task = study["tasks"][cell.task]
+    scored = ("superb",) if task["kind"] == "superb" else ("finetune", "evaluate")
+    macs = dict.fromkeys(("compress", *scored, "profile", "analyse"), 0.0)
     if facts["feasible"] == "unknown":
         macs = dict.fromkeys(macs)
     elif facts["feasible"] == "yes":
-        task, settings = study["tasks"][cell.task], study["profile"]
+        settings = study["profile"]
         student = facts["macs_per_second"]
         teacher = _macs_per_second(study, teacher_config(study, cell.teacher, cell.scope, results))
-        passes = TRAINING if task["protocol"] == "finetune" else 1  # a probe's backbone is frozen
-        taught = task["student"]["steps"] * _batch_seconds(task["student"])
         timed = sum(
             one["audio_seconds"] * one["batch"] * (one["repeats"] + 1)
             for one in (settings, *settings["conditions"])
@@ -138,8 +140,7 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
         )
         macs = {
             "compress": _compression(study["recipes"][cell.recipe], student, teacher),
-            "finetune": taught * passes * student,
-            "evaluate": TEST_SECONDS * student,
+            **_scoring(task, student),
             "profile": timed * (student + teacher),
             "analyse": HEARD * (student + teacher),
         }
@@ -153,6 +154,17 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
         )
         for rule, number in macs.items()
     ]
+
+
+def _scoring(task: Mapping, student: float) -> dict[str, float]:
+    """Return the MACs of a task's jobs; of a probe, the backbone is frozen."""
+    if task["kind"] == "superb":
+        facts, given = PROBLEMS[task["problem"]], task.get("settings", {}).get("train", {})
+        heard = given.get("total_steps", facts["updates"]) * facts["batch"] * RECORDING
+        return {"superb": len(task["learning_rates"]) * (heard + TEST_SECONDS) * student}
+    passes = TRAINING if task["protocol"] == "finetune" else 1
+    taught = task["student"]["steps"] * _batch_seconds(task["student"])
+    return {"finetune": taught * passes * student, "evaluate": TEST_SECONDS * student}
 
 
 def _compression(recipe: list, student: float, teacher: float) -> float:
@@ -196,7 +208,9 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
         if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
             needed |= set(study["teachers"][name]["pretrain"]["corpora"])
     fetched = [name for name in needed if downloads(study["corpora"][name])]
-    steps = [("fetch_corpus", fetched), ("prepare_corpus", needed)]
+    tasks = {cell.task: study["tasks"][cell.task] for cell in cells(study)}
+    written = [n for n, task in tasks.items() if task["kind"] == "superb" and task["corpora"]]
+    steps = [("fetch_corpus", fetched), ("prepare_corpus", needed), ("prepare_superb", written)]
     return [Job(rule, f"{rule}/{name}", start=CORPUS) for rule, names in steps for name in names]
 
 

@@ -1,6 +1,7 @@
 """The points of a study as plain values: what the page embeds and a budget chooses from."""
 
 import itertools
+import json
 import math
 from pathlib import Path, PurePosixPath
 
@@ -168,13 +169,16 @@ def _links(cell: dict) -> dict:
     """Return where a cell's files lie, seen from the results folder."""
     teacher, recipe, ratio, seed = PurePosixPath(cell["metrics_file"]).parts[-5:-1]
     path, task = f"{teacher}/{recipe}/{ratio}/{seed}", cell["task"]
+    config = json.loads(cell["config"]) if isinstance(cell["config"], str) else {}
+    superb = config.get("task", {}).get("kind") == "superb"
     links = {"seed": int(seed), "metrics": f"metrics/{path}/{task}.json"}
     if cell["status"] == "ok":
-        links["model card"] = f"finetuned/{path}/{task}/README.md"
-        links["config"] = f"finetuned/{path}/{task}/config.json"
+        folder = f"models/{path}/{cell['scope']}" if superb else f"finetuned/{path}/{task}"
+        links["model card"] = f"{folder}/README.md"
+        links["config"] = f"{folder}/config.json"
         links["cost"] = f"profile/{path}/{cell['scope']}.json"
     if cell["status"] != PENDING:
-        links["log"] = f"../logs/finetune/{path}/{task}.log"
+        links["log"] = f"../logs/{'superb' if superb else 'finetune'}/{path}/{task}.log"
     else:
         del links["metrics"]
     return links

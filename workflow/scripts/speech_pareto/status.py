@@ -28,6 +28,8 @@ OUTPUTS = {
     "compress": "models/{}",
     "finetune": "finetuned/{}",
     "evaluate": "metrics/{}.json",
+    "prepare_superb": "superb/{}",
+    "superb": "metrics/{}.json",
     "profile": "profile/{}.json",
     "analyse": "analysis/{}.json",
     "compare": "tables/comparisons.csv",
@@ -35,7 +37,7 @@ OUTPUTS = {
     "report": "report.html",
     "plot": "figures/{}.svg",
 }
-STAGES = {"compress": "scope", "finetune": "task", "evaluate": "task"}
+STAGES = {"compress": "scope", "finetune": "task", "evaluate": "task", "superb": "task"}
 STAGES |= {"profile": "scope", "analyse": "scope"}  # a cell's jobs, and their last wildcard
 
 
@@ -123,9 +125,8 @@ def text(study: Mapping, root: Path) -> str:
 def _cell(cell: Cell, states: Mapping[str, State]) -> State:
     """Return the state of a cell: failed or running if one of its jobs is, done if all are."""
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
-    found = [
-        states[f"{rule}/{point}/{getattr(cell, wildcard)}"] for rule, wildcard in STAGES.items()
-    ]
+    names = [f"{rule}/{point}/{getattr(cell, last)}" for rule, last in STAGES.items()]
+    found = [states[name] for name in names if name in states]  # not all tasks are fine-tuned
     for word in ("failed", "running"):
         for one in found:
             if one.word == word:
