@@ -25,12 +25,14 @@ def zero_lowest(parameters: "Sequence[Tensor]", scores: "Sequence[Tensor]", amou
 
     A parameter and its scores are of one shape; of equal scores the first ones go.
     """
+    import numpy as np
     import torch
 
     joined = torch.cat([score.flatten() for score in scores])
     keep = torch.ones_like(joined, dtype=torch.bool)
     if amount:
-        threshold = joined.kthvalue(amount).values
+        # torch.kthvalue would need four times the room
+        threshold = np.partition(joined.cpu().numpy(), amount - 1)[amount - 1].item()
         ties = (joined == threshold).nonzero()[:, 0]
         keep[joined < threshold] = False
         keep[ties[: amount - int((joined < threshold).sum())]] = False
