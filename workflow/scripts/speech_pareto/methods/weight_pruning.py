@@ -31,8 +31,10 @@ def zero_lowest(parameters: "Sequence[Tensor]", scores: "Sequence[Tensor]", amou
     joined = torch.cat([score.flatten() for score in scores])
     keep = torch.ones_like(joined, dtype=torch.bool)
     if amount:
-        # torch.kthvalue would need four times the room
-        threshold = np.partition(joined.cpu().numpy(), amount - 1)[amount - 1].item()
+        if joined.is_cuda:
+            threshold = joined.kthvalue(amount).values
+        else:  # torch would need four times the room
+            threshold = np.partition(joined.numpy(), amount - 1)[amount - 1].item()
         ties = (joined == threshold).nonzero()[:, 0]
         keep[joined < threshold] = False
         keep[ties[: amount - int((joined < threshold).sum())]] = False
