@@ -18,7 +18,7 @@ def narrow(request):
 
 @pytest.mark.parametrize("name", method.names())
 def test_narrow_ones_with_the_flags_of_large_are_served(name, narrow, tmp_path):
-    ratio = ratio_of(name, 0.3, model.describe(narrow))
+    ratio = ratio_of(name, 0.2, model.describe(narrow))
     student, solution = compress([example(name)], narrow, ratio)
     assert solution.reason is None
     model.save(student.eval(), tmp_path / "student")
