@@ -236,7 +236,7 @@ def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
     del student["accumulate"]
     file.write_text(yaml.safe_dump(study))
     refused = run_snakemake(ROOT, *command, "--retries", "0", targets[0], check=False)
-    assert refused.returncode and "the job has 2 GPUs, but its batches" in refused.stderr
+    assert refused.returncode and "the job has 2 GPUs, but `accumulate` is 1" in refused.stderr
 
 
 def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):
@@ -248,7 +248,7 @@ def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):
 
 def test_more_gpus_than_pieces_are_refused():
     with pytest.raises(
-        ValueError, match="the job has 4 GPUs, but .* set `accumulate` to 4 or more"
+        ValueError, match="the job has 4 GPUs, but `accumulate` is 1: set it to 4"
     ):
         processes.spread(finetune.main, 4, 1)
     for number in (None, 0, 1):

@@ -40,8 +40,8 @@ def spread(make: Callable[..., None], number: int | None, pieces: int) -> Callab
         return make
     if number > pieces:
         raise ValueError(
-            f"the job has {number} GPUs, but its batches are cut into {pieces}: set `accumulate` "
-            f"to {number} or more where the config says how it trains, or ask for fewer GPUs"
+            f"the job has {number} GPUs, but `accumulate` is {pieces}: set it to {number} or more "
+            "where the config says how this job trains, or ask for fewer GPUs"
         )
     return lambda *arguments, **settings: launch(number)
 
