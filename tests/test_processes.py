@@ -247,9 +247,7 @@ def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):
 
 
 def test_more_gpus_than_pieces_are_refused():
-    with pytest.raises(
-        ValueError, match="the job has 4 GPUs, but `accumulate` is 1: set it to 4"
-    ):
+    with pytest.raises(ValueError, match="the job has 4 GPUs, but `accumulate` is 1: set it to 4"):
         processes.spread(finetune.main, 4, 1)
     for number in (None, 0, 1):
         assert processes.spread(finetune.main, number, 1) is finetune.main
