@@ -260,6 +260,7 @@ def _share_weights(accelerator, model: nn.Module) -> None:
         return
     from accelerate.utils import broadcast
 
+    accelerator.wait_for_everyone()  # all have read the checkpoint before any may delete it
     for tensor in model.state_dict().values():
         tensor.copy_(broadcast(tensor.contiguous()))
 
