@@ -26,14 +26,15 @@ FFN = ("intermediate_dense", "output_dense")
 # second softmax, or through it with heads and utterances mixed up, as the released code does.
 REUSE = ("map", "softmax", "released")
 KEPT = ("stem", "projection", "time_reduction", "precision")  # whatever the layers are
-MODEL_TYPES = ("hubert", "wav2vec2", "wavlm")
+DATA2VEC = "data2vec-audio"
+MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
 SAMPLE_RATE = 16_000  # Hz, of what every backbone hears
 # The log-mel stem: window and hop in samples, points of the transform, bands, frames in a stack.
 WINDOW, HOP, BINS, MELS, STACK = 400, 160, 512, 80, 2
 # ... its kernel, stride and width as transformers states them of convolutions: length rules hold.
 BANDS = {"log_mel": MELS, "kaldi_fbank": 40}  # of stems without convolutions
 KERNEL, STRIDE, WIDTH = WINDOW + (STACK - 1) * HOP, STACK * HOP, STACK * MELS
-# transformers' defaults, the same in all three: config.json may leave them out.
+# transformers' defaults, the same in all but data2vec: config.json may leave them out.
 DEFAULTS = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -79,6 +80,9 @@ def complete(config: Mapping) -> dict:
         raise ValueError(f"model_type {config.get('model_type')!r} is not one of {kinds}")
     if config.get("add_adapter") or config.get("adapter_attn_dim"):
         raise ValueError("adapters (add_adapter, adapter_attn_dim) are not supported")
+    if config["model_type"] == DATA2VEC:  # its stem has a norm behind every convolution, always
+        own = {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}
+        return {**DEFAULTS, **own, **config, "feat_extract_norm": "layer"}
     return {**DEFAULTS, **config}
 
 
@@ -230,6 +234,13 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
     return {"attention": attention, "ffn": ffn, "norms": 4 * config["hidden_size"]}
 
 
+def positions(config: Mapping) -> tuple[int, int]:
+    """Return how many convolutions tell positions, and the taps of each; data2vec has several."""
+    number = config["num_conv_pos_embeddings"]
+    several = config["model_type"] == DATA2VEC
+    return (number, config["conv_pos_kernel_size"]) if several else (1, number)
+
+
 def count(config: Mapping) -> dict:
     """Return the parameters of each part of a backbone, of `encoder` and in `total`.
 
@@ -248,10 +259,11 @@ def count(config: Mapping) -> dict:
     normed = config["model_type"] != "hubert" or config["feat_proj_layer_norm"]
     direct = section(config).get("projection") == "none"
     projection = (2 * dims[-1] if normed else 0) + (0 if direct else dims[-1] * hidden + hidden)
-    taps, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
-    position = hidden * (hidden // groups) * taps + hidden
+    (number, taps), groups = positions(config), config["num_conv_pos_embedding_groups"]
+    position = number * (hidden * (hidden // groups) * taps + hidden)
     batch_norm = config["model_type"] == "hubert" and config["conv_pos_batch_norm"]
-    position += 2 * hidden if batch_norm else taps  # weight norm has one length per tap
+    if config["model_type"] != DATA2VEC:
+        position += 2 * hidden if batch_norm else taps  # weight norm has one length per tap
     masking = hidden if config["mask_time_prob"] > 0 or config["mask_feature_prob"] > 0 else 0
     layers = [
         layer_parameters(config, layer, index == 0) for index, layer in enumerate(layers_of(config))
@@ -309,7 +321,7 @@ def macs(config: Mapping, seconds: float) -> dict:
     if bands := BANDS.get(section(config).get("stem")):
         transform = round(2.5 * BINS * math.log2(BINS)) // 2  # operations, two of them a MAC
         stem = frames * STACK * (transform + (BINS // 2 + 1) * bands)
-    taps, groups = config["num_conv_pos_embeddings"], config["num_conv_pos_embedding_groups"]
+    (number, taps), groups = positions(config), config["num_conv_pos_embedding_groups"]
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
     direct = section(config).get("projection") == "none"
     factor = section(config).get("time_reduction") or 1
@@ -317,7 +329,7 @@ def macs(config: Mapping, seconds: float) -> dict:
     parts = {
         "stem": stem,
         "projection": 0 if direct else frames * dims[-1] * hidden,
-        "position": places * hidden * (hidden // groups) * taps,
+        "position": number * places * hidden * (hidden // groups) * taps,
         "time_reduction": 2 * inner * hidden * hidden * factor if factor > 1 else 0,
         "layers": [layer_macs(config, layer, inner) for layer in layers_of(config)],
     }

@@ -191,6 +191,10 @@ def _classes(model_type: str) -> tuple[type, type]:
         from transformers.models.wavlm import modeling_wavlm as module
 
         return module.WavLMConfig, module.WavLMModel
+    if model_type == architecture.DATA2VEC:
+        from transformers.models.data2vec import modeling_data2vec_audio as module
+
+        return module.Data2VecAudioConfig, module.Data2VecAudioModel
     kinds = ", ".join(architecture.MODEL_TYPES)
     raise ValueError(f"model_type {model_type!r} is not one of {kinds}")
 
@@ -201,6 +205,8 @@ def _config(config: Mapping):
     settings = {key: value for key, value in config.items() if key not in ("dtype", "model_type")}
     made = _classes(config["model_type"])[0](**settings)
     made._attn_implementation = "eager"
+    if not hasattr(made, "apply_spec_augment"):  # data2vec asks for the switch that it lacks
+        made.apply_spec_augment = True
     return made
 
 

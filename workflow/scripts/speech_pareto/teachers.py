@@ -92,6 +92,22 @@ TEACHERS = {
             "pytorch_model.bin": "fdee460e529396ddb2f8c8e8ce0ad74cfb747b726bc6f612e666c7c1e1963c9d"
         },
     ),
+    "data2vec-audio-base": Teacher(
+        hub="facebook/data2vec-audio-base",
+        licence=APACHE,
+        config={"model_type": "data2vec-audio"},
+    ),
+    "data2vec-audio-large": Teacher(
+        hub="facebook/data2vec-audio-large",
+        licence=APACHE,
+        config={
+            "model_type": "data2vec-audio",
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+        },
+    ),
     "distilhubert": Teacher(
         hub="ntu-spml/distilhubert",
         revision="fa87d96265d6b7af66e112faff6ff44df419cec9",

@@ -1,0 +1,43 @@
+"""data2vec audio: several position convolutions, a norm behind each convolution of the stem."""
+
+import pytest
+import torch
+
+from speech_pareto import architecture, cost, method, model
+from speech_pareto.teachers import TEACHERS
+from test_methods import backbone, compress, example, ratio_of
+
+KIND = "data2vec-audio"
+OWN = {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5}
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return backbone(KIND, **OWN)
+
+
+def test_the_published_one_has_its_size():
+    config = TEACHERS["data2vec-audio-base"].config
+    held = sum(p.numel() for p in model.build(config).parameters())
+    assert architecture.count(config)["total"] == held
+    head = 768 * 768 + 768  # that of pretraining, which SUPERB's 93.75 M count too
+    assert round((held + head) / 1e6, 2) == 93.75
+
+
+@pytest.mark.parametrize("name", method.names())
+def test_every_method_serves_it(name, teacher, tmp_path):
+    ratio = ratio_of(name, 0.2, model.describe(teacher))
+    student, solution = compress([example(name)], teacher, ratio)
+    assert solution.reason is None
+    held = sum(p.numel() for p in student.parameters())
+    assert held == architecture.count(model.describe(student))["total"]
+    model.save(student.eval(), tmp_path / "student")
+    again, audio = model.load(tmp_path / "student"), torch.randn(2, 3000)
+    hidden = again(audio).last_hidden_state
+    assert hidden.isfinite().all() and torch.equal(hidden, student(audio).last_hidden_state)
+
+
+def test_macs_are_planned_as_they_are_measured(teacher):
+    planned = architecture.macs(model.describe(teacher), 1)
+    with torch.no_grad():
+        assert planned["total"] == cost.macs(teacher, torch.randn(1, 16_000))
