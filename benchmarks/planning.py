@@ -72,9 +72,9 @@ def plan(folder: Path, snakefile: Path, *arguments: str) -> tuple[dict[str, floa
 def bare(text: str, folder: Path, directives: str) -> str:
     """Return a Snakefile of rules with wildcards that plans the jobs of a dry run."""
     variants = defaultdict(list)
-    for job in re.split(r"\n(?=\[|Job stats)", text):
-        if rule := re.search(r"^(?:local)?rule (\w+):", job, re.M):
-            facts = dict(re.findall(r"^    (input|output|wildcards): (.*)$", job, re.M))
+    for job in re.split(r"\n(?= *\[|Job stats)", text):  # those of a group are further in
+        if rule := re.search(r"^ *(?:local)?rule (\w+):", job, re.M):
+            facts = dict(re.findall(r"^ +(input|output|wildcards): (.*)$", job, re.M))
             values = dict(re.findall(r"(\w+)=([^,]*)", facts.get("wildcards", "")))
             files = [
                 tuple(pattern(file, values) for file in facts.get(key, "").split(", ") if file)
