@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import compress
 import finetune
 from conftest import ROOT, run_snakemake
-from speech_pareto import model, processes
+from speech_pareto import launch, model
 from speech_pareto.checkpoint import newest
 from speech_pareto.corpus import Utterance, samples_file, write
 from speech_pareto.training import Epochs, Training, piece_of, train
@@ -45,7 +45,7 @@ import sys
 sys.path.insert(0, {scripts!r})
 import {module} as job
 from speech_pareto.log import logged
-from speech_pareto.processes import spread
+from speech_pareto.launch import spread
 with logged({log!r}):
     spread(job.main, {number}, {pieces})(*{arguments!r}, **{settings!r})
 """
@@ -182,7 +182,7 @@ def test_two_processes_make_the_same_student(corpus, tmp_path):
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
     assert not state.exists()
     said = [line.partition(" INFO ")[2] for line in (tmp_path / "job.log").open()]
-    assert "speech_pareto.processes: 2 processes\n" in said and len(set(said)) == len(said)
+    assert "speech_pareto.launch: 2 processes\n" in said and len(set(said)) == len(said)
 
 
 def test_fine_tuning_in_two_processes_goes_on_after_a_stop(corpus, tmp_path):
@@ -248,9 +248,9 @@ def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):
 
 def test_more_gpus_than_pieces_are_refused():
     with pytest.raises(ValueError, match="the job has 4 GPUs, but `accumulate` is 1: set it to 4"):
-        processes.spread(finetune.main, 4, 1)
+        launch.spread(finetune.main, 4, 1)
     for number in (None, 0, 1):
-        assert processes.spread(finetune.main, number, 1) is finetune.main
+        assert launch.spread(finetune.main, number, 1) is finetune.main
 
 
 def test_only_the_first_process_logs_what_is_no_error(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Units of the teacher: how they are fitted, what is learnt on them, what masks hide."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -207,7 +208,10 @@ def test_a_killed_job_ends_with_the_same_bytes(name, at, folder, corpus, tmp_pat
         if len(saved) == at:
             raise KeyboardInterrupt
 
-    often = (*training.Training.__init__.__defaults__[:-1], -1.0)  # a checkpoint each step
+    kept = training.Training.__init__.__defaults__
+    names = [field.name for field in dataclasses.fields(training.Training)][-len(kept) :]
+    pairs = zip(names, kept, strict=True)  # a checkpoint each step
+    often = tuple(-1.0 if name == "checkpoint_seconds" else value for name, value in pairs)
     with monkeypatch.context() as patch:
         patch.setattr(training, "_save", stop)
         patch.setattr(training.Training.__init__, "__defaults__", often)

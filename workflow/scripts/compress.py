@@ -238,8 +238,8 @@ training data.
 
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
+    from speech_pareto.launch import spread
     from speech_pareto.log import logged
-    from speech_pareto.processes import spread
     from speech_pareto.processes import threads as own_threads
     from speech_pareto.store import stored
 

@@ -100,8 +100,9 @@ for comparing compression methods, of no use as a recogniser.
 
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
+    from speech_pareto.launch import spread
     from speech_pareto.log import logged
-    from speech_pareto.processes import spread, threads
+    from speech_pareto.processes import threads
     from speech_pareto.store import stored
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")

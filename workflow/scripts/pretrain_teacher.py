@@ -226,8 +226,9 @@ def _labels(
 
 if "snakemake" in globals():
     from speech_pareto.gpu import reserved
+    from speech_pareto.launch import spread
     from speech_pareto.log import logged
-    from speech_pareto.processes import spread, threads
+    from speech_pareto.processes import threads
     from speech_pareto.store import stored
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")

@@ -85,7 +85,7 @@ def comparable(study: dict, task: str) -> bool:
     another quantity.
     """
     settings = study["tasks"][task]
-    if settings["kind"] == "superb":
+    if settings.get("kind") == "superb":
         return settings["problem"] == "PR" and "data" in settings
     sources = {study["corpora"][name]["source"] for name in settings["corpora"]}
     probed = settings["protocol"] == "probe" and settings["metric"] == "per"
