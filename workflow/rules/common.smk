@@ -18,6 +18,7 @@ sys.path.insert(0, str(SCRIPTS))
 from speech_pareto.cluster import pass_on_sigterm, settle_earlier_jobs
 from speech_pareto.config import ConfigError, dump, resolve
 from speech_pareto.digest import closure, fingerprint
+from speech_pareto.garbage import collect_seldom
 from speech_pareto.mistakes import syntax_problems
 from speech_pareto.study import (
     cells,
@@ -38,6 +39,7 @@ def give_up(error):
     sys.exit(1)
 
 
+collect_seldom()
 if workflow.is_main_process:
     settle_earlier_jobs()
 else:  # in a job
@@ -58,7 +60,8 @@ except ConfigError as error:
     give_up(error)
 
 CELLS = cells(study)
-FIGURES = ("svg", "pdf", "png")
+FIGURES = figures_of(study)
+FORMATS = ("svg", "pdf", "png")
 
 
 def one_of(names):
@@ -81,7 +84,7 @@ wildcard_constraints:
     seed=r"\d+",
     task=one_of(study["tasks"]),
     scope=one_of(["any", *study["tasks"]]),
-    figure=one_of(figures_of(study)),
+    figure=one_of(FIGURES),
 
 
 localrules:

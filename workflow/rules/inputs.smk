@@ -332,13 +332,11 @@ def results_of_cells(pattern):
 
 def figure_of(wildcards):
     """What a figure shows: its kind, its task and a caption."""
-    return figures_of(study)[wildcards.figure]
+    return FIGURES[wildcards.figure]
 
 
 def figure_files():
     """All figures of the study."""
     return [
-        f"results/figures/{figure}.{kind}"
-        for figure in figures_of(study)
-        for kind in FIGURES
+        f"results/figures/{figure}.{kind}" for figure in FIGURES for kind in FORMATS
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from speech_pareto.garbage import collect_seldom
 from speech_pareto.processes import first, started
 
 
@@ -16,6 +17,7 @@ def logged(path: str | Path) -> Iterator[None]:
     Of several processes of a job the first one goes on with the log; from the others only errors
     get there. Raises SystemExit(1) for any Exception, after one plain sentence on stderr.
     """
+    collect_seldom()  # before the job imports anything large
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, mode="a" if started() else "w", encoding="utf-8")
