@@ -247,6 +247,29 @@ def test_chains_end_at_the_asked_ratio(steps, teacher, audio, tmp_path):
     )
 
 
+@pytest.mark.parametrize("thin", ["masking_distillation", "fithubert"])
+@pytest.mark.parametrize("name", [name for name in method.names() if method.load(name).removes])
+def test_what_follows_a_thin_student_works_or_says_why_not(name, thin):
+    torch.manual_seed(5)
+    teacher = model.new(model.tiny_config(**SHAPE))
+    steps = [{thin: {"steps": 0, "ratio": 0.3}}, example(name)]
+    planned = method.solve(steps, model.describe(teacher), 0.5)
+    if "the steps before it leave" in str(planned.reason):
+        assert method.load(name).full_rate or name == "distillation"
+        return
+    student, solution = compress(steps, teacher, 0.5)
+    assert solution.reason == planned.reason
+    assert student(torch.randn(1, 3000)).last_hidden_state.isfinite().all()
+
+
+def test_only_what_compares_hidden_states_needs_them_alike():
+    steps = [{"fithubert": {"steps": 0, "ratio": 0.3}}, {"distillation": {"steps": 1}}]
+    reason = method.solve(steps, {"model_type": "hubert"}, 0.5).reason
+    assert reason == "distillation: the steps before it leave fewer frames than the teacher has"
+    steps[1] = {"distillation": {"steps": 0}}
+    assert method.solve(steps, {"model_type": "hubert"}, 0.5).reason is None
+
+
 def test_steps_with_their_own_ratio_must_add_up():
     steps = [{"layer_drop": {"ratio": 0.3}}, {"ffn_pruning": {"ratio": 0.2}}]
     config = {"model_type": "hubert"}

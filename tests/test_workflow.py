@@ -22,10 +22,9 @@ from planning import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-# made for the cells: the probe of the control that is never pretrained takes its bare backbone
-STARTS = {"fetch_corpus", "prepare_corpus", "pretrain_one_teacher"}
+STARTS = {"fetch_corpus", "prepare_corpus"}
 # of the library, what reads the config and looks after jobs of a Snakemake that was killed
-LIGHT = ("cluster", "config", "digest", "mistakes", "sentences", "study", "teachers")
+LIGHT = ("cluster", "config", "digest", "garbage", "mistakes", "sentences", "study", "teachers")
 LIGHT += ("tasks", "tasks.superb")  # a table
 
 
@@ -71,10 +70,10 @@ def test_profiles_say_what_default_leaves_open_and_rules_leave_to_them(name):
         ("plan", set()),
         ("interim", set()),
         ("corpora", {"fetch_corpus", "prepare_corpus"}),
-        ("pretrain_teacher", STARTS),
+        ("pretrain_teacher", STARTS | {"pretrain_one_teacher"}),
         (  # the control that is never pretrained has a backbone to be drawn
             "finetune_teacher",
-            STARTS | {"finetune_one_teacher"},
+            STARTS | {"pretrain_one_teacher", "finetune_one_teacher"},
         ),
         ("exports", STARTS | {"compress", "finetune", "export"}),
         ("leaderboard", {*STARTS, *CELLS, *TABLES, "report"}),

@@ -15,7 +15,11 @@ SCRIPTS = Path(
 ).resolve()
 # first: a copy of the package that pip installed must not win
 sys.path.insert(0, str(SCRIPTS))
-from speech_pareto.cluster import pass_on_sigterm, settle_earlier_jobs
+from speech_pareto.cluster import (
+    look_for_jobs_once,
+    pass_on_sigterm,
+    settle_earlier_jobs,
+)
 from speech_pareto.config import ConfigError, dump, resolve
 from speech_pareto.digest import closure, fingerprint
 from speech_pareto.garbage import collect_seldom
@@ -42,6 +46,7 @@ def give_up(error):
 collect_seldom()
 if workflow.is_main_process:
     settle_earlier_jobs()
+    look_for_jobs_once()
 else:  # in a job
     pass_on_sigterm()
 

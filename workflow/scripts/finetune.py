@@ -93,8 +93,8 @@ training curve; `provenance.json` the settings, versions, hardware and digests.
 Trained on:
 
 {credits(corpora)}
-The licence is that of the teacher and of these recordings.  Few voices, few hours: a research model
-for comparing compression methods, of no use as a recogniser.
+The licence is that of the teacher and of these recordings. Trained to compare compression methods:
+look at its scores on speech like yours before it is used for anything else.
 """
 
 

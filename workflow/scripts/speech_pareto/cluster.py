@@ -1,4 +1,4 @@
-"""What Snakemake leaves undone: jobs of a run that was killed, and the signal to save.
+"""What Snakemake leaves undone: jobs of a killed run, the signal to save, its own haste.
 
 The Snakefile uses it; no job's code depends on it.
 """
@@ -140,3 +140,29 @@ def descendants(pid: int) -> list[int]:
         for child in map(int, file.read_text().split()):
             found += [child, *descendants(child)]
     return found
+
+
+def look_for_jobs_once() -> None:
+    """Let Snakemake's scheduler look for jobs once a second, however many have ended.
+
+    Since it limits how many jobs start in a second, each look sets a clock for the next (Snakemake
+    9.27). Each job that ends makes it look, too, and so adds a clock that is set ever after: after
+    a few hundred jobs it looks all the time, which takes a core from a laptop or a login node.
+    """
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    def set_clock(scheduler: JobScheduler, seconds: float) -> None:
+        clocks = vars(scheduler).setdefault("clocks", set())
+        if seconds in clocks:
+            return
+
+        def ring() -> None:
+            clocks.discard(seconds)
+            scheduler._open_jobs.release()
+
+        clocks.add(seconds)
+        clock = threading.Timer(seconds, ring)
+        clock.daemon = True
+        clock.start()
+
+    JobScheduler._schedule_reevalutation = set_clock  # spelt like that

@@ -7,11 +7,11 @@ study. Searching them again and again, and once more at exit, is a third of a sm
 import atexit
 import gc
 
-# Objects that are new before they are searched, then as often again for older ones: gc.set_threshold
+# new objects before a search; searches before one of older objects, and of the oldest
 SELDOM = (50_000, 20, 100)
 
 
 def collect_seldom() -> None:
-    """Search for garbage 70 times less often in this process, and not at all when it ends."""
+    """Search for garbage seldom in this process, and not at all when it ends."""
     gc.set_threshold(*SELDOM)
     atexit.register(gc.freeze)

@@ -72,6 +72,7 @@ class Method:
     listens: ClassVar[bool] = False  # True: looks at audio, though it has no `loss` to train with
     task_aware: ClassVar[bool] = False  # True: fine-tunes on the task while it compresses
     takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
+    full_rate: ClassVar[bool] = False  # True: takes frames of the layers for frames of the model
     # What its loss is a mean over: so much a piece of a batch weighs.
     averages: ClassVar[Literal["frames", "utterances"]] = "frames"
     ratio: float | None = (
@@ -88,7 +89,13 @@ class Method:
             return "it would undo the zeros of the weight pruning before it"
         if self.takes_heads and architecture.reuses(config):
             return "a head whose attention map the next layer reuses cannot go"
+        if self.full_rate and architecture.section(config).get("time_reduction"):
+            return "the steps before it leave layers with fewer frames than the model has"
         return rounded(config)
+
+    def follows(self, config: Mapping, teacher: Mapping) -> str | None:
+        """Return why a model with `config` cannot learn from its teacher this way, else None."""
+        return None
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return the plan that removes as near to `ratio` of the parameters as this method can."""
@@ -196,7 +203,7 @@ def walk(
     start, target = architecture.remaining(config), (1 - ratio) * architecture.remaining(config)
     now, plans = dict(config), []
     for index, method in enumerate(methods):
-        problem = method.supports(now)
+        problem = method.supports(now) or method.follows(now, config)
         if problem:
             reached = 1 - architecture.remaining(now) / start
             return Solution(now, reached, tuple(plans), f"{_name(method)}: {problem}")

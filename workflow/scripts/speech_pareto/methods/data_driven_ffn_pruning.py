@@ -38,6 +38,7 @@ class DataDrivenFfnPruning(FfnPruning):
     """Removes feed-forward rows, physically, by what they give on real audio."""
 
     listens = True
+    full_rate = True
     example = {"batches": 2, "batch_seconds": 0.4}
     batches: int = 16
     batch_seconds: float = 24.0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class DistilHubert(Distillation):
     """Trains the teacher's first layers to predict later ones through heads."""
 
+    full_rate = True
     start: Literal["spaced", "first"] = "first"
     heads: int = 3  # layers of the teacher to predict
 
@@ -37,6 +38,10 @@ class DistilHubert(Distillation):
     def head_parameters(self, teacher: Mapping, student: Mapping) -> int:
         """Return the parameters of all projection heads, which no folder and no ratio counts."""
         return self.heads * head_size(teacher, student)
+
+    def follows(self, config: Mapping, teacher: Mapping) -> str | None:
+        """Return None: heads lead from the student's width to the teacher's."""
+        return None
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return the student, trained for `steps`."""

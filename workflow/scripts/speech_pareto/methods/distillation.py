@@ -37,6 +37,18 @@ def distance(ours: "Tensor", theirs: "Tensor", cosine: float, log: bool = True) 
     return functional.l1_loss(ours, theirs) - cosine * likeness.mean()
 
 
+def unlike(config: Mapping, teacher: Mapping) -> str | None:
+    """Return why hidden states of a model and its teacher cannot be compared, None if they can."""
+    ours, theirs = (architecture.complete(one)["hidden_size"] for one in (config, teacher))
+    if ours != theirs:
+        return (
+            f"the steps before it leave hidden states of {ours} values, the teacher's have {theirs}"
+        )
+    if architecture.section(config).get("time_reduction"):
+        return "the steps before it leave fewer frames than the teacher has"
+    return None
+
+
 def cut(model: "Module", knobs: Mapping) -> None:
     """Leave in `model` the layers that `knobs` names, and of each the best heads and rows."""
     from speech_pareto.surgery import keep_heads, keep_layers, keep_rows
@@ -76,6 +88,10 @@ class Distillation(Method):
     def __post_init__(self) -> None:
         if self.steps < 0 or (self.layers is not None and self.layers < 1):
             raise ValueError("steps must be 0 or more, layers 1 or more")
+
+    def follows(self, config: Mapping, teacher: Mapping) -> str | None:
+        """Return why hidden states of student and teacher cannot be compared, else None."""
+        return unlike(config, teacher) if self.steps else None
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return which layers stay, and the heads and feed-forward rows that each keeps."""

@@ -24,7 +24,7 @@ from speech_pareto.masked_units import UnitMethod
 from speech_pareto.method import Context, Method, Plan, unmaskable
 from speech_pareto.methods.data_driven_ffn_pruning import DataDrivenFfnPruning
 from speech_pareto.methods.data_driven_head_pruning import DataDrivenHeadPruning
-from speech_pareto.methods.distillation import Distillation
+from speech_pareto.methods.distillation import Distillation, unlike
 from speech_pareto.methods.ffn_pruning import FfnPruning
 from speech_pareto.methods.head_pruning import HeadPruning
 from speech_pareto.methods.weight_pruning import WeightPruning
@@ -92,6 +92,10 @@ class IterativePruning(UnitMethod):
         """Return why this cannot serve a model with this config, else None."""
         problem = unmaskable(config) if self.objective == "masked_units" else None
         return problem or self.shot().supports(config)
+
+    def follows(self, config: Mapping, teacher: Mapping) -> str | None:
+        """Return why hidden states cannot be compared with the teacher's, if that is the aim."""
+        return unlike(config, teacher) if self.objective == "layer_distillation" else None
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return where the walk ends, and how many parameters are left after each event."""

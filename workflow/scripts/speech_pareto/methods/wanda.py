@@ -58,6 +58,7 @@ class Wanda(Method):
     """Zeroes single weights by magnitude times activation."""
 
     listens = True
+    full_rate = True
     example = {"batches": 2, "batch_seconds": 0.4}
     batches: int = 16
     batch_seconds: float = 24.0
