@@ -29,5 +29,5 @@ def test_a_grid_is_planned_beside_bare_snakemake():
 @pytest.mark.slow
 def test_tiny_jobs_run_with_each_scheduler():
     jobs, rows = benchmark("scheduler", "--jobs", "20")
-    assert jobs == 20 and list(rows) == ["ilp", "greedy"]
+    assert jobs == 20 and list(rows) == ["ilp", "greedy", "greedy, once a second"]
     assert all(float(row[1]) > 0 for row in rows.values())
