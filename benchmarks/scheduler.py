@@ -66,7 +66,7 @@ def main() -> None:
     for name, used in taken.items():
         cells = [name]
         for key, value in used.items():
-            cells += [f"{value:.1f}", f"{taken["ilp"][key] / value:.2f}"]
+            cells += [f"{value:.1f}", f"{taken['ilp'][key] / value:.2f}"]
         print(f"| {' | '.join(cells)} |")
 
 
