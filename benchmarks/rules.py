@@ -5,6 +5,7 @@
 Reads what Snakemake's `benchmark:` wrote for every job.
 """
 
+import argparse
 import csv
 import statistics
 import sys
@@ -14,12 +15,17 @@ from pathlib import Path
 
 def main() -> None:
     """Print a table: jobs, median and total seconds, peak memory of each rule."""
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else "results/benchmarks")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/benchmarks"))
+    root = parser.parse_args().folder
     seconds, memory = defaultdict(list), defaultdict(list)
     for path in sorted(root.rglob("*.tsv")):
         rule = path.relative_to(root).parts[0].removesuffix(".tsv")
         with path.open(newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
+            rows = csv.DictReader(file, delimiter="\t")
+            if "max_rss" not in (rows.fieldnames or ()):
+                sys.exit(f"{path} is none of Snakemake's benchmarks")
+            for row in rows:
                 seconds[rule].append(float(row["s"]))
                 memory[rule].append(0.0 if row["max_rss"] in ("-", "NA") else float(row["max_rss"]))
     if not seconds:
