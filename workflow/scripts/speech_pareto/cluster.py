@@ -149,7 +149,10 @@ def look_for_jobs_once() -> None:
     9.27). Each job that ends makes it look, too, and so adds a clock that is set ever after: after
     a few hundred jobs it looks all the time, which takes a core from a laptop or a login node.
     """
-    from snakemake.scheduling.job_scheduler import JobScheduler
+    try:
+        from snakemake.scheduling.job_scheduler import JobScheduler
+    except ImportError:  # another version of Snakemake: it may look as often as it likes
+        return
 
     def set_clock(scheduler: JobScheduler, seconds: float) -> None:
         clocks = vars(scheduler).setdefault("clocks", set())
