@@ -18,7 +18,7 @@ FAILED = "x INFO y: step 3 of 9\nx ERROR root: failed\nTraceback ...\nValueError
 def test_the_output_of_every_rule_is_known():
     rules = "\n".join(file.read_text() for file in (ROOT / "workflow" / "rules").glob("*.smk"))
     for rule, path in status.OUTPUTS.items():
-        declared = re.search(rf"\nrule {rule}:.*?\n    output:(.*?)\n    \w+:", rules, re.S)[1]
+        declared = re.search(rf"\n *rule {rule}:.*?\n +output:(.*?)\n +\w+:", rules, re.S)[1]
         start, _, end = f"results/{path}".partition("{}")
         assert start in declared and end in declared
     named = re.findall(r'Job\(\s*"(\w+)"', (ROOT / plan.__file__).read_text())
