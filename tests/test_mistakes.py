@@ -140,7 +140,11 @@ def problems(study, files=()):
             {"hub": "someone/model"},
             "the key 'revision' is missing, the commit of someone/model that is to be used.",
         ),
-        (["teachers", "tiny"], {"hub": "wav2vec2-large"}, "the commit of facebook/wav2vec2-large"),
+        (
+            ["teachers", "tiny"],
+            {"hub": "wav2vec2-large-lv60"},
+            "the commit of facebook/wav2vec2-large-lv60",
+        ),
         (
             ["teachers", "tiny"],
             {"hub": "hubert-base", "revision": "main"},

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LARGE = {
+WIDE = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
     "intermediate_size": 4096,
+}
+LARGE = {
+    **WIDE,
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
     "attention_dropout": 0.0,
@@ -63,7 +66,13 @@ TEACHERS = {
             "pytorch_model.bin": "3249fe98bfc62fcbc26067f724716a6ec49d12c4728a2af1df659013905dff21"
         },
     ),
-    "wav2vec2-large": Teacher(  # that of Libri-Light, as SUPERB takes it
+    "wav2vec2-large": Teacher(  # of LibriSpeech's 960 h; built as Base is
+        hub="facebook/wav2vec2-large",
+        revision="312b2410566b698c7a649068d413b2067848bd75",
+        licence=APACHE,
+        config={"model_type": "wav2vec2", **WIDE},
+    ),
+    "wav2vec2-large-lv60": Teacher(  # of Libri-Light's 60,000 h, as SUPERB takes it
         hub="facebook/wav2vec2-large-lv60",
         licence=APACHE,
         config={"model_type": "wav2vec2", **LARGE, "conv_bias": True},
@@ -100,13 +109,19 @@ TEACHERS = {
     "data2vec-audio-large": Teacher(
         hub="facebook/data2vec-audio-large",
         licence=APACHE,
-        config={
-            "model_type": "data2vec-audio",
-            "hidden_size": 1024,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "intermediate_size": 4096,
-        },
+        config={"model_type": "data2vec-audio", **WIDE},
+    ),
+    "data2vec-audio-base-960h": Teacher(  # fine-tuned on LibriSpeech's transcripts, as Large below
+        hub="facebook/data2vec-audio-base-960h",
+        revision="32331f3123e703528918aa688a9a38232d58c872",
+        licence=APACHE,
+        config={"model_type": "data2vec-audio"},
+    ),
+    "data2vec-audio-large-960h": Teacher(
+        hub="facebook/data2vec-audio-large-960h",
+        revision="27aba26eed532b86dcd0f17284a0307de4b51f39",
+        licence=APACHE,
+        config={"model_type": "data2vec-audio", **WIDE},
     ),
     "distilhubert": Teacher(
         hub="ntu-spml/distilhubert",
