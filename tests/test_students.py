@@ -11,9 +11,9 @@ import yaml
 import compress as job
 from speech_pareto import architecture, cost, method, model, training
 from speech_pareto.student import add_heads, fold
-from speech_pareto.task import TaskModel as Task
-from speech_pareto.task import load_task_model, make_task, save_head
+from speech_pareto.task import load_task_model
 from test_compress import RUN, corpus  # noqa: F401 (a fixture)
+from test_head import with_task_head
 from test_methods import KINDS, backbone, compress
 
 BASE = {"model_type": "hubert"}
@@ -360,15 +360,6 @@ def test_the_last_head_is_what_stays():
     )
 
 
-def with_task_head(made, folder, protocol="finetune"):
-    """Save a backbone with a CTC head for letters; return the task's settings."""
-    settings = {"kind": "ctc", "unit": "characters", "metric": "cer", "protocol": protocol}
-    task = make_task(settings, ["", "a", "b", "c"])
-    model.save(made, folder)
-    save_head(Task(made, task.outputs, protocol), task, folder)
-    return settings
-
-
 @pytest.mark.parametrize("name", LEARN)
 def test_the_task_head_of_the_teacher_reads_the_student(name, corpus, batch, tmp_path):  # noqa: F811
     made = backbone("hubert")
@@ -386,28 +377,3 @@ def test_the_task_head_of_the_teacher_reads_the_student(name, corpus, batch, tmp
     own, _ = load_task_model(settings, made, tmp_path / "teacher")
     assert task.head.weight.shape == (own.head.weight.shape[0], student.config.hidden_size)
     assert logits.isfinite().all()
-
-
-def test_hand_on_head_folds_the_readout(tmp_path):
-    made = backbone("hubert")
-    settings = with_task_head(made, tmp_path)
-    own, _ = load_task_model(settings, made, tmp_path)
-    student, _ = compress([{"starhubert": {"steps": 0}}], made, 0.5)
-    width = student.config.hidden_size
-    student.readout = torch.randn(48, width), torch.randn(48)
-    (tmp_path / "student").mkdir()
-    job.hand_on_head(tmp_path / job.HEAD, student, tmp_path / "student" / job.HEAD)
-    folded, _ = load_task_model(settings, student, tmp_path / "student")
-    hidden = torch.randn(5, width)
-    expected = own.head(hidden @ student.readout[0].T + student.readout[1])
-    assert torch.allclose(folded.head(hidden), expected, atol=1e-4)
-
-
-def test_a_probe_of_all_layers_begins_anew_when_there_are_fewer(tmp_path):
-    made = backbone("hubert")
-    with_task_head(made, tmp_path, "probe")
-    for name, there in (("ffn_pruning", True), ("distillation", False)):
-        student, _ = compress([{name: dict(method.load(name).example)}], made, 0.5)
-        target = tmp_path / f"{name}.safetensors"
-        job.hand_on_head(tmp_path / job.HEAD, student, target)
-        assert target.is_file() == there

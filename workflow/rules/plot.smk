@@ -30,7 +30,7 @@ rule plot:
         "../../envs/plot.yaml"
     params:
         job=together(
-            figure=lambda wildcards: figure_of(wildcards),
+            figure=figure_of,
             published=fingerprint(locate("resources/published.csv")),
             code=code("plot.py"),
             software=pins("plot"),

@@ -1,0 +1,42 @@
+"""The head of a fine-tuned teacher on its student: folded, handed on, or begun anew."""
+
+import torch
+
+from speech_pareto import method, model
+from speech_pareto.head import HEAD, hand_on_head
+from speech_pareto.task import TaskModel, load_task_model, make_task, save_head
+from test_methods import backbone, compress
+
+
+def with_task_head(made, folder, protocol="finetune"):
+    """Save a backbone with a CTC head for letters; return the task's settings."""
+    settings = {"kind": "ctc", "unit": "characters", "metric": "cer", "protocol": protocol}
+    task = make_task(settings, ["", "a", "b", "c"])
+    model.save(made, folder)
+    save_head(TaskModel(made, task.outputs, protocol), task, folder)
+    return settings
+
+
+def test_hand_on_head_folds_the_readout(tmp_path):
+    made = backbone("hubert")
+    settings = with_task_head(made, tmp_path)
+    own, _ = load_task_model(settings, made, tmp_path)
+    student, _ = compress([{"starhubert": {"steps": 0}}], made, 0.5)
+    width = student.config.hidden_size
+    student.readout = torch.randn(48, width), torch.randn(48)
+    (tmp_path / "student").mkdir()
+    hand_on_head(tmp_path / HEAD, student, tmp_path / "student" / HEAD)
+    folded, _ = load_task_model(settings, student, tmp_path / "student")
+    hidden = torch.randn(5, width)
+    expected = own.head(hidden @ student.readout[0].T + student.readout[1])
+    assert torch.allclose(folded.head(hidden), expected, atol=1e-4)
+
+
+def test_a_probe_of_all_layers_begins_anew_when_there_are_fewer(tmp_path):
+    made = backbone("hubert")
+    with_task_head(made, tmp_path, "probe")
+    for name, there in (("ffn_pruning", True), ("distillation", False)):
+        student, _ = compress([{name: dict(method.load(name).example)}], made, 0.5)
+        target = tmp_path / f"{name}.safetensors"
+        hand_on_head(tmp_path / HEAD, student, target)
+        assert target.is_file() == there
