@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from speech_pareto import architecture
+from speech_pareto.allocator import keep_freed_memory
 from speech_pareto.energy import energy
 from speech_pareto.head import HEAD
 from speech_pareto.model import WEIGHTS, describe
@@ -228,6 +229,7 @@ def race(teacher: nn.Module, student: nn.Module, audio: Tensor, repeats: int) ->
 
     The two take turns, and turns at going first, so what slows the machine slows both.
     """
+    keep_freed_memory()  # or new pages are timed, too
     for model in (teacher, student):
         _timed(model, audio)  # warm-up
     pairs = []
