@@ -356,10 +356,10 @@ class _Front:
         )
 
     def _headliner(self) -> pd.Series | None:
-        """Return the front's best for at most 60 % of the teacher's cost, else its cheapest.
+        """Return the best for at most 60 % of the teacher's cost, else the front's cheapest.
 
-        A control yields to a method, on the front or not, whose score is printed alike: readers
-        want a method to use.  None if no student is on the front.
+        A control yields to a method whose score is printed alike: readers want a method to use.
+        None if no student is on the front.
         """
         column, on_front = COSTS[self.cost][0], f"front_{self.cost}"
         students = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
@@ -368,9 +368,9 @@ class _Front:
         if not students[on_front].any():
             return None
         cheapest = students.loc[students[on_front], "share"].min()
-        students = students[students["share"] <= max(0.6, cheapest)]
+        students = students[students["share"].round(2) <= max(0.6, round(cheapest, 2))]
         loss = students["score"] * SIGNS[self.better]
-        best = students.loc[loss[students[on_front]].idxmin()]
+        best = students.loc[loss.idxmin()]
         alike = students[students["score"].map("{:.1f}".format) == f"{best['score']:.1f}"]
         methods = alike[[not is_control(row.teacher, row.recipe) for row in alike.itertuples()]]
         return best if methods.empty else methods.loc[loss[methods.index].idxmin()]
