@@ -195,6 +195,24 @@ def test_a_control_has_the_headline_only_where_no_method_prints_its_score(parque
     assert "with layer-drop" in headline(cells, 31.02, 31.12, better)
 
 
+@pytest.mark.parametrize("share,winner", [(0.606, "distillation"), (0.604, "low-rank")])
+def test_the_headline_takes_60_percent_as_printed_and_ties_left_off_the_front(
+    parquet, share, winner
+):
+    cells = table.read(parquet)
+    cells = cells[cells["task"] == "phones"].copy()
+    whole = cells.loc[cells["recipe"] == "identity", "macs_per_second"].max()
+    for recipe, part, score in (("distillation", 0.595, 2.0), ("low-rank", share, 1.0)):
+        chosen = (cells["recipe"] == recipe) & (cells["ratio"] == 0.5)
+        cells.loc[chosen, ["macs_per_second", "score"]] = part * whole, score
+    summary = table.summarise(cells)
+    rows = summary.set_index(["recipe", "ratio"])["front_macs_per_second"]
+    assert rows["low-rank", 0.5] and not rows["distillation", 0.5]
+    message = fronts.pareto(summary, "phones", "macs_per_second").texts[0].get_text()
+    assert f"60 % of the MACs: {2 if winner == 'distillation' else 1}.0 %" in message
+    assert f"with {winner}," in message
+
+
 def test_zeros_have_no_headline_over_parameters(parquet):
     cells = table.read(parquet)
     cells.loc[(cells["recipe"] == "weight-pruning") & (cells["ratio"] == 0.5), "score"] = 1.0
