@@ -16,7 +16,7 @@ RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/ex
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/run.stamp ## Run the default study on 2 cores (20 minutes), show its fronts
+demo: $(VENV)/run.stamp ## Run the default study on 2 cores (15 minutes), show its fronts
 	@mkdir -p .snakemake; pid=$$(cat $(PID) 2>/dev/null); \
 	if [ -n "$$pid" ] && kill -0 $$pid 2>/dev/null; then \
 		echo "make demo is already running here (process $$pid)"; exit 1; \
