@@ -204,14 +204,14 @@ def _labels(
         with np.load(cache) as stored:
             return np.split(stored["units"], stored["ends"][:-1])
 
-    def bar(items):
-        return tqdm(items, desc="features", unit="utterance", mininterval=5)
-
-    waves = [units.framed(u.wave()) for u in bar(utterances)]
+    bar = tqdm(utterances, desc="features", unit="utterance", mininterval=5)
+    waves = (units.framed(utterance.wave()) for utterance in bar)
     if layer is None:
-        features = units.describe([units.cepstra(wave) for wave in bar(waves)], speakers)
+        features = units.describe([units.cepstra(wave) for wave in waves], speakers)
     else:
-        features = units.centred(units.layer_features(backbone, waves, layer, bar), speakers)
+        lengths = [units.frames(utterance.samples) for utterance in utterances]
+        features = units.layer_features(backbone, waves, lengths, layer)
+        features = units.centred(features, speakers)
     labels = units.cluster(features, count, seed)
     runs = np.mean([len(u) / (1 + (np.diff(u.astype(int)) != 0).sum()) for u in labels])
     log.info("%d units, a unit lasts %.2f frames", count, runs)
