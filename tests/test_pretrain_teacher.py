@@ -88,3 +88,16 @@ def test_units_follow_the_sounds_and_not_the_voice(prompts_en):
     joined = np.concatenate(labels)
     runs = len(joined) / (1 + (np.diff(joined.astype(int)) != 0).sum())
     assert len(np.unique(joined)) > 40 and 1.5 < runs < 6
+
+
+def test_features_of_a_layer_lie_in_one_block(teacher, prompts_en):
+    spoken = read(prompts_en)[:4]
+    backbone, lengths = load(teacher), [units.frames(u.samples) for u in spoken]
+    waves = (units.framed(u.wave()) for u in spoken)
+    found = units.layer_features(backbone, waves, lengths, 1)
+    assert len({id(features.base) for features in found}) == 1
+    for utterance, features in zip(spoken, found, strict=True):
+        wave = torch.from_numpy(units.framed(utterance.wave()))[None]
+        with torch.no_grad():
+            expected = backbone(wave, output_hidden_states=True).hidden_states[1][0]
+        assert np.array_equal(features, expected.numpy())
