@@ -1,5 +1,6 @@
 """Downloads: resumed, verified, and the same corpus whichever way they come."""
 
+import subprocess
 import tarfile
 
 import pytest
@@ -8,7 +9,7 @@ import fetch_corpus
 import prepare_corpus
 from loopback import serve
 from speech_pareto.corpora import prompts
-from speech_pareto.download import download, sha256
+from speech_pareto.download import download, sha256, unpack
 
 
 @pytest.fixture
@@ -44,6 +45,18 @@ def test_other_content_is_refused_and_removed(server, tmp_path):
 def test_a_missing_file_is_one_plain_sentence(server, tmp_path):
     with pytest.raises(RuntimeError, match="gone.bin"):
         download(f"{server[0]}/gone.bin", "0" * 64, tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("name", ["../outside", "inside/../../outside", "link/outside"])
+def test_no_tarball_writes_elsewhere(name, tmp_path):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, ".."
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(subprocess.CalledProcessError):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "folder")
+    assert not (tmp_path / "outside").exists()
 
 
 def test_tarballs_give_the_digest_that_packages_give(server, tmp_path, prompts_en, monkeypatch):
