@@ -36,11 +36,11 @@ def test_the_newest_two_are_kept(tmp_path):
 def test_a_damaged_one_is_refused_and_the_one_before_used(tmp_path, damage, caplog):
     whole, curve = run(None)
     run(tmp_path)
-    newest = states(tmp_path)[-1]
-    damage(newest)
+    last = states(tmp_path)[-1]
+    damage(last)
     caplog.set_level(logging.INFO)
     resumed, resumed_curve = run(tmp_path)
-    assert f"{newest.name} is damaged" in caplog.text
+    assert f"{last.name} is damaged" in caplog.text
     assert "continuing after step 39" in caplog.text
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert curve == resumed_curve

@@ -90,11 +90,11 @@ def test_units_follow_the_sounds_and_not_the_voice(prompts_en):
     assert len(np.unique(joined)) > 40 and 1.5 < runs < 6
 
 
-def test_features_of_a_layer_lie_in_one_block(teacher, prompts_en):
+def test_features_are_those_of_the_layer_in_one_block(teacher, prompts_en):
     spoken = read(prompts_en)[:4]
     backbone, lengths = load(teacher), [units.frames(u.samples) for u in spoken]
     waves = (units.framed(u.wave()) for u in spoken)
-    found = units.layer_features(backbone, waves, lengths, 1)
+    found = units.in_one_block(units.layer_features(backbone, waves, 1), lengths)
     assert len({id(features.base) for features in found}) == 1
     for utterance, features in zip(spoken, found, strict=True):
         wave = torch.from_numpy(units.framed(utterance.wave()))[None]

@@ -206,12 +206,13 @@ def _labels(
 
     bar = tqdm(utterances, desc="features", unit="utterance", mininterval=5)
     waves = (units.framed(utterance.wave()) for utterance in bar)
+    lengths = [units.frames(utterance.samples) for utterance in utterances]
     if layer is None:
-        features = units.describe([units.cepstra(wave) for wave in waves], speakers)
+        cepstra = units.in_one_block(map(units.cepstra, waves), lengths)
+        features = units.describe(cepstra, speakers)
     else:
-        lengths = [units.frames(utterance.samples) for utterance in utterances]
-        features = units.layer_features(backbone, waves, lengths, layer)
-        features = units.centred(features, speakers)
+        states = units.layer_features(backbone, waves, layer)
+        features = units.centred(units.in_one_block(states, lengths), speakers)
     labels = units.cluster(features, count, seed)
     runs = np.mean([len(u) / (1 + (np.diff(u.astype(int)) != 0).sum()) for u in labels])
     log.info("%d units, a unit lasts %.2f frames", count, runs)

@@ -4,7 +4,7 @@ HuBERT (arXiv 2106.07447, section II).  The cepstra keep their natural spread: w
 whitened the clusters follow noise and the model does not learn.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,23 +150,31 @@ def fit(
     return Labeller(teacher, layer, centres), head.to(place)
 
 
+@torch.no_grad()
 def layer_features(
-    model: torch.nn.Module, waves: Iterable[np.ndarray], lengths: list[int], layer: int
-) -> list[np.ndarray]:
-    """Return the hidden states (frames, dim) after `layer` (1-based) for each waveform.
-
-    `lengths` are their frames.  All results lie in one block of memory.  Kept one by one between a
-    model's own blocks they leave thousands of gaps, which C's allocator searches for every later
-    block: after 27,000 utterances that was half of the time of the training that followed.
-    """
+    model: torch.nn.Module, waves: Iterable[np.ndarray], layer: int
+) -> Iterator[np.ndarray]:
+    """Yield the hidden states (frames, dim) after `layer` (1-based) for each waveform."""
     model.eval()
-    block = np.empty((sum(lengths), model.config.hidden_size), np.float32)
-    result = np.split(block, np.cumsum(lengths)[:-1])
-    with torch.no_grad():
-        for wave, place in zip(waves, result, strict=True):
-            out = model(torch.from_numpy(wave)[None], output_hidden_states=True)
-            place[:] = out.hidden_states[layer][0].float().numpy()
-    return result
+    for wave in waves:
+        out = model(torch.from_numpy(wave)[None], output_hidden_states=True)
+        yield out.hidden_states[layer][0].float().numpy()
+
+
+def in_one_block(features: Iterable[np.ndarray], lengths: list[int]) -> list[np.ndarray]:
+    """Return copies of features (frames, dim), of `lengths` frames, that lie in one block of memory.
+
+    Kept one by one between the blocks that come and go while they are made, they leave thousands of
+    gaps, which C's allocator searches for every later block: after 27,000 utterances that was half
+    of the time of the training that followed.
+    """
+    block, end = np.empty((0, 0)), 0
+    for found, length in zip(features, lengths, strict=True):
+        if not end:
+            block = np.empty((sum(lengths), found.shape[1]), found.dtype)
+        block[end : end + length] = found
+        end += length
+    return np.split(block, np.cumsum(lengths)[:-1])
 
 
 def frames(samples: int) -> int:
