@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from speech_pareto.extras import extra
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that `arguments` (by default those of the shell) name."""
@@ -19,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_transcribe(commands)
     _add_why(commands)
     options = parser.parse_args(arguments)
-    options.run(options)
+    try:
+        options.run(options)
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error}")
 
 
 # a command: its arguments, and a function that imports what it needs only once it is run
@@ -38,7 +43,8 @@ def _add_recommend(commands) -> None:
 
 def _recommend(options: argparse.Namespace) -> None:
     """Print the answer for one task or all."""
-    from speech_pareto import points, recommend
+    with extra("study"):
+        from speech_pareto import points, recommend
 
     if not options.table.is_file():
         sys.exit(f"{options.table} is not there; run the study first, or name it with --table")
@@ -66,7 +72,8 @@ def _add_interim(commands) -> None:
 
 def _interim(options: argparse.Namespace) -> None:
     """Write and print what is there."""
-    from speech_pareto import config, interim
+    with extra("study"):
+        from speech_pareto import config, interim
 
     file = options.study or options.results / "run_config.yaml"
     if not file.is_file():
@@ -104,7 +111,8 @@ def _status(options: argparse.Namespace) -> None:
     """Print how far the study is."""
     import os
 
-    from speech_pareto import config, status
+    with extra("study"):
+        from speech_pareto import config, status
 
     study = options.directory / "results" / "run_config.yaml"
     if not study.is_file():

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from speech_pareto.extras import extra
+
 SAMPLE_RATE = 16_000  # Hz, what every teacher here expects
 
 
@@ -17,7 +19,8 @@ def decode(path: str | Path) -> np.ndarray:
     libsndfile reads what it knows (WAV, FLAC, Ogg, MP3, ...), FFmpeg through PyAV the rest
     (G.722, M4A, ...).  Raises `UnreadableAudio`.
     """
-    import soundfile
+    with extra():
+        import soundfile
 
     try:
         wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -28,7 +31,8 @@ def decode(path: str | Path) -> np.ndarray:
 
 def _decode_with_ffmpeg(path: Path) -> np.ndarray:
     """Return int16 samples at 16 kHz; G.722 stays integer from file to result."""
-    import av
+    with extra():
+        import av
 
     try:
         with av.open(path, format="g722" if path.suffix == ".g722" else None) as container:
@@ -53,7 +57,8 @@ def _decode_with_ffmpeg(path: Path) -> np.ndarray:
 
 def _resample(wave: np.ndarray, rate: int) -> np.ndarray:
     """Return float samples at 16 kHz."""
-    import soxr
+    with extra():
+        import soxr
 
     return wave if rate == SAMPLE_RATE else soxr.resample(wave, rate, SAMPLE_RATE)
 

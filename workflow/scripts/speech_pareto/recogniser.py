@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from speech_pareto import result
 from speech_pareto.audio import SAMPLE_RATE, UnreadableAudio, decode
+from speech_pareto.extras import extra
 from speech_pareto.model import load
 from speech_pareto.task import Task, TaskModel, load_task_model, make_task
 from speech_pareto.training import device
@@ -148,10 +149,8 @@ def _from_onnx(file: Path) -> Recogniser:
 
 def open_session(file: Path):
     """Return onnxruntime's session of a file, on the CPU with torch's number of threads."""
-    try:
+    with extra("onnx"):
         import onnxruntime
-    except ModuleNotFoundError:
-        raise ValueError(f"{file} needs onnxruntime: pip install 'speech-pareto[onnx]'")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:

@@ -6,6 +6,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from speech_pareto.extras import extra
+
 STATUSES = ("ok", "infeasible", "diverged", "out_of_memory")
 STATUS_FILE = "status.json"
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "result.schema.yaml"
@@ -112,8 +114,9 @@ def read_status(folder) -> dict | None:
 @cache
 def _validator():
     """Return the validator of the result schema."""
-    import jsonschema
-    import yaml
+    with extra("study"):
+        import jsonschema
+        import yaml
 
     return jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 

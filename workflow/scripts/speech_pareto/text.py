@@ -5,6 +5,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from speech_pareto.extras import extra
+
 # Languages of the built-in corpora -> espeak-ng voices; any other voice name is used as it is.
 VOICES = {"en": "en-us", "es": "es-419"}
 NOT_PHONES = re.compile(r"\([a-z-]+\)|[^\w]|[ˈˌːˑ\d_]")  # language switches, stress, length, ties
@@ -57,7 +59,8 @@ def phones(text: str, language: str) -> list[str]:
 @lru_cache(maxsize=1)
 def _espeak() -> ctypes.CDLL:
     """Return the espeak-ng library that the espeakng-loader package brings, initialised."""
-    import espeakng_loader
+    with extra("corpora"):
+        import espeakng_loader
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_TextToPhonemes.restype = ctypes.c_char_p

@@ -25,10 +25,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from speech_pareto.checkpoint import keep, newest
+from speech_pareto.extras import extra
 
 CHECKPOINT = "checkpoint"
 PAD = 5120  # samples; batches are padded to a multiple, 0.32 s
 log = logging.getLogger(__name__)
+# cuBLAS reads it before its first product; without it, products differ from run to run.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 class Diverged(RuntimeError):
@@ -108,9 +111,10 @@ def train(
     `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
     `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
     """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-    from accelerate.utils import find_batch_size
+    with extra("train"):
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import find_batch_size
 
     AcceleratorState._reset_state(True)  # an earlier run may have had another precision
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from speech_pareto.corpus import Utterance
+from speech_pareto.extras import extra
 from speech_pareto.head import HEAD, hand_on_head
 from speech_pareto.precision import trainable
 from speech_pareto.task import (
@@ -155,7 +156,8 @@ def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
         waves = [u.wave() for u in chosen]
         augmented = settings.augmented(step)
         if settings.speed and augmented:
-            import soxr
+            with extra():
+                import soxr
 
             factors = generator.uniform(1 - settings.speed, 1 + settings.speed, len(waves))
             waves = [

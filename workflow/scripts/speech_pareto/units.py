@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from speech_pareto.calibration import at_home, real_frames
+from speech_pareto.extras import extra
 from speech_pareto.states import states
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Labeller:
 
 def cepstra(wave: np.ndarray) -> np.ndarray:
     """Return c0-c12 (frames, 13) of the 80 log-mel bands, one frame per 20 ms."""
-    from scipy.fft import dct
+    with extra("train"):
+        from scipy.fft import dct
 
     from speech_pareto.log_mel import LogMel
 
@@ -102,7 +104,8 @@ def centred(features: list[np.ndarray], speakers: list[str]) -> list[np.ndarray]
 
 def k_means(features: np.ndarray, count: int, seed: int) -> "MiniBatchKMeans":
     """Return k-means with `count` centres, fitted to features (frames, dim)."""
-    from sklearn.cluster import MiniBatchKMeans
+    with extra("train"):
+        from sklearn.cluster import MiniBatchKMeans
 
     return MiniBatchKMeans(
         count, batch_size=10_000, max_iter=20, n_init=3, random_state=seed, compute_labels=False
@@ -125,7 +128,8 @@ def fit(
     starts where its teacher stands; published backbones come without the head of their pretraining.
     ValueError if fewer than 3 units are found.
     """
-    from sklearn.linear_model import LogisticRegression
+    with extra("train"):
+        from sklearn.linear_model import LogisticRegression
 
     place, inner, last = next(teacher.parameters()).device, [], []
     for batch in batches:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from speech_pareto.corpus import Utterance
+from speech_pareto.extras import extra
 from speech_pareto.text import characters
 
 METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
@@ -84,7 +85,8 @@ class Task:
 
         Counts per utterance come second: deletions, insertions, substitutions, length.
         """
-        import jiwer
+        with extra("train"):
+            import jiwer
 
         if self.unit == "phones":
             errors = jiwer.process_words(references, hypotheses)

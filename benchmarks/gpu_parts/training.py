@@ -1,0 +1,257 @@
+"""Part b: how fast models of real size train in the one loop, against the same model in a bare one.
+
+A row trains HuBERT Base or Large, random weights, with one method on batches of noise:
+
+    steps/s, audio   of the loop: batches read, padded and normalised, losses logged, gradients
+                     clipped; medians over steps, after a warm-up
+    MFU              floating-point operations of a step, as torch's FlopCounterMode counts forward
+                     and backward of teacher and student, over its time and the GPU's dense peak
+    idle             share of a step in which no kernel runs, so the GPU waits for the host: 1 − the
+                     union of all kernels' times in two profiled steps / two unprofiled ones
+    bare             time of a step in a bare loop / in ours: the same loss, on a batch that lies on
+                     the GPU, with autocast, backward and AdamW and nothing else; 1: we add nothing
+"""
+
+import contextlib
+import copy
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import compress
+from gpu_parts import synthetic
+from speech_pareto import method, training, tuning
+from speech_pareto.audio import SAMPLE_RATE
+from speech_pareto.model import describe
+from speech_pareto.task import FineTuning
+
+SECONDS = 12.5  # of a recording
+WARMUP, TIMED, PROFILED = 4, 6, 2  # steps
+FINE_TUNING = "fine-tuning with CTC"
+METHODS = {
+    "distillation": {"distillation": {}},
+    "map reuse": {"masking_distillation": {}},
+    "DPHuBERT": {"dphubert": {"final_steps": 1}},
+    "self-pinching": {"self_pinching": {}},
+    "iterative pruning": {
+        "iterative_pruning": {"schedule": [0.5], "units": 50, "unit_seconds": 25.0}
+    },
+    FINE_TUNING: None,
+}
+# Dense bf16 operations per second, from NVIDIA's data sheets; the first name that fits counts.
+PEAKS = {
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "A40": 150e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+}
+
+
+def rows(tiny: bool) -> list[str]:
+    """Return the rows, most telling first."""
+    if tiny:
+        return [f"tiny, {name}, 4 s" for name in ("distillation", FINE_TUNING)]
+    first = [f"{model}, {name}, {seconds} s" for model, seconds in SIZES for name in METHODS]
+    more = [("hubert-base", 100), ("hubert-base", 400), ("hubert-large", 400)]
+    names = ("distillation", FINE_TUNING)
+    return first + [f"{model}, {name}, {seconds} s" for model, seconds in more for name in names]
+
+
+SIZES = (("hubert-base", 200), ("hubert-large", 100))
+
+
+class Watch:
+    """Stands in the place of the training loop's loss: notes when each step begins."""
+
+    def __init__(self, loss, cuda: bool) -> None:
+        self.loss, self.cuda = loss, cuda
+        self.begun, self.batch, self.busy, self.profile = [], None, None, None
+
+    def __call__(self, batch):
+        """Return the loss of a batch; profile the last steps."""
+        number = len(self.begun)
+        if self.cuda and number == WARMUP + TIMED + 1:
+            torch.cuda.synchronize()
+            kernels = [torch.profiler.ProfilerActivity.CUDA]
+            self.profile = torch.profiler.profile(activities=kernels)
+            self.profile.start()
+        if self.profile is not None and number == WARMUP + TIMED + 1 + PROFILED:
+            torch.cuda.synchronize()
+            self.profile.stop()
+            self.busy = busy(self.profile)
+            self.profile = None
+        self.begun.append(time.perf_counter())
+        self.batch = batch
+        return self.loss(batch)
+
+    def step_seconds(self) -> float:
+        """Return the median seconds of a step that counts."""
+        begun = self.begun[WARMUP : WARMUP + TIMED + 1]
+        return statistics.median(b - a for a, b in zip(begun, begun[1:], strict=False))
+
+
+STEPS = WARMUP + TIMED + PROFILED + 2  # the last one ends the profile
+
+
+def busy(profile) -> float | None:
+    """Return the seconds in which any kernel or copy ran; None if the profiler saw none."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(file))
+        events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    kinds = ("kernel", "gpu_memcpy", "gpu_memset")
+    spans = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("cat") in kinds)
+    if not spans:
+        return None
+    total, end = 0.0, spans[0][0]
+    for begin, finish in spans:  # microseconds
+        total += max(0.0, finish - max(begin, end))
+        end = max(end, finish)
+    return total / 1e6
+
+
+@contextlib.contextmanager
+def watched(found: list):
+    """Let the one training loop be watched, and followed by a bare one; `found` gets what was seen.
+
+    Only its first call in a row counts.
+    """
+    original = training.train
+
+    def train(model, batch, loss, settings, *arguments, **named):
+        if found:
+            return original(model, batch, loss, settings, *arguments, **named)
+        cuda = training.device().type == "cuda"
+        watch = Watch(loss, cuda)
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        curve = original(model, batch, watch, settings, *arguments, **named)
+        facts = {"step": watch.step_seconds(), "busy": watch.busy}
+        facts["memory"] = torch.cuda.max_memory_allocated() if cuda else None
+        facts["audio"] = audio_seconds(watch.batch)
+        found.append(facts | bare(model, loss, watch.batch, settings))
+        return curve
+
+    training.train = tuning.train = train
+    try:
+        yield
+    finally:
+        training.train = tuning.train = original
+
+
+def audio_seconds(batch) -> float:
+    """Return the seconds of audio in a batch without its padding."""
+    mask = batch["attention_mask"] if isinstance(batch, dict) else batch[2]
+    return int(mask.sum()) / SAMPLE_RATE
+
+
+def bare(model, loss, batch, settings) -> dict:
+    """Return seconds and operations of a step in a loop with nothing but the step."""
+    device = training.device()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, fused=True)
+    bf16 = training.precision(settings.precision) == "bf16"
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            value = loss(batch)[0]
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def wait() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    model.train()
+    for _ in range(2):
+        step()
+    began = wait()
+    for _ in range(TIMED):
+        step()
+    seconds = (wait() - began) / TIMED
+    with FlopCounterMode(display=False) as counter:
+        step()
+    model.eval()
+    return {"bare": seconds, "flops": counter.get_total_flops()}
+
+
+def run(row: str, tiny: bool, scratch: Path) -> dict:
+    """Train a row's model for some steps; return what was seen."""
+    model_name, name, seconds = row.split(", ")
+    seconds = float(seconds.removesuffix(" s"))
+    length = 1.0 if tiny else SECONDS
+    corpus = scratch / f"noise-{length}"
+    if not corpus.is_dir():
+        part = corpus.with_suffix(".part")
+        synthetic.corpus(part, 16 if tiny else 128, length, speech=False)
+        part.rename(corpus)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = training.device()
+    teacher = synthetic.random_model(synthetic.base(tiny, model_name), device)
+    student = copy.deepcopy(teacher)
+    teacher.requires_grad_(False)
+    batch_seconds = seconds * 1.001  # a whole number of recordings fits
+    common = {"learning_rate": 1e-5, "batch_seconds": batch_seconds, "steps": STEPS}
+    found = []
+    with watched(found):
+        if name == FINE_TUNING:
+            started = tuning.begin(synthetic.TASK, student, scratch / "no-head", [corpus])
+            settings = FineTuning(**common, precision="bf16", mask_share=0.2, mask_channels=0.1)
+            tuning.fit(*started, settings, 1)
+        else:
+            _compress(METHODS[name], common, student, teacher, [corpus], scratch)
+    return facts_of(found[0], device)
+
+
+def _compress(step: dict, common: dict, student, teacher, corpora: list, scratch: Path) -> None:
+    """Compress `student` to half by one step of a recipe in the real loop."""
+    ((name, own),) = step.items()
+    made = method.make({name: common | own})
+    context = method.Context(
+        1,
+        teacher,
+        compress.trainer(corpora, 1, None, "bf16"),
+        compress.listener(corpora, teacher, 1),
+        tuning.Tuner(synthetic.TASK, scratch / "no-head", corpora, 1, None, "bf16"),
+    )
+    made.compress(student, made.solve(describe(teacher), 0.5), context)
+
+
+def facts_of(seen: dict, device: torch.device) -> dict:
+    """Return a row's numbers."""
+    step, peak = seen["step"], None
+    facts = {
+        "steps_per_second": 1 / step,
+        "audio_per_second": seen["audio"] / step,
+        "batch_audio": seen["audio"],
+        "bytes": seen["memory"],
+        "bare": seen["bare"] / step,
+        "flops": seen["flops"],
+    }
+    notes = []
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        peak = next((value for key, value in PEAKS.items() if key in name), None)
+        if peak is None:
+            notes.append(f"no MFU: the peak of {name} is not known here")
+    else:
+        notes.append("no MFU, memory or idle time of a CPU")
+    facts["mfu"] = seen["flops"] / step / peak if peak else None
+    known = seen["busy"] is not None
+    facts["idle"] = max(0.0, 1 - seen["busy"] / PROFILED / step) if known else None
+    if device.type == "cuda" and not known:
+        notes.append("torch.profiler saw no kernels")
+    return facts | ({"note": "; ".join(notes)} if notes else {})
