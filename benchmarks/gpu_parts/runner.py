@@ -143,7 +143,7 @@ class _Running:
                 self.row = None
 
     def give_up(self, reason: str) -> None:
-        """Note why the row at hand failed, and go on with the next; all failed if none was begun."""
+        """Note why the row at hand failed, all if none was begun; go on with the next one."""
         failed = [self.row] if self.row else [] if self.seen else list(self.left)
         for row in failed:
             self.finish(row, {"status": "failed", "reason": short(reason)})

@@ -166,7 +166,7 @@ def layer_features(
 
 
 def in_one_block(features: Iterable[np.ndarray], lengths: list[int]) -> list[np.ndarray]:
-    """Return copies of features (frames, dim), of `lengths` frames, that lie in one block of memory.
+    """Return copies of features (frames, dim), of `lengths` frames, in one block of memory.
 
     Kept one by one between the blocks that come and go while they are made, they leave thousands of
     gaps, which C's allocator searches for every later block: after 27,000 utterances that was half
