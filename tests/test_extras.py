@@ -1,0 +1,87 @@
+"""A package that is missing is named with the extra that brings it."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from conftest import ROOT
+from only_installed import environment
+from speech_pareto.extras import extra
+
+SCRIPTS = ROOT / "workflow" / "scripts"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "espeakng_loader": "espeakng-loader"}
+
+
+def brought(name):
+    """Return the distributions that an extra brings, or with None the plain installation."""
+    lines = PROJECT["optional-dependencies"][name] if name else PROJECT["dependencies"]
+    return {line.partition(">")[0] for line in lines}
+
+
+def named():
+    """Yield file, extra and package of each import that names its extra."""
+    for file in SCRIPTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            call = node.items[0].context_expr if isinstance(node, ast.With) else None
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "extra":
+                name = call.args[0].value if call.args else None
+                for line in node.body:
+                    modules = [line.module] if isinstance(line, ast.ImportFrom) else []
+                    modules = modules or [alias.name for alias in line.names]
+                    for module in modules:
+                        yield file, name, module.partition(".")[0]
+
+
+def test_extras_bring_what_they_are_named_for():
+    found = [one for one in named() if one[2] != "speech_pareto"]
+    assert {name for _, name, _ in found} == {None, *PROJECT["optional-dependencies"]}
+    for file, name, module in found:
+        assert DISTRIBUTIONS.get(module, module) in brought(name), (file, module)
+
+
+def test_the_sentence():
+    with pytest.raises(ModuleNotFoundError) as caught, extra("train"):
+        import nothing_of_this_name.at_all  # noqa: F401
+    assert str(caught.value) == (
+        "nothing_of_this_name is not installed: pip install 'speech-pareto[train]', or '.[train]' "
+        "in a clone, brings it"
+    )
+    with (
+        pytest.raises(ModuleNotFoundError, match="No module named 'speech_pareto.nothing'"),
+        extra(),
+    ):
+        import speech_pareto.nothing  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("from speech_pareto.audio import decode; decode('x.wav')", "soundfile .*'speech-pareto'"),
+        ("from speech_pareto.result import check; check({})", "jsonschema .*pareto\\[study\\]'"),
+        (
+            "from speech_pareto.tasks import ctc; ctc.Task({'unit': 'phones'}).score(['a'], ['a'])",
+            "jiwer .*pareto\\[train\\]'",
+        ),
+        (
+            "from speech_pareto.text import phones; phones('word', 'en-us')",
+            "espeakng_loader .*pareto\\[corpora\\]'",
+        ),
+        (
+            "from speech_pareto.__main__ import main; main(['status'])",
+            "yaml .*pareto\\[study\\]'",
+        ),
+    ],
+)
+def test_uses_without_their_packages_say_what_to_install(code, said, tmp_path):
+    variables = environment(tmp_path, "torch", "numpy", "safetensors", "tqdm")
+    variables["PYTHONPATH"] += f":{SCRIPTS}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert re.search(said, done.stderr.splitlines()[-1]), done.stderr
