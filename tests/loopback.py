@@ -26,6 +26,8 @@ class Files(http.server.SimpleHTTPRequestHandler):
         wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(wanted[1]) if wanted else 0
         self.server.starts.append(start)
+        if start >= len(data) > 0:
+            return self.send_error(416)
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data) - start))
         if start:

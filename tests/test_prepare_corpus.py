@@ -7,8 +7,7 @@ import pytest
 import soundfile
 
 import prepare_corpus
-from speech_pareto.corpora import manifest
-from speech_pareto.corpus import SPLITS, Recording, assign_splits, read
+from speech_pareto.corpus import SPLITS, left_out, read
 from speech_pareto.text import fingerprint
 
 
@@ -39,79 +38,105 @@ def test_own_recordings_at_8_khz_are_prepared(tmp_path):
     assert 0 < np.abs(found[3].wave()).max() <= 1
 
 
-def test_every_bad_row_is_named_with_its_line(tmp_path):
-    record(tmp_path, "a.wav")
-    path = table(
+def prepared(folder, *rows, columns=("path", "text", "speaker"), **settings):
+    """Return the corpus that is prepared of a list with these rows, and its folder."""
+    path = table(folder, columns, *rows)
+    settings = {"source": "manifest", "languages": ["en"], **settings}
+    prepare_corpus.main("mine", settings, path, folder / "out")
+    return read(folder / "out"), folder / "out"
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """Rows of twelve sound recordings."""
+    for i in range(12):
+        record(tmp_path, f"{i}.wav", rate=16_000)
+    return [(f"{i}.wav", f"words {'abcdefghijkl'[i] * 3}", "anna") for i in range(12)]
+
+
+def test_what_cannot_be_used_is_left_out_with_its_reason(sound, tmp_path):
+    sound += [(f"{name}.wav", f"text of {name}", "bert") for name in ("short", "empty", "zero")]
+    record(tmp_path, "short.wav", seconds=559 / 16_000, rate=16_000)
+    record(tmp_path, "empty.wav", seconds=0)
+    soundfile.write(tmp_path / "zero.wav", np.zeros(9_000), 16_000)
+    found, out = prepared(tmp_path, *sound, unusable=0.2)
+    assert [u.id for u in found] == [f"{i}.wav" for i in range(12)]
+    lost = {one.id: one for one in left_out(out)}
+    reasons = {name: one.reason for name, one in lost.items()}
+    assert reasons == {"short.wav": "too short", "empty.wav": "empty", "zero.wav": "silent"}
+    assert all(one.detail and one.language == "en" for one in lost.values())
+    assert {one.split for one in lost.values()} <= set(SPLITS)
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert "| too short | " in readme and "| empty | " in readme
+    assert found[-1].wave().any()  # offsets are right behind what is left out
+
+
+def test_splits_do_not_feel_what_is_left_out(sound, tmp_path):
+    before, _ = prepared(tmp_path, *sound)
+    soundfile.write(tmp_path / "11.wav", np.zeros(16_000), 16_000)
+    after, _ = prepared(tmp_path, *sound)
+    assert {u.id: u.split for u in before if u.id != "11.wav"} == {u.id: u.split for u in after}
+
+
+def test_all_bad_files_are_named_at_once(sound, tmp_path):
+    names = ("a.mp3", "b.wav", "c.flac")
+    for name in names:
+        (tmp_path / name).write_bytes(b"not audio")
+    with pytest.raises(ValueError, match=r"20\.0% of the recordings cannot be used") as caught:
+        prepared(tmp_path, *sound, *((name, f"text {name[0]}", "") for name in names))
+    assert all(name in str(caught.value) for name in names)
+    assert not (tmp_path / "out").exists()
+    assert len(left_out(tmp_path / "out.part")) == 3
+
+
+def test_messages_about_many_files_stay_short(tmp_path):
+    for i in range(40):
+        (tmp_path / f"{i}.wav").write_bytes(b"")
+    with pytest.raises(ValueError, match="and 30 more: unreadable") as caught:
+        prepared(tmp_path, *((f"{i}.wav", f"text {i}", "") for i in range(40)))
+    assert str(caught.value).count("\n") < 15
+
+
+def test_long_recordings_without_words_are_cut_and_others_left_out(sound, tmp_path):
+    for name in ("meeting.flac", "speech.flac"):
+        record(tmp_path, name, seconds=150)
+    rows = [*sound, ("meeting.flac", "", "x"), ("speech.flac", "so many words", "x")]
+    found, out = prepared(tmp_path, *rows)
+    pieces = [u for u in found if u.id.startswith("meeting")]
+    assert [u.id for u in pieces] == [f"meeting.flac#{n}" for n in range(1, len(pieces) + 1)]
+    assert sum(u.samples for u in pieces) == 150 * 16_000
+    assert max(u.seconds for u in pieces) <= 20
+    assert [(one.id, one.reason) for one in left_out(out)] == [("speech.flac", "too long")]
+    assert [u.id for u in prepared(tmp_path, *rows, longest=200)[0]][-1] == "speech.flac"
+
+
+def test_copies_in_two_splits_are_told(tmp_path, caplog):
+    for i in range(6):
+        record(tmp_path, f"{i}.wav", seconds=1 + i / 10, rate=16_000)
+    (tmp_path / "copy.wav").write_bytes((tmp_path / "3.wav").read_bytes())
+    rows = [(f"{i}.wav", f"words {i}", "anna", "train") for i in range(6)]
+    _, out = prepared(
         tmp_path,
-        ("path", "text", "split", "colour"),
-        ("a.wav", "good", "train", "red"),
-        ("gone.wav", "no file", "train", "red"),
-        ("a.wav", "twice", "tset", "red"),
-        ("a.wav", "too short"),
+        *rows,
+        ("copy.wav", "words 3", "anna", "test"),
+        columns=("path", "text", "speaker", "split"),
     )
-    with pytest.raises(ValueError) as caught:
-        manifest.recordings({"languages": ["en"]}, path)
-    message = str(caught.value)
-    for part in ("unknown column 'colour'", "line 3: no such recording: gone.wav"):
-        assert part in message
-    for part in ("line 4: split 'tset'", "line 5: 4 columns expected", "a.wav: listed twice"):
-        assert part in message
+    assert "1 recordings of valid and test stand in train too" in caplog.text
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert "Of the 1 texts in `test`, 1 stand in `train` too." in readme
+    assert "1 stand in `train` too, sample for sample." in readme
 
 
-def test_an_unreadable_recording_is_named(tmp_path):
+def test_a_language_without_a_voice_is_refused_before_anything_is_decoded(tmp_path):
     (tmp_path / "bad.wav").write_text("not audio")
-    path = table(tmp_path, ("path", "text"), ("bad.wav", "words"))
-    with pytest.raises(ValueError, match="bad.wav"):
-        prepare_corpus.main(
-            "mine", {"source": "manifest", "languages": ["en"]}, path, tmp_path / "o"
-        )
-    assert not (tmp_path / "o").exists()
+    with pytest.raises(ValueError, match="espeak-ng has no voice 'en-uk'.*did you mean en-us or"):
+        prepared(tmp_path, ("bad.wav", "words", ""), languages=["en-uk"])
 
 
-def many(count=600):
-    """Return recordings of two languages in which every fifth text stands twice."""
-    generator = np.random.default_rng(1)
-    recordings = [
-        Recording(f"{i}", None, f"text {i - (i % 5 == 0 and i > 0)}", "ab"[i % 2])
-        for i in range(count)
-    ]
-    return recordings, generator.gamma(2, 1.5, count).tolist()
-
-
-def test_splits_share_no_text_and_keep_shares_of_each_language_and_duration():
-    recordings, seconds = many()
-    splits = assign_splits(recordings, seconds, valid=0.1, test=0.2)
-    by_text = {}
-    for recording, split in zip(recordings, splits, strict=True):
-        assert by_text.setdefault(fingerprint(recording.text), split) == split
-    seconds = np.array(seconds)
-    median = np.median(seconds)
-    for language in "ab":
-        for long in (False, True):
-            inside = [
-                i
-                for i, r in enumerate(recordings)
-                if r.language == language and (seconds[i] > median) == long
-            ]
-            share = sum(seconds[i] for i in inside if splits[i] == "test") / sum(seconds[inside])
-            assert 0.14 < share < 0.26
-
-
-def test_splits_do_not_depend_on_the_order_of_files():
-    recordings, seconds = many()
-    order = np.random.default_rng(2).permutation(len(recordings))
-    shuffled = assign_splits([recordings[i] for i in order], [seconds[i] for i in order])
-    assert [shuffled[list(order).index(i)] for i in range(50)] == assign_splits(
-        recordings, seconds
-    )[:50]
-
-
-def test_named_splits_are_kept_and_a_text_in_two_is_refused():
-    rows = [Recording("1", None, "one", split="test"), Recording("2", None, "two", split="train")]
-    assert assign_splits(rows, [1, 1]) == ["test", "train"]
-    rows.append(Recording("3", None, "One!", split="train"))
-    with pytest.raises(ValueError, match="same text stands in the splits"):
-        assign_splits(rows, [1, 1, 1])
+def test_texts_without_phones_are_told(sound, tmp_path, caplog):
+    found, _ = prepared(tmp_path, *sound, languages=["fo"])
+    assert len(found) == 12 and not any(u.phones for u in found)
+    assert "espeak-ng gives no phones for 12 texts" in caplog.text
 
 
 def test_prompts_are_the_corpus_that_the_digests_pin(prompts_en):

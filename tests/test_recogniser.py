@@ -18,9 +18,10 @@ import soxr
 import speech_pareto
 from conftest import ROOT
 from speech_pareto import load_recogniser
+from speech_pareto.audio import pieces
 from speech_pareto.corpus import read
 from speech_pareto.model import load
-from speech_pareto.recogniser import LONGEST, pieces
+from speech_pareto.recogniser import LONGEST
 from speech_pareto.result import write_status
 from speech_pareto.text import characters
 
@@ -95,7 +96,7 @@ def test_long_recordings_are_cut_in_pauses(recogniser, spoken):
     chosen = [u.wave() for u in spoken if 3 < u.seconds < 8][:8]
     whole = np.concatenate([part for wave in chosen for part in (wave, pause)])
     assert len(whole) > LONGEST
-    parts = list(pieces(whole))
+    parts = list(pieces(whole, LONGEST))
     assert np.array_equal(np.concatenate(parts), whole)
     assert max(map(len, parts)) <= LONGEST and min(map(len, parts[:-1])) >= LONGEST // 2
     for part in parts[:-1]:

@@ -1,89 +1,223 @@
-"""Decode a corpus to 16 kHz, spell its phones and split it into train, valid and test."""
+"""Decode a corpus to 16 kHz, spell its phones and split it into train, valid and test.
+
+Recordings that cannot be used (see `usable.py`) are left out, with their reasons.
+"""
 
 import hashlib
 import importlib
+import itertools
 import logging
 import shutil
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from speech_pareto.audio import SAMPLE_RATE, decode
-from speech_pareto.corpus import Utterance, assign_splits, digest, samples_file, write
-from speech_pareto.text import phones
+from speech_pareto import usable
+from speech_pareto.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
+from speech_pareto.corpus import (
+    LEFT_OUT,
+    SPLITS,
+    LeftOut,
+    Recording,
+    Utterance,
+    count,
+    digest,
+    samples_file,
+    write,
+)
+from speech_pareto.problems import Problems
+from speech_pareto.splits import assign_splits, repeated
+from speech_pareto.text import phones, voice
 
 log = logging.getLogger(__name__)
 
 
 def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -> None:
-    """Write `output`/{manifest.tsv, audio.npy, README.md} from downloads or the user's TSV.
+    """Write `output`/{manifest.tsv, left_out.tsv, audio.npy, README.md}.
 
-    Raises ValueError if a built-in corpus is not, word for word and sample for sample, the one
-    that the pinned digests describe.
+    They are made of downloads or of the user's TSV. Raises ValueError for a language without a
+    voice, if more recordings than `settings["unusable"]` (a share) cannot be used, or if a built-in
+    corpus is not, word for word and sample for sample, the one that the pinned digests describe.
     """
     source = importlib.import_module(f"speech_pareto.corpora.{settings['source']}")
+    for language in settings["languages"]:
+        voice(language)
     recordings = source.recordings(settings, Path(downloads))
+    spoken = ["".join(phones(r.text, r.language)) if r.text else "" for r in recordings]
     part = Path(f"{output}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    lengths, contents = [], []
+    longest = settings.get("longest", usable.LONGEST)
     with samples_file(part / "audio.npy") as append:
-        for recording in tqdm(recordings, desc=f"decode {name}", unit="file", mininterval=1):
-            wave = decode(recording.path)
-            append(wave)
-            lengths.append(len(wave))
-            content = recording.path.read_bytes() if source.LOSSY else wave.tobytes()
-            contents.append(hashlib.sha256(content).digest())
-    seconds = [length / SAMPLE_RATE for length in lengths]
-    found = _digests(recordings, contents)
-    for language in settings["languages"]:
-        expected = source.DIGESTS.get(language)
-        if expected and found[language] != expected:
-            shutil.rmtree(part)
-            raise ValueError(
-                f"corpus {name}, language {language}: the decoded corpus has the digest "
-                f"{found[language]}, not {expected}: another release or a damaged download"
-            )
+        bar = tqdm(recordings, desc=f"decode {name}", unit="file", mininterval=1)
+        decoded = [_decode(recording, source.LOSSY, longest, append) for recording in bar]
+    seconds = [one.seconds for one in decoded]
     if source.PUBLISHED_SPLITS:
         splits = [recording.split for recording in recordings]
     else:
         shares = settings.get("valid", 0.05), settings.get("test", 0.12)
         splits = assign_splits(recordings, seconds, *shares)
-    utterances, offset = [], 0
-    for recording, samples, split in zip(recordings, lengths, splits, strict=True):
-        spoken = "".join(phones(recording.text, recording.language)) if recording.text else ""
-        utterances.append(
-            Utterance(
-                id=recording.id,
-                text=recording.text,
-                phones=spoken,
-                label=recording.label,
-                speaker=recording.speaker,
-                language=recording.language,
-                split=split,
-                offset=offset,
-                samples=samples,
-            )
-        )
-        offset += samples
-    write(part, utterances)
-    (part / "README.md").write_text(_readme(name, source, utterances, found), encoding="utf-8")
+    lost = [
+        LeftOut(_name(recording, number), split, recording.language, reason, " ".join(said.split()))
+        for recording, one, split in zip(recordings, decoded, splits, strict=True)
+        for number, reason, said in one.objections
+    ]
+    utterances = _utterances(recordings, decoded, splits, spoken)
+    write(part, utterances, lost)
+    try:
+        share = sum(not one.pieces for one in decoded) / len(recordings)
+        _refuse_losses(name, lost, share, settings.get("unusable", usable.TOLERATED), part)
+        found = _digests(recordings, decoded)
+        _refuse_other_release(name, source, settings["languages"], found)
+    except ValueError:
+        (part / "audio.npy").unlink()  # the list of what was left out stays, to be looked at
+        raise
+    copies = _copies(recordings, decoded, splits)
+    (part / "README.md").write_text(
+        _readme(name, source, utterances, copies, lost, found), encoding="utf-8"
+    )
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)
     log.info("%s: %d utterances, %.2f h", name, len(utterances), sum(seconds) / 3600)
+    for reason, number in count(one.reason for one in lost).items():
+        names = [one.id for one in lost if one.reason == reason][:10]
+        log.warning("%s: left out, %s: %d (%s)", name, reason, number, ", ".join(names))
+    if copies:
+        log.warning(
+            "%s: %d recordings of valid and test stand in train too, sample for sample (%s)",
+            name,
+            len(copies),
+            ", ".join(copies[:10]),
+        )
+    silent = sum(bool(u.text) and not u.phones for u in utterances)
+    if silent:
+        log.warning("%s: espeak-ng gives no phones for %d texts", name, silent)
 
 
-def _digests(recordings: list, contents: list[bytes]) -> dict[str, str]:
+@dataclass
+class Decoded:
+    """What became of a recording: its pieces (samples of each, in a row), and what is left out.
+
+    An objection is (number of the piece, 0 for the whole recording; reason; sentence).
+    """
+
+    pieces: list[int]
+    seconds: float
+    content: bytes  # SHA-256 of the samples, of the file of a lossy codec
+    objections: list[tuple[int, str, str]]
+
+
+def _decode(recording: Recording, lossy: bool, longest: float, append) -> Decoded:
+    """Append the samples of a recording; one without words that is too long becomes pieces."""
+    try:
+        wave = decode(recording.path)
+        objection = usable.objection(wave)
+    except UnreadableAudio as error:
+        wave, objection = np.empty(0, np.int16), (error.reason, error.detail)
+    seconds, parts = len(wave) / SAMPLE_RATE, [wave]
+    if not objection and seconds > longest:
+        if recording.text or recording.label:
+            said = f"{seconds:.1f} s are longer than the {longest:g} s that `longest` allows"
+            objection = "too long", said
+        else:
+            parts = list(pieces(wave, round(min(usable.PIECE, longest) * SAMPLE_RATE)))
+    if lossy and recording.path.is_file():
+        with recording.path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+    else:
+        content = hashlib.sha256(wave.data).digest()
+    if objection:
+        return Decoded([], seconds, content, [(0, *objection)])
+    kept, objections = [], []
+    for number, part in enumerate(parts, start=1):
+        if len(parts) > 1 and (objection := usable.objection(part)):
+            objections.append((number, *objection))
+        else:
+            append(part)
+            kept.append(len(part))
+    return Decoded(kept, seconds, content, objections)
+
+
+def _utterances(
+    recordings: list[Recording], decoded: list[Decoded], splits: list[str], spoken: list[str]
+) -> list[Utterance]:
+    """Return the rows of the corpus; pieces of a recording are numbered behind its id."""
+    utterances, offset = [], 0
+    for recording, one, split, symbols in zip(recordings, decoded, splits, spoken, strict=True):
+        lost = [piece for piece, *_ in one.objections]
+        cut = len(one.pieces) + len(lost) > 1
+        numbers = (number for number in itertools.count(1) if number not in lost)
+        for number, samples in zip(numbers, one.pieces, strict=False):
+            utterances.append(
+                Utterance(
+                    id=_name(recording, number if cut else 0),
+                    text=recording.text,
+                    phones=symbols,
+                    label=recording.label,
+                    speaker=recording.speaker,
+                    language=recording.language,
+                    split=split,
+                    offset=offset,
+                    samples=samples,
+                )
+            )
+            offset += samples
+    return utterances
+
+
+def _name(recording: Recording, piece: int) -> str:
+    """Return the id of a piece of a recording, 0 for the whole."""
+    return f"{recording.id}#{piece}" if piece else recording.id
+
+
+def _refuse_losses(
+    name: str, lost: list[LeftOut], share: float, tolerated: float, part: Path
+) -> None:
+    """Raise ValueError if more of the recordings than a share are lost, or all."""
+    if share <= tolerated and share < 1:
+        return
+    problems = Problems()
+    for one in lost:
+        problems.add(one.reason, f"{one.id}: {one.detail}")
+    raise ValueError(
+        f"corpus {name}: {share:.1%} of the recordings cannot be used, the corpus's setting "
+        f"`unusable` allows {tolerated:.1%}:\n{problems}\n{part / LEFT_OUT} names all of them"
+    )
+
+
+def _refuse_other_release(name: str, source, languages: list[str], found: dict) -> None:
+    """Raise ValueError if the digest of a language is not the pinned one."""
+    for language in languages:
+        expected = source.DIGESTS.get(language)
+        if expected and found.get(language) != expected:
+            raise ValueError(
+                f"corpus {name}, language {language}: the decoded corpus has the digest "
+                f"{found.get(language)}, not {expected}: another release or a damaged download"
+            )
+
+
+def _copies(recordings: list[Recording], decoded: list[Decoded], splits: list[str]) -> list[str]:
+    """Return the held-out recordings that stand in the training split too, sample for sample."""
+    rows = list(zip(recordings, decoded, splits, strict=True))
+    taught = {one.content for _, one, split in rows if split == "train" and one.pieces}
+    return [r.id for r, one, split in rows if split != "train" and one.content in taught]
+
+
+def _digests(recordings: list[Recording], decoded: list[Decoded]) -> dict[str, str]:
     """Return one digest per language."""
     by_language = defaultdict(list)
-    for recording, content in zip(recordings, contents, strict=True):
-        by_language[recording.language].append((recording, content))
+    for recording, one in zip(recordings, decoded, strict=True):
+        by_language[recording.language].append((recording, one.content))
     return {language: digest(*zip(*pairs, strict=True)) for language, pairs in by_language.items()}
 
 
-def _readme(name: str, source, utterances: list, digests: dict) -> str:
-    """Return what is inside, under which licence, with which digests."""
+def _readme(
+    name: str, source, utterances: list, copies: list, lost: list[LeftOut], digests: dict
+) -> str:
+    """Return what is inside and what is not, under which licence, with which digests."""
     lines = [
         f"# Corpus `{name}`",
         "",
@@ -101,12 +235,37 @@ def _readme(name: str, source, utterances: list, digests: dict) -> str:
         texts = sum(bool(u.text) for u in members)
         hours = sum(u.seconds for u in members) / 3600
         lines.append(f"| {language} | {split} | {len(members)} | {texts} | {hours:.3f} |")
+    texts = {split: [u.text for u in utterances if u.split == split and u.text] for split in SPLITS}
+    known = repeated(texts["test"], texts["train"])
     lines += [
+        "",
+        f"Of the {len(texts['test'])} texts in `test`, {known} stand in `train` too. Of the recordings in "
+        f"`valid` and `test`, {len(copies)} stand in `train` too, sample for sample.",
+        "",
+        "## Left out",
+        "",
+        *_losses(lost),
         "",
         *(f"Digest {language}: `{digest}`" for language, digest in sorted(digests.items())),
         "",
     ]
     return "\n".join(lines)
+
+
+def _losses(lost: list[LeftOut]) -> list[str]:
+    """Return a table of how many recordings each split loses, and why."""
+    if not lost:
+        return ["No recording: all can be used."]
+    lines = [
+        f"`{LEFT_OUT}` names each.",
+        "",
+        "| reason | train | valid | test |",
+        "|---|---|---|---|",
+    ]
+    for reason in count(one.reason for one in lost):
+        numbers = count(one.split for one in lost if one.reason == reason)
+        lines.append(f"| {reason} | {' | '.join(str(numbers.get(s, 0)) for s in SPLITS)} |")
+    return lines
 
 
 if "snakemake" in globals():

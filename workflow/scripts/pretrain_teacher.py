@@ -92,7 +92,6 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
     """
     state, output = Path(state), Path(output)
     utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
-    utterances = [u for u in utterances if u.samples >= 2 * units.CONTEXT]
     speakers = [f"{u.corpus}/{u.speaker}" for u in utterances]
     waves = [u.audio[u.offset : u.offset + u.samples] for u in utterances]  # int16, still on disk
     torch.manual_seed(seed)

@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_status(commands)
     _add_superb(commands)
     _add_transcribe(commands)
+    _add_voices(commands)
     _add_why(commands)
     options = parser.parse_args(arguments)
     try:
@@ -209,6 +210,24 @@ def _transcribe(options: argparse.Namespace) -> None:
         )
     if failed:
         sys.exit(1)
+
+
+def _add_voices(commands) -> None:
+    """Add the command `voices`."""
+    what = "codes of the languages that espeak-ng spells in phones, as `language` of a corpus"
+    parser = commands.add_parser("voices", help=what, description=what)
+    parser.set_defaults(run=_voices)
+
+
+def _voices(options: argparse.Namespace) -> None:
+    """Print code and name of each voice."""
+    from speech_pareto.text import VOICES, voice, voices
+
+    known = voices()
+    names = {file: name for name, file in known.values()}
+    known |= {code: (names[voice(code)], voice(code)) for code in VOICES}
+    for code, (name, file) in sorted(known.items()):
+        print(f"{code:20} {name} ({file})")
 
 
 def _add_why(commands) -> None:

@@ -1,20 +1,23 @@
-"""A prepared corpus: one table of utterances and one file with all their samples."""
+"""A prepared corpus: a table of utterances, a file of all their samples, a list of what is not in.
+
+Its utterances are usable, in the sense of `usable.py`.
+"""
 
 import csv
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
 from speech_pareto.audio import SAMPLE_RATE
-from speech_pareto.text import fingerprint
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("id", "text", "phones", "label", "speaker", "language", "split", "offset", "samples")
+LEFT_OUT = "left_out.tsv"
 
 
 @dataclass
@@ -56,20 +59,41 @@ class Utterance:
         return self.audio[self.offset : self.offset + self.samples].astype(np.float32) / 32768
 
 
+@dataclass
+class LeftOut:
+    """A recording that a corpus does without: a `reason` that counts it, and a sentence."""
+
+    id: str
+    split: str
+    language: str
+    reason: str
+    detail: str
+
+
 def read(folder: str | Path) -> list[Utterance]:
     """Return the utterances of a prepared corpus; their samples stay on disk until used."""
     folder = Path(folder)
     audio = np.load(folder / "audio.npy", mmap_mode="r")
-    with (folder / "manifest.tsv").open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [
-            Utterance(
-                **{**row, "offset": int(row["offset"]), "samples": int(row["samples"])},
-                corpus=folder.name,
-                audio=audio,
-            )
-            for row in rows
-        ]
+    return [
+        Utterance(
+            **{**row, "offset": int(row["offset"]), "samples": int(row["samples"])},
+            corpus=folder.name,
+            audio=audio,
+        )
+        for row in _rows(folder / "manifest.tsv")
+    ]
+
+
+def left_out(folder: str | Path) -> list[LeftOut]:
+    """Return the recordings that a prepared corpus does without; none if it lists none."""
+    file = Path(folder) / LEFT_OUT
+    return [LeftOut(**row) for row in _rows(file)] if file.is_file() else []
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table that `write` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def credits(folders: list) -> str:
@@ -105,14 +129,25 @@ def samples_file(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
         header()
 
 
-def write(folder: Path, utterances: list[Utterance]) -> None:
-    """Write the table of a corpus."""
-    with (folder / "manifest.tsv").open("w", encoding="utf-8", newline="") as file:
+def write(folder: Path, utterances: list[Utterance], lost: list[LeftOut] = ()) -> None:
+    """Write the tables of a corpus: its utterances, and the recordings that are left out."""
+    _write(folder / "manifest.tsv", COLUMNS, utterances)
+    _write(folder / LEFT_OUT, [field.name for field in fields(LeftOut)], lost)
+
+
+def _write(path: Path, columns: Iterable[str], items: Iterable) -> None:
+    """Write a row of attributes for each item."""
+    with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(
             file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
         )
-        table.writerow(COLUMNS)
-        table.writerows([getattr(utterance, name) for name in COLUMNS] for utterance in utterances)
+        table.writerow(columns)
+        table.writerows([getattr(item, name) for name in columns] for item in items)
+
+
+def count(reasons: Iterable[str]) -> dict[str, int]:
+    """Return how often each reason occurs, the most frequent first."""
+    return dict(sorted(Counter(reasons).items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def digest(recordings: list[Recording], contents: list[bytes]) -> str:
@@ -125,47 +160,3 @@ def digest(recordings: list[Recording], contents: list[bytes]) -> str:
         total.update(f"{recording.id}\t{recording.text}\t{recording.split}\n".encode())
         total.update(content)
     return total.hexdigest()
-
-
-def assign_splits(
-    recordings: list[Recording], seconds: list[float], valid: float = 0.05, test: float = 0.12
-) -> list[str]:
-    """Return a split per recording: the same words never stand in two splits.
-
-    Shares of the duration are kept inside each stratum of language and duration (quarters), by a
-    hash of the words, so a recording keeps its place when others come or go nearby.  Recordings
-    without text go to `train`; a recording that names its split keeps it, with all of its words.
-    """
-    groups = defaultdict(list)  # words -> recordings
-    for index, recording in enumerate(recordings):
-        groups[fingerprint(recording.text) or f"\t{recording.id}"].append(index)
-    quarters = np.quantile(seconds, (0.25, 0.5, 0.75))
-    strata, result = defaultdict(list), [""] * len(recordings)
-    for words, members in sorted(groups.items()):
-        named = {recordings[i].split for i in members} - {""}
-        if len(named) > 1:
-            texts = ", ".join(recordings[i].id for i in members)
-            raise ValueError(f"the same text stands in the splits {sorted(named)}: {texts}")
-        if named or words.startswith("\t"):
-            for i in members:
-                result[i] = recordings[i].split or min(named, default="train")
-            continue
-        first = min(members, key=lambda i: recordings[i].id)  # whatever the order of the files
-        quarter = int(np.searchsorted(quarters, seconds[first]))
-        strata[recordings[first].language, quarter].append((_hash(words), members))
-    for _, stratum in sorted(strata.items()):
-        total = sum(seconds[i] for _, members in stratum for i in members)
-        passed = 0.0
-        for _, members in sorted(stratum):
-            length = sum(seconds[i] for i in members)
-            middle = (passed + length / 2) / total
-            passed += length
-            split = "test" if middle < test else "valid" if middle < test + valid else "train"
-            for i in members:
-                result[i] = split
-    return result
-
-
-def _hash(words: str) -> str:
-    """Return a stable pseudo-random rank of a text."""
-    return hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()

@@ -5,7 +5,7 @@ print(recognise("speech.wav"))
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from speech_pareto import result
-from speech_pareto.audio import SAMPLE_RATE, UnreadableAudio, decode
+from speech_pareto.audio import SAMPLE_RATE, decode, pieces
 from speech_pareto.extras import extra
 from speech_pareto.model import load
 from speech_pareto.task import Task, TaskModel, load_task_model, make_task
@@ -21,7 +21,6 @@ from speech_pareto.training import device
 
 LONGEST = 20 * SAMPLE_RATE  # samples; no task trains on longer recordings
 SHORTEST = SAMPLE_RATE // 10  # samples; enough for a frame of any stem
-QUIET = SAMPLE_RATE // 10  # samples of the pause that a long recording is cut in
 
 
 class EndToEnd(nn.Module):
@@ -60,7 +59,7 @@ class Recogniser:
         """
         wave = recording if isinstance(recording, np.ndarray) else read(recording)
         texts = []
-        for piece in pieces(wave):
+        for piece in pieces(wave, LONGEST):
             piece = np.pad(piece, (0, max(0, SHORTEST - len(piece)))).astype(np.float32)
             scores, frames = self.run(piece[None], np.array([len(piece)]))
             texts += self.task.decode(torch.from_numpy(scores), torch.from_numpy(frames))
@@ -85,21 +84,7 @@ def read(path: str | Path) -> np.ndarray:
     """Return float32 samples (samples,) at 16 kHz of a recording of any format and rate."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    wave = decode(path)
-    if not wave.size:
-        raise UnreadableAudio(f"{path}: it holds no audio")
-    return wave.astype(np.float32) / 32768
-
-
-def pieces(wave: np.ndarray, longest: int = LONGEST) -> Iterator[np.ndarray]:
-    """Yield stretches of at most `longest` samples, cut where their last half is quietest."""
-    while len(wave) > longest:
-        first = longest // 2
-        blocks = wave[first : longest - (longest - first) % QUIET].reshape(-1, QUIET)
-        cut = first + int(np.square(blocks).sum(1).argmin()) * QUIET + QUIET // 2
-        yield wave[:cut]
-        wave = wave[cut:]
-    yield wave
+    return decode(path).astype(np.float32) / 32768
 
 
 def settings_of(folder: Path) -> dict:
