@@ -62,7 +62,7 @@ def test_every_bad_row_is_named_with_its_line(tmp_path):
 def test_of_each_kind_the_first_ten_are_named(tmp_path):
     rows = [(f"{i}.wav", "tset") for i in range(1_000)]
     message = refused(table(tmp_path, ("path", "split"), *rows))
-    assert "2,000 problems" in message and message.count("\n") == 22
+    assert message.count("\n") == 22
     assert "and 990 more: rows without a recording" in message
     assert "and 990 more: rows with an unknown split" in message
 
@@ -76,7 +76,7 @@ def test_a_list_of_a_hundred_thousand_rows_takes_seconds(tmp_path):
     rows = [(name, f"sentence {i}") for i, name in enumerate(names)]
     rows += [("gone.wav", "")] * 80_000
     begun = time.process_time()
-    assert "80,000 problems" in refused(table(tmp_path, ("path", "text"), *rows))
+    assert "and 79,990 more: rows" in refused(table(tmp_path, ("path", "text"), *rows))
     assert len(listed(table(tmp_path, ("path", "text"), *rows[:20_000]))) == 20_000
     assert time.process_time() - begun < 20  # it was quadratic: hours
 

@@ -239,8 +239,8 @@ def _readme(
     known = repeated(texts["test"], texts["train"])
     lines += [
         "",
-        f"Of the {len(texts['test'])} texts in `test`, {known} stand in `train` too. Of the recordings in "
-        f"`valid` and `test`, {len(copies)} stand in `train` too, sample for sample.",
+        f"Of the {len(texts['test'])} texts in `test`, {known} stand in `train` too. Of the recordings "
+        f"in `valid` and `test`, {len(copies)} stand in `train` too, sample for sample.",
         "",
         "## Left out",
         "",

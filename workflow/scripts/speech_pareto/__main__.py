@@ -226,8 +226,8 @@ def _voices(options: argparse.Namespace) -> None:
     known = voices()
     names = {file: name for name, file in known.values()}
     known |= {code: (names[voice(code)], voice(code)) for code in VOICES}
-    for code, (name, file) in sorted(known.items()):
-        print(f"{code:20} {name} ({file})")
+    lines = [f"{code:20} {name} ({file})\n" for code, (name, file) in sorted(known.items())]
+    sys.stdout.write("".join(lines))
 
 
 def _add_why(commands) -> None:

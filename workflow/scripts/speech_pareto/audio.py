@@ -56,6 +56,8 @@ def decode(path: str | Path) -> np.ndarray:
     short, damaged, holds NaN or infinity, or has channels that cancel each other.
     """
     path = Path(path)
+    if path.is_file() and not path.stat().st_size:
+        raise UnreadableAudio(path, "empty", "the file is empty")
     source = _libsndfile(path) or _ffmpeg(path)
     pieces, found, energy, mixed = [], 0, 0.0, 0.0
     convert = _Converter(source.rate)

@@ -76,7 +76,7 @@ def recordings(settings: Mapping, path: Path) -> list[Recording]:
         speaker = row.get("speaker", "").strip() or "unknown"
         found.append(Recording(row["path"], audio, text, language, speaker, label, split))
     if problems:
-        raise ValueError(f"{path} cannot be used, {len(problems):,} problems:\n{problems}")
+        raise ValueError(f"{path} cannot be used:\n{problems}")
     if not found:
         raise ValueError(f"{path} lists no recordings")
     return found
