@@ -121,10 +121,10 @@ def test_copies_in_two_splits_are_told(tmp_path, caplog):
         ("copy.wav", "words 3", "anna", "test"),
         columns=("path", "text", "speaker", "split"),
     )
-    assert "1 recordings of valid and test stand in train too" in caplog.text
+    assert "train holds too, sample for sample: 1 (copy.wav)" in caplog.text
     readme = (out / "README.md").read_text(encoding="utf-8")
-    assert "Of the 1 texts in `test`, 1 stand in `train` too." in readme
-    assert "1 stand in `train` too, sample for sample." in readme
+    assert "Texts of `test` that `train` holds too: 1 of 1." in readme
+    assert "sample for sample: 1." in readme
 
 
 def test_a_language_without_a_voice_is_refused_before_anything_is_decoded(tmp_path):

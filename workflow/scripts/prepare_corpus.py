@@ -87,7 +87,7 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
         log.warning("%s: left out, %s: %d (%s)", name, reason, number, ", ".join(names))
     if copies:
         log.warning(
-            "%s: %d recordings of valid and test stand in train too, sample for sample (%s)",
+            "%s: recordings of valid and test that train holds too, sample for sample: %d (%s)",
             name,
             len(copies),
             ", ".join(copies[:10]),
@@ -239,8 +239,8 @@ def _readme(
     known = repeated(texts["test"], texts["train"])
     lines += [
         "",
-        f"Of the {len(texts['test'])} texts in `test`, {known} stand in `train` too. Of the recordings "
-        f"in `valid` and `test`, {len(copies)} stand in `train` too, sample for sample.",
+        f"Texts of `test` that `train` holds too: {known} of {len(texts['test'])}. Recordings of "
+        f"`valid` and `test` that it holds too, sample for sample: {len(copies)}.",
         "",
         "## Left out",
         "",

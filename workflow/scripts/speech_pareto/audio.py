@@ -59,7 +59,7 @@ def decode(path: str | Path) -> np.ndarray:
     if path.is_file() and not path.stat().st_size:
         raise UnreadableAudio(path, "empty", "the file is empty")
     source = _libsndfile(path) or _ffmpeg(path)
-    pieces, found, energy, mixed = [], 0, 0.0, 0.0
+    parts, found, energy, mixed = [], 0, 0.0, 0.0
     convert = _Converter(source.rate)
     for block in source.blocks:
         if not np.isfinite(block).all():
@@ -72,10 +72,10 @@ def decode(path: str | Path) -> np.ndarray:
             energy += float(np.vdot(block, block)) / block.shape[1]
             mixed += float(np.vdot(mono, mono))
         found += len(block)
-        pieces.append(convert(mono))
+        parts.append(convert(mono))
     if not found:
         raise UnreadableAudio(path, "empty", "it holds no samples")
-    pieces.append(convert.rest())
+    parts.append(convert.rest())
     seconds = found / source.rate
     if source.promised and source.promised - seconds > source.slack + 0.01 * source.promised:
         raise UnreadableAudio(
@@ -87,7 +87,7 @@ def decode(path: str | Path) -> np.ndarray:
         raise UnreadableAudio(
             path, "channels cancel", "its channels are opposite and cancel each other when mixed"
         )
-    return np.concatenate(pieces)
+    return np.concatenate(parts)
 
 
 def pieces(wave: np.ndarray, longest: int) -> Iterator[np.ndarray]:
