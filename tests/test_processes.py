@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import compress
 import finetune
 from conftest import ROOT, run_snakemake
-from speech_pareto import launch, model
+from speech_pareto import launch, model, processes
 from speech_pareto.checkpoint import newest
 from speech_pareto.corpus import Utterance, samples_file, write
 from speech_pareto.training import Epochs, Training, piece_of, train
@@ -96,13 +96,13 @@ def distance(first, second):
     return far
 
 
-def start(tmp_path, module, number, pieces, *arguments, **settings):
-    """Start a job in `number` processes."""
+def start(tmp_path, module, number, pieces, *arguments, told=None, **settings):
+    """Start a job in `number` processes, below a launcher that `told` it these variables."""
     file = tmp_path / f"{module}{number}.py"
     values = {"scripts": str(SCRIPTS), "module": module, "log": str(tmp_path / "job.log")}
     values |= {"number": number, "pieces": pieces, "settings": settings}
     file.write_text(SCRIPT.format(arguments=arguments, **values))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (told or {})
     return subprocess.Popen([sys.executable, file], env=environment, stderr=subprocess.PIPE)
 
 
@@ -253,14 +253,56 @@ def test_more_gpus_than_pieces_are_refused():
         assert launch.spread(finetune.main, number, 1) is finetune.main
 
 
+OUTER = {  # what a job inherits below a launcher of another program
+    "rank": {"RANK": "1"},
+    "size": {"WORLD_SIZE": "2"},
+    "torchrun": {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29511",
+        "TORCHELASTIC_RUN_ID": "none",
+    },
+    "mpirun": {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "PMI_SIZE": "4"},
+    "accelerate": {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "fp8"},
+}
+
+
+@pytest.fixture(scope="module")
+def below(corpus, tmp_path_factory):
+    """Return a job's arguments, and the folder of what it makes below no launcher."""
+    folder = tmp_path_factory.mktemp("below")
+    teacher = write_teacher(folder / "teacher")
+    arguments = [TASK, PLAIN | {"accumulate": 2}, str(teacher), [str(corpus)], 1]
+    finetune.main(*arguments, folder / "plain")
+    return arguments, folder / "plain"
+
+
+@pytest.mark.parametrize("outer", list(OUTER))
+def test_a_job_below_another_launcher_trains_alone(outer, below, tmp_path):
+    arguments, plain = below
+    told = OUTER[outer]
+    finish(start(tmp_path, "finetune", 1, 2, *arguments, str(tmp_path / "one"), told=told))
+    assert distance(plain, tmp_path / "one") == 0
+
+
+def test_a_job_below_another_launcher_starts_its_own_processes(below, tmp_path):
+    arguments, plain = below
+    told = OUTER["torchrun"] | {"PET_NNODES": "2", "PET_NODE_RANK": "1"}  # PET: of Kubernetes
+    finish(start(tmp_path, "finetune", 2, 2, *arguments, str(tmp_path / "two"), told=told))
+    assert distance(plain, tmp_path / "two") < 1e-4
+
+
 def test_only_the_first_process_logs_what_is_no_error(tmp_path, monkeypatch):
     from speech_pareto.log import logged
 
     file = tmp_path / "job.log"
     for rank in (None, 0, 1):
         if rank is not None:
+            monkeypatch.setattr(processes, "LAUNCHED", True)
             monkeypatch.setenv("RANK", str(rank))
-            monkeypatch.setenv("LOCAL_RANK", str(rank))
         with logged(file):
             logging.getLogger("speech_pareto").info("of %s", rank)
             logging.getLogger("speech_pareto").error("error of %s", rank)

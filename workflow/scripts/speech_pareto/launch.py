@@ -2,7 +2,8 @@
 
 The job's own script is started once more for each process, by torch's launcher, which sets RANK,
 LOCAL_RANK and WORLD_SIZE as accelerate reads them. All do the same but for their share of each
-batch, see `training`; process 0 alone writes.
+batch, see `training`; process 0 alone writes. Such variables of any other launcher are not heeded,
+see `processes`.
 """
 
 import logging
@@ -10,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from speech_pareto.processes import started
+from speech_pareto.processes import LAUNCHER, alone, started
 
 PATIENCE = 300  # seconds that processes have to save their state after SIGTERM
 log = logging.getLogger(__name__)
@@ -43,10 +44,12 @@ def launch(number: int) -> None:
     from torch.distributed.run import main
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the script itself says how many
+    os.environ[LAUNCHER] = str(os.getpid())
     log.info("%d processes", number)
     options = ["--standalone", f"--nproc-per-node={number}", f"--shutdown-timeout={PATIENCE}"]
     try:
-        main([*options, *sys.argv])
+        with alone():  # torch's launcher reads what another one told
+            main([*options, *sys.argv])
     except SignalException as error:
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:

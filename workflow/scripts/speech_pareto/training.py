@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from speech_pareto.checkpoint import keep, newest
 from speech_pareto.extras import extra
+from speech_pareto.processes import alone, local
 
 CHECKPOINT = "checkpoint"
 PAD = 5120  # samples; batches are padded to a multiple, 0.32 s
@@ -81,7 +82,7 @@ def device() -> torch.device:
     """Return the device that models are trained and run on; of several GPUs, this process's own."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cuda", local())
 
 
 def seed_all(seed: int, step: int = 0, piece: int = 0) -> np.random.Generator:
@@ -119,9 +120,10 @@ def train(
     AcceleratorState._reset_state(True)  # an earlier run may have had another precision
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads any
-    accelerator = Accelerator(
-        mixed_precision=precision(settings.precision), cpu=device().type == "cpu"
-    )
+    with alone():
+        accelerator = Accelerator(
+            mixed_precision=precision(settings.precision), cpu=device().type == "cpu"
+        )
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=settings.learning_rate,
