@@ -32,7 +32,6 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
-    default_target: True
     input:
         rules.tables.input,
         rules.figures.input,
