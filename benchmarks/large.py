@@ -1,4 +1,4 @@
-"""Do HuBERT Large and WavLM Large go through every method? Peak memory and seconds of each.
+"""Do HuBERT Large and WavLM Large go through every method? Peak memory of each.
 
     python benchmarks/large.py [--teachers hubert-large wavlm-large] [--methods low_rank ...]
         [--ratio 0.3] [--limit 24] [--threads 2] [--scratch FOLDER] [--output large.json]
@@ -16,7 +16,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
@@ -46,7 +45,7 @@ def one(name: str, config: dict, ratio: float, folder: Path, threads: int) -> di
     import profile_student
     from speech_pareto.model import load
 
-    steps, student, begun = [step_of(name)], folder / "student", time.perf_counter()
+    steps, student = [step_of(name)], folder / "student"
     planned = method.solve(steps, config, ratio)
     if len(planned.plans) < len(steps):
         return {"status": "not served", "reason": planned.reason}
@@ -55,7 +54,7 @@ def one(name: str, config: dict, ratio: float, folder: Path, threads: int) -> di
     run |= {"study": "large", "ratio": ratio, "scope": "any", "config": {}}
     noise = [folder.parent / "noise"]
     compress.main(steps, ratio, 1, folder, noise, run, student, None, "fp32", threads, TASK)
-    compressed, peak = time.perf_counter() - begun, resident()
+    peak = resident()
     if status := result.read_status(student):
         return {key: status[key] for key in ("status", "reason")}
     settings, costs = PROFILE | {"threads": threads}, folder / "costs.json"
@@ -69,9 +68,7 @@ def one(name: str, config: dict, ratio: float, folder: Path, threads: int) -> di
         "status": "ok",
         "ratio": ratio,
         "parameters": cost["parameters"]["total"],
-        "compress_seconds": compressed,
         "compress_bytes": peak,
-        "all_seconds": time.perf_counter() - begun,
         "all_bytes": resident(),
     }
 
@@ -128,18 +125,16 @@ def apart(limit: float, *words: str) -> dict:
 
 def table(rows: dict, teachers: list[str]) -> str:
     """Return the results in Markdown."""
-    shown = " | ".join(f"{name}: compress s | GiB | with profile s | GiB" for name in teachers)
-    lines = [f"| method | {shown} |", "|---" * (1 + 4 * len(teachers)) + "|"]
+    shown = " | ".join(f"{name}: compress GiB | with profile GiB" for name in teachers)
+    lines = [f"| method | {shown} |", "|---" * (1 + 2 * len(teachers)) + "|"]
     for name in sorted({row["method"] for row in rows.values()}):
         cells = [name]
         for teacher in teachers:
             row = rows.get(f"{teacher} {name}", {"status": "not run", "reason": ""})
             if row["status"] == "ok":
-                for part in ("compress", "all"):
-                    cells.append(f"{row[f'{part}_seconds']:.0f}")
-                    cells.append(f"{row[f'{part}_bytes'] / GIB:.1f}")
+                cells += [f"{row[f'{part}_bytes'] / GIB:.1f}" for part in ("compress", "all")]
             else:
-                cells += [f"{row['status']}: {row['reason']}".removesuffix(": "), "", "", ""]
+                cells += [f"{row['status']}: {row['reason']}".removesuffix(": "), ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@
 Weights are random, which costs the same as trained ones. `wall` is the median of the paired ratios
 teacher / student of seconds, `CPU` the same of processor seconds, which waiting for a core leaves
 alone; over the ratio of MACs either is the efficiency. Then torch.profiler says where time goes.
-The aim is an efficiency of 0.85 from ratio 0.7 on; docs/performance.md explains what falls short.
+The aim is an efficiency of 0.85 from ratio 0.7 on; results go to docs/performance.md.
 """
 
 import argparse
