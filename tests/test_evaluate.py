@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,8 +10,11 @@ from safetensors.torch import load_file
 
 import evaluate
 import finetune
+from speech_pareto import corpus as corpora
+from speech_pareto.corpus import SPLITS, LeftOut, Utterance, read
 from speech_pareto.model import new, save, tiny_config
 from speech_pareto.result import write_status
+from speech_pareto.selection import select
 from speech_pareto.tasks.ctc import Task
 
 TASK = {
@@ -115,3 +119,44 @@ def test_a_probe_says_what_it_listens_to(model, prompts_en, tmp_path):
     trained = load_file(tmp_path / "probe" / "head.safetensors")["layer_weights"]
     assert found == pytest.approx((trained.exp() / trained.exp().sum()).tolist(), abs=1e-5)
     assert len(found) == 3 and max(found) > 0.34  # an even sum would have 0.333 each
+
+
+def test_what_is_left_out_stands_in_the_result(prompts_en, model, tmp_path):
+    corpus = tmp_path / "prompts"
+    shutil.copytree(prompts_en, corpus)
+    lost = [
+        LeftOut("en/gone", "test", "en", "empty", "it holds no samples"),
+        LeftOut("en/other", "train", "en", "silent", "all its samples are the same"),
+        LeftOut("fr/gone", "test", "fr", "empty", "it holds no samples"),
+    ]
+    corpora.write(corpus, read(corpus), lost)
+    task = {**TASK, "languages": ["en"]}
+    data, losses = select(task, Task(task), [corpus], *SPLITS)
+    test = losses["prompts"]["test"]
+    assert test["empty"] == 1 and losses["prompts"]["train"]["silent"] == 1
+    told_of = sum(sum(reasons.values()) for reasons in losses["prompts"].values())
+    assert len(data) + told_of == len(read(corpus)) + 2
+    evaluate.main(task, model, [corpus], RUN, tmp_path / "s.json", tmp_path / "s.tsv")
+    assert json.loads((tmp_path / "s.json").read_text())["left_out"] == losses
+
+
+def spoken(text, seconds=3.0, phones="a"):
+    """Return an utterance of a test."""
+    samples = int(16_000 * seconds)
+    return Utterance("1", text, phones, "", "", "en", "train", 0, samples)
+
+
+@pytest.mark.parametrize(
+    ("unit", "utterance", "reason"),
+    [
+        ("characters", spoken("był"), ""),
+        ("characters", spoken(""), "no text"),
+        ("characters", spoken("press 1"), "digits"),
+        ("characters", spoken("…"), "no letters"),
+        ("characters", spoken("a" * 100, 0.5), "more characters than frames"),
+        ("phones", spoken("á", phones=""), "no phones"),
+        ("phones", spoken("a", 0.02), "more phones than frames"),
+    ],
+)
+def test_each_utterance_that_is_left_out_has_a_reason(unit, utterance, reason):
+    assert Task({"unit": unit}).objection(utterance) == reason

@@ -31,8 +31,9 @@ from speech_pareto import architecture, method, training, tuning
 from speech_pareto.download import sha256
 from speech_pareto.model import load
 from speech_pareto.result import read_json, read_status, write_json
+from speech_pareto.selection import utterances
 from speech_pareto.surgery import matrix, weight
-from speech_pareto.task import load_task_model, utterances
+from speech_pareto.task import load_task_model
 
 RATIO = 0.3
 KILLED_AT = 2  # step, counted from 1

@@ -114,17 +114,15 @@ def batcher(
     from speech_pareto.corpus import read
     from speech_pareto.training import Epochs, collate
 
-    shortest = max(400, sum(model.config.conv_kernel))
     utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
-    usable = [u for u in utterances if u.samples >= shortest]
-    if not usable:
+    if not utterances:
         raise ValueError(f"no training utterance in {', '.join(map(str, corpora)) or 'no corpora'}")
-    lengths = np.array([u.samples for u in usable])
+    lengths = np.array([u.samples for u in utterances])
     epochs = Epochs(lengths, int(seconds * SAMPLE_RATE), seed)
     normalize = model.preprocessor["do_normalize"]
 
     def batch(step: int) -> dict:
-        waves, mask = collate([usable[i].wave() for i in epochs(step)], normalize)
+        waves, mask = collate([utterances[i].wave() for i in epochs(step)], normalize)
         return {"input_values": waves, "attention_mask": mask}
 
     return batch

@@ -1,6 +1,7 @@
 """Score a fine-tuned model on a task's test split, utterance by utterance."""
 
 import csv
+import logging
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from tqdm import tqdm
 
 from speech_pareto import result
 from speech_pareto.audio import SAMPLE_RATE
-from speech_pareto.corpus import Utterance
+from speech_pareto.corpus import SPLITS, Utterance
 from speech_pareto.model import load
 from speech_pareto.precision import own_precision
 from speech_pareto.provenance import meta
-from speech_pareto.task import Task, TaskModel, load_task_model, utterances
+from speech_pareto.selection import select, told
+from speech_pareto.task import Task, TaskModel, load_task_model
 from speech_pareto.training import buckets, collate, device, precision
 
 COLUMNS = (
@@ -28,6 +30,7 @@ COLUMNS = (
     "length",
 )
 BATCH_SECONDS = 60.0
+log = logging.getLogger(__name__)
 
 
 def main(
@@ -44,15 +47,20 @@ def main(
     `run` names the cell.  A cell without a model is written with its status and an empty table.
     """
     status, rows, metrics, weights = result.read_status(model), [], None, None
+    losses = {}
     directions = {}
     if not status:
         task_model, definition = load_task_model(task, load(model), model)
         directions = definition.METRICS
-        data = utterances(task, definition, corpora, "test")
+        usable, losses = select(task, definition, corpora, *SPLITS)
+        data = [utterance for utterance in usable if utterance.split == "test"]
         if not data:
             raise ValueError(
                 f"no test utterance of {', '.join(map(str, corpora))} suits task {run['task']}"
+                f" (left out: {told(losses)})"
             )
+        if losses:
+            log.info("utterances left out: %s", told(losses))
         guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
         metrics, rows = score(definition, data, guesses)
         weights = layer_weights(task_model)
@@ -60,6 +68,8 @@ def main(
     write_table(hypotheses, rows)
     provenance = meta(run["seed"], torch.get_num_threads(), digests)
     value = result.compose(run, provenance, metrics=metrics, metric=metric, status=status)
+    if not status:
+        value["left_out"] = losses
     if weights:
         value["layer_weights"] = weights
     result.write(output, value)

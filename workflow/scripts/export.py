@@ -20,7 +20,8 @@ from speech_pareto.model import load
 from speech_pareto.precision import HALVES, own_precision
 from speech_pareto.provenance import meta
 from speech_pareto.recogniser import EndToEnd, open_session
-from speech_pareto.task import Task, load_task_model, utterances
+from speech_pareto.selection import utterances
+from speech_pareto.task import Task, load_task_model
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,20 @@ from pathlib import Path
 import soundfile
 
 from speech_pareto.audio import SAMPLE_RATE
-from speech_pareto.corpus import SPLITS, Utterance, read
+from speech_pareto.corpus import SPLITS, Utterance
+from speech_pareto.result import write_json
+from speech_pareto.selection import select, told, utterances
 from speech_pareto.tasks.ctc import Task as Ctc
 from speech_pareto.tasks.superb import PROBLEMS
 
 UNITS = ("phones", "characters")  # what CTC recognises; other problems have one label
+LEFT_OUT = "left_out.json"  # as in a result
 
 
 def main(task: dict, corpora: list, output: str | Path) -> None:
     """Write `output`/{train,valid,test}.csv: id, wav_path (from `output`), transcription or label.
+
+    `left_out.json` counts the utterances that are in none.
 
     Raises ValueError if a split is empty, or a test label is in no training recording.
     """
@@ -23,14 +28,16 @@ def main(task: dict, corpora: list, output: str | Path) -> None:
     part = Path(f"{output}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "audio").mkdir(parents=True)
-    spoken = [u for folder in corpora for u in read(folder)]
-    languages = task.get("languages")
-    spoken = [u for u in spoken if not languages or u.language in languages]
     targets, number = {}, 0
+    kind = Ctc({"unit": own}) if own in UNITS else Labelled(task.get("label", "label"))
+    losses = select(task, kind, corpora, *SPLITS)[1]
     for split in SPLITS:
-        chosen = _labelled([u for u in spoken if u.split == split], own, task.get("label", "label"))
+        chosen = [(u, kind.reference(u)) for u in utterances(task, kind, corpora, split)]
         if not chosen:
-            raise ValueError(f"no recording of the {split} split has what {task['problem']} needs")
+            raise ValueError(
+                f"no recording of the {split} split has what {task['problem']} needs"
+                f" (left out: {told(losses)})"
+            )
         rows = []
         for utterance, target in chosen:
             name, number = f"audio/{number}.wav", number + 1
@@ -46,16 +53,24 @@ def main(task: dict, corpora: list, output: str | Path) -> None:
             )
     if own not in UNITS and (unknown := sorted(targets["test"] - targets["train"])):
         raise ValueError(f"the training split has no recording of {', '.join(unknown[:5])}")
+    write_json(part / LEFT_OUT, losses)
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)
 
 
-def _labelled(spoken: list[Utterance], own: str, label: str) -> list[tuple[Utterance, str]]:
-    """Return the recordings that can be used, each with its transcription or label."""
-    if own not in UNITS:
-        return [(u, getattr(u, label)) for u in spoken if getattr(u, label)]
-    task = Ctc({"unit": own})
-    return [(u, task.reference(u)) for u in task.usable(spoken)]
+class Labelled:
+    """What `select` asks of a task, for problems whose recordings have one label."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def objection(self, utterance: Utterance) -> str:
+        """Return why a recording cannot be used: it has no label."""
+        return "" if self.reference(utterance) else f"no {self.label}"
+
+    def reference(self, utterance: Utterance) -> str:
+        """Return the label."""
+        return getattr(utterance, self.label)
 
 
 if "snakemake" in globals():

@@ -57,6 +57,8 @@ def main(
             "sweep": sweep,
             "settings": best["settings"],
         }
+        if data:
+            value["left_out"] = result.read_json(Path(data) / "left_out.json")
         metrics = {"metrics": best["metrics"]}
         metrics["metric"] = {"name": task["metric"], "better": METRICS[task["metric"]]}
     else:

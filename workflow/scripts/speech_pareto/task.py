@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from speech_pareto.corpus import Utterance, read
+from speech_pareto.corpus import Utterance
 from speech_pareto.training import Training
 
 
@@ -27,8 +27,11 @@ class Task(Protocol):
 
     def __init__(self, settings: dict, symbols: list[str] | None = None) -> None: ...
 
-    def usable(self, utterances: list[Utterance]) -> list[Utterance]:
-        """Return the utterances that this task can train and score on."""
+    def objection(self, utterance: Utterance) -> str:
+        """Return why this task cannot train and score on an utterance, "" if it can.
+
+        Equal reasons are counted, so they do not name the utterance.
+        """
 
     def learn_symbols(self, utterances: list[Utterance]) -> None:
         """Set `symbols` from the training utterances."""
@@ -51,13 +54,6 @@ def make_task(settings: dict, symbols: list[str] | None = None) -> Task:
     return importlib.import_module(f"speech_pareto.tasks.{settings['kind']}").Task(
         settings, symbols
     )
-
-
-def utterances(settings: dict, task: Task, corpora: list, split: str) -> list[Utterance]:
-    """Return a split's usable utterances over the task's corpora and languages."""
-    languages = settings.get("languages")
-    found = [u for folder in corpora for u in read(folder) if u.split == split]
-    return task.usable([u for u in found if not languages or u.language in languages])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from speech_pareto.corpus import Utterance
 from speech_pareto.extras import extra
 from speech_pareto.head import HEAD, hand_on_head
 from speech_pareto.precision import trainable
+from speech_pareto.selection import select, told
 from speech_pareto.task import (
     FineTuning,
     Task,
@@ -21,7 +22,6 @@ from speech_pareto.task import (
     load_task_model,
     make_task,
     save_head,
-    utterances,
 )
 from speech_pareto.training import Epochs, collate, span_mask, train
 
@@ -88,15 +88,18 @@ def begin(
     with_head = load_task_model(settings, backbone, folder)
     if with_head:
         model, task = with_head
-        data = utterances(settings, task, corpora, "train")
+        data, losses = select(settings, task, corpora, "train")
     else:
         task = make_task(settings)
-        data = utterances(settings, task, corpora, "train")
+        data, losses = select(settings, task, corpora, "train")
         task.learn_symbols(data)
         model = TaskModel(backbone, task.outputs, settings["protocol"])
     if not data:
         names = ", ".join(map(str, corpora))
-        raise ValueError(f"no training utterance of {names} suits the task {settings}")
+        why = f" (left out: {told(losses)})" if losses else ""
+        raise ValueError(f"no training utterance of {names} suits the task {settings}{why}")
+    if losses:
+        log.info("utterances left out: %s", told(losses))
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
     return model, task, data
 

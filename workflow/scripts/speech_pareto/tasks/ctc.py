@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from speech_pareto.corpus import Utterance
 from speech_pareto.extras import extra
-from speech_pareto.text import characters
+from speech_pareto.text import characters, unspelt
 
 METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
 LONGEST = 20.0  # seconds; longer recordings are left out of training and test alike
@@ -34,19 +34,19 @@ class Task:
         """Return the target symbols of an utterance; [] if it has none that can be learnt."""
         return list(utterance.phones) if self.unit == "phones" else characters(utterance.text)
 
-    def usable(self, utterances: list[Utterance]) -> list[Utterance]:
-        """Return utterances that have units, are not too long and leave CTC enough frames."""
-        kept = []
-        for utterance in utterances:
-            units = self.units(utterance)
-            repeats = sum(a == b for a, b in zip(units, units[1:], strict=False))
-            if (
-                units
-                and utterance.seconds <= LONGEST
-                and len(units) + repeats < 49 * utterance.seconds
-            ):
-                kept.append(utterance)
-        return kept
+    def objection(self, utterance: Utterance) -> str:
+        """Return why an utterance cannot be used: it has no units, or more than CTC has frames."""
+        if not utterance.text:
+            return "no text"
+        units = self.units(utterance)
+        if not units:
+            return "no phones" if self.unit == "phones" else unspelt(utterance.text)
+        if utterance.seconds > LONGEST:
+            return f"longer than {LONGEST:g} s"
+        repeats = sum(a == b for a, b in zip(units, units[1:], strict=False))
+        if len(units) + repeats >= 49 * utterance.seconds:
+            return f"more {self.unit} than frames"
+        return ""
 
     def learn_symbols(self, utterances: list[Utterance]) -> None:
         """Set `symbols` to every unit of the training utterances."""
