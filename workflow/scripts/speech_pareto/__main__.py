@@ -247,7 +247,8 @@ def _why(options: argparse.Namespace) -> None:
 
     try:
         text = why.dry_run(options.arguments)
-    except subprocess.CalledProcessError as error:  # Snakemake has said what is wrong
+    except subprocess.CalledProcessError as error:  # Snakemake says what is wrong on either stream
+        sys.stderr.write(error.stdout)
         sys.exit(error.returncode)
     sys.stdout.write(why.explain(text))
 

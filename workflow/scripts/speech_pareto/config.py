@@ -11,13 +11,12 @@ from pathlib import Path
 
 import yaml
 
-from speech_pareto import digest
 from speech_pareto.mistakes import config_problems, languages_of, syntax_problems
 from speech_pareto.study import settings_of
 from speech_pareto.tasks.superb import PROBLEMS, RATES
 from speech_pareto.teachers import pinned
 
-SCHEMA = digest.SCRIPTS.parent / "schemas" / "config.schema.yaml"
+SCHEMA = Path(__file__).parent / "schemas" / "config.schema.yaml"
 
 
 class ConfigError(ValueError):

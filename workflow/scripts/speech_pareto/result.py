@@ -10,7 +10,7 @@ from speech_pareto.extras import extra
 
 STATUSES = ("ok", "infeasible", "diverged", "out_of_memory")
 STATUS_FILE = "status.json"
-SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "result.schema.yaml"
+SCHEMA = Path(__file__).parent / "schemas" / "result.schema.yaml"
 
 
 def to_text(value) -> str:

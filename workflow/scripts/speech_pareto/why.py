@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from speech_pareto.extras import extra
+
 SHOWN = 3  # so many values of a wildcard, so many changes are listed
 PARAMS = re.compile(r"Params have changed .*?before: (.*) now: (.*)")
 DERIVED = "Input files updated by another job"
@@ -32,6 +34,8 @@ class Job:
 
 def dry_run(arguments: Sequence[str]) -> str:
     """Return what `snakemake --dry-run` prints; raises CalledProcessError if it refuses."""
+    with extra("workflow"):
+        import snakemake  # noqa: F401 (it is run by name)
     command = [sys.executable, "-m", "snakemake", "--dry-run", *arguments]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 

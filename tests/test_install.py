@@ -1,0 +1,106 @@
+"""`pip install .`: the wheel holds what the commands need, and they say what else is missing."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from conftest import ROOT, copy_tree
+from only_installed import environment
+from planning import STUDY, write_study
+from speech_pareto import __main__
+from speech_pareto.config import resolve
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("install")]
+BASE = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch", "tqdm", "transformers")
+FIGURES = "PR=5.41 ASR=6.42 KS=96.3 QbE=0.0736 SID=81.42 ASV=5.11 SD=5.88 IC=98.34 SF_F1=88.53"
+COMMANDS = {
+    "recommend": ["<= 3 M parameters"],
+    "interim": [],
+    "sizes": ["--output", "sizes.md"],
+    "status": [],
+    "superb": [*FIGURES.split(), "SF_CER=25.2", "ER=64.92"],
+    "transcribe": [str(ROOT / "resources/teachers/tiny-phones"), "noise.wav"],
+    "why": [],
+}
+EXTRAS = {  # what a command needs beside the plain installation
+    "recommend": ("pandas", "study"),
+    "interim": ("jsonschema", "study"),
+    "status": ("jsonschema", "study"),
+    "why": ("snakemake", "workflow"),
+}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return the folder into which the wheel of a copy of this clone is installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    source = copy_tree(folder / "tree")
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
+    subprocess.run([*pip, *build], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tables):
+    """Return a folder with the results of a study and a recording."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "results").symlink_to(tables.parent)
+    teachers = {"tiny": {"path": str(ROOT / "resources/teachers/tiny")}}
+    config = resolve({**STUDY, "teachers": teachers})
+    (folder / "results" / "run_config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config").mkdir()
+    write_study(folder, {**STUDY, "teachers": teachers})
+    (folder / "Snakefile").write_text(f'include: "{ROOT / "Snakefile"}"\n')
+    noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    soundfile.write(folder / "noise.wav", noise, 16_000)
+    return folder
+
+
+def run(name, folder, variables):
+    """Run a command of the library that `variables` lead to."""
+    command = [sys.executable, "-m", "speech_pareto", name, *COMMANDS[name]]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+
+
+def own(name, folder, monkeypatch, capsys):
+    """Return what the clone's own command says in this process."""
+    monkeypatch.chdir(folder)
+    __main__.main([name, *COMMANDS[name]])
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", list(EXTRAS))
+def test_with_its_extra_a_command_says_what_that_of_the_clone_does(
+    name, installed, study, monkeypatch, capsys
+):
+    done = run(name, study, os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout and done.stdout == own(name, study, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_a_plain_installation_works_or_names_the_extra(
+    name, installed, study, tmp_path, monkeypatch, capsys
+):
+    variables = environment(tmp_path, *BASE)
+    variables["PYTHONPATH"] += f":{installed}"
+    done = run(name, study, variables)
+    if name in EXTRAS:
+        package, extra = EXTRAS[name]
+        said = f"error: {package} is not installed: pip install 'speech-pareto[{extra}]'"
+        assert done.returncode == 1 and done.stderr.startswith(said), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        return
+    assert done.returncode == 0, done.stderr
+    if name == "sizes":
+        assert (study / "sizes.md").read_text() == (ROOT / "docs/sizes.md").read_text()
+    else:
+        assert done.stdout and done.stdout == own(name, study, monkeypatch, capsys)
