@@ -57,6 +57,7 @@ def study(tmp_path, monkeypatch):
     for name in ("teacher", "teacher-phones"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(bytes([2, *[0] * 7]) + b"{}")  # of none
     (tmp_path / "mine.tsv").write_text("path\n")
     training = {"steps": 10, "learning_rate": 0.001}
     return {

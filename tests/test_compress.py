@@ -15,6 +15,7 @@ import compress
 import finetune
 from speech_pareto import architecture, method, model, tuning
 from speech_pareto.corpus import Utterance, samples_file, write
+from speech_pareto.model_folder import read_config
 from speech_pareto.result import read_status, write_status
 from speech_pareto.task import load_task_model
 
@@ -106,7 +107,7 @@ def test_teachers_are_heard_in_eval_mode(name, corpus, tmp_path, monkeypatch):
 
     monkeypatch.setattr(model, "load", watched)
     step = {name: dict(method.load(name).example) | {"batch_seconds": 2.0}}
-    ratio = method.solve([step], architecture.read(tmp_path / "teacher"), 0.3).ratio
+    ratio = method.solve([step], read_config(tmp_path / "teacher"), 0.3).ratio
     compress.main([step], ratio, 1, tmp_path / "teacher", [corpus], RUN, tmp_path / "student")
     assert read_status(tmp_path / "student") is None
     assert modes and not any(modes)
@@ -178,8 +179,8 @@ def test_training_needs_utterances(teacher, tmp_path):
 def test_a_chain_lands_on_the_ratio_with_the_real_model(teacher, tmp_path):
     steps = [{"head_pruning": {"ratio": 0.1}}, {"low_rank": {"ratio": 0.2}}, "weight_pruning"]
     compress.main(steps, 0.5, 1, teacher, [], RUN, tmp_path / "a")
-    student = architecture.read(tmp_path / "a")
-    assert architecture.ratio(architecture.read(teacher), student) == pytest.approx(0.5, abs=0.01)
+    student = read_config(tmp_path / "a")
+    assert architecture.ratio(read_config(teacher), student) == pytest.approx(0.5, abs=0.01)
     zeros = sum(int((p == 0).sum()) for p in model.prunable(model.load(tmp_path / "a")).values())
     assert zeros == student["compression"]["zeros"]
 
@@ -198,8 +199,8 @@ def test_a_task_aware_method_leaves_a_student_with_its_head(step, teacher, promp
     student = pinch(step, teacher, prompts_en, tmp_path / "a" / "student")
     again = pinch(step, teacher, prompts_en, tmp_path / "b" / "student")
     assert files(student) == files(again) and "head.safetensors" in files(student)
-    config = architecture.read(student)
-    assert architecture.ratio(architecture.read(teacher), config) == pytest.approx(0.5, abs=0.01)
+    config = read_config(student)
+    assert architecture.ratio(read_config(teacher), config) == pytest.approx(0.5, abs=0.01)
     made, definition = load_task_model(TASK, model.load(student), student)
     assert "".join(definition.symbols).isascii() and len(definition.symbols) > 20
     held = sum(p.numel() for p in made.backbone.parameters())

@@ -14,6 +14,7 @@ from transformers import audio_utils
 import convert_teacher
 from speech_pareto import architecture, cost, fairseq, model
 from speech_pareto.kaldi import COUNT, KaldiFbank
+from speech_pareto.model_folder import read_config
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SHAPE |= {"intermediate_size": 64, "num_conv_pos_embeddings": 16}
@@ -93,7 +94,7 @@ def test_a_converted_model_computes_what_the_original_does(kind, more, tmp_path)
     with torch.no_grad():
         assert torch.equal(found(wave)[0], made(wave)[0])
     assert found.preprocessor["do_normalize"] == bool(more)
-    assert architecture.read(tmp_path / "out")["model_type"] == kind
+    assert read_config(tmp_path / "out")["model_type"] == kind
 
 
 def test_newer_fairseq_keeps_its_settings_in_cfg(tmp_path):
@@ -167,7 +168,7 @@ def test_a_melhubert_is_converted_with_its_features(tmp_path):
     found, wave = model.load(tmp_path / "out"), torch.randn(2, 4000) / 9
     with torch.no_grad():
         assert torch.equal(found(wave)[0], made(wave)[0])
-    config = architecture.read(tmp_path / "out")
+    config = read_config(tmp_path / "out")
     assert architecture.count(config)["total"] == sum(p.numel() for p in found.parameters())
     assert architecture.macs(config, 2)["total"] == cost.macs(found, torch.zeros(1, 32000))
     checkpoint["Upstream_Config"]["melhubert"]["feat_emb_dim"] = 40

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from loopback import Hub, serve
 from speech_pareto import architecture, hub, model, teachers
 from speech_pareto.download import sha256
+from speech_pareto.model_folder import read_config
 
 ROOT = Path(__file__).parents[1]
 COMMIT, NAME = "c0ffee" + 34 * "0", "someone/small-hubert"
@@ -138,6 +139,16 @@ def test_a_pickle_is_taken_only_where_there_is_nothing_better(server, teacher):
     assert all(torch.equal(weights[name], tensor) for name, tensor in stored.items())
 
 
+def test_a_processor_of_the_hub_says_how_recordings_are_preprocessed(server):
+    (server.home / "preprocessor_config.json").unlink()
+    file = server.home / "processor_config.json"
+    settings = {"do_normalize": False, "sampling_rate": 16_000}
+    file.write_text(json.dumps({"feature_extractor": settings}))
+    folder = fetch(server)
+    assert (folder / file.name).is_file()
+    assert model.load(folder).preprocessor["do_normalize"] is False
+
+
 class Code:
     """Pickled, it would run code when it is read."""
 
@@ -148,7 +159,7 @@ class Code:
 def test_a_pickle_with_code_is_refused(server):
     (server.home / "model.safetensors").unlink()
     torch.save({"weights": Code()}, server.home / "pytorch_model.bin")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match="holds more than plain tensors"):
         model.load(fetch(server))
 
 
@@ -163,7 +174,7 @@ def test_published_teachers_are_pinned_and_of_their_published_size():
         )
         settings = teachers.pinned({"hub": name})
         assert settings["hub"] == teacher.hub and settings["revision"] == teacher.revision
-        assert set(settings["sha256"]) <= {*hub.TEXTS, *hub.SAFETENSORS, hub.PICKLE}
+        assert set(settings["sha256"]) <= {*hub.TEXTS, *hub.SAFETENSORS, *hub.PICKLES}
     other = teachers.pinned({"hub": "hubert-base", "revision": "1" * 40})
     assert other["revision"] == "1" * 40 and not other["sha256"]  # digests of another commit
 
@@ -180,7 +191,7 @@ def test_the_target_makes_all_teachers_of_a_study(server, tree, snakemake, monke
     hub = {"hub": NAME, "revision": COMMIT}
     write_study(tree, STUDY | {"teachers": {"a": hub, "b": {"checkpoint": "wavlm.pt"}}})
     snakemake(tree, "teachers", "--cores", "1")
-    made = {name: architecture.read(tree / "results/teachers" / name / "backbone") for name in "ab"}
+    made = {name: read_config(tree / "results/teachers" / name / "backbone") for name in "ab"}
     assert (made["a"]["model_type"], made["b"]["model_type"]) == ("hubert", "wavlm")
     again = snakemake(tree, "teachers", "-n")
     assert "Nothing to be done" in again.stdout + again.stderr

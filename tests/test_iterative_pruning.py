@@ -16,6 +16,7 @@ from speech_pareto.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.methods.distillation import Distillation
 from speech_pareto.methods.ffn_pruning import row_scores
 from speech_pareto.methods.head_pruning import head_scores
+from speech_pareto.model_folder import read_config
 from test_methods import KINDS, backbone, batches, check_contract, train
 
 UNITS = {"units": 4, "unit_seconds": 1.0}
@@ -266,7 +267,7 @@ def test_the_combination_distils_then_takes_heads_then_rows():
     }.items(),
 )
 def test_short_walks_suit_the_tiny_teacher(recipe, ratios):
-    tiny = architecture.read(Path(__file__).parents[1] / "resources" / "teachers" / "tiny")
+    tiny = read_config(Path(__file__).parents[1] / "resources" / "teachers" / "tiny")
     for ratio in ratios:
         assert method.solve(RECIPES[recipe], tiny, ratio).reason is None
 

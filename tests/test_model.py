@@ -95,7 +95,7 @@ def test_load_refuses_a_pickle_that_holds_code(tmp_path):
     model.save(model.new(convolutional("hubert")), tmp_path / "m")
     (tmp_path / "m" / model.WEIGHTS).unlink()
     torch.save({"code": torch.nn.Linear(1, 1)}, tmp_path / "m" / "pytorch_model.bin")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match="holds more than plain tensors"):
         model.load(tmp_path / "m")
 
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from speech_pareto import architecture, cost, model, precision, surgery, training
+from speech_pareto.model_folder import read_config
 from test_methods import KINDS, backbone, compress
 
 STEPS = {"float16": "half_precision", "bfloat16": {"half_precision": {"dtype": "bfloat16"}}}
@@ -63,7 +64,7 @@ def test_the_folder_holds_the_small_numbers(name, teacher, wave, tmp_path):
     model.save(teacher, tmp_path / "teacher")
     model.save(student, tmp_path / "student")
     tensors = load_file(tmp_path / "student" / "model.safetensors")
-    config = architecture.read(tmp_path / "student")
+    config = read_config(tmp_path / "student")
     assert config["compression"]["precision"] == name
     matrices = [k for k in tensors if k.endswith(("q_proj.weight", "dense.weight"))]
     assert {str(tensors[k].dtype) for k in matrices} == {f"torch.{name}"}

@@ -24,7 +24,8 @@ from planning import (
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = {"fetch_corpus", "prepare_corpus"}
 # of the library, what reads the config and looks after jobs of a Snakemake that was killed
-LIGHT = ("cluster", "config", "digest", "garbage", "mistakes", "sentences", "study", "teachers")
+LIGHT = ("architecture", "cluster", "config", "digest", "garbage", "mistakes", "model_folder")
+LIGHT += ("sentences", "study", "teachers")
 LIGHT += ("tasks", "tasks.superb")  # a table
 
 

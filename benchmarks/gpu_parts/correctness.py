@@ -30,6 +30,7 @@ from large import step_of
 from speech_pareto import architecture, method, training, tuning
 from speech_pareto.download import sha256
 from speech_pareto.model import load
+from speech_pareto.model_folder import read_config
 from speech_pareto.result import read_json, read_status, write_json
 from speech_pareto.selection import utterances
 from speech_pareto.surgery import matrix, weight
@@ -121,7 +122,7 @@ def make(
         settings = loop(tiny) | {"final_steps": 2, "schedule": [0.1]}
         settings = {key: value for key, value in settings.items() if hasattr(method.load(row), key)}
         steps[0][row] |= settings
-        planned = method.solve(steps, architecture.read(TEACHER), RATIO)
+        planned = method.solve(steps, read_config(TEACHER), RATIO)
         if len(planned.plans) < len(steps):
             raise ValueError(planned.reason)
         ratio = round(planned.ratio, 6)

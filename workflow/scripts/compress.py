@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from speech_pareto import architecture, method, provenance
 from speech_pareto.head import HEAD, hand_on_head
+from speech_pareto.model_folder import read_config
 from speech_pareto.processes import first
 from speech_pareto.result import read_status, to_text, write_status
 
@@ -46,7 +47,7 @@ def main(
     if status := read_status(model):
         write_status(output, **status)
         return
-    methods, config = method.make_all(steps), architecture.read(model)
+    methods, config = method.make_all(steps), read_config(model)
     planned = method.walk(methods, config, ratio)
     if planned.reason:
         log.warning("%s", planned.reason)

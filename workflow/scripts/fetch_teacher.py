@@ -7,6 +7,7 @@ from pathlib import Path
 from speech_pareto import hub
 from speech_pareto.download import sha256
 from speech_pareto.model import load, save
+from speech_pareto.model_folder import preprocessing
 from speech_pareto.provenance import meta
 from speech_pareto.result import to_text
 
@@ -28,8 +29,8 @@ def main(model: str, revision: str, digests: Mapping[str, str], output: str | Pa
         "pinned": sorted(digests),
         "meta": meta(),
     }
-    if not (folder / "preprocessor_config.json").is_file():
-        log.info("%s has no preprocessor_config.json: what is usual for its kind holds", model)
+    if preprocessing(folder) is None:
+        log.info("%s says nothing of preprocessing: what is usual for its kind holds", model)
     save(load(folder), output, texts={"provenance.json": to_text(facts)})
 
 

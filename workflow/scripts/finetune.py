@@ -16,6 +16,7 @@ from speech_pareto.result import read_status, to_text, write_json, write_status
 from speech_pareto.task import FineTuning, save_head
 from speech_pareto.training import Diverged
 from speech_pareto.tuning import begin, fit
+from speech_pareto.weights import weights_digest
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def main(
     torch.manual_seed(seed)
     backbone = load(model)
     task_model, definition, data = begin(task, backbone, model, corpora)
-    folder = Path(state) / sha256(Path(model) / "model.safetensors")[:16] if state else None
+    folder = Path(state) / weights_digest(model)[:16] if state else None
     try:
         curve = fit(task_model, definition, data, settings, seed, folder)
     except (Diverged, torch.OutOfMemoryError) as error:
@@ -58,7 +59,7 @@ def main(
             "task": task,
             "training": training,
             "corpora": {Path(c).name: sha256(Path(c) / "manifest.tsv") for c in corpora},
-            "start": sha256(Path(model) / "model.safetensors"),
+            "start": weights_digest(model),
             "meta": meta(seed=seed, threads=torch.get_num_threads()),
         }
         texts = {"provenance.json": to_text(facts), "README.md": _card(facts, corpora)}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from speech_pareto import architecture, method, provenance, result
+from speech_pareto import method, provenance, result
+from speech_pareto.model_folder import read_config
 
 
 def main(
@@ -32,7 +33,7 @@ def measure(
     from speech_pareto.cost import cost, using
     from speech_pareto.model import load
 
-    heads = method.projection_heads(steps, architecture.read(teacher), ratio) if steps else 0
+    heads = method.projection_heads(steps, read_config(teacher), ratio) if steps else 0
     with using(settings.get("threads")):
         return cost(load(teacher), load(student), student, settings, heads)
 

@@ -13,11 +13,9 @@ it, a section `compression`:
     precision   "float16", "bfloat16" or "int8" when it is stored and run in such numbers
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 # Matrices of a layer and where they stand; everything that is pruned or factorised lies in these.
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -63,14 +61,6 @@ class Layer:
     ffn: int
     ranks: Mapping[str, int] = field(default_factory=dict)
     reuse: str | None = None
-
-
-def read(folder: str | Path) -> dict:
-    """Return the config in a model folder."""
-    file = Path(folder) / "config.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder}: no config.json here, so this is not a model folder")
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def complete(config: Mapping) -> dict:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speech_pareto.download import sha256
+from speech_pareto.model_folder import CONFIG, INDEX, PICKLE, PREPROCESSOR, PROCESSOR, WEIGHTS
 
-TEXTS = ("config.json", "preprocessor_config.json")
-SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
-PICKLE = "pytorch_model.bin"
+TEXTS = (CONFIG, PREPROCESSOR, PROCESSOR)
+SAFETENSORS = (WEIGHTS, f"{WEIGHTS}{INDEX}", "model-*.safetensors")
+PICKLES = (PICKLE, f"{PICKLE}{INDEX}", "pytorch_model-*.bin")
 log = logging.getLogger(__name__)
 
 
@@ -30,11 +31,11 @@ def fetch(model: str, revision: str, digests: Mapping[str, str] | None = None) -
     named = [name for name in digests if name not in TEXTS]
     folder = _download(model, revision, [*TEXTS, *(named or SAFETENSORS)])
     if not named and not any(folder.glob("*.safetensors")):
-        folder = _download(model, revision, [*TEXTS, PICKLE])
+        folder = _download(model, revision, [*TEXTS, *PICKLES])
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    missing = {"config.json", *digests} - {path.name for path in files}
+    missing = {CONFIG, *digests} - {path.name for path in files}
     if not any(path.suffix in (".safetensors", ".bin") for path in files):
-        missing.add(f"{SAFETENSORS[0]} or {PICKLE}")
+        missing.add(f"{WEIGHTS} or {PICKLE}")
     if missing:
         raise RuntimeError(f"{model} has no {', '.join(sorted(missing))} at revision {revision}")
     for path in files:

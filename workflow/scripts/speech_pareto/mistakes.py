@@ -8,6 +8,7 @@ import jsonschema
 import yaml
 
 from speech_pareto import digest
+from speech_pareto.model_folder import problem
 from speech_pareto.sentences import (
     NAMED,
     exponent,
@@ -353,10 +354,14 @@ def _conditions(config: dict, rules: dict) -> Iterator[str]:
 
 
 def _folder(at: str, path: object, hint: str = "") -> Iterator[str]:
-    """Yield what is missing from a folder that shall hold a model."""
-    if isinstance(path, str) and not (locate(path) / "config.json").is_file():
+    """Yield what is wrong with a folder that shall hold a model."""
+    if not isinstance(path, str):
+        return
+    if not (locate(path) / "config.json").is_file():
         what = "no config.json in the folder" if locate(path).is_dir() else "no folder"
         yield f"{at}: there is {what} '{path}'{hint}."
+    elif found := problem(locate(path)):
+        yield f"{at}: {found}."
 
 
 @cache

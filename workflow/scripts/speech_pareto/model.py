@@ -7,21 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from speech_pareto import architecture
+from speech_pareto.model_folder import (
+    CONFIG,
+    FEATURES,
+    PREPROCESSOR,
+    WEIGHTS,
+    preprocessing,
+    read_config,
+)
 from speech_pareto.surgery import matrix, matrix_names, set_heads, set_matrix, shape_of
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-PREPROCESSOR = "preprocessor_config.json"
-FEATURES = {
-    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-    "feature_size": 1,
-    "padding_side": "right",
-    "padding_value": 0.0,
-    "return_attention_mask": True,
-    "sampling_rate": 16000,
-}
+from speech_pareto.weights import read_weights
 
 
 def resolve(source: str | Path) -> Path:
@@ -55,15 +53,19 @@ def load(source) -> nn.Module:
     """Return the backbone in a folder, in eval mode, whatever its storage and heads.
 
     It is in fp32, or in the precision that its `compression` states. Zeros of a weight-pruned
-    student hold: training leaves them zero. `preprocessor` is the folder's
-    preprocessor_config.json. ValueError if a weight is missing or has another shape.
+    student hold: training leaves them zero. `preprocessor` is what the folder says of it, else what
+    is usual for its kind. ValueError names the file that cannot be used, or the weights that are
+    missing or of another shape.
     """
     folder = resolve(source)
-    config = architecture.read(folder)
-    model = build(config)
+    config, own = read_config(folder), preprocessing(folder)
+    try:
+        model = build(config)
+    except Exception as error:  # transformers' classes have errors of their own
+        raise ValueError(f"{folder / CONFIG}: {error}")
     wanted = model.state_dict()
     found = {}
-    for name, tensor in _read_weights(folder).items():
+    for name, tensor in read_weights(folder).items():
         name = name.removeprefix(f"{model.base_model_prefix}.")
         name = name.replace("conv.weight_g", "conv.parametrizations.weight.original0")
         name = name.replace("conv.weight_v", "conv.parametrizations.weight.original1")
@@ -83,9 +85,8 @@ def load(source) -> nn.Module:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{folder}: {'; '.join(problems[:5])}{more}")
     model.load_state_dict(found, assign=True)
-    file = folder / PREPROCESSOR
-    if file.is_file():
-        model.preprocessor = json.loads(file.read_text(encoding="utf-8"))
+    if own is not None:
+        model.preprocessor = own
     if architecture.section(config).get("zeros"):
         hold_zeros(model)
     return model
@@ -267,22 +268,6 @@ def _normalises(config: Mapping) -> bool:
     if architecture.section(config).get("stem"):
         return False
     return config["model_type"] != "wavlm" or config["feat_extract_norm"] == "layer"
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors in a folder: safetensors, else a pickle that holds tensors only."""
-    from safetensors.torch import load_file
-
-    names = [WEIGHTS]
-    index = folder / f"{WEIGHTS}.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    if all((folder / name).is_file() for name in names):
-        return {key: value for name in names for key, value in load_file(folder / name).items()}
-    pickle = folder / "pytorch_model.bin"
-    if pickle.is_file():
-        return torch.load(pickle, map_location="cpu", weights_only=True, mmap=True)
-    raise FileNotFoundError(f"{folder}: neither {WEIGHTS} nor {pickle.name}")
 
 
 def _json(value) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speech_pareto import architecture, digest, method
+from speech_pareto.model_folder import read_config
 from speech_pareto.study import (
     Cell,
     cells,
@@ -57,12 +58,12 @@ def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict
     """
     teacher = study["teachers"][name]
     if path := teacher["finetuned"].get(teacher_scope(study, scope)) or teacher.get("path"):
-        return architecture.read(locate(path))
+        return read_config(locate(path))
     if "pretrain" in teacher:
         return architecture.tiny(**teacher["pretrain"].get("model", {}))
     folder = results / "teachers" / name / "backbone"
     if (folder / "config.json").is_file():
-        return architecture.read(folder)
+        return read_config(folder)
     published = known(teacher.get("hub", ""))
     return dict(published[1].config) if published else None
 
