@@ -156,3 +156,12 @@ def test_a_changed_download_is_refused(tmp_path, prompts_en, monkeypatch):
     settings = {"source": "prompts", "languages": ["en"]}
     with pytest.raises(ValueError, match="another release or a damaged download"):
         prepare_corpus.main("prompts", settings, downloads, tmp_path / "out")
+
+
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\tx" * 40])
+def test_a_damaged_table_is_named(sound, tmp_path, end):
+    _, out = prepared(tmp_path, *sound)
+    data = (out / "manifest.tsv").read_bytes()
+    (out / "manifest.tsv").write_bytes(data[:-20] + end)
+    with pytest.raises(ValueError, match=r"out/manifest\.tsv is damaged"):
+        read(out)

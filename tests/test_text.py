@@ -2,6 +2,7 @@
 
 import pytest
 
+from speech_pareto.__main__ import main
 from speech_pareto.text import characters, clean, fingerprint, phones, unspelt, voice, voices
 
 
@@ -96,3 +97,10 @@ def test_accents_of_english_differ():
 def test_an_unknown_voice_is_named(code, said):
     with pytest.raises(ValueError, match=f"no voice {code!r}.*{said}"):
         phones("a", code)
+
+
+def test_the_command_lists_all_codes(capsys):
+    main(["voices"])
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == set(voices())
+    assert "en                   English (America) (gmw/en-US)" in lines

@@ -91,9 +91,16 @@ def left_out(folder: str | Path) -> list[LeftOut]:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table that `write` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    """Return the rows of a table that `write` wrote; ValueError if it is damaged."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            found = list(rows)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete its folder and run again") from None
+    if any(None in row or None in row.values() for row in found):
+        raise ValueError(f"{path} is damaged (a row is cut); delete its folder and run again")
+    return found
 
 
 def credits(folders: list) -> str:
