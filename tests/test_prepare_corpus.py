@@ -165,3 +165,10 @@ def test_a_damaged_table_is_named(sound, tmp_path, end):
     (out / "manifest.tsv").write_bytes(data[:-20] + end)
     with pytest.raises(ValueError, match=r"out/manifest\.tsv is damaged"):
         read(out)
+
+
+def test_a_folder_without_recordings_is_named(tmp_path):
+    (tmp_path / "dev-clean").mkdir()
+    settings = {"source": "librispeech", "languages": ["en"], "parts": ["dev-clean"]}
+    with pytest.raises(ValueError, match="corpus libri: no recordings in "):
+        prepare_corpus.main("libri", settings, tmp_path, tmp_path / "out")

@@ -46,6 +46,8 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     for language in settings["languages"]:
         voice(language)
     recordings = source.recordings(settings, Path(downloads))
+    if not recordings:
+        raise ValueError(f"corpus {name}: no recordings in {downloads}")
     spoken = ["".join(phones(r.text, r.language)) if r.text else "" for r in recordings]
     part = Path(f"{output}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -81,19 +83,20 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     )
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)
-    log.info("%s: %d utterances, %.2f h", name, len(utterances), sum(seconds) / 3600)
+    _tell(name, utterances, lost, copies)
+
+
+def _tell(name: str, utterances: list, lost: list[LeftOut], copies: list[str]) -> None:
+    """Log what is in the corpus, what is not, and what its splits share."""
+    hours = sum(utterance.seconds for utterance in utterances) / 3600
+    log.info("%s: %d utterances, %.2f h", name, len(utterances), hours)
     for reason, number in count(one.reason for one in lost).items():
-        names = [one.id for one in lost if one.reason == reason][:10]
-        log.warning("%s: left out, %s: %d (%s)", name, reason, number, ", ".join(names))
+        names = ", ".join([one.id for one in lost if one.reason == reason][:10])
+        log.warning("%s: left out, %s: %d (%s)", name, reason, number, names)
     if copies:
-        log.warning(
-            "%s: recordings of valid and test that train holds too, sample for sample: %d (%s)",
-            name,
-            len(copies),
-            ", ".join(copies[:10]),
-        )
-    silent = sum(bool(u.text) and not u.phones for u in utterances)
-    if silent:
+        said = "%s: recordings of valid and test that train holds too, sample for sample: %d (%s)"
+        log.warning(said, name, len(copies), ", ".join(copies[:10]))
+    if silent := sum(bool(u.text) and not u.phones for u in utterances):
         log.warning("%s: espeak-ng gives no phones for %d texts", name, silent)
 
 
