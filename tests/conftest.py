@@ -34,6 +34,12 @@ def copy_tree(target: Path) -> Path:
     return target
 
 
+def no_weights(note: str = "") -> bytes:
+    """Return a file of safetensors without any tensor."""
+    header = f'{{"__metadata__": {{"note": "{note}"}}}}'.encode()
+    return len(header).to_bytes(8, "little") + header
+
+
 def run_snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
     """Run Snakemake in `folder`; a failure shows all it said."""
     command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
@@ -57,7 +63,7 @@ def study(tmp_path, monkeypatch):
     for name in ("teacher", "teacher-phones"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-        (tmp_path / name / "model.safetensors").write_bytes(bytes([2, *[0] * 7]) + b"{}")  # of none
+        (tmp_path / name / "model.safetensors").write_bytes(no_weights())
     (tmp_path / "mine.tsv").write_text("path\n")
     training = {"steps": 10, "learning_rate": 0.001}
     return {

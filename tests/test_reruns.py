@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from conftest import copy_tree, run_snakemake
+from conftest import copy_tree, no_weights, run_snakemake
 from planning import (
     CELLS,
     COLLECTED,
@@ -111,7 +111,9 @@ def move(folder):
 
 
 def retrain(folder):
-    (folder / "resources" / "teachers" / "tiny" / "model.safetensors").write_bytes(b"new")
+    (folder / "resources" / "teachers" / "tiny" / "model.safetensors").write_bytes(
+        no_weights("new")
+    )
 
 
 TUNED = ("tasks", "phones", "teacher", "steps")
@@ -269,7 +271,9 @@ def test_only_recipes_that_fine_tune_are_compressed_anew_with_the_task(finished,
 
 
 def test_recipes_that_fine_tune_start_where_their_task_does(finished):
-    (finished / "resources" / "teachers" / "tiny" / "model.safetensors").write_bytes(b"new")
+    (finished / "resources" / "teachers" / "tiny" / "model.safetensors").write_bytes(
+        no_weights("new")
+    )
     compressed = {wildcards for rule, wildcards in planned(finished) if rule == "compress"}
     pinched = {wildcards for wildcards in compressed if "recipe=pinched" in wildcards}
     assert {wildcards.rpartition("scope=")[2] for wildcards in pinched} == {"characters"}

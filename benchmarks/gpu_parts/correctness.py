@@ -28,11 +28,11 @@ import finetune
 from gpu_parts.synthetic import AUGMENTED, FINE_TUNING, TASK, TEACHER, loop
 from large import step_of
 from speech_pareto import architecture, method, training, tuning
+from speech_pareto.corpus import read
 from speech_pareto.download import sha256
 from speech_pareto.model import load
 from speech_pareto.model_folder import read_config
 from speech_pareto.result import read_json, read_status, write_json
-from speech_pareto.selection import utterances
 from speech_pareto.surgery import matrix, weight
 from speech_pareto.task import load_task_model
 
@@ -139,7 +139,8 @@ def hypotheses(folder: Path, corpus: Path) -> list[str] | None:
     if made is None:
         return None
     model, task = made
-    return evaluate.transcribe(model, task, utterances(TASK, task, [corpus], "test"), "fp32")
+    recordings = [u for u in read(corpus) if u.split == "test"]
+    return evaluate.transcribe(model, task, recordings, "fp32")
 
 
 def digests(folder: Path) -> dict[str, str]:
