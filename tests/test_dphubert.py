@@ -185,8 +185,14 @@ def test_dphubert_loss_is_the_formula(teacher, batch):
     student.maps[0].weight.data.mul_(2.0)
     loss = method.make("dphubert").loss(student, teacher, batch).item()
     real = calibration.real_frames(teacher, batch)
-    ours = student.backbone(**batch, output_hidden_states=True).hidden_states
-    theirs = teacher(**batch, output_hidden_states=True).hidden_states
+    ours, theirs = (
+        list(made(**batch, output_hidden_states=True).hidden_states)
+        for made in (student.backbone, teacher)
+    )
+    for made, found in ((student.backbone, ours), (teacher, theirs)):
+        stem = made.feature_extractor(batch["input_values"]).transpose(1, 2)
+        projected = made.feature_projection(stem)  # before position convolution and norm
+        found[0] = projected[0] if isinstance(projected, tuple) else projected
     expected = 0.0
     for index, factor in zip((0, 1, 2, 3), (2, 1, 1, 1), strict=True):
         a = factor * ours[index][real].detach().double().numpy()

@@ -144,6 +144,15 @@ def test_slices_are_the_model_that_is_cut_out(stable, batch):  # noqa: F811
         weights = alone.encoder.layers[1].attention.q_proj.weight
         theirs = student.encoder.layers[1].attention.q_proj.weight
         assert torch.equal(weights, theirs[: 4 * 8, :16])  # four heads of 8, more than the width
+        rows = torch.cat([torch.arange(40 * k, 40 * k + n) for k, n in enumerate((14, 13, 13, 13))])
+        inner, outer = (
+            [getattr(made.encoder.layers[0].feed_forward, name).weight for made in (alone, student)]
+            for name in ("intermediate_dense", "output_dense")
+        )
+        assert torch.equal(inner[0], inner[1][rows, :16])  # 53 of 160 rows, by quarters
+        assert torch.equal(outer[0], outer[1][:16, rows])
+        position = [made.encoder.pos_conv_embed.conv.weight for made in (alone, student)]
+        assert torch.allclose(position[0], position[1][:16, :8], atol=1e-6)  # normalised, then cut
         with torch.no_grad():
             theirs.zero_()
         assert weights.any()  # a copy
@@ -236,6 +245,13 @@ def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):  # noqa: F811
                 inner = subnet.ffn[place] if "dense" in matrix else 8 * subnet.heads[place]
             if layer == 5:
                 touched.zero_()
+            elif matrix == "intermediate_dense":
+                touched[in_splits(160, inner) == 0] = 0
+                if parameter.dim() == 2:
+                    touched[:, 24:] = 0
+            elif name.endswith("output_dense.weight"):
+                touched[:] = in_splits(160, inner)
+                touched[24:] = 0
             elif parameter.dim() == 1:
                 touched[(24 if sizes.get(matrix) else inner) :] = 0
             else:
@@ -244,7 +260,7 @@ def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):  # noqa: F811
         elif name == "heads.0.weight":
             touched[:, 24:] = 0
         elif name.endswith("original1"):
-            touched[24:], touched[:, 12:] = 0, 0  # two groups
+            pass  # it is normalised whole, then cut: all of it decides the length
         elif parameter.shape[0] == 48 and not name.startswith("heads"):
             touched[24:] = 0
         gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
@@ -252,6 +268,12 @@ def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):  # noqa: F811
             assert not gradient[touched == 0].any(), name
         else:
             assert torch.equal(gradient != 0, touched == 1), name
+
+
+def in_splits(rows, kept):
+    """Return 1 for each of the first `kept` / 4 rows of each quarter of `rows`, else 0."""
+    quarter, number = rows // 4, [kept // 4 + (index < kept % 4) for index in range(4)]
+    return torch.cat([(torch.arange(quarter) < n).float() for n in number])
 
 
 def count_hooks(made):

@@ -10,11 +10,12 @@ import yaml
 
 import compress as job
 from speech_pareto import architecture, cost, method, model, training
+from speech_pareto.methods.distilhubert import prediction_heads
 from speech_pareto.student import add_heads, fold
 from speech_pareto.task import load_task_model
 from test_compress import RUN, corpus  # noqa: F401 (a fixture)
 from test_head import with_task_head
-from test_methods import KINDS, backbone, compress
+from test_methods import KINDS, backbone, compress, train
 
 BASE = {"model_type": "hubert"}
 LEARN = ("masking_distillation", "starhubert", "distilhubert", "fithubert")
@@ -42,8 +43,10 @@ def learner(name, teacher, **settings):
     """Return a method and its untrained student, heads on, in train mode."""
     step = method.make({name: settings})
     student, _ = compress([{name: {**settings, "steps": 0}}], teacher, 0.5)
-    number = step.heads if name == "distilhubert" else step.heads(model.describe(student))
-    add_heads(student, teacher, number, 1)
+    if name == "distilhubert":
+        student.heads = prediction_heads(step.heads, 48, 48)
+    else:
+        add_heads(student, teacher, step.heads(model.describe(student)), 1)
     return step, student.train()
 
 
@@ -102,10 +105,14 @@ def test_heads_of_a_recipe_are_counted_from_its_plan():
 def test_distilhubert_has_its_size():
     teacher = BASE | {"mask_time_prob": 0.0}  # the published student has no mask vector
     step, student = only("distilhubert", teacher, 0.75)
-    assert architecture.count(student)["total"] == 23_492_224
-    assert sum(p.numel() for p in model.build(student).parameters()) == 23_492_224
-    assert step.head_parameters(teacher, student) == 3 * 590_592
-    assert architecture.count(step.solve(BASE, 0.75).config)["total"] == 23_492_224 + 768
+    assert architecture.count(student)["total"] == 23_491_200
+    assert sum(p.numel() for p in model.build(student).parameters()) == 23_491_200
+    assert step.head_parameters(teacher, student) == 3_543_552
+    heads = prediction_heads(3, 768, 768)
+    assert sum(p.numel() for p in heads.parameters()) == 3_543_552
+    assert architecture.count(step.solve(BASE, 0.75).config)["total"] == 23_491_200 + 768
+    wavlm = architecture.count(only("distilhubert", {"model_type": "wavlm"}, 0.75)[1])
+    assert wavlm["projection"] == 2 * 512 + 512 * 768 + 768  # WavLM's config cannot leave it out
 
 
 def test_the_ratio_alone_leads_near_the_published_shapes():
@@ -173,14 +180,35 @@ def test_distilhuberts_loss_is_the_formula(teacher, batch):
     step, student = learner("distilhubert", teacher, cosine=0.7)
     loss = step.loss(student, teacher, batch).item()
     ours, theirs, expected = layers(student.eval(), batch), layers(teacher, batch), 0.0
-    for layer, head in zip((1, 2, 3), student.heads, strict=True):
+    inner, _, *outer = student.heads
+    for layer, head in zip((1, 2, 3), outer, strict=True):
         for b in range(2):
             for t in range(FRAMES[b]):
-                x, y = linear(head, ours[-1][b, t]), theirs[layer][b, t]
+                u = linear(inner, ours[-1][b, t])[48 * (layer - 1) : 48 * layer]
+                u = u * (1 + torch.erf(u / math.sqrt(2))) / 2
+                x, y = linear(head, u), theirs[layer][b, t]
                 cosine = (x @ y / (x.norm() * y.norm())).item()
                 value = (x - y).abs().mean().item() + 0.7 * math.log1p(math.exp(-cosine))
                 expected += value / sum(FRAMES) / 3
     assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_distilhubert_starts_without_the_norm_of_the_features_and_damps_the_stem(batch):
+    teacher, seen = backbone("hubert"), []
+
+    def train(student, loss, **settings):
+        assert student.feature_projection.layer_norm is None
+        loss(batch).backward()
+        seen.append(student.feature_extractor.conv_layers[0].conv.weight.grad)
+
+    for factor in (1.0, 0.1):
+        step = method.make({"distilhubert": {"stem_gradient": factor}})
+        context = method.Context(1, teacher, train)
+        plan = step.solve(model.describe(teacher), 0.5)
+        student = step.compress(copy.deepcopy(teacher), plan, context)
+        assert model.describe(student)["feat_proj_layer_norm"] is False
+        assert student.readout is False and not hasattr(student, "heads")
+    assert torch.allclose(seen[1], 0.1 * seen[0], rtol=1e-4)
 
 
 def test_fithuberts_loss_is_the_formula(teacher, batch):
@@ -188,7 +216,7 @@ def test_fithuberts_loss_is_the_formula(teacher, batch):
     loss = step.loss(student, teacher, batch).item()
     ours, theirs, expected = layers(student.eval(), batch), layers(teacher, batch), 0.0
     for layer, head in enumerate(student.heads, 1):
-        for b, time in enumerate(FRAMES):
+        for b, time in enumerate(FRAMES):  # even numbers: no frame is left over
             if layer == 3:
                 predicted = linear(head, ours[layer][b])
             else:  # frame t comes from frame t // 2 of half as many, through tap t % 2
@@ -233,8 +261,24 @@ def test_layers_run_at_half_the_rate():
     seen = []
     for layer in student.encoder.layers:
         layer.attention.register_forward_hook(lambda m, args, out: seen.append(out[0].shape[1]))
-    student(torch.randn(1, 4080))  # 51 frames
-    assert seen == [26, 26, 26]
+    hidden = student(torch.randn(1, 4080)).last_hidden_state  # 51 frames: the last one is dropped
+    assert seen == [25, 25, 25]
+    assert torch.equal(hidden[:, 50], hidden[:, 49]) and not torch.equal(
+        hidden[:, 49], hidden[:, 48]
+    )
+
+
+def test_fithubert_learns_whole_pairs_alone():
+    teacher = backbone("hubert")
+    step, student = learner("fithubert", teacher)
+    waves, mask = torch.randn(2, 4000), torch.ones(2, 4000).long()
+    mask[1, 2680:] = 0  # 33 frames
+    batch, found = {"input_values": waves * mask, "attention_mask": mask}, []
+    with torch.no_grad():
+        for one in (slice(0, 1), slice(1, 2)):
+            found.append(step.loss(student, teacher, {k: v[one] for k, v in batch.items()}).item())
+        both = step.loss(student, teacher, batch).item()
+    assert both == pytest.approx((50 * found[0] + 32 * found[1]) / 82, rel=1e-4)
 
 
 @pytest.mark.parametrize("recipe", ["masking_distillation", "fithubert"])
@@ -301,7 +345,12 @@ def test_training_brings_the_student_nearer_and_leaves_no_heads(name, batch):
         student.eval()
         assert not hasattr(student, "heads")
         ours, theirs = layers(student, batch)[-1], layers(teacher, batch)[-1]
-        if name == "starhubert":  # it has none to begin with
+        if name == "distilhubert":  # its heads are not linear: none can be folded
+            assert student.readout is False
+            step, student = learner(name, teacher)
+            train(student, lambda batch: step.loss(student, teacher, batch), 1 + steps)
+            errors.append(step.loss(student, teacher, batch).item())
+        elif name == "starhubert":  # it has none to begin with
             assert not hasattr(student, "readout")
             student.heads = torch.nn.ModuleList()
             errors.append(method.make(name).loss(student, teacher, batch).item())
@@ -369,7 +418,7 @@ def test_the_task_head_of_the_teacher_reads_the_student(name, corpus, batch, tmp
     student = model.load(tmp_path / "student")
     assert not any("heads" in key for key in student.state_dict())
     found = load_task_model(settings, student, tmp_path / "student")
-    if name == "starhubert":  # no heads, another width: a new head begins
+    if name in ("starhubert", "distilhubert"):  # nothing linear leads to the teacher: a new head
         assert found is None
         return
     task = found[0].eval()

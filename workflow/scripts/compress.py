@@ -163,26 +163,28 @@ def trainer(
         calls += 1
         training = Training(**{"precision": precision, "accumulate": accumulate, **settings})
         batch = batcher(corpora, student, training.batch_seconds, seed + calls)
-        augment = student.config.apply_spec_augment
-        student.config.apply_spec_augment = False  # teacher and student must hear the same
         folder = Path(state) / f"step{calls}" if state else None
         backbone = getattr(student, "backbone", student)
 
         def frames(batch: dict) -> "Tensor":
             return real_frames(backbone, batch).sum()
 
-        run_loop(
-            student,
-            lambda step, generator: batch(step),
-            lambda batch: (loss(batch), {}),
-            training,
-            seed + calls,
-            folder,
-            "compress",
-            frames if averages == "frames" else None,
-            follow,
-        )
-        student.config.apply_spec_augment = augment
+        augment = student.config.apply_spec_augment
+        student.config.apply_spec_augment = False  # teacher and student get the same input
+        try:
+            run_loop(
+                student,
+                lambda step, generator: batch(step),
+                lambda batch: (loss(batch), {}),
+                training,
+                seed + calls,
+                folder,
+                "compress",
+                frames if averages == "frames" else None,
+                follow,
+            )
+        finally:
+            student.config.apply_spec_augment = augment
 
     return train
 

@@ -315,7 +315,7 @@ def macs(config: Mapping, seconds: float) -> dict:
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
     direct = section(config).get("projection") == "none"
     factor = section(config).get("time_reduction") or 1
-    inner = -(-frames // factor)  # frames in the layers
+    inner = max(1, frames // factor)  # frames in the layers
     parts = {
         "stem": stem,
         "projection": 0 if direct else frames * dims[-1] * hidden,

@@ -142,7 +142,8 @@ def zero_weights(model: nn.Module) -> int:
 def planned_macs(config: Mapping, zeros: int, seconds: float) -> dict[str, float]:
     """Return MACs of one recording: `total` and `per_second`, dense, and `theoretical_total`."""
     dense = architecture.macs(config, seconds)
-    frames = -(-dense["frames"] // (architecture.section(config).get("time_reduction") or 1))
+    factor = architecture.section(config).get("time_reduction") or 1
+    frames = max(1, dense["frames"] // factor)
     return {
         "total": dense["total"],
         "per_second": dense["total"] / seconds,

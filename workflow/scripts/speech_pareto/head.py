@@ -15,8 +15,8 @@ def hand_on_head(source: Path, student: "Module", target: Path) -> None:
     """Write the teacher's task head for its student to read; none if it does not fit.
 
     A student with a `readout`, the map W, b from its last layer to the teacher's that it learnt,
-    gets both in one: head(W h + b). Where no head fits, fine-tuning begins a new one; `target` may
-    be `source`, which then goes.
+    gets both in one: head(W h + b). A `readout` of False says that there is no such map. Where no
+    head fits, fine-tuning begins a new one; `target` may be `source`, which then goes.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -31,7 +31,7 @@ def hand_on_head(source: Path, student: "Module", target: Path) -> None:
         tensors["head.bias"] = (weight.float() @ readout[1] + bias.float()).to(bias.dtype)
         tensors["head.weight"] = (weight.float() @ readout[0]).to(weight.dtype)
     layers = len(student.encoder.layers) + 1
-    fits = tensors["head.weight"].shape[1] == student.config.hidden_size
+    fits = readout is not False and tensors["head.weight"].shape[1] == student.config.hidden_size
     if not fits or (mixes is not None and len(mixes) != layers):
         log.info("the teacher's head does not fit the student; a new one will begin")
         target.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from speech_pareto.model_folder import (
     preprocessing,
     read_config,
 )
+from speech_pareto.padding import ignore_padding
 from speech_pareto.surgery import matrix, matrix_names, set_heads, set_matrix, shape_of
 from speech_pareto.weights import read_weights
 
@@ -229,6 +230,7 @@ def _fit(model: nn.Module) -> nn.Module:
         from speech_pareto.time_reduction import reduce_time
 
         reduce_time(model, factor)
+    ignore_padding(model)
     plain = tuple(range(config["num_attention_heads"]))
     for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
         set_heads(layer.attention, shape.heads)

@@ -55,12 +55,16 @@ def trainable(model: nn.Module) -> Iterator[None]:
         _replace(model, _rounding)
         if model.config.compression.get("zeros"):
             hold_zeros(model)
-        yield
-        _replace(model, Int8Linear.of)
+        try:
+            yield
+        finally:
+            _replace(model, Int8Linear.of)
     else:
         _cast(model, torch.float32)
-        yield
-        _cast(model, HALVES[name])
+        try:
+            yield
+        finally:
+            _cast(model, HALVES[name])
 
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:

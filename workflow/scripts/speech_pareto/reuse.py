@@ -3,8 +3,9 @@
     A_l = A_(l-1),  output = A_l V_l W_o
 
 after Recycle-and-Distill (ARMHuBERT), Jang et al., Interspeech 2023,
-https://arxiv.org/abs/2305.11685, section 2. In WavLM the gated position bias is inside the map, so
-a layer that reuses one has no gate either.
+https://arxiv.org/abs/2305.11685, section 2. What is reused is the map before dropout, and the layer
+that reuses it has no attention dropout, as in the released code. In WavLM the gated position bias
+is inside the map, so a layer that reuses one has no gate either.
 """
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 
 class Maps:
-    """The map (B, heads, T, T) of the layer that ran last, dropout included, and its heads.
+    """The map (B, heads, T, T) of the layer that ran last, before dropout, and its heads.
 
     It lives for one pass of the encoder, so that a model can be copied between passes.
     """
@@ -27,6 +28,26 @@ class Maps:
     def clear(self, encoder: nn.Module, inputs: tuple, output: object) -> None:
         """Forget the map at the end of the encoder: a forward hook."""
         self.last, self.heads = None, ()
+
+
+class LendingAttention(nn.Module):
+    """The forward pass of HuBERT's, wav2vec 2.0's and data2vec's attention, for its class.
+
+    transformers' own gives the map after dropout.
+    """
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs
+    ) -> tuple[Tensor, Tensor]:
+        """Return output (B, T, D) and the map (B, heads, T, T) before dropout."""
+        query, key, value = (
+            project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        scores = query @ key.transpose(2, 3) * self.scaling
+        maps = (scores if attention_mask is None else scores + attention_mask).softmax(-1)
+        dropped = nn.functional.dropout(maps, self.dropout, self.training)
+        return self.out_proj((dropped @ value).transpose(1, 2).flatten(2)), maps
 
 
 class ReusedAttention(nn.Module):
@@ -84,6 +105,8 @@ def reuse_map(model: nn.Module, layer: nn.Module, reuse: str) -> None:
                 from speech_pareto.wavlm import PartialAttention
 
                 other.attention.__class__ = PartialAttention
+            else:
+                other.attention.__class__ = LendingAttention
             other.attention.register_forward_hook(maps.keep)
     layer.attention = ReusedAttention(layer.attention, maps, reuse)
     layer.attention.register_forward_hook(maps.keep)

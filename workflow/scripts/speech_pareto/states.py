@@ -13,6 +13,7 @@ def states(model: "Module", batch: Mapping, mask: "Tensor | None" = None) -> "li
 
     The last one is what the model gives, after a final norm if it has one. `mask` (batch, time)
     says which frames its mask vector replaces; without it nothing is masked, in training neither.
+    RuntimeError if a layer was skipped: the states would be those of other layers than they seem.
     """
     config = model.config
     own = config.apply_spec_augment, config.mask_feature_prob
@@ -22,4 +23,9 @@ def states(model: "Module", batch: Mapping, mask: "Tensor | None" = None) -> "li
         out = model(**inputs, mask_time_indices=mask, output_hidden_states=True)
     finally:
         config.apply_spec_augment, config.mask_feature_prob = own
+    ran, layers = len(out.hidden_states) - 1, len(model.encoder.layers)
+    if ran != layers:  # layerdrop is on: the training loop switches it off
+        raise RuntimeError(
+            f"{ran} of {layers} layers ran: whose hidden states these are is unknown"
+        )
     return [*out.hidden_states[:-1], out.last_hidden_state]

@@ -1,6 +1,9 @@
-"""A supernet and its subnets, whose tensors are the first rows and columns of the supernet's.
+"""A supernet and its subnets, whose tensors are parts of the supernet's.
 
-Which subnets there are follows from a config alone; planning needs no torch.
+They are its first rows and columns; of the feed-forward rows, the first of each of `SPLITS` blocks.
+The position convolution is normalised whole, then cut. Both as in the code of LightHuBERT,
+https://arxiv.org/abs/2203.15610. Which subnets there are follows from a config alone; planning
+needs no torch.
 """
 
 import copy
@@ -20,6 +23,8 @@ SPACES = {
     "base": ((2 / 3, 5 / 6, 1), (7 / 8, 1), 0),
     "small": ((1 / 3, 1 / 2, 2 / 3), (3 / 4, 7 / 8, 1), 1 / 6),
 }
+SPLITS = 4  # blocks of feed-forward rows
+POSITION = "encoder.pos_conv_embed.conv.parametrizations.weight"  # length per tap, and direction
 
 
 def supernet_config(config: Mapping) -> dict:
@@ -119,7 +124,7 @@ class Space:
 
 
 def views(model: "Module", nested: "Module", layers: Sequence[int]) -> "dict[str, Tensor]":
-    """Return the tensors of `nested` by name, as views of those of `model`.
+    """Return the tensors of `nested` by name, made of those of `model`; gradients reach these.
 
     Layer i of `nested` is layer `layers[i]` of `model`.
     """
@@ -128,8 +133,27 @@ def views(model: "Module", nested: "Module", layers: Sequence[int]) -> "dict[str
         parts = name.split(".")
         if parts[:2] == ["encoder", "layers"]:
             parts[2] = str(layers[int(parts[2])])
-        found[name] = own[".".join(parts)][tuple(map(slice, tensor.shape))]
+        whole, sizes = own[".".join(parts)], tensor.shape
+        if "intermediate_dense" in parts:  # (rows, width) or (rows,)
+            whole = first_of_each_split(whole, sizes[0], 0)
+        elif parts[-2:] == ["output_dense", "weight"]:  # (width, rows)
+            whole = first_of_each_split(whole, sizes[1], 1)
+        found[name] = whole[tuple(map(slice, sizes))]
+    if f"{POSITION}.original0" in found:  # the lengths of what is cut out of the normalised weights
+        pairs = (own, found)
+        norms = [x[f"{POSITION}.original1"].norm(dim=(0, 1), keepdim=True) for x in pairs]
+        found[f"{POSITION}.original0"] = own[f"{POSITION}.original0"] * norms[1] / norms[0]
     return found
+
+
+def first_of_each_split(whole: "Tensor", kept: int, dim: int) -> "Tensor":
+    """Return `kept` rows or columns of a tensor: the first of each of `SPLITS` equal blocks."""
+    import torch
+
+    blocks = whole.tensor_split(SPLITS, dim)
+    shares = [kept // SPLITS + (index < kept % SPLITS) for index in range(SPLITS)]
+    parts = [block.narrow(dim, 0, n) for block, n in zip(blocks, shares, strict=True)]
+    return torch.cat(parts, dim)
 
 
 def cut(model: "Module", config: Mapping, layers: Sequence[int]) -> "Module":

@@ -2,8 +2,9 @@
 
 A strided convolution before the first layer joins `factor` frames to one, a transposed one after
 the last layer undoes it: Lee et al., Interspeech 2022, https://arxiv.org/abs/2207.00555, section 2.
-In between each frame stands `factor` times in what the layers give, so every hidden state has the
-frames of the plain model.
+As in their code, only whole groups of real frames are joined: what is left over of an utterance is
+dropped. So that every hidden state has the frames of the plain model, each frame is repeated
+`factor` times between the layers, and the last whole one stands in for those that were dropped.
 """
 
 from functools import partial
@@ -38,23 +39,32 @@ class TimeReduction(nn.Module):
     def run(
         self, layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None, **kwargs
     ) -> Tensor:
-        """Return a layer's output (B, T, D); hidden states and mask (B, 1, T, T) have all frames.
-
-        Frames of padding are zero in the convolution, as those that fill up the last stride are.
-        """
-        layers, time, short = self.encoder[0].layers, hidden.shape[1], attention_mask
+        """Return a layer's output (B, T, D), for states and mask (B, 1, T, T) of all frames."""
+        layers, time, factor = self.encoder[0].layers, hidden.shape[1], self.factor
+        groups = max(1, time // factor)
+        frames = torch.full(hidden.shape[:1], time, device=hidden.device)  # real ones, (B,)
+        short = None
         if attention_mask is not None:
-            short = attention_mask[:, :, :: self.factor, :: self.factor]
+            real = attention_mask[:, 0, 0] == 0  # (B, T): the keys of any query
+            frames, hidden = real.sum(1), hidden * real[..., None]
+            inside = torch.arange(groups, device=hidden.device) < self._whole(frames)[:, None]
+            short = attention_mask.new_zeros(len(hidden), 1, groups, groups)
+            short = short.masked_fill(~inside[:, None, None], torch.finfo(short.dtype).min)
+        # What is too short for a group is filled up to one.
+        hidden = nn.functional.pad(hidden, (0, 0, 0, max(0, factor - time)))[:, : groups * factor]
         if layer is layers[0]:
-            if attention_mask is not None:
-                hidden = hidden * (attention_mask[:, 0, 0] == 0)[..., None]  # keys of any query
-            hidden = nn.functional.pad(hidden, (0, 0, 0, -time % self.factor))
             hidden = self.down(hidden.transpose(1, 2)).transpose(1, 2)
         else:
-            hidden = hidden[:, :: self.factor]
+            hidden = hidden[:, ::factor]
         output = type(layer).forward(layer, hidden, attention_mask=short, **kwargs)
-        whole = self.up(output) if layer is layers[-1] else output.repeat_interleave(self.factor, 1)
-        return whole[:, :time]
+        full = self.up(output) if layer is layers[-1] else output.repeat_interleave(factor, 1)
+        last = factor * self._whole(frames) - 1  # (B,): what follows repeats it
+        places = torch.minimum(torch.arange(time, device=hidden.device), last[:, None])  # (B, T)
+        return full.gather(1, places[..., None].expand(-1, -1, full.shape[-1]))
+
+    def _whole(self, frames: Tensor) -> Tensor:
+        """Return how many groups (B,) of real frames are whole, at least one."""
+        return torch.div(frames, self.factor, rounding_mode="floor").clamp_min(1)
 
 
 def reduce_time(model: nn.Module, factor: int) -> None:

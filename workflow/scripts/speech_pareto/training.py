@@ -15,7 +15,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def train(
     terminal = sys.stderr.isatty() and accelerator.is_main_process
     bar = tqdm(total=settings.steps, initial=start, desc=name, unit="step", disable=not terminal)
     model.train()
-    with _stop_on_sigterm() as stopped:
+    with _stop_on_sigterm() as stopped, every_layer_runs(model):
         for step in range(start, settings.steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
@@ -192,6 +193,26 @@ def train(
         model.__dict__.pop(name, None)
     model.eval()
     return curve
+
+
+@contextmanager
+def every_layer_runs(model: nn.Module) -> Iterator[None]:
+    """Switch layerdrop off for a while, in each model below `model`.
+
+    Published teachers have `layerdrop: 0.1`, the default of transformers.  A student that learns
+    its teacher's layers one by one needs all of its own in each step; no published method that
+    runs here drops any.
+    """
+    found = (getattr(module, "config", None) for module in model.modules())
+    configs = {id(config): config for config in found if hasattr(config, "layerdrop")}
+    own = {key: config.layerdrop for key, config in configs.items()}
+    try:
+        for config in configs.values():
+            config.layerdrop = 0.0
+        yield
+    finally:
+        for key, config in configs.items():
+            config.layerdrop = own[key]
 
 
 def _pieces(

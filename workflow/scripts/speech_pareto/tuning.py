@@ -130,21 +130,34 @@ def fit(
 
 @contextmanager
 def _regularised(model: TaskModel, settings: FineTuning):
-    """Put the dropout and SpecAugment of `settings` in place of the model's own, for a while."""
-    dropouts = {n: m for n, m in model.named_modules() if isinstance(m, nn.Dropout)}
-    shares = {name: module.p for name, module in dropouts.items()}
-    for name, module in dropouts.items():  # inside the layers it would treble a step on a CPU
-        module.p = 0.0 if ".layers." in name else settings.dropout
-    config = model.backbone.config
-    names = ("layerdrop", "mask_time_prob", "mask_feature_prob")
-    own = {name: getattr(config, name) for name in names}
-    config.layerdrop = 0.0
+    """Put the dropout and SpecAugment of `settings` in place of the model's own, for a while.
+
+    Inside the layers there is no dropout, neither of activations nor of attention: it would treble
+    a step on a CPU.  A model without a mask vector hides frames behind zeros.
+    """
+    config, backbone = model.backbone.config, model.backbone
+    names = ("apply_spec_augment", "mask_time_prob", "mask_feature_prob")
+    own = [(config, name, getattr(config, name)) for name in names]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            own.append((module, "p", module.p))
+            module.p = 0.0 if ".layers." in name else settings.dropout
+        elif isinstance(getattr(module, "dropout", None), float):  # attention: a plain number
+            own.append((module, "dropout", module.dropout))
+            module.dropout = 0.0
+    config.apply_spec_augment = True
     config.mask_time_prob = 0.0  # time masks come from `_loss`, drawn from the step's own seed
-    yield
-    for name, value in own.items():
-        setattr(config, name, value)
-    for name, module in dropouts.items():
-        module.p = shares[name]
+    vectorless = bool(settings.mask_share) and not hasattr(backbone, "masked_spec_embed")
+    if vectorless:
+        zeros = torch.zeros(config.hidden_size, device=next(backbone.parameters()).device)
+        backbone.register_buffer("masked_spec_embed", zeros, persistent=False)
+    try:
+        yield
+    finally:
+        for owner, name, value in own:
+            setattr(owner, name, value)
+        if vectorless:
+            del backbone.masked_spec_embed
 
 
 def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):

@@ -21,7 +21,10 @@ class PartialAttention(WavLMAttention):
         index: int = 0,
         **kwargs,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return output (B, T, D), maps (B, heads, T, T) and bias (B * all heads, T, T)."""
+        """Return output (B, T, D), maps (B, heads, T, T) and bias (B * all heads, T, T).
+
+        The maps are those before dropout.
+        """
         batch, time, _ = hidden_states.shape
         if position_bias is None:
             position_bias = self.compute_bias(time, time).repeat(batch, 1, 1)
@@ -39,5 +42,6 @@ class PartialAttention(WavLMAttention):
         scores = query @ key.transpose(2, 3) * self.scaling + gate * bias
         if attention_mask is not None:
             scores = scores.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
-        maps = torch.nn.functional.dropout(scores.softmax(-1), self.dropout, self.training)
-        return self.out_proj((maps @ value).transpose(1, 2).flatten(2)), maps, position_bias
+        maps = scores.softmax(-1)
+        dropped = torch.nn.functional.dropout(maps, self.dropout, self.training)
+        return self.out_proj((dropped @ value).transpose(1, 2).flatten(2)), maps, position_bias

@@ -4,7 +4,8 @@
            + λ1 (S − S*) + λ2 (S − S*)²
 
 h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates, t
-those of the teacher. W begins as the identity, one for layer 0 and one for the others. S is the
+those of the teacher; layer 0 is the output of the feature projection, before position convolution
+and norm. W begins as the identity, one for layer 0 and one for the others. S is the
 expected share of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and
 λ2 ascend. Then the units of lowest log α go, physically, until the ratio is hit, and the first line
 trains on alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their
@@ -31,6 +32,22 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from speech_pareto.hard_concrete import MappedStudent
+
+
+def four_states(model: "Module", batch: Mapping) -> "list[Tensor]":
+    """Return the feature projection's output and those of layers L/3, 2L/3, L, (B, T, D) each."""
+    projected = []
+
+    def keep(module: "Module", inputs: tuple, output: "Tensor | tuple") -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        projected.append(tensor.clone())  # the encoder writes zeros into its input
+
+    hook = model.feature_projection.register_forward_hook(keep)
+    try:
+        found = states(model, batch)
+    finally:
+        hook.remove()
+    return projected + [found[round(third * (len(found) - 1) / 3)] for third in (1, 2, 3)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +115,11 @@ class DPHuBERT(Method):
         from speech_pareto.calibration import real_frames
 
         with torch.no_grad():
-            targets = states(teacher, batch)
-        ours, real, total = states(student.backbone, batch), real_frames(teacher, batch), 0.0
+            targets = four_states(teacher, batch)
+        ours, real, total = four_states(student.backbone, batch), real_frames(teacher, batch), 0.0
         for third in range(4):
-            learnt, theirs = (x[round(third * (len(x) - 1) / 3)][real] for x in (ours, targets))
-            mapped = student.maps[min(third, 1)](learnt)
+            mapped = student.maps[min(third, 1)](ours[third][real])
+            theirs = targets[third][real]
             total = total + distance(mapped.float(), theirs.float(), 1.0, log=False) / 4
         if student.gating is not None:
             total = total + student.gating.penalty(target, self.ramp * self.steps)

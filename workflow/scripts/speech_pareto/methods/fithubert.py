@@ -1,6 +1,6 @@
 """FitHuBERT: a thin, deep student at half the frame rate learns each of the teacher's layers.
 
-    L = MSE(p_L(F_L), Y_L) + λ Σ_(l < L) MSE(p_l(F_l), Y_l),  over real frames
+    L = MSE(p_L(F_L), Y_L) + λ Σ_(l < L) MSE(p_l(F_l), Y_l),  over real frames of whole pairs
 
 F_l is student layer l, Y_l the teacher's, p_l a transposed convolution back to the full frame rate
 and a matrix to the teacher's width. The last convolution stays with the student, so that it gives
@@ -55,6 +55,8 @@ class FitHubert(ThinStudent):
         from speech_pareto.calibration import real_frames
 
         real = real_frames(teacher, batch)  # (B, T)
+        joined = real.sum(1, keepdim=True) // FACTOR * FACTOR  # frames of whole groups, (B, 1)
+        real = real & (torch.arange(real.shape[1], device=real.device) < joined)
         with torch.no_grad():
             targets = states(teacher, batch)
         ours, total = states(student, batch), 0

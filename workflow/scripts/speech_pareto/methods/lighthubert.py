@@ -6,7 +6,8 @@ M are the masked frames, h the student's last layer under that mask, p a linear 
 the feed-forward part of layer l adds to frame t without a mask, D the teacher's width. Stage 1
 trains a model of the teacher's size; stage 2 draws a subnet in each step: width, number of layers
 and, for each layer, heads and feed-forward rows. Its tensors are the first rows and columns of the
-supernet's; of the layers the last of each third goes first. The stem stays whole. Wang et al.,
+supernet's, of feed-forward rows the first of each quarter; of the layers the last of each third
+goes first. The stem stays whole. Wang et al.,
 Interspeech 2022, https://arxiv.org/abs/2203.15610.
 
 Spaces are relative to the teacher. Of HuBERT Base, `base` has widths of 512, 640 and 768, in each
@@ -21,9 +22,8 @@ heads together as wide as the model, then the nearest. One supernet could serve 
 each student trains its own.
 
 Ours, where what is published does not say: stage 1 begins with the teacher's weights and takes half
-of the steps; r_l is not normalised; the position convolution's weight norm sees the slice alone.
-WavLM's position bias goes, as in other students. The head predicts no layer, so no task head of the
-teacher reads the student through it.
+of the steps; r_l is not normalised. WavLM's position bias goes, as in other students. The head
+predicts no layer, so no task head of the teacher reads the student through it.
 """
 
 from collections.abc import Mapping
