@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from speech_pareto import architecture, digest, method, model
+from speech_pareto import architecture, digest, method, model, training
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
-RATIOS = (0.2, 0.5)
+RATIO = 0.2  # of the tiny backbones; those with transformers' defaults are in test_defaults.py
 # Where numbers are rounded, differences of 1e-7 in what comes in can become whole steps.
 ROUNDING = {"half_precision": 0.02, "int8": 0.1}
 # Gates say which units go: the plan knows the size within half a row.
@@ -69,10 +69,10 @@ def tune(student, penalty, steps, **settings):
     train(student, loss, steps)
 
 
-def compress(steps, teacher, ratio, seed=1):
-    """Return the student and the solution of a recipe."""
+def compress(steps, teacher, ratio, seed=1, loop=train):
+    """Return the student and the solution of a recipe; `loop` is what trains."""
     student = copy.deepcopy(teacher)
-    context = method.Context(seed, teacher, train, batches, tune)
+    context = method.Context(seed, teacher, loop, batches, tune)
 
     def apply(step, plan):
         nonlocal student
@@ -113,23 +113,19 @@ def audio():
 
 
 @pytest.mark.parametrize("name", method.names())
-@pytest.mark.parametrize("ratio", RATIOS)
-def test_contract(name, ratio, teacher, audio, tmp_path):
-    ratio = ratio_of(name, ratio, model.describe(teacher))
+def test_contract(name, teacher, audio, tmp_path):
+    ratio = ratio_of(name, RATIO, model.describe(teacher))
     check_contract(example(name), ratio, teacher, audio, tmp_path)
 
 
-def check_contract(step, ratio, teacher, audio, tmp_path):
+def check_contract(step, ratio, teacher, audio, tmp_path, loop=train):
     """Check all that every method promises, with the settings of `step`."""
     waves, mask = audio
     name = next(iter(step))
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     planned = method.solve([step], model.describe(teacher), ratio)
-    student, solution = compress([step], teacher, ratio)
+    student, solution = compress([step], teacher, ratio, loop=loop)
     student.eval()
-    if planned.reason:  # the bound, then; that it is one is tested below
-        assert "head_pruning" in str(step) and ratio == 0.5
-        return
 
     # The ratio is hit, as planned, and is what the module really holds.
     assert planned.reason is None and solution.reason is None
@@ -157,7 +153,8 @@ def check_contract(step, ratio, teacher, audio, tmp_path):
     assert ours.last_hidden_state.isfinite().all()
 
     # An utterance does not feel its batch mates or its padding.
-    alone = student(waves[1:, :2600], attention_mask=mask[1:, :2600]).last_hidden_state
+    samples = int(mask[1].sum())
+    alone = student(waves[1:, :samples]).last_hidden_state
     together = ours.last_hidden_state[1:, : alone.shape[1]]
     assert torch.allclose(alone, together, atol=ROUNDING.get(name, 1e-5))
 
@@ -168,12 +165,13 @@ def check_contract(step, ratio, teacher, audio, tmp_path):
     assert model.describe(again) == model.describe(student)
 
     # The same seed gives the same student.
-    twin, _ = compress([step], teacher, ratio)
+    twin, _ = compress([step], teacher, ratio, loop=loop)
     for key, value in twin.state_dict().items():
         assert torch.equal(value, student.state_dict()[key]), key
 
     # It can be trained: a gradient reaches every parameter that is used, but int8 numbers.
-    again.train()(waves, attention_mask=mask).last_hidden_state.square().sum().backward()
+    with training.every_layer_runs(again.train()):
+        again(waves, attention_mask=mask).last_hidden_state.square().sum().backward()
     used = {n: p for n, p in again.named_parameters() if n != "masked_spec_embed"}
     assert not [n for n, p in used.items() if p.requires_grad and p.grad is None]
 

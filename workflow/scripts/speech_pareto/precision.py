@@ -157,6 +157,10 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> None:
     """Give all parameters another type; a log-mel stem has none and computes in fp32."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm1d)):
+        norm.running_mean, norm.running_var = (  # torch wants them to be of one type
+            statistic.to(dtype) for statistic in (norm.running_mean, norm.running_var)
+        )
 
 
 def _cast_inputs(module: nn.Module, inputs: tuple) -> tuple | None:
