@@ -7,7 +7,7 @@ from pathlib import Path
 from speech_pareto import provenance, result
 
 SECONDS = 30.0  # of validation audio, the same for all models of a scope
-LONGEST = 12.0  # seconds; longer recordings are left out
+LONGEST = 12.0  # seconds; longer recordings are left out, if there are shorter ones
 DIGITS = 5  # of what is written: threads may disagree on further ones
 
 
@@ -32,13 +32,18 @@ def main(
 
 
 def recordings(corpora: Sequence) -> list:
-    """Return some `SECONDS` of validation utterances, of all splits if there are none."""
+    """Return some `SECONDS` of validation utterances, of all splits if there are none.
+
+    ValueError if the corpora hold no utterance at all.
+    """
     from speech_pareto.corpus import read
 
-    heard = [u for folder in corpora for u in read(folder) if u.seconds <= LONGEST]
-    heard = [u for u in heard if u.split == "valid"] or heard
+    heard = [u for folder in corpora for u in read(folder)]
     if not heard:
-        raise ValueError(f"no utterance of {', '.join(map(str, corpora))} is short enough")
+        raise ValueError(f"there is no utterance in {', '.join(map(str, corpora))}")
+    heard = [u for u in heard if u.split == "valid"] or heard
+    shortest = [min(heard, key=lambda u: u.samples)]
+    heard = [u for u in heard if u.seconds <= LONGEST] or shortest
     chosen, seconds = [], 0.0
     for utterance in sorted(heard, key=lambda u: _rank(u.id)):
         if seconds < SECONDS:

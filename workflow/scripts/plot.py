@@ -1,5 +1,7 @@
 """Draw one figure of a study, from the tables alone."""
 
+import logging
+
 from speech_pareto import analysis, published
 from speech_pareto.figures import (
     canvas,
@@ -15,6 +17,7 @@ from speech_pareto.figures import published as papers
 from speech_pareto.figures import tasks as side_by_side
 from speech_pareto.table import read, summarise
 
+log = logging.getLogger(__name__)
 SCORES = {"ratios": ratios.ratios, "speedup": speedup.speedup}
 MODELS = {
     "layers": layers.layers,
@@ -37,7 +40,8 @@ def main(
 
     `kind` is a cost axis (parameters, macs_per_second, seconds), one of `study.VIEWS`, `probes` or
     `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
-    `known` holds published figures (CSV), with `overlay` drawn into a task's front, too.
+    `known` holds published figures (CSV). With `overlay` they are drawn into a task's front, unless
+    its scores lack some of the test utterances.
     """
     cells = read(table)
     recipes = cells["recipe"].unique()
@@ -55,7 +59,12 @@ def main(
         elif task is None:
             figure = side_by_side.tasks(summary, kind, recipes)
         else:
-            systems = published.systems(published.read(known), published.PER) if overlay else None
+            lacking = cells.loc[cells["task"] == task, "left_out"].fillna(0).max()
+            if overlay and lacking:
+                log.warning("published figures are not drawn: scores lack %d utterances", lacking)
+            systems = None
+            if overlay and not lacking:
+                systems = published.systems(published.read(known), published.PER)
             figure = fronts.pareto(summary, task, kind, recipes, systems)
     canvas.save(figure, outputs)
 

@@ -19,7 +19,6 @@ from speech_pareto.model import load
 from speech_pareto.task import Task, TaskModel, load_task_model, make_task
 from speech_pareto.training import device
 
-LONGEST = 20 * SAMPLE_RATE  # samples; no task trains on longer recordings
 SHORTEST = SAMPLE_RATE // 10  # samples; enough for a frame of any stem
 
 
@@ -55,15 +54,15 @@ class Recogniser:
     def __call__(self, recording: str | Path | np.ndarray) -> str:
         """Return the text of a file of any format, or of float samples (samples,) at 16 kHz.
 
-        Recordings of more than 20 s are cut in pauses. Raises `UnreadableAudio`.
+        Recordings of more than 40 s are cut in pauses. Raises `UnreadableAudio`.
         """
         wave = recording if isinstance(recording, np.ndarray) else read(recording)
         texts = []
-        for piece in pieces(wave, LONGEST):
+        for piece in pieces(wave):
             piece = np.pad(piece, (0, max(0, SHORTEST - len(piece)))).astype(np.float32)
             scores, frames = self.run(piece[None], np.array([len(piece)]))
             texts += self.task.decode(torch.from_numpy(scores), torch.from_numpy(frames))
-        return " ".join(text for text in texts if text)
+        return self.task.join(texts)
 
 
 def load_recogniser(source: str | Path) -> Recogniser:

@@ -81,6 +81,7 @@ UNDER = [
 ]
 INTEGERS = [
     "seed",
+    "left_out",
     "parameters",
     "nonzero_parameters",
     "stem_parameters",
@@ -170,7 +171,7 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
     costs_in_order = list(FROM_PROFILE)
     costs_in_order.insert(costs_in_order.index("teacher_seconds") + 1, "paired_seconds")
     further = sorted((c for c in table if c.partition(".")[0] in UNDER and "." in c), key=_place)
-    table = table[[*FROM_METRICS, "score", *numbers, *costs_in_order, *further, *tail]]
+    table = table[[*FROM_METRICS, "score", "left_out", *numbers, *costs_in_order, *further, *tail]]
     table = table.rename(columns={column: column.removeprefix("metrics:") for column in numbers})
     whole = [c for c in further if c.partition(".")[0] in INTEGERS]
     types = dict.fromkeys(INTEGERS + whole, "Int64") | dict.fromkeys(TEXTS, "string")
@@ -213,6 +214,8 @@ def _row(file: str, value: dict, profile_file: str | None, profile: dict | None)
         numbers |= {f"{name}.{corpus}": number for name, number in parts.items()}
     row |= {f"metrics:{name}": number for name, number in numbers.items()}
     row["score"] = numbers.get(row["metric"]) if value["status"] == "ok" else None
+    left_out = value.get("left_out")
+    row["left_out"] = None if left_out is None else lacking(left_out)
     meta = value["meta"]
     return row | {
         "commit": meta.get("commit"),
@@ -223,6 +226,11 @@ def _row(file: str, value: dict, profile_file: str | None, profile: dict | None)
         "metrics_file": file,
         "profile_file": profile_file,
     }
+
+
+def lacking(left_out: dict) -> int:
+    """Return how many test utterances a score lacks, from `left_out` of a result."""
+    return sum(sum(splits.get("test", {}).values()) for splits in left_out.values())
 
 
 def _compact(value) -> str | None:

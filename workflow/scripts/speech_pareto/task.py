@@ -30,7 +30,8 @@ class Task(Protocol):
     def objection(self, utterance: Utterance) -> str:
         """Return why this task cannot train and score on an utterance, "" if it can.
 
-        Equal reasons are counted, so they do not name the utterance.
+        Equal reasons are counted, so they do not name the utterance. A score is comparable only if
+        the test split has none.
         """
 
     def learn_symbols(self, utterances: list[Utterance]) -> None:
@@ -41,6 +42,9 @@ class Task(Protocol):
 
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Return a hypothesis per utterance."""
+
+    def join(self, hypotheses: list[str]) -> str:
+        """Return the hypothesis of a long recording from those of its windows, in order."""
 
     def reference(self, utterance: Utterance) -> str:
         """Return what a hypothesis is compared with."""

@@ -14,7 +14,7 @@ from speech_pareto.extras import extra
 from speech_pareto.text import characters, unspelt
 
 METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
-LONGEST = 20.0  # seconds; longer recordings are left out of training and test alike
+LONGEST = 20.0  # seconds; longer recordings are left out of training
 
 
 class Task:
@@ -35,12 +35,18 @@ class Task:
         return list(utterance.phones) if self.unit == "phones" else characters(utterance.text)
 
     def objection(self, utterance: Utterance) -> str:
-        """Return why an utterance cannot be used: it has no units, or more than CTC has frames."""
+        """Return why an utterance cannot be used: it has no units.
+
+        Training also leaves out what is longer than `LONGEST`, and what has more units than CTC has
+        frames for; such utterances are scored.
+        """
         if not utterance.text:
             return "no text"
         units = self.units(utterance)
         if not units:
             return "no phones" if self.unit == "phones" else unspelt(utterance.text)
+        if utterance.split != "train":
+            return ""
         if utterance.seconds > LONGEST:
             return f"longer than {LONGEST:g} s"
         repeats = sum(a == b for a, b in zip(units, units[1:], strict=False))
@@ -75,6 +81,10 @@ class Task:
             indices = torch.unique_consecutive(path[:length]).tolist()
             hypotheses.append(joint.join(self.symbols[i - 1] for i in indices if i).strip())
         return hypotheses
+
+    def join(self, hypotheses: list[str]) -> str:
+        """Return the hypothesis of a recording from those of its windows, cut in pauses."""
+        return " ".join(text for text in hypotheses if text)
 
     def reference(self, utterance: Utterance) -> str:
         """Return an utterance's units as `decode` writes them."""

@@ -1,0 +1,109 @@
+"""HuBERT Base as published, with random weights, through every method and every job on real speech.
+
+Its config is transformers' default: twelve layers of width 768, group norm in the stem, layerdrop
+and dropouts of 0.1, SpecAugment on.  What such a model meets, the tiny teacher hides.
+"""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import analyse
+import compress
+import evaluate
+import export
+import finetune
+import profile_student
+from speech_pareto import method, model, result
+from speech_pareto.corpus import read, samples_file, write
+
+TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
+TASK |= {"metric": "cer", "precision": "fp32"}
+RUN = {"study": "base", "teacher": "base", "recipe": "r", "seed": 1, "config": {}}
+TRAINING = {"steps": 1, "learning_rate": 1e-4, "batch_seconds": 1.5, "precision": "fp32"}
+TRAINING |= {"dropout": 0.1, "mask_share": 0.2, "mask_span": 5}
+PROFILE = {"audio_seconds": 1, "batch": 1, "repeats": 1, "threads": 1}
+# Settings that the examples of the contract leave to defaults made for hours of speech.
+SMALL = {"batch_seconds": 1.5, "unit_seconds": 3.0, "units": 4, "batches": 1}
+# ONNX takes half a minute a model; these have each kind of layer that a student can have.
+EXPORTED = ("attention_reuse", "fithubert", "int8", "low_rank", "random_pruning")
+
+
+@pytest.fixture(scope="module")
+def corpus(prompts_en, tmp_path_factory):
+    """Return a corpus of the shortest English prompts: five to train on, two each to test on."""
+    folder = tmp_path_factory.mktemp("short")
+    rows, waves, begin = [], [], 0
+    for split, number in (("train", 5), ("valid", 2), ("test", 2)):
+        spoken = [u for u in read(prompts_en) if u.split == split and u.seconds > 0.8 and u.text]
+        for utterance in sorted(spoken, key=lambda u: u.samples)[:number]:
+            first = utterance.offset
+            waves.append(np.array(utterance.audio[first : first + utterance.samples]))
+            rows.append(replace(utterance, offset=begin))
+            begin += utterance.samples
+    write(folder, rows)
+    shutil.copy(prompts_en / "README.md", folder)
+    with samples_file(folder / "audio.npy") as append:
+        for wave in waves:
+            append(wave)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """Return the folder of a HuBERT Base with random weights."""
+    folder = tmp_path_factory.mktemp("base") / "teacher"
+    torch.manual_seed(0)
+    model.save(model.new({"model_type": "hubert"}), folder)
+    return folder
+
+
+def step_of(name):
+    """Return a step of a recipe with the smallest settings of its method."""
+    kind = method.load(name)
+    known = {key: value for key, value in SMALL.items() if hasattr(kind, key)}
+    return {name: known | dict(kind.example) | {k: v for k, v in known.items() if k != "units"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", method.names())
+def test_base_goes_through_every_job(name, teacher, corpus, tmp_path):
+    torch.set_num_threads(1)
+    config = json.loads((teacher / "config.json").read_text())
+    steps = [step_of(name)]
+    ratio = method.solve(steps, config, 0.25 if method.load(name).removes else 0.0).ratio
+    student, tuned = tmp_path / "student", tmp_path / "tuned"
+    run = RUN | {"ratio": round(ratio, 6), "scope": "any"}
+    compress.main(steps, ratio, 1, teacher, [corpus], run, student, None, "fp32", 1, TASK)
+    assert result.read_status(student) is None
+    finetune.main(TASK, TRAINING, student, [corpus], 1, tuned)
+    assert result.read_status(tuned) is None
+    files = {name: tmp_path / f"{name}.json" for name in ("metrics", "analysis", "cost", "export")}
+    cell = {k: v for k, v in run.items() if k != "scope"} | {"task": "characters"}
+    evaluate.main(TASK, tuned, [corpus], cell, files["metrics"], tmp_path / "hypotheses.tsv")
+    analyse.main(teacher, student, [corpus], run, files["analysis"])
+    profile_student.main(PROFILE, teacher, student, run, files["cost"], steps=steps)
+    if name in EXPORTED:
+        export.main(TASK, tuned, [corpus], cell, tmp_path / "model.onnx", files["export"])
+    for file in files.values():
+        if file.is_file():
+            found = result.read_json(file)
+            assert found["status"] == "ok", found["reason"]
+            assert all(map(math.isfinite, numbers(found))), file
+    scored = result.read_json(files["metrics"])
+    assert scored["metrics"]["utterances"] == 2 and scored["left_out"] == {}
+    shutil.rmtree(tmp_path)
+
+
+def numbers(value):
+    """Yield all numbers in nested JSON."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from numbers(inner)
+    elif isinstance(value, int | float):
+        yield value
