@@ -3,7 +3,9 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,10 +13,12 @@ from safetensors.torch import load_file
 import evaluate
 import finetune
 from speech_pareto import corpus as corpora
+from speech_pareto.audio import pieces
 from speech_pareto.corpus import SPLITS, LeftOut, Utterance, read
-from speech_pareto.model import new, save, tiny_config
+from speech_pareto.model import load, new, save, tiny_config
 from speech_pareto.result import write_status
 from speech_pareto.selection import select
+from speech_pareto.task import load_task_model
 from speech_pareto.tasks.ctc import Task
 
 TASK = {
@@ -140,10 +144,45 @@ def test_what_is_left_out_stands_in_the_result(prompts_en, model, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["left_out"] == losses
 
 
-def spoken(text, seconds=3.0, phones="a"):
+def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
+    """LibriSpeech's test sets go to 35 s; what is longer still is recognised in windows."""
+    short = [u for u in read(prompts_en) if u.split == "test" and 2 < u.seconds < 6]
+    groups, rows, waves, begin = [short[:1], short[:8], short[:16]], [], [], 0
+    for number, group in enumerate(groups):
+        wave = np.concatenate([u.audio[u.offset : u.offset + u.samples] for u in group])
+        text = " ".join(u.text for u in group)
+        place = begin, len(wave)
+        rows.append(Utterance(str(number), text, "a", "", "", "en", "test", *place, "prompts"))
+        waves.append(wave)
+        begin += len(wave)
+    assert 20 < rows[1].seconds < 40 < rows[2].seconds
+    (tmp_path / "long").mkdir()
+    corpora.write(tmp_path / "long", rows)
+    with corpora.samples_file(tmp_path / "long" / "audio.npy") as append:
+        for wave in waves:
+            append(wave)
+    evaluate.main(TASK, model, [tmp_path / "long"], RUN, tmp_path / "s.json", tmp_path / "s.tsv")
+    scored = json.loads((tmp_path / "s.json").read_text())
+    assert scored["metrics"]["utterances"] == 3 and scored["left_out"] == {}
+    guesses = [
+        row["hypothesis"] for row in csv.DictReader((tmp_path / "s.tsv").open(), delimiter="\t")
+    ]
+    settings = {**TASK, "precision": "fp32"}
+    task_model, task = load_task_model(settings, load(model), model)
+    parts = list(pieces(waves[2].astype(np.float32) / 32768))
+    assert len(parts) > 1
+    windows = [
+        replace(rows[2], offset=0, samples=len(part), audio=(part * 32768).astype(np.int16))
+        for part in parts
+    ]
+    texts = evaluate.transcribe(task_model, task, windows, "fp32")
+    assert guesses[2] == task.join(texts)
+
+
+def spoken(text, seconds=3.0, phones="a", split="train"):
     """Return an utterance of a test."""
     samples = int(16_000 * seconds)
-    return Utterance("1", text, phones, "", "", "en", "train", 0, samples)
+    return Utterance("1", text, phones, "", "", "en", split, 0, samples)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +195,10 @@ def spoken(text, seconds=3.0, phones="a"):
         ("characters", spoken("a" * 100, 0.5), "more characters than frames"),
         ("phones", spoken("á", phones=""), "no phones"),
         ("phones", spoken("a", 0.02), "more phones than frames"),
+        ("characters", spoken("a", 20.1), "longer than 20 s"),
+        ("characters", spoken("a", 20.1, split="test"), ""),
+        ("characters", spoken("a" * 100, 0.5, split="test"), ""),
+        ("characters", spoken("", split="test"), "no text"),
     ],
 )
 def test_each_utterance_that_is_left_out_has_a_reason(unit, utterance, reason):

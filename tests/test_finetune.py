@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ import evaluate
 import finetune
 from speech_pareto.model import load, new, save, tiny_config
 from speech_pareto.result import read_status, write_status
-from speech_pareto.task import TaskModel
+from speech_pareto.task import FineTuning, TaskModel
+from speech_pareto.training import Diverged, every_layer_runs
+from speech_pareto.tuning import regularised
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 TRAINING = {"steps": 12, "batch_seconds": 12, "learning_rate": 1e-3, "precision": "fp32"}
@@ -144,3 +147,30 @@ def test_small_numbers_recover_and_stay_small(step, backbone, prompts_en, tmp_pa
     task = {**TASK, "metric": "cer"}
     evaluate.main(task, tmp_path / "tuned", [prompts_en], run, output, hypotheses)
     assert json.loads(output.read_text())["status"] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wavlm", "data2vec-audio"])
+def test_without_dropout_nothing_in_a_layer_is_dropped_and_all_comes_back(kind):
+    widths = {"hidden_size": 48, "num_attention_heads": 6, "intermediate_size": 96}
+    stem = {"conv_dim": [32] * 7, "num_conv_pos_embedding_groups": 4}
+    made = new({"model_type": kind, **widths, **stem, "mask_time_prob": 0.0})  # defaults otherwise
+    model, settings = TaskModel(made, 5, "finetune"), FineTuning(steps=1, learning_rate=1e-3)
+    before = made.config.to_dict()
+    waves, found = 0.1 * torch.randn(2, 8000), []
+    mask = torch.ones(2, 8000).long()
+    model.train()
+    with every_layer_runs(model), regularised(model, settings):
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            found.append(model(waves, mask)[0])
+    assert torch.equal(*found)
+    hidden = replace(settings, mask_share=0.4, mask_span=4)  # the model has no mask vector
+    with every_layer_runs(model), regularised(model, hidden):
+        frames = model.frames(8000)
+        masked = model(waves, mask, torch.arange(frames).expand(2, -1) < 5)[0]
+    assert not torch.equal(masked, found[0])
+    assert made.config.to_dict() == before and not hasattr(made, "masked_spec_embed")
+    assert {layer.attention.dropout for layer in made.encoder.layers} == {0.1}
+    with pytest.raises(Diverged), regularised(model, settings):
+        raise Diverged("on purpose")
+    assert {layer.attention.dropout for layer in made.encoder.layers} == {0.1}

@@ -18,10 +18,9 @@ import soxr
 import speech_pareto
 from conftest import ROOT
 from speech_pareto import load_recogniser
-from speech_pareto.audio import pieces
+from speech_pareto.audio import WINDOW, pieces
 from speech_pareto.corpus import read
 from speech_pareto.model import load
-from speech_pareto.recogniser import LONGEST
 from speech_pareto.result import write_status
 from speech_pareto.text import characters
 
@@ -93,12 +92,12 @@ def test_samples_and_file_give_the_same(recogniser, files):
 
 def test_long_recordings_are_cut_in_pauses(recogniser, spoken):
     pause = np.zeros(8_000, np.float32)
-    chosen = [u.wave() for u in spoken if 3 < u.seconds < 8][:8]
+    chosen = [u.wave() for u in spoken if 3 < u.seconds < 8][:12]
     whole = np.concatenate([part for wave in chosen for part in (wave, pause)])
-    assert len(whole) > LONGEST
-    parts = list(pieces(whole, LONGEST))
+    assert len(whole) > WINDOW
+    parts = list(pieces(whole, WINDOW))
     assert np.array_equal(np.concatenate(parts), whole)
-    assert max(map(len, parts)) <= LONGEST and min(map(len, parts[:-1])) >= LONGEST // 2
+    assert max(map(len, parts)) <= WINDOW and min(map(len, parts[:-1])) >= WINDOW // 2
     for part in parts[:-1]:
         assert np.abs(part[-800:]).max() < 0.01
     assert distance(" ".join(map(recogniser, chosen)), recogniser(whole)) < 0.3

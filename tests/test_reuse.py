@@ -211,3 +211,22 @@ def test_other_methods_follow_where_they_can(kind):
     for name in ("head_pruning", "random_pruning", "distillation"):
         reason = method.solve([chain[0], name], model.describe(backbone(kind)), 0.2).reason
         assert "attention map the next layer reuses cannot go" in reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reused_map_is_the_one_before_dropout(kind):
+    made = sharing(kind, indices=(1,), attention_dropout=0.5).train()
+    seen = []
+    made.encoder.layers[1].attention.register_forward_hook(lambda m, i, out: seen.append(out[1]))
+    waves = two_waves()[0]
+    torch.manual_seed(0)
+    made(waves)
+    assert torch.allclose(seen[0].sum(-1), torch.ones(()), atol=1e-5)  # dropout would break the sum
+    assert (seen[0] > 0).all()
+    outputs = []
+    for seed in (1, 2):  # the layer that lends has its own dropout
+        torch.manual_seed(seed)
+        layer = made.encoder.layers[0].attention
+        generator = torch.Generator().manual_seed(0)
+        outputs.append(layer(torch.randn(1, 9, 48, generator=generator))[0])
+    assert not torch.allclose(*outputs)

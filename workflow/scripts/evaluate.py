@@ -29,8 +29,8 @@ COLUMNS = (
     "substitutions",
     "length",
 )
-# Of audio in a batch.  On a CPU small batches are faster: HuBERT Base took 0.8 of the time of a batch
-# of six recordings of 10 s when each ran alone (one thread, AVX2).
+# Of audio in a batch.  On a CPU small batches are faster: six recordings of 10 s, each alone, took
+# HuBERT Base 0.8 of the time of all six in a batch (one thread, AVX2).
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 60.0}
 log = logging.getLogger(__name__)
 

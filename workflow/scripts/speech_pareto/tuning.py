@@ -115,7 +115,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve; for `penalty` see `Tuner`."""
     normalize = model.backbone.preprocessor["do_normalize"]
-    with trainable(model.backbone), _regularised(model, settings):
+    with trainable(model.backbone), regularised(model, settings):
         return train(
             model,
             _batches(data, settings, seed, normalize),
@@ -129,7 +129,7 @@ def fit(
 
 
 @contextmanager
-def _regularised(model: TaskModel, settings: FineTuning):
+def regularised(model: TaskModel, settings: FineTuning):
     """Put the dropout and SpecAugment of `settings` in place of the model's own, for a while.
 
     Inside the layers there is no dropout, neither of activations nor of attention: it would treble
