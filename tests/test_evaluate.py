@@ -146,7 +146,8 @@ def test_what_is_left_out_stands_in_the_result(prompts_en, model, tmp_path):
 
 def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
     """LibriSpeech's test sets go to 35 s; what is longer still is recognised in windows."""
-    short = [u for u in read(prompts_en) if u.split == "test" and 2 < u.seconds < 6]
+    spelt = [u for u in read(prompts_en) if not Task(TASK).objection(u)]
+    short = [u for u in spelt if u.split == "test" and 2 < u.seconds < 6]
     groups, rows, waves, begin = [short[:1], short[:8], short[:16]], [], [], 0
     for number, group in enumerate(groups):
         wave = np.concatenate([u.audio[u.offset : u.offset + u.samples] for u in group])
