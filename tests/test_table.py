@@ -2,10 +2,11 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 import synthetic_results
-from speech_pareto import result, table
+from speech_pareto import result, table, wording
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,47 @@ def test_higher_may_be_better(built):
     summary, mirrored = table.summarise(built[0]), table.summarise(cells)
     for cost in table.COSTS:
         assert (summary[f"front_{cost}"] == mirrored[f"front_{cost}"]).all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text.replace('"per": ', '"per": NaN, "old": '), "NaN is no finite number"),
+        (
+            lambda text: text.replace('"per": ', '"per": 1e999, "old": '),
+            "1e999 is no finite number",
+        ),
+        (lambda text: text.replace('"per": ', '"per": -1, "old": '), "-1 is less than the minimum"),
+        (lambda text: text.replace('"per": ', '"per": null, "old": '), "is not of type 'number'"),
+        (lambda text: text[:200], "not readable as JSON"),
+        (lambda text: "[" * 100_000, "not readable as JSON"),
+        (lambda text: "", "not readable as JSON"),
+        (lambda text: text.replace('"seed": 1', '"seed": 7'), "result of another cell (seed 7)"),
+        (lambda text: text.replace('"teacher": "tiny"', '"teacher": "big"'), "(teacher big)"),
+    ],
+)
+def test_a_damaged_result_is_a_hole_and_enters_no_mean(tmp_path, damage, said):
+    metrics, profiles = synthetic_results.write(tmp_path)
+    phones = [file for file in metrics if file.stem == "phones"]
+    file = next(f for f in phones if f.parts[-4:-1] == ("low-rank", "0.5", "1"))
+    file.write_text(damage(file.read_text()))
+    cells = table.build(table.read_results(phones), table.read_results(profiles))
+    rows = cells[(cells["recipe"] == "low-rank") & (cells["ratio"] == 0.5)]
+    hole = rows[rows["seed"] == 1].iloc[0]
+    assert hole["status"] == "damaged" and said in hole["reason"] and str(file) in hole["reason"]
+    assert pd.isna(hole["score"])
+    summary = table.summarise(cells)
+    row = summary[(summary["recipe"] == "low-rank") & (summary["ratio"] == 0.5)].iloc[0]
+    assert row["status"] == "damaged" and row["n"] == row["seeds"] - 1
+    assert not any(row[f"front_{cost}"] for cost in table.COSTS)
+    assert "1 damaged" in wording.completeness(cells)
+
+
+def test_a_damaged_profile_is_a_hole_too(tmp_path):
+    metrics, profiles = synthetic_results.write(tmp_path)
+    phones = [file for file in metrics if file.stem == "phones"]
+    file = next(f for f in profiles if f.parts[-4:-1] == ("low-rank", "0.5", "1"))
+    file.write_text(file.read_text().replace('"speedup": ', '"speedup": -1, "old": '))
+    cells = table.build(table.read_results(phones), table.read_results(profiles))
+    hole = cells[(cells["recipe"] == "low-rank") & (cells["ratio"] == 0.5) & (cells["seed"] == 1)]
+    assert (hole["status"] == "damaged").all() and hole["reason"].str.contains("profile: ").all()

@@ -1,6 +1,7 @@
 """What every cell leaves behind: one JSON of a known shape, or a status that says why not."""
 
 import json
+import math
 import os
 import tempfile
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from speech_pareto.extras import extra
 
 STATUSES = ("ok", "infeasible", "diverged", "out_of_memory")
+DAMAGED = "damaged"  # of a result whose file cannot be used; no job writes it
 STATUS_FILE = "status.json"
 SCHEMA = Path(__file__).parent / "schemas" / "result.schema.yaml"
 
@@ -45,11 +47,23 @@ def write_json(path, value) -> None:
 
 
 def read_json(path):
-    """Return the value in a JSON file; a broken file is a ValueError that names it."""
+    """Return the value in a JSON file; a broken file is a ValueError that names it.
+
+    So is one that holds NaN, infinity or a number too large, which JSON does not know.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error}); delete it and run again")
+
+
+def _finite(text: str) -> float:
+    """Return the number that `text` stands for; ValueError if it is not finite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def compose(run, meta, metrics=None, cost=None, metric=None, status=None) -> dict:
@@ -75,10 +89,16 @@ def check(result, name: str = "result") -> None:
     """Raise a ValueError that lists, in plain words, all that is wrong with `result`."""
     problems = sorted(_validator().iter_errors(result), key=lambda e: [str(p) for p in e.path])
     if not problems:
-        metric = (result.get("metric") or {}).get("name")
-        if result["status"] != "ok" or metric is None or metric in result["metrics"]:
+        metric = result.get("metric") or {}
+        name, scores = metric.get("name"), result.get("metrics") or {}
+        if result["status"] != "ok" or name is None:
             return
-        lines = [f"metrics: has no {metric!r}, which `metric` says is the score"]
+        if name not in scores:
+            lines = [f"metrics: has no {name!r}, which `metric` says is the score"]
+        elif metric["better"] == "higher" and scores[name] > 100:
+            lines = [f"metrics.{name}: {scores[name]} is above 100 percent"]
+        else:
+            return
     else:
         lines = [f"{'.'.join(map(str, e.path)) or 'top level'}: {e.message}" for e in problems]
     raise ValueError(f"{name} is not a valid result:\n" + "\n".join(f"  {line}" for line in lines))
@@ -95,6 +115,41 @@ def read(path) -> dict:
     result = read_json(path)
     check(result, str(path))
     return result
+
+
+def read_cell(path) -> dict:
+    """Return the checked result of the cell that `path` names, as `results/metrics/...` does.
+
+    A file that is no result, or that of another cell, is a result with the status `damaged` and the
+    reason, so that it stops no table and enters no mean. ValueError if the path names no cell and
+    the file is damaged.
+    """
+    run = _cell_of(Path(path))
+    if run is None:
+        return read(path)
+    try:
+        found = read(path)
+        wrong = {key: found["run"].get(key) for key in run if found["run"].get(key) != run[key]}
+        if wrong:
+            said = ", ".join(f"{key} {value}" for key, value in wrong.items())
+            raise ValueError(
+                f"{path} is the result of another cell ({said}); delete it and run again"
+            )
+        return found
+    except (OSError, ValueError) as error:
+        return {"run": {"study": None, **run}, "status": DAMAGED, "reason": str(error), "meta": {}}
+
+
+def _cell_of(path: Path) -> dict | None:
+    """Return what the path of a result says of its cell, None if it is no such path."""
+    if len(path.parts) < 6:
+        return None
+    folder, teacher, recipe, ratio, seed, name = path.with_suffix("").parts[-6:]
+    try:
+        run = {"teacher": teacher, "recipe": recipe, "ratio": float(ratio), "seed": int(seed)}
+    except ValueError:
+        return None
+    return run | {"task" if folder == "metrics" else "scope": name}
 
 
 def write_status(folder, status: str, reason: str, reachable: float | None = None) -> None:

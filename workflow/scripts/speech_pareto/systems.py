@@ -151,8 +151,8 @@ SYSTEMS = (
     mel_hubert(2, "19.35 M", "1.03 G"),
     System(
         name="DistilHuBERT",
-        config=UNMASKED | {"num_hidden_layers": 2},
-        heads={"three projections": 3 * linear(768, 768)},
+        config=UNMASKED | {"num_hidden_layers": 2, "feat_proj_layer_norm": False},
+        heads={"three heads of two layers": 3 * 2 * linear(768, 768)},
         backbone="23.49 M",
         source=DISTIL,
     ),

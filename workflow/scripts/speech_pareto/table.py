@@ -1,6 +1,7 @@
 """One tidy table of all cells, and its summary over seeds."""
 
 import json
+import logging
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from speech_pareto import result
 from speech_pareto.pareto import non_dominated
 
+log = logging.getLogger(__name__)
 KEY = ["task", "teacher", "recipe", "ratio", "seed"]
 GROUP = KEY[:-1]
 CONTROLS = ("identity", "random-pruning", "layer-drop")
@@ -145,8 +147,12 @@ def look_up(value, path: tuple[str, ...]):
 
 
 def read_results(files: Iterable) -> dict[str, dict]:
-    """Return the checked results by file name."""
-    return {str(file): result.read(file) for file in files}
+    """Return the results by file name, with the status `damaged` where a file is none."""
+    found = {str(file): result.read_cell(file) for file in files}
+    for value in found.values():
+        if value["status"] == result.DAMAGED:
+            log.warning("%s", value["reason"])
+    return found
 
 
 def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:

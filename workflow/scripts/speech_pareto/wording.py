@@ -92,7 +92,9 @@ def completeness(table: pd.DataFrame) -> str:
     counts = table["status"].value_counts()
     parts = [f"{counts.get('ok', 0)} of {len(table)} cells done"]
     parts += [
-        f"{counts[s]} {s.replace('_', ' ')}" for s in (*result.STATUSES[1:], PENDING) if s in counts
+        f"{counts[s]} {s.replace('_', ' ')}"
+        for s in (*result.STATUSES[1:], result.DAMAGED, PENDING)
+        if s in counts
     ]
     return ", ".join(parts)
 
