@@ -1,5 +1,7 @@
 """Budgets: what words mean, who is chosen, which ties are named, and the command that answers."""
 
+import copy
+
 import pandas as pd
 import pytest
 
@@ -92,7 +94,7 @@ def test_ties_are_what_the_test_cannot_tell_apart(study):
         alike = study | {"pairs": {"phones": {"keys": keys, "p": [p] * count}}}
         chosen = recommend.choose(alike, [], "phones")
         assert (len(chosen) > 1) == everything
-        assert all(point["kind"] != "teacher" for point in chosen)
+        assert all(point["kind"] == "student" for point in chosen)
     scores = [point["values"]["score"] for point in recommend.choose(alike, [], "phones")]
     assert scores == sorted(scores)
     assert len(recommend.choose(study | {"pairs": {}}, [], "phones")) == 1  # nothing was tested
@@ -136,3 +138,17 @@ def test_the_command_says_what_is_wrong(tables, arguments, words):
 def test_without_a_table_the_command_says_so(tmp_path):
     with pytest.raises(SystemExit, match="is not there"):
         command(tmp_path, "")
+
+
+def test_a_control_is_never_recommended_and_teachers_are_named(study):
+    study = copy.deepcopy(study)
+    for point in study["points"]:
+        if point["kind"] == "control" and point["values"]["score"] is not None:
+            point["values"]["score"] = 0.1
+    chosen = recommend.choose(study, recommend.parse(""), "phones")
+    assert chosen and {point["kind"] for point in chosen} == {"student"}
+    student = next(point for point in study["points"] if point["kind"] == "student")
+    assert "teacher " not in recommend.text(study, "", "phones").splitlines()[2]
+    study["points"].append(student | {"teacher": "base", "key": "base " + student["key"]})
+    header, *rows = recommend.text(study, "", "phones").splitlines()[2:]
+    assert header.split()[0] == "teacher" and any(row.split()[:1] == ["tiny"] for row in rows)

@@ -152,10 +152,10 @@ def choose(study: dict, limits: Iterable[Limit], task: str) -> list[dict]:
 
     The first has the best score (of equal ones, the first by name); the others are those that a
     matched-pairs test, after Holm's correction over all within the limits, cannot tell from it.
-    `study`: see `points.study`.  Points with a hole and teachers are left out.
+    `study`: see `points.study`.  Points with a hole, teachers and controls are left out.
     """
     limits, better = list(limits), study["tasks"][task]["better"]
-    inside = [p for p in study["points"] if p["task"] == task and p["kind"] != "teacher"]
+    inside = [p for p in study["points"] if p["task"] == task and p["kind"] == "student"]
     inside = [point for point in inside if whole(point) and within(point, limits)]
     if not inside:
         return []
@@ -191,7 +191,8 @@ def text(study: dict, budget: str, task: str, width: int = 100) -> str:
     lines = [*textwrap.wrap(f"{task}: {facts['heading']}; {asked}", width), ""]
     chosen = choose(study, limits, task)
     if chosen:
-        lines += aligned(_cells(chosen, facts), width)
+        named = len({p["teacher"] for p in study["points"] if p["kind"] == "student"}) > 1
+        lines += aligned(_cells(chosen, facts, named), width)
         if len(chosen) > 1:
             lines += ["", *textwrap.wrap(f"  tie: not told from the best ({TIE})", width)]
     else:
@@ -204,22 +205,23 @@ def text(study: dict, budget: str, task: str, width: int = 100) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(chosen: list[dict], facts: dict) -> list[list[str]]:
-    """Return header and rows of an answer."""
+def _cells(chosen: list[dict], facts: dict, named: bool) -> list[list[str]]:
+    """Return header and rows of an answer; `named`: with the teacher of each student."""
     columns = ["ratio", "parameters", "macs_per_second", "seconds", "rtf", "bytes"]
     time = facts["take"] or "time"
-    header = ["recipe", "ratio", "parameters", "MACs/s", time, "RTF", "bytes"]
+    header = [*["teacher"] * named, "recipe", "ratio", "parameters", "MACs/s", time, "RTF", "bytes"]
     rows = [[*header, f"{facts['short']} %", "against teacher", ""]]
     for i, point in enumerate(chosen):
         texts = [point["text"][column] for column in [*columns, "score", "difference"]]
-        rows.append([point["recipe"], *texts, "tie" if i else "best"])
+        names = [*[point["teacher"]] * named, point["recipe"]]
+        rows.append([*names, *texts, "tie" if i else "best"])
     return rows
 
 
 def _nearest_miss(study: dict, limits: list[Limit], task: str) -> str:
     """Return the best that each limit's column reaches among the students."""
     found = []
-    students = [p for p in study["points"] if p["task"] == task and p["kind"] != "teacher"]
+    students = [p for p in study["points"] if p["task"] == task and p["kind"] == "student"]
     for column in dict.fromkeys(limit.column for limit in limits):
         sign = 1 if next(x for x in limits if x.column == column).operator[0] == "<" else -1
         known = [p for p in students if whole(p) and p["values"][column] is not None]

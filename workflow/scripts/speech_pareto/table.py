@@ -139,6 +139,11 @@ def is_control(teacher: str, recipe: str) -> bool:
     return recipe in CONTROLS or is_random(teacher)
 
 
+def is_candidate(teacher: str, recipe: str) -> bool:
+    """Return whether a row may be on a front: a method's student, or the teacher itself."""
+    return not is_random(teacher) and (recipe == TEACHER or recipe not in CONTROLS)
+
+
 def look_up(value, path: tuple[str, ...]):
     """Return what stands in nested dicts at `path`, None where it ends early."""
     for key in path:
@@ -303,11 +308,13 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
 def _on_front(summary: pd.DataFrame, column: str) -> np.ndarray:
     """Return whether each complete row is non-dominated in (cost `column`, score) in its task.
 
-    A teacher that was never trained says what pretraining is worth; it is no candidate.
+    Controls say what pretraining and choosing are worth; they are no candidates.
     """
     front = pd.Series(False, index=summary.index)
     whole = (summary["status"] == "ok") & summary[column].notna() & summary["score"].notna()
-    whole &= ~summary["teacher"].map(is_random)
+    whole &= [
+        is_candidate(*pair) for pair in zip(summary["teacher"], summary["recipe"], strict=True)
+    ]
     for _, rows in summary[whole].groupby("task"):
         better = ("lower", rows["better"].iloc[0])
         slack = (RESOLUTION * rows[column].max(), 0.0)

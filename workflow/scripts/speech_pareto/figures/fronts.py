@@ -358,11 +358,11 @@ class _Front:
     def _headliner(self) -> pd.Series | None:
         """Return the best for at most 60 % of the teacher's cost, else the front's cheapest.
 
-        A control yields to a method whose score is printed alike: readers want a method to use.
-        None if no student is on the front.
+        A control is no method to use, so it is left out. None if no student is on the front.
         """
         column, on_front = COSTS[self.cost][0], f"front_{self.cost}"
-        students = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
+        rows = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
+        students = rows[[not is_control(row.teacher, row.recipe) for row in rows.itertuples()]]
         # not by x: zeros are no saving
         students = students.assign(share=students[column] / self.teachers[column].iloc[0])
         if not students[on_front].any():
@@ -370,10 +370,7 @@ class _Front:
         cheapest = students.loc[students[on_front], "share"].min()
         students = students[students["share"].round(2) <= max(0.6, round(cheapest, 2))]
         loss = students["score"] * SIGNS[self.better]
-        best = students.loc[loss.idxmin()]
-        alike = students[students["score"].map("{:.1f}".format) == f"{best['score']:.1f}"]
-        methods = alike[[not is_control(row.teacher, row.recipe) for row in alike.itertuples()]]
-        return best if methods.empty else methods.loc[loss[methods.index].idxmin()]
+        return students.loc[loss.idxmin()]
 
 
 def _corners(x, y) -> list[tuple[float, float]]:

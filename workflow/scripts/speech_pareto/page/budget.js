@@ -107,7 +107,7 @@ function makeBudget(grammar) {
   function choose(study, limits, task) {
     const sign = study.tasks[task].better === "lower" ? 1 : -1;
     const inside = study.points.filter((point) => point.task === task &&
-      point.kind !== "teacher" && whole(point) && within(point, limits));
+      point.kind === "student" && whole(point) && within(point, limits));
     if (!inside.length) return [];
     inside.sort((a, b) => sign * (a.values.score - b.values.score) || (a.key < b.key ? -1 : 1));
     const [best, ...others] = inside;
