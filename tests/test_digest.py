@@ -75,33 +75,6 @@ def test_what_is_not_imported_does_not_count(package):
     assert of(package) == before
 
 
-def test_settings_are_inherited_and_typed(tmp_path):
-    (tmp_path / "base.py").write_text(
-        "from dataclasses import dataclass\n"
-        "@dataclass\nclass Base:\n    steps: int\n    rate: float = 0.5\n"
-        "    kind: ClassVar[int] = 3\n"
-    )
-    file = tmp_path / "derived.py"
-    file.write_text(
-        "from base import Base\n"
-        "@dataclass(frozen=True)\nclass Derived(Base):\n    rate: float = -1.0\n    _own: int = 1\n"
-    )
-    found = digest.settings(file, root=tmp_path)
-    assert list(found) == ["steps", "rate"]
-    assert found["steps"].default is digest.REQUIRED
-    assert found["rate"] == digest.Setting("float", -1.0)
-
-
-def test_settings_of_methods_are_those_of_their_classes():
-    from dataclasses import fields
-
-    from speech_pareto import method
-
-    for name in method.names():
-        file = digest.SCRIPTS / "speech_pareto" / "methods" / f"{name}.py"
-        assert set(digest.settings(file)) == {field.name for field in fields(method.load(name))}
-
-
 def test_fingerprint_sees_content_only(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()

@@ -18,7 +18,8 @@ import evaluate
 import finetune
 from speech_pareto.model import load, new, save, tiny_config
 from speech_pareto.result import read_status, write_status
-from speech_pareto.task import FineTuning, TaskModel
+from speech_pareto.settings import FineTuning
+from speech_pareto.task import TaskModel
 from speech_pareto.training import Diverged, every_layer_runs
 from speech_pareto.tuning import regularised
 

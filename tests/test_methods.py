@@ -1,7 +1,6 @@
 """The contract that every method keeps on every kind of backbone."""
 
 import copy
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -298,11 +297,11 @@ def test_nothing_follows_zeros():
         ([{"low_rank": {"part": "ffn"}}], "did you mean 'parts'"),
         (
             [{"low_rank": {"parts": "all"}}],
-            "parts is 'all', which is not one of both, attention, ffn",
+            "parts: 'all' must be one of both, attention, ffn",
         ),
-        ([{"distillation": {"steps": 1.5}}], "steps is 1.5, which is not a whole number"),
-        ([{"distillation": {"layers": 0}}], "layers 1 or more"),
-        ([{"head_pruning": {"ratio": 1.0}}], r"not in \[0, 1\)"),
+        ([{"distillation": {"steps": 1.5}}], "steps: 1.5 must be a whole number, at least 0"),
+        ([{"distillation": {"layers": 0}}], "layers: 0 must be a whole number, at least 1"),
+        ([{"head_pruning": {"ratio": 1.0}}], "ratio: 1.0 must be a number, at least 0 and below 1"),
         ([{"head_pruning": {}, "low_rank": {}}], "one method"),
         (["head_pruning", "low_rank"], "all but one of these need a ratio"),
         ([], "at least one step"),
@@ -314,9 +313,8 @@ def test_mistakes_in_a_recipe_are_named(steps, message):
 
 
 @pytest.mark.parametrize("name", method.names())
-def test_planning_reads_the_same_settings_from_the_source(name):
+def test_planning_reads_from_the_source_what_a_method_needs(name):
     file = Path(method.__file__).parent / "methods" / f"{name}.py"
-    assert list(digest.settings(file)) == [field.name for field in fields(method.load(name))]
     listens = digest.defines(file, "loss") or digest.attribute(file, "listens") is True
     assert listens == method.learns(method.make(name))
     assert bool(digest.attribute(file, "task_aware")) == method.load(name).task_aware

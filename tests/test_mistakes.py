@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from speech_pareto import config
-from speech_pareto.mistakes import syntax_problems
+from speech_pareto.syntax import syntax_problems
 
 
 def change(study, path, value):
@@ -66,7 +66,7 @@ def problems(study, files=()):
         (
             ["recipes", "thin"],
             [{"low_rank": {"ratio": 1.5}}],
-            "ratio: 1.5 must be at least 0 and below 1.",
+            "ratio: 1.5 must be a number, at least 0 and below 1",
         ),
         (["recipes", "thin"], [{"low_rank": {}, "identity": {}}], "this one names 2."),
         (
@@ -77,17 +77,17 @@ def problems(study, files=()):
         (
             ["recipes", "distilled", 0, "distillation", "steps"],
             "3",
-            "steps: '3' must be a whole number.",
+            "steps: '3' must be a whole number, at least 0",
         ),
         (
             ["recipes", "thin"],
             [{"iterative_pruning": {"schedule": [0.1, "all"]}}],
-            "schedule: a list must be a list in which each is a number.",
+            "schedule: a list must be a list in which each is a number, above 0 and below 1.",
         ),
         (
             ["recipes", "distilled", 0, "distillation", "start"],
             "last",
-            "'last' must be spaced or first.",
+            "'last' must be one of spaced, first.",
         ),
         (["tasks", "phones", "kind"], "ctx", "unknown kind of task 'ctx'; did you mean 'ctc'?"),
         (["tasks", "phones", "metric"], "cer", "tasks.phones.metric: unknown metric 'cer'"),
@@ -105,10 +105,18 @@ def problems(study, files=()):
         (["tasks", "phones", "student", "learning_rate"], "8e-4", "write 8.0e-04"),
         (["tasks", "phones", "student", "lerning_rate"], 1.0, "did you mean 'learning_rate'?"),
         (["tasks", "phones", "student", "acumulate"], 2, "did you mean 'accumulate'?"),
-        (["tasks", "phones", "student", "accumulate"], 0, "accumulate: 0 must be at least 1."),
-        (["tasks", "phones", "teacher", "accumulate"], 1.5, "1.5 must be a whole number."),
+        (["tasks", "phones", "student", "accumulate"], 0, "accumulate: 0 must be"),
+        (
+            ["tasks", "phones", "teacher", "accumulate"],
+            1.5,
+            "1.5 must be a whole number, at least 1",
+        ),
         (["compress"], {"acumulate": 2}, "unknown key 'acumulate'; did you mean 'accumulate'?"),
-        (["compress"], {"accumulate": 0}, "compress.accumulate: 0 must be at least 1."),
+        (
+            ["compress"],
+            {"accumulate": 0},
+            "compress.accumulate: 0 must be at least 1 and at most 10000.",
+        ),
         (
             ["tasks", "phones", "teacher", "steps"],
             ...,
@@ -170,7 +178,7 @@ def problems(study, files=()):
         ),
         (["compress"], {"corpora": ["prompt"]}, "unknown corpus 'prompt'; did you mean 'prompts'?"),
         (["figures"], {"costs": ["macs"]}, "figures.costs: unknown cost 'macs'"),
-        (["profile"], {"repeats": 0}, "profile.repeats: 0 must be at least 1."),
+        (["profile"], {"repeats": 0}, "profile.repeats: 0 must be at least 1 and at most 10000."),
         (["profile"], {"conditions": {}}, "profile.conditions: a mapping must be a list."),
         (["profile"], {"conditions": [3]}, "profile.conditions[0]: 3 must be a mapping."),
         (
@@ -186,7 +194,7 @@ def problems(study, files=()):
         (
             ["profile"],
             {"conditions": [{"threads": 0}]},
-            "profile.conditions[0].threads: 0 must be at least 1.",
+            "profile.conditions[0].threads: 0 must be at least 1 and at most 1024.",
         ),
         (
             ["profile"],

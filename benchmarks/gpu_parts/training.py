@@ -28,7 +28,7 @@ from gpu_parts import synthetic
 from speech_pareto import method, training, tuning
 from speech_pareto.audio import SAMPLE_RATE
 from speech_pareto.model import describe
-from speech_pareto.task import FineTuning
+from speech_pareto.settings import FineTuning
 
 SECONDS = 12.5  # of a recording
 WARMUP, TIMED, PROFILED = 4, 6, 2  # steps

@@ -23,7 +23,7 @@ from speech_pareto.cluster import (
 from speech_pareto.config import ConfigError, dump, resolve
 from speech_pareto.digest import closure, fingerprint
 from speech_pareto.garbage import collect_seldom
-from speech_pareto.mistakes import syntax_problems
+from speech_pareto.syntax import syntax_problems
 from speech_pareto.study import (
     cells,
     downloads,

@@ -1,5 +1,6 @@
 """See what compression did to a model: what each layer keeps, its attention, its hidden states."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,26 @@ def main(
 
     Both listen to recordings of `corpora`. `run` names the cell.
     """
-    status = result.read_status(student)
+    status, found = result.read_status(student), None
+    if not status:
+        found = analyse(teacher, student, recordings(corpora))
+        if not _finite(found):
+            reason = "the hidden states of the student or of its teacher are not finite"
+            status = {"status": "diverged", "reason": reason}
     meta = provenance.meta(seed=run["seed"], digests=digests)
     value = result.compose(dict(run), meta, status=status)
     if not status:
-        value["analysis"] = analyse(teacher, student, recordings(corpora))
+        value["analysis"] = found
     result.write(output, value)
+
+
+def _finite(value: object) -> bool:
+    """Return whether all numbers in nested mappings and lists are finite."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def recordings(corpora: Sequence) -> list:

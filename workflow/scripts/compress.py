@@ -245,8 +245,8 @@ if "snakemake" in globals():
     from speech_pareto.store import stored
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
-    trains = any(step.training_steps() for step in method.make_all(job["steps"]))
     with logged(snakemake.log[0]), reserved(gpus):
+        trains = any(step.training_steps() for step in method.make_all(job["steps"]))
         stored(
             snakemake,
             spread(main, gpus if trains else 1, job["accumulate"]),

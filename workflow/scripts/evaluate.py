@@ -17,7 +17,7 @@ from speech_pareto.precision import own_precision
 from speech_pareto.provenance import meta
 from speech_pareto.selection import select, told
 from speech_pareto.task import Task, TaskModel, load_task_model
-from speech_pareto.training import buckets, collate, device, precision
+from speech_pareto.training import Diverged, buckets, collate, device, precision
 
 COLUMNS = (
     "id",
@@ -63,9 +63,14 @@ def main(
             )
         if losses:
             log.info("utterances left out: %s", told(losses))
-        guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
-        metrics, rows = score(definition, data, guesses)
-        weights = layer_weights(task_model)
+        try:
+            guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
+        except Diverged as error:
+            log.warning("%s: %s", model, error)
+            status = {"status": "diverged", "reason": str(error)}
+        else:
+            metrics, rows = score(definition, data, guesses)
+            weights = layer_weights(task_model)
     metric = {"name": task["metric"], "better": directions[task["metric"]]} if metrics else None
     write_table(hypotheses, rows)
     provenance = meta(run["seed"], torch.get_num_threads(), digests)
@@ -82,7 +87,8 @@ def transcribe(
 ) -> list[str]:
     """Return a hypothesis per utterance, in the order of `data`; long ones are cut in pauses.
 
-    A model with a precision of its own runs in that, whatever `kind` says.
+    A model with a precision of its own runs in that, whatever `kind` says. Raises `Diverged` if
+    what it gives is not finite.
     """
     place = device()
     model.eval().to(place)
@@ -98,6 +104,8 @@ def transcribe(
     def recognise(waves: list[np.ndarray]) -> list[str]:
         inputs, mask = (tensor.to(place) for tensor in collate(waves, normalize))
         logits, frames = model(inputs, mask)
+        if not logits.isfinite().all():
+            raise Diverged("the model's outputs are not finite")
         return task.decode(logits.float(), frames)
 
     with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):

@@ -13,7 +13,8 @@ from speech_pareto.model import load, save
 from speech_pareto.processes import first
 from speech_pareto.provenance import meta
 from speech_pareto.result import read_status, to_text, write_json, write_status
-from speech_pareto.task import FineTuning, save_head
+from speech_pareto.settings import FineTuning
+from speech_pareto.task import save_head
 from speech_pareto.training import Diverged
 from speech_pareto.tuning import begin, fit
 from speech_pareto.weights import weights_digest

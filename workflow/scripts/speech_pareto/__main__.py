@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except ModuleNotFoundError as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:  # what a file or its lack explains
         sys.exit(f"error: {error}")
 
 

@@ -11,17 +11,39 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 
 LOGS = Path(".snakemake/log")
 LOCKS = Path(".snakemake/locks")
 RUN_ID = re.compile(r"^SLURM run ID: (\S+)$", re.M)
-# Options with which Snakemake computes nothing.
-NO_RUN = {
-    *("-n", "--dry-run", "--dryrun", "-np", "--unlock", "--lint", "-l", "--list", "--list-rules"),
-    *("--dag", "--rulegraph", "--filegraph", "--summary", "--report", "-h", "--help"),
-}
+# What a call of Snakemake does instead of computing, as it names its own settings.
+QUERIES = (
+    *("archive", "cleanup_metadata", "cleanup_shadow", "conda_cleanup_envs"),
+    *("conda_create_envs_only", "container_cleanup_images", "containerize", "d3dag", "dag"),
+    *("delete_all_output", "delete_temp_output", "detailed_summary", "dryrun", "filegraph"),
+    *("generate_unit_tests", "lint", "list_changes", "list_conda_envs", "list_input_changes"),
+    *("list_params_changes", "list_rules", "list_target_rules", "list_untracked"),
+    *("print_compilation", "report", "rulegraph", "summary", "touch", "unlock"),
+)
+
+
+def computes(arguments: Sequence[str]) -> bool:
+    """Return whether Snakemake, called with these arguments, runs jobs.
+
+    Its own parser decides.  What it does not understand (another program may have loaded the
+    workflow) is taken for a query, which touches nothing.
+    """
+    from snakemake.cli import parse_args
+
+    try:
+        with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+            _, settings = parse_args(list(arguments))
+    except (Exception, SystemExit):
+        return False
+    return not any(getattr(settings, name, None) not in (None, False) for name in QUERIES)
 
 
 def settle_earlier_jobs(seconds: float = 5) -> None:
@@ -33,7 +55,7 @@ def settle_earlier_jobs(seconds: float = 5) -> None:
     would be made again. So they are told to end; training saves its state and goes on from it.
     As long as Snakemake's lock is there, the other one may be alive: then Snakemake refuses to run.
     """
-    if NO_RUN & set(sys.argv) or _locked():
+    if _locked() or not (run_ids() or orphans(Path.cwd())) or not computes(sys.argv[1:]):
         return
     names, known = run_ids() if shutil.which("squeue") else set(), None
     while names and (jobs := jobs_of(names)) != []:
@@ -43,7 +65,13 @@ def settle_earlier_jobs(seconds: float = 5) -> None:
         time.sleep(seconds)
     told = set()
     while pids := orphans(Path.cwd()):
-        for pid in pids - told:
+        if new := pids - told:
+            named = ", ".join(map(str, sorted(new)))
+            sys.stderr.write(
+                f"Ending processes that a killed Snakemake left in this folder ({named}).\n"
+                "Trainings save their state, and this run goes on from there.\n"
+            )
+        for pid in new:
             with suppress(OSError):  # it has ended, or is another user's
                 os.kill(pid, signal.SIGTERM)
         told |= pids

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from speech_pareto.mistakes import config_problems, languages_of, syntax_problems
+from speech_pareto.mistakes import config_problems, languages_of
 from speech_pareto.study import settings_of
+from speech_pareto.syntax import syntax_problems
 from speech_pareto.tasks.superb import PROBLEMS, RATES
 from speech_pareto.teachers import pinned
 
@@ -58,7 +59,12 @@ def dump(study: dict, file: str | Path) -> None:
 
 
 def load(file: str | Path) -> dict:
-    """Return the resolved config that `dump` wrote; it is resolved once only."""
+    """Return the resolved config that `dump` wrote; it is resolved once only.
+
+    ValueError with the file's name if it is none.
+    """
+    if problems := syntax_problems(file):
+        raise ValueError(f"{problems[0]} Delete it and start Snakemake again.")
     return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
 
 

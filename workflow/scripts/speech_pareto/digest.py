@@ -1,24 +1,13 @@
-"""What can be known of source files without importing them: digests, imports, settings."""
+"""What can be known of source files without importing them: digests, imports, constants."""
 
 import ast
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-REQUIRED = object()  # stands for the default of a setting that has none
-COMPUTED = object()  # stands for a default that only running the file could tell
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One field of a dataclass: its annotation as written, and its default."""
-
-    annotation: str
-    default: object = REQUIRED
 
 
 @cache
@@ -78,31 +67,6 @@ def fingerprint(path: Path, limit: int = 1 << 25) -> dict[str, str]:
     return digests
 
 
-def settings(
-    file: Path, name: str | None = None, root: Path = SCRIPTS
-) -> dict[str, Setting] | None:
-    """Return the fields of the dataclass `name` (or of the last one) in `file`, inherited ones too.
-
-    Underscored fields, `ClassVar`s and plain class attributes are no settings.  None if there is
-    no such class.
-    """
-    found, classes = None, {}
-    for node in parse(file).body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            source = root / Path(*node.module.split(".")).with_suffix(".py")
-            classes |= {alias.asname or alias.name: (source, alias.name) for alias in node.names}
-        elif isinstance(node, ast.ClassDef):
-            classes[node.name] = (file, node.name)
-            if _is_dataclass(node) and name in (None, node.name):
-                found = {}
-                for base in node.bases:
-                    source, inherited = classes.get(ast.unparse(base), (file, ""))
-                    if source.is_file():
-                        found |= settings(source, inherited, root) or {}
-                found |= _fields(node)
-    return found
-
-
 def constant(file: Path, name: str) -> object | None:
     """Return the literal that `file` assigns to `name` at its top level, else None."""
     return _assigned(parse(file).body, name)
@@ -129,18 +93,6 @@ def stems(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
-def _fields(node: ast.ClassDef) -> dict[str, Setting]:
-    """Return the settings that a class itself adds."""
-    return {
-        field.target.id: Setting(ast.unparse(field.annotation), _default(field.value))
-        for field in node.body
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and not field.target.id.startswith("_")
-        and "ClassVar" not in ast.unparse(field.annotation)
-    }
-
-
 def _assigned(body: list[ast.stmt], name: str) -> object | None:
     """Return the literal that one of these statements assigns to `name`, else None."""
     for node in body:
@@ -151,18 +103,3 @@ def _assigned(body: list[ast.stmt], name: str) -> object | None:
             except (TypeError, ValueError):
                 return None
     return None
-
-
-def _is_dataclass(node: ast.ClassDef) -> bool:
-    """Return whether a class carries the decorator."""
-    return any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list)
-
-
-def _default(value: ast.expr | None) -> object:
-    """Return the default that a field is given, if it is a literal."""
-    if value is None:
-        return REQUIRED
-    try:
-        return ast.literal_eval(value)
-    except ValueError:
-        return COMPUTED

@@ -1,15 +1,13 @@
 """The table as text to read: the fronts for a terminal, the leaderboard in Markdown."""
 
-import html
-import re
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 
 from speech_pareto.pareto import SIGNS
 from speech_pareto.table import COSTS, RESOLUTION, TEACHER, summarise
+from speech_pareto.template import render
 from speech_pareto.wording import (
     AS_GOOD,
     AS_GOOD_TEXT,
@@ -151,24 +149,8 @@ def markdown(table: pd.DataFrame, comparisons=None) -> str:
 
 def as_html(table: pd.DataFrame, comparisons=None) -> str:
     """Return the same as a page that stands for itself."""
-    how = html.escape(_how(table, comparisons is not None))
-    how = re.sub(r"`(.*?)`", r"<code>\1</code>", how)
-    parts = [f"<h1>Leaderboard</h1>\n<p>{how}</p>"]
-    for task, what, header, rows in _tables(table, comparisons):
-        parts.append(f"<h2>{html.escape(task)}</h2>\n<p>{what}</p>\n<div class=scroll><table>")
-        parts.append(_html_row("th", header))
-        parts += [_html_row("td", cells, front) for front, cells in rows]
-        parts.append("</table></div>")
-    style = (Path(__file__).parent / "page" / "page.css").read_text(encoding="utf-8")
-    head = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Leaderboard</title>\n'
-    head += '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    return f"{head}<style>\n{style}</style>\n" + "\n".join(parts) + "\n</html>\n"
-
-
-def _html_row(kind: str, cells: list[str], front: bool = False) -> str:
-    """Return a row of an HTML table."""
-    row = "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells)
-    return f"<tr{' class=front' * front}>{row}</tr>"
+    how = _how(table, comparisons is not None).split("`")  # every second part is code
+    return render("leaderboard.html", how=how, tables=list(_tables(table, comparisons)))
 
 
 def as_csv(table: pd.DataFrame, comparisons=None) -> str:

@@ -11,8 +11,10 @@ this: no torch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from speech_pareto import architecture
+from speech_pareto.bounds import MaskShare, MaskSpan, Within
 from speech_pareto.method import Context, Method
 
 if TYPE_CHECKING:
@@ -26,15 +28,20 @@ if TYPE_CHECKING:
 class UnitMethod(Method):
     """A method that looks at units; its fields say which, and what is masked."""
 
-    units: int = 100  # HuBERT: 500
-    unit_layer: int | None = None  # counted from 1; None: two thirds up, HuBERT Base's eighth
-    unit_seconds: float = 300.0  # audio that they are fitted to
-    mask_share: float = 0.52  # Lin et al.: 0.7
-    mask_span: int = 8  # frames; Lin et al.: 5 (of 20 ms)
+    units: Annotated[int, Within(3, 100_000, unit="clusters")] = 100  # HuBERT: 500
+    # Counted from 1; None: two thirds up, HuBERT Base's eighth.
+    unit_layer: Annotated[int, Within(1, 1000)] | None = None
+    # Audio that they are fitted to.
+    unit_seconds: Annotated[float, Within(0.1, 10**7, unit="seconds of audio")] = 300.0
+    mask_share: MaskShare = 0.52  # Lin et al.: 0.7
+    mask_span: MaskSpan = 8  # frames; Lin et al.: 5 (of 20 ms)
 
-    def __post_init__(self) -> None:
-        if self.units < 3 or self.mask_span < 1:
-            raise ValueError("units must be 3 or more, mask_span 1 or more")
+    def supports(self, config: Mapping) -> str | None:
+        """Return why this cannot serve a model with this config, else None."""
+        depth = len(architecture.layers_of(config))
+        if (self.unit_layer or 0) > depth:
+            return f"unit_layer is {self.unit_layer}, the model has {depth} layers"
+        return super().supports(config)
 
     def fit_units(self, context: Context) -> "tuple[Labeller, Linear]":
         """Return the teacher's units, and a head on its last layer that predicts them."""
@@ -42,7 +49,7 @@ class UnitMethod(Method):
 
         depth, seconds = len(context.teacher.encoder.layers), min(24.0, self.unit_seconds)
         batches = context.batches(round(self.unit_seconds / seconds), seconds)
-        layer = min(self.unit_layer or max(1, round(2 * depth / 3)), depth)
+        layer = self.unit_layer or max(1, round(2 * depth / 3))
         return fit(context.teacher, batches, layer, self.units, context.seed)
 
     def mask(self, model: "Module", batch: Mapping) -> "Tensor":

@@ -7,14 +7,13 @@ fraction of the backbone's parameters that go.
 
 import difflib
 import importlib
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import PartOf, check, problems
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -36,14 +35,14 @@ class Context:
     """What a method may use: a seed and, if it `learns`, the teacher, training loop and audio.
 
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
-    with the settings of `training.Training`; `loss(batch)` returns a scalar for a batch with
+    with the settings of `settings.Training`; `loss(batch)` returns a scalar for a batch with
     `input_values` and `attention_mask`, both (batch, samples). It may be called on pieces of a
     batch; what counts steps is given as `follow(loss)`, called once after each. `batches(number,
     seconds)` returns a list of such batches, each of about so many seconds of audio. `units` are
     those on which a walk trains: a `Labeller` and the head that it trains, see `units.fit`.
 
     A `task_aware` method gets `tune(student, penalty, **settings)`, which trains student and head
-    in place on the task's own loss, with the settings of `task.FineTuning`. `penalty(step)` is
+    in place on the task's own loss, with the settings of `settings.FineTuning`. `penalty(step)` is
     called before the forward pass of each step and returns what is added to the loss.
     """
 
@@ -75,9 +74,11 @@ class Method:
     full_rate: ClassVar[bool] = False  # True: takes frames of the layers for frames of the model
     # What its loss is a mean over: so much a piece of a batch weighs.
     averages: ClassVar[Literal["frames", "utterances"]] = "frames"
-    ratio: float | None = (
-        None  # fraction of what reaches this step that it removes; None: what is left to do
-    )
+    # Fraction of what reaches this step that it removes; None: what is left to do.
+    ratio: PartOf | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def training_steps(self) -> int:
         """Return how many steps it trains for at most, so that plans can foretell the time."""
@@ -142,21 +143,11 @@ def make(step: str | Mapping[str, Mapping]) -> Method:
     if isinstance(step, Mapping) and len(step) != 1:
         raise ValueError(f"a step is one method, not {', '.join(map(str, step)) or 'none'}")
     name, settings = next(iter(step.items())) if isinstance(step, Mapping) else (step, {})
-    method, settings = load(name), dict(settings or {})
-    hints = {field.name: field.type for field in fields(method)}
-    for key, value in settings.items():
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, 1, 0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name}: no setting {key!r}{hint} (there are {', '.join(hints)})")
-        if not _fits(value, hints[key]):
-            raise ValueError(f"{name}: {key} is {value!r}, which is not {_say(hints[key])}")
-    if settings.get("ratio") is not None and not 0 <= settings["ratio"] < 1:
-        raise ValueError(f"{name}: ratio is {settings['ratio']!r}, which is not in [0, 1)")
-    try:
-        return method(**settings)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}")
+    kind, settings = load(name), dict(settings or {})
+    wrong = [f"{key}: {said}" if key else said for key, said in problems(kind, settings)]
+    if wrong:
+        raise ValueError(f"{name}: {' '.join(wrong)}")
+    return kind(**settings)
 
 
 def learns(method: Method) -> bool:
@@ -241,29 +232,3 @@ def projection_heads(steps: Sequence, config: Mapping, ratio: float) -> int:
 def _name(method: Method) -> str:
     """Return the name of a method's file."""
     return type(method).__module__.rpartition(".")[2]
-
-
-def _fits(value, hint) -> bool:
-    """Return whether `value` is of the type `hint`; an int is a float, a bool is no int."""
-    if typing.get_origin(hint) is typing.Literal:
-        return value in typing.get_args(hint)
-    if typing.get_origin(hint) is tuple:  # of any length, all of one type
-        kind = typing.get_args(hint)[0]
-        return isinstance(value, list | tuple) and all(_fits(item, kind) for item in value)
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    return value is None if hint is types.NoneType else isinstance(value, hint)
-
-
-def _say(hint) -> str:
-    """Return a type in plain words."""
-    if typing.get_origin(hint) is typing.Literal:
-        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
-    if isinstance(hint, types.UnionType):
-        return " or ".join(map(_say, typing.get_args(hint)))
-    if typing.get_origin(hint) is tuple:
-        return f"a list, each {_say(typing.get_args(hint)[0])}"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return words.get(hint, "nothing")

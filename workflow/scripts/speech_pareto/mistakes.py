@@ -1,27 +1,28 @@
 """What is wrong with a config, a plain sentence for each mistake."""
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import jsonschema
-import yaml
 
 from speech_pareto import digest
+from speech_pareto.bounds import exponent, problems, shown
+from speech_pareto.method import load
 from speech_pareto.model_folder import problem
 from speech_pareto.sentences import (
     NAMED,
-    exponent,
     join,
     limits,
     listed,
     mapping,
     number,
-    settings_problems,
-    shown,
     unknown,
     unknown_names,
 )
+from speech_pareto.settings import FineTuning, TinyModel, Training
 from speech_pareto.study import locate, published, settings_of
 from speech_pareto.tasks.superb import PROBLEMS
 from speech_pareto.teachers import TEACHERS, known
@@ -34,45 +35,49 @@ RESERVED = {
 ORIGINS = ("path", "hub", "checkpoint", "pretrain")  # of teachers
 
 
-def syntax_problems(file: str | Path) -> list[str]:
-    """Return what is wrong with a YAML file as such: its syntax, keys that stand there twice."""
-    try:
-        tree = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark, problem = (
-            getattr(error, "problem_mark", None),
-            getattr(error, "problem", None) or error,
-        )
-        at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return [f"{file}{at}: this is not YAML, {problem}."]
-    except (OSError, UnicodeDecodeError) as error:
-        return [f"{file} cannot be read, {error}."]
-    return [] if tree is None else list(_repeated_keys(tree, str(file)))
-
-
 def config_problems(config: dict, schema: dict) -> list[str]:
     """Return what is wrong with a config: against the schema, and what no schema can see."""
-    validator = jsonschema.Draft202012Validator(schema)
+    validator = _VALIDATOR(schema)
     errors = sorted(
         validator.iter_errors(config), key=lambda e: [str(part) for part in e.absolute_path]
     )
     problems = [line for error in errors for line in _sentences(error)] + _cross_problems(config)
-    return problems + list(_conditions(config, schema["$defs"]["condition"]["properties"]))
+    problems += _conditions(config, schema["$defs"]["condition"]["properties"])
+    return list(dict.fromkeys([*_odd_numbers(config), *problems]))
 
 
-def _repeated_keys(node: yaml.Node, file: str, path: str = "") -> Iterator[str]:
-    """Yield a sentence for each key that a mapping holds twice (YAML would keep the last only)."""
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _repeated_keys(item, file, f"{path}[{index}]")
-    elif isinstance(node, yaml.MappingNode):
-        lines = {}
-        for key, value in node.value:
-            name, line = join(path, key.value), key.start_mark.line + 1
-            if key.value in lines:
-                yield f"{name} stands twice in {file}, in lines {lines[key.value]} and {line}."
-            lines[key.value] = line
-            yield from _repeated_keys(value, file, name)
+def _matches(validator, pattern: str, value: object, schema: dict) -> Iterator:
+    """Yield an error for a text that does not match a pattern as a whole.
+
+    `$` of Python's expressions also matches before a newline at the end.
+    """
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+# As jsonschema's own, but 1.0 is no whole number, and patterns match names as a whole.
+_VALIDATOR = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    {"pattern": _matches},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
+def _odd_numbers(value: object, path: str = "") -> Iterator[str]:
+    """Yield a sentence for each number that is not finite, or a negative zero."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _odd_numbers(inner, join(path, str(key)))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _odd_numbers(inner, join(path, index))
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield f"{path}: {value} must be a finite number."
+        elif value == 0 and math.copysign(1, value) < 0:
+            yield f"{path}: -0.0 must be 0."
 
 
 def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
@@ -157,7 +162,7 @@ def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
             yield f"{at}.language: the source '{source}' does not use it."
         if "path" in value and "mirror" in value:
             yield f"{at}: 'path' and 'mirror' exclude each other."
-        if isinstance(value.get("path"), str) and not locate(value["path"]).is_dir():
+        if isinstance(value.get("path"), str) and not _is(value["path"], Path.is_dir):
             yield f"{at}.path: there is no folder '{value['path']}'."
     else:
         for key in ("path", "language"):
@@ -166,7 +171,7 @@ def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
         for key in ("languages", "mirror"):
             if key in value:
                 yield f"{at}.{key}: the source '{source}' does not use it."
-        if isinstance(value.get("path"), str) and not locate(value["path"]).is_file():
+        if isinstance(value.get("path"), str) and not _is(value["path"], Path.is_file):
             yield f"{at}.path: there is no file '{value['path']}'."
     known = digest.constant(LIBRARY / "corpora" / f"{source}.py", "PARTS")
     if known and "parts" not in value:
@@ -192,7 +197,7 @@ def _teacher(at: str, value: object, parts: dict) -> Iterator[str]:
             yield f"{at}.{key}: only a teacher with the key '{owner}' has one."
     yield from _hub(at, value)
     for key in ("checkpoint", "statistics"):
-        if isinstance(value.get(key), str) and not locate(value[key]).is_file():
+        if isinstance(value.get(key), str) and not _is(value[key], Path.is_file):
             yield f"{at}.{key}: there is no file '{value[key]}'."
     yield from _folder(f"{at}.path", value.get("path"))
     finetuned = mapping(value.get("finetuned"))
@@ -205,12 +210,27 @@ def _teacher(at: str, value: object, parts: dict) -> Iterator[str]:
     yield from unknown_names(
         f"{at}.pretrain.corpora", "corpus", pretrain.get("corpora"), parts["corpora"]
     )
-    accepted = digest.settings(LIBRARY / "training.py", "Training") or {}
-    for index, iteration in enumerate(listed(pretrain.get("iterations"))):
-        iteration = {k: v for k, v in mapping(iteration).items() if k not in ("units", "layer")}
-        yield from settings_problems(
-            f"{at}.pretrain.iterations[{index}]", iteration, accepted, ("units", "layer")
-        )
+    yield from _pretrained_model(f"{at}.pretrain", pretrain)
+
+
+def _settings(at: str, kind: type, given: dict) -> Iterator[str]:
+    """Yield what is wrong with settings, as the class that takes them says."""
+    for key, said in problems(kind, given):
+        yield f"{join(at, key) if key else at}: {said}"
+
+
+def _pretrained_model(at: str, pretrain: dict) -> Iterator[str]:
+    """Yield what is wrong with the model that a teacher's pretraining makes, and its iterations."""
+    model = mapping(pretrain.get("model"))
+    yield from _settings(f"{at}.model", TinyModel, model)
+    layers = model.get("layers", TinyModel.layers)
+    for index, iteration in enumerate(map(mapping, listed(pretrain.get("iterations")))):
+        here = f"{at}.iterations[{index}]"
+        own = {k: v for k, v in iteration.items() if k not in ("units", "layer")}
+        yield from _settings(here, Training, own)
+        layer = iteration.get("layer")
+        if isinstance(layer, int) and isinstance(layers, int) and layer > layers:
+            yield f"{here}.layer: {layer} must be at most {layers}, the layers of the model."
 
 
 def _hub(at: str, value: dict) -> Iterator[str]:
@@ -239,14 +259,9 @@ def _recipe(at: str, steps: object, parts: dict) -> Iterator[str]:
             elif settings is not None and not isinstance(settings, dict):
                 yield f"{here}.{name}: {shown(settings)} must be a mapping of settings."
             else:
-                file, settings = LIBRARY / "methods" / f"{name}.py", settings or {}
-                yield from settings_problems(
-                    f"{here}.{name}", settings, digest.settings(file) or {}
-                )
-                ratio = settings.get("ratio")
-                if isinstance(ratio, int | float) and not 0 <= ratio < 1:
-                    yield f"{here}.{name}.ratio: {ratio} must be at least 0 and below 1."
-                if ratio is None and digest.attribute(file, "removes") is not False:
+                kind, settings = load(name), settings or {}
+                yield from _settings(f"{here}.{name}", kind, settings)
+                if settings.get("ratio") is None and kind.removes:
                     free.append(name)
     if len(free) > 1:
         names, example = " and ".join(free), f"{free[0]}: {{ratio: 0.2}}"
@@ -284,9 +299,9 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
         f"{at}.languages", "language", value.get("languages"), list(dict.fromkeys(languages))
     )
     if kind != "superb":
-        accepted = digest.settings(LIBRARY / "task.py", "FineTuning") or {}
         for key in ("teacher", "student"):
-            yield from settings_problems(f"{at}.{key}", mapping(value.get(key)), accepted)
+            if isinstance(value.get(key), dict):
+                yield from _settings(f"{at}.{key}", FineTuning, value[key])
 
 
 def _superb(at: str, value: dict) -> Iterator[str]:
@@ -353,12 +368,20 @@ def _conditions(config: dict, rules: dict) -> Iterator[str]:
             yield f"profile.conditions[{index}]: the same as profile.conditions[{before}]."
 
 
+def _is(path: str, kind: Callable[[Path], bool]) -> bool:
+    """Return whether a path of the config is there, as a file or as a folder."""
+    try:
+        return kind(locate(path))
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown user's home, a null byte
+        return False
+
+
 def _folder(at: str, path: object, hint: str = "") -> Iterator[str]:
     """Yield what is wrong with a folder that shall hold a model."""
     if not isinstance(path, str):
         return
-    if not (locate(path) / "config.json").is_file():
-        what = "no config.json in the folder" if locate(path).is_dir() else "no folder"
+    if not _is(f"{path}/config.json", Path.is_file):
+        what = "no config.json in the folder" if _is(path, Path.is_dir) else "no folder"
         yield f"{at}: there is {what} '{path}'{hint}."
     elif found := problem(locate(path)):
         yield f"{at}: {found}."

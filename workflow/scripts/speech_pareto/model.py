@@ -71,8 +71,8 @@ def load(source) -> nn.Module:
         name = name.replace("conv.weight_g", "conv.parametrizations.weight.original0")
         name = name.replace("conv.weight_v", "conv.parametrizations.weight.original1")
         if name in wanted:
-            # A copy lies on torch's own boundaries in memory, on which the last bit of a product can
-            # depend: a model gives the same bits from any file.
+            # A copy lies on torch's own boundaries in memory, on which the last bit of a product
+            # can depend: a model gives the same bits from any file.
             found[name] = tensor.to(wanted[name].dtype, copy=True)
     if "masked_spec_embed" in wanted:  # only masking needs it, and some conversions leave it out
         found.setdefault(

@@ -1,9 +1,6 @@
 """One static page of a study: nothing but a browser is needed, no server and no network."""
 
-import html
 import json
-import re
-from pathlib import Path
 
 import pandas as pd
 
@@ -12,9 +9,9 @@ from speech_pareto.figures import fronts
 from speech_pareto.points import COLUMNS
 from speech_pareto.styles import styles
 from speech_pareto.table import COSTS, TEACHER, summarise
+from speech_pareto.template import render
 from speech_pareto.wording import AS_GOOD_TEXT
 
-PARTS = Path(__file__).parent / "page"
 # cost axis: how it is called beside numbers, its label; {take} is the length that was timed
 AXES = {
     "parameters": ("parameters", "parameters of the backbone"),
@@ -47,20 +44,15 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
         "teachers": len(trained),
         "base": base,
     }
-    parts = {path.stem + path.suffix: path.read_text(encoding="utf-8") for path in PARTS.iterdir()}
-    values = {
-        "study": html.escape(str(study["study"])),
-        "css": parts["page.css"],
-        "data": embedded(data),
-        **{name: parts[f"{name}.js"] for name in ("budget", "chart", "cards")},
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], parts["page.html"])
+    return render("page.html", study=study["study"], data=embedded(data))
 
 
 def embedded(data) -> str:
-    """Return `data` as JSON that no end of a script element can hide in."""
+    """Return `data` as JSON that no end of a script element can hide in, as markup."""
+    from markupsafe import Markup
+
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+    return Markup(text.replace("<", "\\u003c"))  # inside a script element nothing is escaped
 
 
 def messages(cells: pd.DataFrame) -> dict[str, dict[str, str]]:

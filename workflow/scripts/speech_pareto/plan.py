@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from speech_pareto import architecture, digest, method
+from speech_pareto import architecture, method
 from speech_pareto.model_folder import read_config
+from speech_pareto.settings import Training
 from speech_pareto.study import (
     Cell,
     cells,
@@ -228,9 +229,7 @@ def _heard(settings: Mapping) -> float:
 
 def _batch_seconds(settings: Mapping) -> float:
     """Return the audio in a batch, by default that of the training loop."""
-    file = digest.SCRIPTS / "speech_pareto" / "training.py"
-    default = digest.settings(file, "Training")["batch_seconds"].default
-    return settings.get("batch_seconds", default)
+    return settings.get("batch_seconds", Training.batch_seconds)
 
 
 def benchmarks(results: Path) -> dict[str, float]:

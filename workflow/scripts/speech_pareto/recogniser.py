@@ -54,13 +54,16 @@ class Recogniser:
     def __call__(self, recording: str | Path | np.ndarray) -> str:
         """Return the text of a file of any format, or of float samples (samples,) at 16 kHz.
 
-        Recordings of more than 40 s are cut in pauses. Raises `UnreadableAudio`.
+        Recordings of more than 40 s are cut in pauses. Raises `UnreadableAudio`, and ValueError for
+        a model whose outputs are not finite.
         """
         wave = recording if isinstance(recording, np.ndarray) else read(recording)
         texts = []
         for piece in pieces(wave):
             piece = np.pad(piece, (0, max(0, SHORTEST - len(piece)))).astype(np.float32)
             scores, frames = self.run(piece[None], np.array([len(piece)]))
+            if np.isnan(scores).any():  # a log-probability may be -inf
+                raise ValueError("the model's outputs are not finite: its training diverged")
             texts += self.task.decode(torch.from_numpy(scores), torch.from_numpy(frames))
         return self.task.join(texts)
 

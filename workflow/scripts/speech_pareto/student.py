@@ -13,9 +13,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto import architecture
+from speech_pareto.bounds import BatchSeconds, LearningRate, Within
 from speech_pareto.method import Context, Method, Plan
 
 if TYPE_CHECKING:
@@ -80,15 +81,12 @@ class ThinStudent(Method):
     """Base of the methods that train a thin student; they define `loss` and may change `shape`."""
 
     example = {"steps": 2}
-    steps: int = 60
-    learning_rate: float = 5e-4
-    batch_seconds: float = 48.0
-    width: int | None = None  # None: as the ratio asks
-    ffn: int | None = None  # rows of each feed-forward layer; None: as the ratio asks
-
-    def __post_init__(self) -> None:
-        if self.steps < 0 or min(self.width or 1, self.ffn or 1) < 1:
-            raise ValueError("steps must be 0 or more, width and ffn 1 or more")
+    steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60
+    learning_rate: LearningRate = 5e-4
+    batch_seconds: BatchSeconds = 48.0
+    width: Annotated[int, Within(1, 100_000)] | None = None  # None: as the ratio asks
+    # Rows of each feed-forward layer; None: as the ratio asks.
+    ffn: Annotated[int, Within(1, 1_000_000)] | None = None
 
     def supports(self, config: Mapping) -> str | None:
         """Return why not, for a width that the teacher's heads and groups do not divide."""

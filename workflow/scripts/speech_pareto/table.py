@@ -260,8 +260,13 @@ def paired_seconds(table: pd.DataFrame) -> pd.Series:
 
 
 def read(file) -> pd.DataFrame:
-    """Return the table that `aggregate` wrote (Parquet)."""
-    return pd.read_parquet(file)
+    """Return a table that a job wrote (Parquet); ValueError with its name if it is damaged."""
+    try:
+        return pd.read_parquet(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's own are of these
+        raise ValueError(f"{file} is no sound table ({error}); delete it and run again") from None
 
 
 def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -312,9 +317,8 @@ def _on_front(summary: pd.DataFrame, column: str) -> np.ndarray:
     """
     front = pd.Series(False, index=summary.index)
     whole = (summary["status"] == "ok") & summary[column].notna() & summary["score"].notna()
-    whole &= [
-        is_candidate(*pair) for pair in zip(summary["teacher"], summary["recipe"], strict=True)
-    ]
+    pairs = zip(summary["teacher"], summary["recipe"], strict=True)
+    whole &= pd.Series([is_candidate(*pair) for pair in pairs], index=summary.index, dtype=bool)
     for _, rows in summary[whole].groupby("task"):
         better = ("lower", rows["better"].iloc[0])
         slack = (RESOLUTION * rows[column].max(), 0.0)

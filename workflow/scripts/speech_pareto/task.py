@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from speech_pareto.corpus import Utterance
-from speech_pareto.training import Training
 
 
 class Task(Protocol):
@@ -58,22 +56,6 @@ def make_task(settings: dict, symbols: list[str] | None = None) -> Task:
     return importlib.import_module(f"speech_pareto.tasks.{settings['kind']}").Task(
         settings, symbols
     )
-
-
-@dataclass(frozen=True)
-class FineTuning(Training):
-    """Settings of a fine-tuning: the loop's, and what keeps a corpus from being learnt by heart."""
-
-    dropout: float = 0.0  # before the first layer and before the head
-    mask_share: float = 0.0  # share of the frames that SpecAugment hides
-    mask_span: int = 10  # frames that it hides in a row
-    mask_channels: float = 0.0  # share of the channels that it hides
-    speed: float = 0.0  # recordings play up to this much slower or faster
-    clean: float = 0.0  # share of the steps, the last ones, without masks and changes of speed
-
-    def augmented(self, step: int) -> bool:
-        """Return whether a step has masks and changes of speed."""
-        return step < round((1 - self.clean) * self.steps)
 
 
 class TaskModel(nn.Module):

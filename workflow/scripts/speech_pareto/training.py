@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from speech_pareto.checkpoint import keep, newest
 from speech_pareto.extras import extra
 from speech_pareto.processes import alone, local
+from speech_pareto.settings import Training
 
 CHECKPOINT = "checkpoint"
 PAD = 5120  # samples; batches are padded to a multiple, 0.32 s
@@ -37,33 +37,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 class Diverged(RuntimeError):
-    """The loss became NaN or infinite; the message names the step."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """Settings of a run: what `teacher:`, `student:` and `pretrain:` of a config hold."""
-
-    steps: int
-    learning_rate: float
-    batch_seconds: float = 24.0  # audio in a batch
-    warmup: float = 0.1  # share of the steps in which the learning rate rises
-    decay: float = 0.5  # share of the steps in which it falls to zero at the end
-    weight_decay: float = 0.01
-    clip: float = 1.0  # norm of the gradient
-    precision: str = "auto"  # auto, fp32 or bf16
-    checkpoint_seconds: float = 60.0  # time between checkpoints
-    accumulate: int = 1  # pieces that a batch is cut into, so that less is in memory at a time
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate is {self.accumulate}, it must be 1 or more")
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: warm-up, plateau, cosine decay."""
-        rise = (step + 1) / max(1, round(self.warmup * self.steps))
-        left = (self.steps - step) / max(1, round(self.decay * self.steps))
-        return self.learning_rate * min(1.0, rise) * (1 - math.cos(math.pi * min(1.0, left))) / 2
+    """A loss, or what a model gives, is NaN or infinite; the message says where."""
 
 
 def precision(name: str = "auto") -> str:

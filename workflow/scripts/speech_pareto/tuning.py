@@ -15,8 +15,8 @@ from speech_pareto.extras import extra
 from speech_pareto.head import HEAD, hand_on_head
 from speech_pareto.precision import trainable
 from speech_pareto.selection import select, told
+from speech_pareto.settings import FineTuning
 from speech_pareto.task import (
-    FineTuning,
     Task,
     TaskModel,
     load_task_model,
@@ -51,7 +51,7 @@ class Tuner:
         self.calls = 0
 
     def __call__(self, student: nn.Module, penalty: Penalty, **settings) -> None:
-        """Train `student` in place with the settings of `task.FineTuning`.
+        """Train `student` in place with the settings of `settings.FineTuning`.
 
         `penalty(step)` is called before the forward pass of each step; what it returns is added to
         the task's loss.

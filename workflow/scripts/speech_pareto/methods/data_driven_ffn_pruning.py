@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speech_pareto.bounds import Batches, BatchSeconds
 from speech_pareto.method import Context
 from speech_pareto.methods.ffn_pruning import FfnPruning
 
@@ -40,12 +41,8 @@ class DataDrivenFfnPruning(FfnPruning):
     listens = True
     full_rate = True
     example = {"batches": 2, "batch_seconds": 0.4}
-    batches: int = 16
-    batch_seconds: float = 24.0
-
-    def __post_init__(self) -> None:
-        if self.batches < 1:
-            raise ValueError("batches must be 1 or more")
+    batches: Batches = 16
+    batch_seconds: BatchSeconds = 24.0
 
     def scores(self, model: "Module", context: Context) -> "list[Tensor]":
         """Return the score of each hidden unit (rows,) of each layer."""

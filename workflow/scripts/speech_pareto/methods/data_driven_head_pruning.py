@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speech_pareto.bounds import Batches, BatchSeconds
 from speech_pareto.masked_units import UnitMethod
 from speech_pareto.method import Context, unmaskable
 from speech_pareto.methods.head_pruning import HeadPruning
@@ -49,13 +50,8 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
 
     listens = True
     example = {"units": 5, "unit_seconds": 1.0, "batches": 2, "batch_seconds": 0.4}
-    batches: int = 16  # over which scores are taken
-    batch_seconds: float = 24.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.batches < 1:
-            raise ValueError("batches must be 1 or more")
+    batches: Batches = 16  # over which scores are taken
+    batch_seconds: BatchSeconds = 24.0
 
     def supports(self, config: Mapping) -> str | None:
         """Return why not: frames must be maskable."""

@@ -12,9 +12,10 @@ its code in s3prl. Published: `layers: 2` of HuBERT Base, 23,491,200 parameters 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import Share, Within
 from speech_pareto.method import Context, Plan
 from speech_pareto.methods.distillation import Distillation, distance
 from speech_pareto.states import states
@@ -30,13 +31,8 @@ class DistilHubert(Distillation):
 
     full_rate = True
     start: Literal["spaced", "first"] = "first"
-    heads: int = 3  # layers of the teacher to predict
-    stem_gradient: float = 0.1  # factor of the gradients that reach the stem
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.heads < 1 or not 0 <= self.stem_gradient <= 1:
-            raise ValueError("heads must be 1 or more, stem_gradient between 0 and 1")
+    heads: Annotated[int, Within(1, 100, unit="layers")] = 3  # layers of the teacher to predict
+    stem_gradient: Share = 0.1  # factor of the gradients that reach the stem
 
     def head_parameters(self, teacher: Mapping, student: Mapping) -> int:
         """Return the parameters of all projection heads, which no folder and no ratio counts."""

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import BatchSeconds, LearningRate, Weight, Within
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.ffn_pruning import best_rows
 from speech_pareto.methods.head_pruning import best_heads
@@ -77,17 +78,21 @@ class Distillation(Method):
 
     takes_heads = True
     example = {"steps": 2}
-    steps: int = 60
-    learning_rate: float = 5e-4
-    batch_seconds: float = 48.0
-    layers: int | None = None  # None: as few as the ratio allows
+    steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60
+    learning_rate: LearningRate = 5e-4
+    batch_seconds: BatchSeconds = 48.0
+    # None: as few as the ratio allows.
+    layers: Annotated[int, Within(1, 1000, unit="layers")] | None = None
     start: Literal["spaced", "first"] = "spaced"
-    cosine: float = 1.0  # λ
+    cosine: Weight = 1.0  # λ
     teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
 
-    def __post_init__(self) -> None:
-        if self.steps < 0 or (self.layers is not None and self.layers < 1):
-            raise ValueError("steps must be 0 or more, layers 1 or more")
+    def supports(self, config: Mapping) -> str | None:
+        """Return why this cannot serve a model with this config, else None."""
+        depth = len(architecture.layers_of(config))
+        if (self.layers or 0) > depth:
+            return f"layers is {self.layers}, the model has {depth}"
+        return super().supports(config)
 
     def follows(self, config: Mapping, teacher: Mapping) -> str | None:
         """Return why hidden states of student and teacher cannot be compared, else None."""
@@ -102,7 +107,7 @@ class Distillation(Method):
             for n in range(1, len(layers) + 1)
             if self._size(config, n) >= target or n == len(layers)
         )
-        chosen = self._chosen(min(number, len(layers)), len(layers))
+        chosen = self._chosen(number, len(layers))
         kept = [layers[i] for i in chosen]
         size = architecture.remaining(architecture.with_layers(config, kept))
         after = architecture.thin(config, kept, size - target)

@@ -20,9 +20,10 @@ to.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto import architecture
+from speech_pareto.bounds import BatchSeconds, LearningRate, Share, Steps, Within
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.distillation import distance
 from speech_pareto.states import states
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from speech_pareto.hard_concrete import MappedStudent
+
+
+Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 
 
 def four_states(model: "Module", batch: Mapping) -> "list[Tensor]":
@@ -56,22 +60,16 @@ class DPHuBERT(Method):
 
     takes_heads = True
     example = {"steps": 2, "final_steps": 1}
-    steps: int = 40
-    final_steps: int = 20
-    learning_rate: float = 5e-4
-    final_rate: float = 5e-4
-    gate_rate: float = 0.1
-    batch_seconds: float = 24.0
-    warmup: float = 0.1  # share of the steps in which the learning rate rises
-    ramp: float = 0.5  # share of the steps in which the target rises
-    head_drop: float = 0.01  # chance of a head, and of a row, to be closed at the start
-    row_drop: float = 0.5
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.final_steps) < 1 or min(self.learning_rate, self.gate_rate) <= 0:
-            raise ValueError("steps must be 1 or more, rates above 0")
-        if not (0 < self.head_drop < 1 and 0 < self.row_drop < 1 and 0 <= self.ramp <= 1):
-            raise ValueError("head_drop and row_drop must lie between 0 and 1, ramp from 0 to 1")
+    steps: Steps = 40
+    final_steps: Steps = 20
+    learning_rate: LearningRate = 5e-4
+    final_rate: LearningRate = 5e-4
+    gate_rate: Annotated[float, Within(0, 100, above=True)] = 0.1
+    batch_seconds: BatchSeconds = 24.0
+    warmup: Share = 0.1  # share of the steps in which the learning rate rises
+    ramp: Share = 0.5  # share of the steps in which the target rises
+    head_drop: Chance = 0.01  # chance of a head, and of a row, to be closed at the start
+    row_drop: Chance = 0.5
 
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture
+from speech_pareto.bounds import Weight
 from speech_pareto.states import states
 from speech_pareto.student import ThinStudent, thin
 
@@ -31,7 +32,7 @@ STEM = 512  # channels in which the slim stem ends
 class FitHubert(ThinStudent):
     """Trains a thin student whose layers see every two frames as one."""
 
-    hint: float = 0.1  # λ
+    hint: Weight = 0.1  # λ
 
     def shape(self, config: Mapping, width: int, ffn: int) -> dict:
         """Return the student's config."""

@@ -17,9 +17,19 @@ job: the units' head and the loss that it waits for are in no student folder.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import (
+    Batches,
+    BatchSeconds,
+    LearningRate,
+    PartOf,
+    Share,
+    Steps,
+    Weight,
+    Within,
+)
 from speech_pareto.masked_units import UnitMethod
 from speech_pareto.method import Context, Method, Plan, unmaskable
 from speech_pareto.methods.data_driven_ffn_pruning import DataDrivenFfnPruning
@@ -33,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+Ratio = Annotated[float, Within(0, 1, above=True, below=True)]
 SHOTS = {
     "weight_pruning": WeightPruning,
     "head_pruning": HeadPruning,
@@ -54,23 +65,21 @@ class IterativePruning(UnitMethod):
         "ffn_pruning",
         "data_driven_ffn_pruning",
     ] = "weight_pruning"
-    schedule: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of what reaches it
-    steps: int | tuple[int, ...] = 15  # after each event; of a list, the last number stays
-    learning_rate: float = 2e-4  # constant
-    batch_seconds: float = 24.0
+    schedule: tuple[Ratio, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of what reaches it
+    steps: Steps | tuple[Steps, ...] = 15  # after each event; of a list, the last number stays
+    learning_rate: LearningRate = 2e-4  # constant
+    batch_seconds: BatchSeconds = 24.0
     objective: Literal["masked_units", "layer_distillation"] = "masked_units"
-    patience: int = 0
-    smoothing: float = 0.9998  # d
-    lookback: float = 0.6  # share of `steps`
-    improvement: float = 0.001
-    batches: int = 16  # over which data-driven scores are taken
+    patience: Annotated[int, Within(0, 10_000, unit="times")] = 0
+    smoothing: PartOf = 0.9998  # d
+    lookback: Share = 0.6  # share of `steps`
+    improvement: Weight = 0.001
+    batches: Batches = 16  # over which data-driven scores are taken
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(a < b for a, b in pairwise([0, *self.schedule, 1])):
-            raise ValueError("schedule must rise, between 0 and 1")
-        if self.patience < 0 or min(self._steps(), default=0) < 1:
-            raise ValueError("steps must be 1 or more, patience 0 or more")
+        if not all(a < b for a, b in pairwise(self.schedule)):
+            raise ValueError("schedule must rise")
 
     def steps_after(self, event: int) -> int:
         """Return how many steps follow an event, counted from 0, if it waits for nothing."""

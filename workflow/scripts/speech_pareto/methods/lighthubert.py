@@ -29,9 +29,10 @@ predicts no layer, so no task head of the teacher reads the student through it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import BatchSeconds, LearningRate, MaskShare, MaskSpan, Share, Within
 from speech_pareto.method import TOLERANCE, Context, Method, Plan, unmaskable
 from speech_pareto.states import states
 from speech_pareto.student import TRAINING, add_heads
@@ -66,17 +67,13 @@ class LightHubert(Method):
 
     takes_heads = True
     example = {"steps": 2}
-    steps: int = 60  # of both stages
-    learning_rate: float = 5e-4
-    batch_seconds: float = 48.0
+    steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60  # of both stages
+    learning_rate: LearningRate = 5e-4
+    batch_seconds: BatchSeconds = 48.0
     space: Literal["either", "base", "small"] = "either"  # either: the one that suits the ratio
-    first_stage: float = 0.5  # share of the steps that train the whole model
-    mask_share: float = 0.65  # share of the frames to mask if no spans overlapped
-    mask_span: int = 10  # frames masked in a row
-
-    def __post_init__(self) -> None:
-        if self.steps < 0 or not 0 <= self.first_stage <= 1:
-            raise ValueError("steps must be 0 or more, first_stage between 0 and 1")
+    first_stage: Share = 0.5  # share of the steps that train the whole model
+    mask_share: MaskShare = 0.65  # share of the frames to mask if no spans overlapped
+    mask_span: MaskSpan = 10  # frames masked in a row
 
     def supports(self, config: Mapping) -> str | None:
         """Return why not, for a teacher that cannot mask or whose layers are not plain."""

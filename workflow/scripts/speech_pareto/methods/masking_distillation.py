@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import MaskShare, MaskSpan, Weight
 from speech_pareto.method import unmaskable
 from speech_pareto.states import states
 from speech_pareto.student import ThinStudent, thin, with_reuse
@@ -33,9 +34,9 @@ class MaskingDistillation(ThinStudent):
     """Trains a thin student to fill in what a mask hides."""
 
     reuse: Literal["none", "map", "softmax", "released"] = "map"  # see attention_reuse
-    mask_share: float = 0.8  # share of the frames to mask if no spans overlapped
-    mask_span: int = 10  # frames masked in a row
-    hint: float = 0.1  # λ
+    mask_share: MaskShare = 0.8  # share of the frames to mask if no spans overlapped
+    mask_span: MaskSpan = 10  # frames masked in a row
+    hint: Weight = 0.1  # λ
 
     def supports(self, config: Mapping) -> str | None:
         """Return why not, for a teacher that cannot mask."""

@@ -11,6 +11,7 @@ of `weight_pruning`. Lai et al., NeurIPS 2021, https://arxiv.org/abs/2106.05933,
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speech_pareto.bounds import BatchSeconds, LearningRate, Share, Steps
 from speech_pareto.method import Context, Plan
 from speech_pareto.methods.weight_pruning import WeightPruning, zero_lowest
 
@@ -24,15 +25,11 @@ class Parp(WeightPruning):
 
     task_aware = True
     example = {"steps": 2, "every": 1}
-    steps: int = 60
-    learning_rate: float = 4e-4
-    batch_seconds: float = 24.0
-    every: int = 5  # n
-    first: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.every < 1 or not 0 <= self.first <= 1:
-            raise ValueError("steps and every must be 1 or more, first in [0, 1]")
+    steps: Steps = 60
+    learning_rate: LearningRate = 4e-4
+    batch_seconds: BatchSeconds = 24.0
+    every: Steps = 5  # n
+    first: Share = 0.5
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return `model`, fine-tuned, with exactly as many zeros as planned."""

@@ -18,9 +18,10 @@ Xu et al., Interspeech 2025, https://arxiv.org/abs/2505.22608.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto import architecture
+from speech_pareto.bounds import BatchSeconds, LearningRate, Steps, Within
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.weight_pruning import zero_lowest
 
@@ -37,16 +38,13 @@ class SelfPinching(Method):
 
     task_aware = True
     example = {"steps": 2}
-    steps: int = 60
-    learning_rate: float = 4e-4
-    batch_seconds: float = 24.0
-    strength: float = 10.0  # λ
-    band: float = 0.002  # r may lie this far below its goal
-    reach: float = 4.0  # how far a threshold can go in a run, in root mean squares of its scores
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or min(self.strength, self.band, self.reach) <= 0:
-            raise ValueError("steps must be 1 or more; strength, band and reach above 0")
+    steps: Steps = 60
+    learning_rate: LearningRate = 4e-4
+    batch_seconds: BatchSeconds = 24.0
+    strength: Annotated[float, Within(0, 10**9, above=True)] = 10.0  # λ
+    band: Annotated[float, Within(0, 1, above=True)] = 0.002  # r may lie this far below its goal
+    # How far a threshold can go in a run, in root mean squares of its scores.
+    reach: Annotated[float, Within(0, 1000, above=True)] = 4.0
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many weights are zero in the end."""

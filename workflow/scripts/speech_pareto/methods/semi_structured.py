@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import Batches, BatchSeconds
 from speech_pareto.method import Context, Method, Plan
 from speech_pareto.methods.wanda import zero_out
 
@@ -39,12 +40,8 @@ class SemiStructured(Method):
 
     listens = True
     score: Literal["magnitude", "wanda"] = "magnitude"
-    batches: int = 16  # of audio, for the score `wanda`
-    batch_seconds: float = 24.0
-
-    def __post_init__(self) -> None:
-        if self.batches < 1:
-            raise ValueError("batches must be 1 or more")
+    batches: Batches = 16  # of audio, for the score `wanda`
+    batch_seconds: BatchSeconds = 24.0
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return the plan to zero half of the weights, whatever `ratio` is."""

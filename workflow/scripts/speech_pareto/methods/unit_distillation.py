@@ -12,9 +12,10 @@ which the student's begins as a copy.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto import architecture
+from speech_pareto.bounds import BatchSeconds, LearningRate, Steps, Within
 from speech_pareto.masked_units import UnitMethod
 from speech_pareto.method import Context, Plan, unmaskable
 from speech_pareto.methods.distillation import Distillation, cut, dropout
@@ -30,26 +31,22 @@ class UnitDistillation(UnitMethod):
 
     takes_heads = True
     example = {"steps": 2, "units": 4, "unit_seconds": 1.0}
-    steps: int = 60
-    learning_rate: float = 5e-4
-    batch_seconds: float = 24.0
-    layers: int | None = None  # None: as few as the ratio allows
+    steps: Steps = 60
+    learning_rate: LearningRate = 5e-4
+    batch_seconds: BatchSeconds = 24.0
+    # None: as few as the ratio allows.
+    layers: Annotated[int, Within(1, 1000, unit="layers")] | None = None
     start: Literal["spaced", "first", "random"] = "spaced"  # as in distillation, or new weights
     masked: bool = False
-    temperature: float = 1.0  # τ
+    temperature: Annotated[float, Within(0, 1000, above=True)] = 1.0  # τ
     teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 1 or self.temperature <= 0:
-            raise ValueError("steps must be 1 or more, temperature above 0")
-        self._shape()
 
     def supports(self, config: Mapping) -> str | None:
         """Return why this cannot serve a model with this config, else None."""
         if self.start == "random" and "layers" in architecture.section(config):
             return "only a model of whole layers can begin anew with random weights"
-        return (unmaskable(config) if self.masked else None) or super().supports(config)
+        problem = unmaskable(config) if self.masked else None
+        return problem or self._shape().supports(config) or super().supports(config)
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return which layers stay, and the heads and feed-forward rows that each keeps."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto import architecture
+from speech_pareto.bounds import Batches, BatchSeconds
 from speech_pareto.method import Context, Method, Plan
 
 if TYPE_CHECKING:
@@ -60,12 +61,8 @@ class Wanda(Method):
     listens = True
     full_rate = True
     example = {"batches": 2, "batch_seconds": 0.4}
-    batches: int = 16
-    batch_seconds: float = 24.0
-
-    def __post_init__(self) -> None:
-        if self.batches < 1:
-            raise ValueError("batches must be 1 or more")
+    batches: Batches = 16
+    batch_seconds: BatchSeconds = 24.0
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many weights are zero in the end."""
