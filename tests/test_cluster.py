@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
 from conftest import ROOT
+from speech_pareto import cluster
 
 JOBS = 40
 SNAKEFILE = f"""
@@ -41,3 +44,29 @@ def looks(folder, patch):
 def test_jobs_that_ended_do_not_make_snakemake_look_more_often(tmp_path):
     ours, its_own = looks(tmp_path / "ours", PATCH), looks(tmp_path / "own", "")
     assert JOBS <= ours < its_own / 1.5  # if Snakemake mends this, the patch can go
+
+
+@pytest.mark.parametrize(
+    ("arguments", "computes"),
+    [
+        ("--cores 1", True),
+        ("-c1 results/tables/front.txt", True),
+        ("--cores 2 --profile slurm --rerun-incomplete", True),
+        ("-n", False),
+        ("-nq", False),
+        ("-qn --cores 1", False),
+        ("-D", False),
+        ("--summary", False),
+        ("--dag", False),
+        ("--report x.zip", False),
+        ("--unlock", False),
+        ("--lint", False),
+        ("-l", False),
+        ("--touch --cores 1", False),
+        ("--delete-all-output --cores 1", False),
+        ("--no-such-option", False),
+    ],
+)
+def test_only_a_run_that_computes_may_touch_what_is_there(arguments, computes, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert cluster.computes(arguments.split()) == computes

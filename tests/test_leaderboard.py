@@ -3,7 +3,7 @@
 import pytest
 
 import synthetic_results
-from speech_pareto import comparisons, leaderboard, table
+from speech_pareto import comparisons, leaderboard, result, table
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,17 @@ def test_best_first_in_either_direction(cells):
     mirrored = cells.assign(score=100 - cells["score"], better="higher")
     order, turned = (leaderboard.best_first(table.summarise(x)).index for x in (cells, mirrored))
     assert (order == turned).all()
+
+
+def test_nothing_from_a_result_becomes_markup(tmp_path):
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    metrics, profiles = synthetic_results.write(tmp_path)
+    for file in metrics:
+        value = result.read(file)
+        if value["status"] == "ok":
+            score = value["metrics"].pop(value["metric"]["name"])
+            value["metrics"][evil], value["metric"]["name"] = score, evil
+            result.write(file, value)
+    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    text = leaderboard.as_html(cells)
+    assert "<script" not in text and "<img" not in text and "&lt;script&gt;" in text

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from speech_pareto.table import COSTS, GROUP, PENDING, TEACHER, is_control, is_random, summarise
+from speech_pareto.table import read as read_table
 from speech_pareto.wording import (
     AS_GOOD,
     completeness,
@@ -52,12 +53,21 @@ def read(table) -> dict:
     """Return the study of the table that `aggregate` wrote, and of those that lie beside it."""
     folder = Path(table).parent
     compared = folder / "comparisons.parquet"
-    beside = [pd.read_csv(f) if f.is_file() else None for f in map(folder.joinpath, BESIDE)]
     return study(
-        pd.read_parquet(table),
-        pd.read_parquet(compared) if compared.is_file() else None,
-        *beside,
+        read_table(table),
+        read_table(compared) if compared.is_file() else None,
+        *(_read_csv(folder / name) for name in BESIDE),
     )
+
+
+def _read_csv(file: Path) -> pd.DataFrame | None:
+    """Return a table beside that of `aggregate`; ValueError with its name if it is damaged."""
+    if not file.is_file():
+        return None
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is no sound table ({error}); delete it and run again") from None
 
 
 def _facts(cells: pd.DataFrame) -> dict:

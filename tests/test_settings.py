@@ -1,0 +1,176 @@
+"""Settings: whatever is wrong with a number or a name is said before any job, and all at once."""
+
+import copy
+import math
+import typing
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speech_pareto import bounds, config, method
+from speech_pareto.settings import FineTuning, TinyModel, Training
+from speech_pareto.syntax import syntax_problems
+
+CLASSES = [Training, FineTuning, TinyModel, *map(method.load, method.names())]
+ODD = st.one_of(
+    st.just(math.nan),
+    st.sampled_from([math.inf, -math.inf, 10**12, -1, -3, 1e9, True, "8e-4", None, [], {}, "x"]),
+    st.floats(),
+    st.integers(),
+)
+
+
+def limits(hint):
+    """Return the limits in an annotation."""
+    found = [part for part in typing.get_args(hint) if isinstance(part, bounds.Within)]
+    return found + [limit for part in typing.get_args(hint) for limit in limits(part)]
+
+
+def is_number(hint):
+    """Return whether an annotation asks for a number, or a list of them."""
+    return hint in (int, float) or any(map(is_number, typing.get_args(hint)))
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_every_number_has_limits_and_every_default_is_within(kind):
+    for field in fields(kind):
+        assert not is_number(field.type) or limits(field.type), field.name
+    needed = {"steps": 1, "learning_rate": 1e-3} if issubclass(kind, Training) else {}
+    assert not list(bounds.problems(kind, needed))
+    kind(**needed)
+
+
+@given(st.data(), ODD)
+def test_a_value_is_refused_by_name_or_makes_sense(data, value):
+    kind = data.draw(st.sampled_from(CLASSES))
+    field = data.draw(st.sampled_from(fields(kind)))
+    needed = {"steps": 1, "learning_rate": 1e-3} if issubclass(kind, Training) else {}
+    found = dict(bounds.problems(kind, needed | {field.name: value}))
+    if field.name in found:
+        assert "must be" in found[field.name]
+        with pytest.raises((ValueError, TypeError)):
+            kind(**(needed | {field.name: value}))
+    elif isinstance(value, float):
+        assert math.isfinite(value)
+    for limit in limits(field.type):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            accepted = field.name not in found
+            assert not accepted or limit.low <= value <= limit.high
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["tasks", "phones", "student", "steps"], -3, "student.steps: -3 must be a whole number"),
+        (["tasks", "phones", "student", "batch_seconds"], 0, "student.batch_seconds: 0 must be"),
+        (["tasks", "phones", "student", "warmup"], 2, "student.warmup: 2 must be a number, at"),
+        (["tasks", "phones", "student", "mask_share"], 2, "student.mask_share: 2 must be"),
+        (["tasks", "phones", "student", "speed"], 1, "student.speed: 1 must be a number"),
+        (["tasks", "phones", "student", "clip"], -1, "student.clip: -1 must be a number, above 0"),
+        (["tasks", "phones", "student", "clip"], math.nan, "student.clip: nan must be a"),
+        (["tasks", "phones", "student", "precision"], "fp8", "'fp8' must be one of auto, fp32"),
+        (["tasks", "phones", "student", "mask_span"], 10**9, "student.mask_span: 1000000000 must"),
+        (["recipes", "distilled", 0], {"distillation": {"layers": 0}}, "layers: 0 must be a whole"),
+        (["recipes", "thin"], [{"wanda": {"batches": 0}}], "thin[0].wanda.batches: 0 must be"),
+        (["recipes", "thin"], [{"unit_distillation": {"units": 1}}], "units: 1 must be"),
+        (
+            ["recipes", "thin"],
+            [{"iterative_pruning": {"schedule": [0.5, 0.1]}}],
+            "recipes.thin[0].iterative_pruning: schedule must rise.",
+        ),
+        (["grid", 0, "ratios"], [math.nan], "grid[0].ratios[0]: nan must be a finite number."),
+        (["grid", 0, "ratios"], [-0.0], "grid[0].ratios[0]: -0.0 must be 0."),
+        (["grid", 0, "seeds"], [1.0], "grid[0].seeds[0]: 1.0 must be a whole number."),
+        (["profile"], {"threads": 1_000_000}, "profile.threads: 1000000 must be"),
+        (["throughput"], math.inf, "throughput: inf must be a finite number."),
+        (["study"], "mine\n", "study: 'mine\n' must be lower-case words"),
+        (["teachers", "tiny"], {"hub": "../.."}, "teachers.tiny.hub: '../..' must be"),
+        (["teachers", "tiny"], {"hub": "a/b\n", "revision": "0" * 40}, "must be a published"),
+        (
+            ["teachers", "tiny"],
+            {"hub": "a/b", "revision": "0" * 40, "sha256": {"../../passwd": "0" * 64}},
+            "'../../passwd' must be a file's name",
+        ),
+        (["corpora", "mine", "path"], "x" * 5000, "corpora.mine.path: there is no file 'xxx"),
+        (["corpora", "mine", "path"], "~nosuchuser/x", "there is no file '~nosuchuser/x'"),
+    ],
+)
+def test_what_makes_no_sense_is_named(study, path, value, said):
+    target = study
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(config.ConfigError) as error:
+        config.resolve(study)
+    assert any(said in line for line in error.value.problems), error.value.problems
+
+
+def test_the_model_of_a_pretraining_is_checked(study):
+    iteration = {"units": 5, "steps": 3, "learning_rate": 1e-3}
+    pretrain = {"corpora": ["prompts"], "iterations": [iteration, iteration | {"layer": 99}]}
+    pretrain["model"] = {"hiden": 32, "layers": 2, "layerdrop": 0.1, "ffn": 0}
+    study["teachers"]["own"] = {"pretrain": pretrain}
+    with pytest.raises(config.ConfigError) as error:
+        config.resolve(study)
+    said = "\n".join(error.value.problems)
+    for part in (
+        "model.hiden: unknown setting 'hiden'; did you mean 'hidden'?",
+        "model.layerdrop: unknown setting",
+        "model.ffn: 0 must be a whole number",
+        "iterations[1].layer: 99 must be at most 2, the layers of the model.",
+    ):
+        assert part in said
+    pretrain["model"] = {"hidden": 30, "heads": 4}
+    with pytest.raises(config.ConfigError, match="hidden 30 is no multiple of heads 4"):
+        config.resolve(copy.deepcopy(study))
+
+
+def test_layers_that_a_teacher_lacks_are_infeasible():
+    base = {"model_type": "hubert"}
+    for step, said in (
+        ({"distillation": {"layers": 99}}, "layers is 99, the model has 12"),
+        ({"unit_distillation": {"unit_layer": 13}}, "unit_layer is 13, the model has 12 layers"),
+        ({"data_driven_head_pruning": {"unit_layer": 13}}, "unit_layer is 13, the model has 12"),
+    ):
+        assert said in method.solve([step], base, 0.2).reason
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("- a\n- b\n", "must hold a mapping of keys such as 'corpora', not a list"),
+        ("words", "not 'words'"),
+        (BOMB, "for over 100,000 values"),
+        ("a: &a [*a]\n", "'a' contains itself"),
+        ("a: " + "[" * 900 + "]" * 900, "nested more than 40 levels deep"),
+        ("? [a, b]\n: 1\n", "line 1: a key must be text"),
+        ("a: " + "9" * 5000, "has a number of 5000 digits"),
+        ("a: [1, 2\n", "this is not YAML"),
+        ("a: 1\na: 2\n", "a stands twice"),
+        ("a: \x00\n", "this is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_study_is_named_within_a_second(tmp_path, text, said):
+    import time
+
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    began = time.process_time()
+    problems = syntax_problems(file)
+    assert time.process_time() - began < 1
+    assert len(problems) == 1 and said in problems[0] and str(file) in problems[0]
+
+
+def test_anchors_are_fine(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\nc: *a\n")
+    assert syntax_problems(file) == []
