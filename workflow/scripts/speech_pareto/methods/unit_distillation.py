@@ -98,4 +98,5 @@ class UnitDistillation(UnitMethod):
 
     def _shape(self) -> Distillation:
         """Return the method that decides the student's shape."""
-        return Distillation(layers=self.layers, start=self.start)
+        start = "first" if self.start == "random" else self.start  # new layers have no origin
+        return Distillation(layers=self.layers, start=start)
