@@ -30,11 +30,11 @@ from speech_pareto import method, provenance, result
 from speech_pareto.garbage import collect_seldom
 
 # The most seconds of each part, in the order in which they run: the most telling first.
-LIMITS = {"correctness": 160, "training": 130, "inference": 90, "workflow": 60, "sharing": 40}
+LIMITS = {"correctness": 150, "training": 120, "inference": 80, "workflow": 90, "sharing": 40}
 KINDS = ("cpu", "gpu", "again")  # what the part `correctness` compares
 TINY = ("weight_pruning", "distillation")
 HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
-STUDY = "three recipes"
+STUDY = "two recipes"
 
 
 def main() -> None:
@@ -198,7 +198,8 @@ def about_machine(tiny: bool, cuda: bool, scratch: Path) -> dict:
     speech = scratch / "babble"
     if not speech.is_dir():
         part = scratch / "babble.part"
-        synthetic.corpus(part, 16, 3.0, spread=1.0)
+        # From about 4.5 s on, a GPU sums the gradient of CTC in another way.
+        synthetic.corpus(part, 16, 3.0 if tiny else 6.0, spread=1.0)
         part.rename(speech)
     meta = provenance.meta()
     return {

@@ -68,7 +68,7 @@ def test_the_kit_runs_on_a_cpu_and_is_not_run_twice(tmp_path, bare):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     rows = found["rows"]
-    missing = rows["workflow"].pop("three recipes")
+    missing = rows["workflow"].pop("two recipes")
     assert missing["status"] == "not run" and "Snakemake" in missing["reason"]
     assert "not installed" in missing["reason"]
     states = {

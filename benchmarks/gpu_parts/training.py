@@ -15,6 +15,7 @@ A row trains HuBERT Base or Large, random weights, with one method on batches of
 import contextlib
 import copy
 import json
+import re
 import statistics
 import tempfile
 import time
@@ -244,7 +245,8 @@ def facts_of(seen: dict, device: torch.device) -> dict:
     notes = []
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        peak = next((value for key, value in PEAKS.items() if key in name), None)
+        found = (value for key, value in PEAKS.items() if re.search(rf"\b{key}\b", name))
+        peak = next(found, None)
         if peak is None:
             notes.append(f"no MFU: the peak of {name} is not known here")
     else:

@@ -22,7 +22,6 @@ teachers:
   tiny: {path: %s, finetuned: {characters: %s}}
 recipes:
   identity: [identity]
-  ffn-pruning: [ffn_pruning]
   distillation: [{distillation: {steps: 4, batch_seconds: 8.0}}]
 tasks:
   characters:
@@ -75,14 +74,14 @@ def run(tiny: bool, scratch: Path, cuda: bool) -> dict:
         return {"status": "not run", "reason": reason}
     folder = scratch / "study"
     write_study(folder)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile"]
+    command = [sys.executable, "-m", "snakemake", "results/tables/results.csv"]
+    command += ["--snakefile", ROOT / "Snakefile"]
     command += ["--directory", folder, "--profile", ROOT / "profiles/workstation"]
     command += ["--resources", f"gpu={int(cuda)}", "--cores", "all"]
     if not cuda:
         command += ["--set-resources", *(f"{rule}:gpu=0" for rule in gpu_rules())]
     if tiny:
         command += ["--dry-run"]
-    command += ["results/tables/results.csv"]
     done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
