@@ -141,7 +141,8 @@ def watched(found: list):
         facts = {"step": watch.step_seconds(), "busy": watch.busy}
         facts["memory"] = torch.cuda.max_memory_allocated() if cuda else None
         facts["audio"] = audio_seconds(watch.batch)
-        found.append(facts | bare(model, loss, watch.batch, settings))
+        with training.every_layer_runs(model):  # as in the loop
+            found.append(facts | bare(model, loss, watch.batch, settings))
         return curve
 
     training.train = tuning.train = train
