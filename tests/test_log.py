@@ -1,6 +1,7 @@
 """The log of a job: ours in full, the traceback in the file, one sentence on stderr."""
 
 import logging
+import subprocess
 import warnings
 
 import pytest
@@ -38,3 +39,21 @@ def test_logging_is_as_before_afterwards(tmp_path):
     with logged(tmp_path / "rule.log"):
         pass
     assert (list(logging.getLogger().handlers), logging.getLogger().level) == before
+
+
+def test_a_full_disk_is_said_whatever_the_library_says(tmp_path, capsys):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+    if subprocess.run(mounted, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        with pytest.raises(SystemExit), logged(small / "rule.log"):
+            with (small / "fill").open("wb", buffering=0) as file:
+                while file.write(bytes(1 << 16)) == 1 << 16:
+                    pass
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    said = capsys.readouterr().err
+    assert "is full; make room and run again" in said and str(small) in said

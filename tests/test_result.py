@@ -1,13 +1,20 @@
 """Results are written whole, checked, and explain themselves when wrong."""
 
+import json
+import math
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from speech_pareto import result
+from speech_pareto.model import new, save, tiny_config
 
 RUN = {
     "study": "default",
@@ -125,3 +132,38 @@ def test_needs_neither_torch_nor_pandas():
         "result._validator(); assert not {'torch', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_files_follow_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        torch.manual_seed(0)
+        save(new(tiny_config(hidden=16, layers=1, heads=2, ffn=16, pos_conv=4)), tmp_path / "m")
+        result.write_json(tmp_path / "m" / "x.json", {})
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "m").iterdir()}
+    assert modes.keys() >= {"model.safetensors", "config.json", "x.json"}
+    assert set(modes.values()) == {0o600}
+
+
+NUMBERS = st.one_of(
+    st.floats(), st.integers(), st.none(), st.booleans(), st.text(), st.lists(st.integers())
+)
+
+
+@given(NUMBERS)
+def test_whatever_stands_for_a_score_is_a_finite_number_or_refused(value):
+    run = {"study": "s", "teacher": "t", "recipe": "r", "ratio": 0.5, "seed": 1, "task": "phones"}
+    metric = {"name": "per", "better": "lower"}
+    made = result.compose(run, {}, metrics={"per": value}, metric=metric)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "metrics" / "t" / "r" / "0.5" / "1" / "phones.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(made))  # with NaN and Infinity, as a foreign program may
+        read = result.read_cell(file)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    sound = number and math.isfinite(value) and value >= 0
+    assert (read["status"] == "ok") == sound
+    if sound:
+        assert read["metrics"]["per"] == value

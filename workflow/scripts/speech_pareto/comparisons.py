@@ -113,9 +113,9 @@ def _key(row) -> tuple[str, str, float]:
 
 def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
     """Return (id, reference), errors and reference length of each utterance in a TSV."""
-    with Path(file).open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
     try:
+        with Path(file).open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
         utterances = [(row["id"], row["reference"]) for row in rows]
         if metric == "wer":  # the columns count characters
             words = [(row["reference"].split(), row["hypothesis"].split()) for row in rows]
@@ -124,6 +124,15 @@ def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
             counts = [(sum(int(row[kind]) for kind in KINDS), int(row["length"])) for row in rows]
     except KeyError as error:
         raise ValueError(f"{file} has no column {error}; evaluate this cell again")
+    except (
+        csv.Error,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # a cut row
+        raise ValueError(f"{file} is damaged ({error}); evaluate this cell again")
+    if any(errors < 0 or length < 0 for errors, length in counts):
+        raise ValueError(f"{file} has counts below 0; evaluate this cell again")
     errors, lengths = np.array(counts, dtype=np.int64).reshape(-1, 2).T
     return utterances, errors, lengths
 

@@ -1,13 +1,17 @@
 """Logging of a job: to the rule's log and to stderr, with a traceback only in the log."""
 
 import logging
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from speech_pareto.garbage import collect_seldom
 from speech_pareto.processes import first, started
+
+LITTLE = 1 << 20  # bytes; a disk with less is full
 
 
 @contextmanager
@@ -37,7 +41,8 @@ def logged(path: str | Path) -> Iterator[None]:
     except Exception as error:
         root.removeHandler(terminal)  # the traceback is for the log alone
         root.exception("failed")
-        sys.stderr.write(f"{type(error).__name__}: {error}\nThe traceback is in {path}\n")
+        full = f"{hint}\n" if (hint := _full(path)) else ""
+        sys.stderr.write(f"{type(error).__name__}: {error}\n{full}The traceback is in {path}\n")
         raise SystemExit(1) from None
     finally:
         logging.captureWarnings(False)
@@ -45,6 +50,14 @@ def logged(path: str | Path) -> Iterator[None]:
         for handler in handlers:
             root.removeHandler(handler)
         file.close()
+
+
+def _full(path: Path) -> str | None:
+    """Return that a disk is full, which libraries say in words of their own, None if none is."""
+    for folder in (path.parent, Path(tempfile.gettempdir())):
+        if shutil.disk_usage(folder).free < LITTLE:
+            return f"The disk that holds {folder.resolve()} is full; make room and run again."
+    return None
 
 
 def _matters(record: logging.LogRecord) -> bool:

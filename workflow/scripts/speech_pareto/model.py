@@ -19,6 +19,7 @@ from speech_pareto.model_folder import (
     read_config,
 )
 from speech_pareto.padding import ignore_padding
+from speech_pareto.result import share
 from speech_pareto.surgery import matrix, matrix_names, set_heads, set_matrix, shape_of
 from speech_pareto.weights import read_weights
 
@@ -144,7 +145,7 @@ def save(
         whole = Path(scratch) / "whole"
         whole.mkdir()
         save_file(tensors, whole / WEIGHTS, metadata={"format": "pt"})
-        (whole / WEIGHTS).chmod(0o644)  # safetensors writes files that only their owner may read
+        share(whole / WEIGHTS)
         for name, text in texts.items():
             (whole / name).write_text(text, encoding="utf-8", newline="\n")
         if folder.exists():

@@ -176,6 +176,11 @@ def _validator():
     return jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
+def share(path) -> None:
+    """Give a file the permissions of the umask; safetensors makes files private."""
+    Path(path).chmod(0o666 & ~umask())
+
+
 def umask() -> int:
     """Return the process's umask; there is no way to ask but to set it."""
     mask = os.umask(0)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from speech_pareto.corpus import Utterance
+from speech_pareto.result import share
 
 
 class Task(Protocol):
@@ -116,7 +117,7 @@ def save_head(model: TaskModel, task: Task, folder: Path, dtype: torch.dtype | N
     }
     path = folder / "head.safetensors"
     save_file(tensors, path, {"symbols": "\t".join(task.symbols)})
-    path.chmod(0o644)  # safetensors writes files that only their owner may read
+    share(path)
 
 
 def load_task_model(
