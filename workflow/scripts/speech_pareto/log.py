@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from speech_pareto.garbage import collect_seldom
@@ -49,7 +49,8 @@ def logged(path: str | Path) -> Iterator[None]:
         root.setLevel(before)
         for handler in handlers:
             root.removeHandler(handler)
-        file.close()
+        with suppress(OSError):  # the disk is full: there is no room for the rest of the log
+            file.close()
 
 
 def _full(path: Path) -> str | None:
