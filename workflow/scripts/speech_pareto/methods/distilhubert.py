@@ -55,10 +55,8 @@ class DistilHubert(Distillation):
         import torch
 
         if _normless(model.config.to_dict()):
-            model.feature_projection.feat_proj_layer_norm = model.config.feat_proj_layer_norm = (
-                False
-            )
-            model.feature_projection.layer_norm = None
+            projection, model.config.feat_proj_layer_norm = model.feature_projection, False
+            projection.feat_proj_layer_norm, projection.layer_norm = False, None
         if not self.steps:
             return super().compress(model, plan, context)
         with torch.random.fork_rng(devices=[]):

@@ -5,9 +5,8 @@
 
 h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates, t
 those of the teacher; layer 0 is the output of the feature projection, before position convolution
-and norm. W begins as the identity, one for layer 0 and one for the others. S is the
-expected share of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and
-λ2 ascend. Then the units of lowest log α go, physically, until the ratio is hit, and the first line
+and norm. W begins as the identity, one for layer 0 and one for the others. S is the expected share
+of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and λ2 ascend. Then the units of lowest log α go, physically, until the ratio is hit, and the first line
 trains on alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their
 settings are in config/recipes.yaml.
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from speech_pareto.hard_concrete import MappedStudent
-
 
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 

@@ -80,6 +80,8 @@ class IterativePruning(UnitMethod):
         super().__post_init__()
         if not all(a < b for a, b in pairwise(self.schedule)):
             raise ValueError("schedule must rise")
+        if not self._steps():
+            raise ValueError("steps must not be an empty list")
 
     def steps_after(self, event: int) -> int:
         """Return how many steps follow an event, counted from 0, if it waits for nothing."""
