@@ -6,9 +6,10 @@
 h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates, t
 those of the teacher; layer 0 is the output of the feature projection, before position convolution
 and norm. W begins as the identity, one for layer 0 and one for the others. S is the expected share
-of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and λ2 ascend. Then the units of lowest log α go, physically, until the ratio is hit, and the first line
-trains on alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their
-settings are in config/recipes.yaml.
+of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and λ2 ascend. Then
+the units of lowest log α go, physically, until the ratio is hit, and the first line trains on
+alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in
+config/recipes.yaml.
 
 log α and λ move gate_rate / learning_rate times as fast as weights under the one AdamW, and λ
 climbs because its gradient is turned round. What differs from theirs: channels of the convolutions

@@ -11,8 +11,8 @@ sections 2 and 3.
 
 Published: width 480, ffn 864 (ARMHuBERT, 26,448,448 parameters with its heads); 432, 816
 (ARMHuBERT-S, 22,394,080; the same for WavLM); 480, 640, no reuse (MaskHuBERT, 26,635,840). There
-spans of the mask have uniform lengths from 0 to 20 and do not overlap; here they have one length and
-may overlap, so that of a share of 0.8 fewer frames are masked.
+spans of the mask have uniform lengths from 0 to 20 and do not overlap; here they have one length
+and may overlap, so that of a share of 0.8 fewer frames are masked.
 """
 
 from collections.abc import Mapping
