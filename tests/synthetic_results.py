@@ -185,8 +185,9 @@ def analysis(recipe, ratio, layers=4, heads=4):
     zeros = round(90_000 * ratio) if recipe == "weight-pruning" else 0
     near = [[0.9 - 0.1 * head + 0.01 * layer for head in range(heads)] for layer in range(layers)]
     whole = {"heads": list(range(heads)), "rows": 256, "attention": 36_000, "ffn": 64_000}
-    own = {"heads": list(range(max(1, kept))), "rows": rows, "attention": 9_000 * kept}
-    own |= {"ffn": 250 * rows - zeros, "zeros": zeros}
+    hidden = zeros // 2  # of the zeros, those in feed-forward layers
+    own = {"heads": list(range(max(1, kept))), "rows": rows, "zeros": zeros}
+    own |= {"attention": 9_000 * kept - zeros + hidden, "ffn": 250 * rows - hidden}
     return {
         "seconds": 30.0,
         "frames": 1500,

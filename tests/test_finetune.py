@@ -112,7 +112,11 @@ def test_a_probed_backbone_is_frozen_and_draws_no_dropout():
 
 
 def test_a_diverged_run_is_a_status(backbone, prompts_en, tmp_path):
-    tune(backbone, prompts_en, tmp_path / "d", learning_rate=1e30, clip=1e30)
+    made = load(backbone)
+    with torch.no_grad():  # as after a step that was too large
+        made.encoder.layers[0].feed_forward.output_dense.weight.fill_(torch.inf)
+    save(made, tmp_path / "far")
+    tune(tmp_path / "far", prompts_en, tmp_path / "d")
     assert read_status(tmp_path / "d")["status"] == "diverged"
 
 
@@ -169,7 +173,9 @@ def test_without_dropout_nothing_in_a_layer_is_dropped_and_all_comes_back(kind):
     with every_layer_runs(model), regularised(model, hidden):
         frames = model.frames(8000)
         masked = model(waves, mask, torch.arange(frames).expand(2, -1) < 5)[0]
-    assert not torch.equal(masked, found[0])
+        made.config.mask_feature_prob = 0.5  # of channels, as `mask_channels` asks
+        channels = model(waves, mask)[0]
+    assert not torch.equal(masked, found[0]) and not torch.equal(channels, found[0])
     assert made.config.to_dict() == before and not hasattr(made, "masked_spec_embed")
     assert {layer.attention.dropout for layer in made.encoder.layers} == {0.1}
     with pytest.raises(Diverged), regularised(model, settings):

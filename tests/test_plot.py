@@ -191,6 +191,18 @@ def test_no_control_is_on_a_front_or_in_a_headline(parquet, better):
         assert not any(name in text for name in ("layer-drop", "random", "identity")), text
 
 
+def test_a_teacher_without_any_student_has_its_figure(parquet):
+    cells = table.read(parquet)
+    for recipes in (["identity"], ["identity", "layer-drop"]):
+        some = cells[cells["recipe"].isin(recipes)]
+        for cost in table.COSTS:
+            text = fronts.pareto(table.summarise(some), "phones", cost).texts[0].get_text()
+            assert "PER against" in text
+    failed = cells[cells["task"] == "phones"].copy()
+    failed.loc[failed["recipe"] != "identity", "status"] = "diverged"
+    assert fronts.message(table.summarise(failed), "phones", "parameters")
+
+
 @pytest.mark.parametrize("share,winner", [(0.606, "distillation"), (0.604, "low-rank")])
 def test_the_headline_takes_60_percent_as_printed_and_ties_left_off_the_front(
     parquet, share, winner

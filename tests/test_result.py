@@ -163,7 +163,7 @@ def test_whatever_stands_for_a_score_is_a_finite_number_or_refused(value):
         file.write_text(json.dumps(made))  # with NaN and Infinity, as a foreign program may
         read = result.read_cell(file)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    sound = number and math.isfinite(value) and value >= 0
+    sound = number and math.isfinite(value) and 0 <= value <= result.WORST
     assert (read["status"] == "ok") == sound
     if sound:
         assert read["metrics"]["per"] == value

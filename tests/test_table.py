@@ -1,5 +1,7 @@
 """The table has every cell once, merges the right profile and never hides a hole."""
 
+import copy
+import json
 import math
 
 import pandas as pd
@@ -231,6 +233,58 @@ def test_a_damaged_result_is_a_hole_and_enters_no_mean(tmp_path, damage, said):
     assert row["status"] == "damaged" and row["n"] == row["seeds"] - 1
     assert not any(row[f"front_{cost}"] for cost in table.COSTS)
     assert "1 damaged" in wording.completeness(cells)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda value: value["metrics"].update(per=1e300), "is too high for a score in percent"),
+        (lambda value: value["metric"].update(name="utterances"), "has no 'utterances'"),
+        (
+            lambda value: (
+                value["metric"].update(better="higher") or value["metrics"].update(per=101)
+            ),
+            "too high",
+        ),
+        (lambda value: value.pop("metrics") and value.update(run=value["run"] | {}), "metrics"),
+    ],
+)
+def test_a_score_that_is_none_is_damaged(tmp_path, change, said):
+    file = synthetic_results.write(tmp_path)[0][0]
+    value = result.read(file)
+    value["metrics"]["per"] = 101.0
+    change(value)
+    file.write_text(json.dumps(value))
+    found = result.read_cell(file)
+    assert found["status"] == "damaged" and said in found["reason"] and str(file) in found["reason"]
+
+
+def test_an_analysis_has_its_layers_and_a_folder_its_kind(tmp_path):
+    layer = {"heads": [0, 1], "rows": 5, "attention": 3, "ffn": 2, "zeros": 0}
+    sound = {"seconds": 1.0, "frames": 2, "cka": [[1.0]]}
+    sound |= {"layers": {m: [layer] for m in ("teacher", "student")}}
+    sound |= {"diagonality": {m: {"d": [[0.1, 0.2]]} for m in ("teacher", "student")}}
+    run = {"study": "s", "teacher": "t", "recipe": "r", "ratio": 0.5, "seed": 1, "scope": "any"}
+    good = result.compose(run, {}) | {"analysis": sound}
+    bad = [
+        (lambda a: a["layers"].update(teacher=None), "is not of type 'array'"),
+        (lambda a: a["layers"]["teacher"][0].pop("rows"), "'rows' is a required property"),
+        (lambda a: a["layers"]["teacher"][0].update(rows=-5), "-5 is less than the minimum"),
+        (lambda a: a["diagonality"]["student"]["d"].append([0.1]), "other layers or heads"),
+        (lambda a: a["diagonality"]["student"].update(d=[["x", 1]]), "is not of type 'number'"),
+    ]
+    file = tmp_path / "analysis" / "t" / "r" / "0.5" / "1" / "any.json"
+    result.write(file, good)
+    assert result.read_cell(file)["status"] == "ok"
+    for change, said in bad:
+        broken = copy.deepcopy(good)
+        change(broken["analysis"])
+        file.write_text(json.dumps(broken))
+        found = result.read_cell(file)
+        assert found["status"] == "damaged" and said in found["reason"], found["reason"]
+    other = tmp_path / "profile" / "t" / "r" / "0.5" / "1" / "any.json"
+    result.write(other, good)
+    assert "has no `cost`" in result.read_cell(other)["reason"]
 
 
 def test_a_damaged_profile_is_a_hole_too(tmp_path):

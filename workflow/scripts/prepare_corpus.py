@@ -93,6 +93,9 @@ def _tell(name: str, utterances: list, lost: list[LeftOut], copies: list[str]) -
     for reason, number in count(one.reason for one in lost).items():
         names = ", ".join([one.id for one in lost if one.reason == reason][:10])
         log.warning("%s: left out, %s: %d (%s)", name, reason, number, names)
+    splits = {utterance.split for utterance in utterances}
+    if missing := [split for split in SPLITS if split not in splits]:
+        log.warning("%s: no utterance for %s", name, " and ".join(missing))
     if copies:
         said = "%s: recordings of valid and test that train holds too, sample for sample: %d (%s)"
         log.warning(said, name, len(copies), ", ".join(copies[:10]))

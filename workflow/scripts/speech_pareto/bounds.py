@@ -41,7 +41,7 @@ class Within:
 
 
 Steps = Annotated[int, Within(1, 10**9, unit="steps")]
-LearningRate = Annotated[float, Within(0, 1, above=True)]
+LearningRate = Annotated[float, Within(0, 1)]  # 0 trains nothing
 BatchSeconds = Annotated[float, Within(0.1, 100_000, unit="seconds of audio")]
 Share = Annotated[float, Within(0, 1)]
 PartOf = Annotated[float, Within(0, 1, below=True)]  # a share that leaves something
@@ -107,7 +107,7 @@ def fits(value: object, hint: object) -> bool:
         return any(fits(value, part) for part in arguments)
     if hint in (int, float):
         number = isinstance(value, (int, hint)) and not isinstance(value, bool)
-        return number and math.isfinite(value)
+        return number and (isinstance(value, int) or math.isfinite(value))
     return value is None if hint is types.NoneType else isinstance(value, hint)
 
 

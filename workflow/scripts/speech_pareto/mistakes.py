@@ -111,6 +111,8 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
         case "uniqueItems":
             twice = [item for index, item in enumerate(value) if item in value[:index]]
             yield f"{at}: {', '.join(dict.fromkeys(map(shown, twice)))} stands there twice."
+        case "maxLength":
+            yield f"{at}: must have at most {rule} characters."
         case "minItems" | "minProperties":
             yield f"{at}: must not be empty."
         case _:
@@ -130,6 +132,7 @@ def _cross_problems(config: dict) -> list[str]:
         for name, value in parts[section].items():
             problems += check(f"{section}.{name}", value, parts)
     for index, block in enumerate(listed(config.get("grid"))):
+        problems += _ratios(f"grid[{index}].ratios", mapping(block).get("ratios"))
         for key in ("recipes", "teachers", "tasks"):
             problems += unknown_names(
                 f"grid[{index}].{key}", key[:-1], mapping(block).get(key), parts[key]
@@ -142,6 +145,13 @@ def _cross_problems(config: dict) -> list[str]:
         "figures.costs", "cost", mapping(config.get("figures")).get("costs"), costs
     )
     return problems
+
+
+def _ratios(at: str, ratios: object) -> Iterator[str]:
+    """Yield which ratios have more digits than names of folders tell apart."""
+    for index, ratio in enumerate(listed(ratios)):
+        if isinstance(ratio, float) and math.isfinite(ratio) and round(ratio, 4) != ratio:
+            yield f"{at}[{index}]: {ratio} must have at most 4 decimals."
 
 
 def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
@@ -293,7 +303,7 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
         for entry in [mapping(parts["corpora"].get(corpus))]
         for given in [entry.get("languages", languages_of(str(entry.get("source"))))]
         for language in [*listed(given), entry.get("language")]
-        if language
+        if isinstance(language, str)
     ]
     yield from unknown_names(
         f"{at}.languages", "language", value.get("languages"), list(dict.fromkeys(languages))
@@ -390,6 +400,8 @@ def _folder(at: str, path: object, hint: str = "") -> Iterator[str]:
 @cache
 def languages_of(source: str) -> list[str]:
     """Return the languages of a built-in corpus, none for the user's own."""
+    if source not in digest.stems(LIBRARY / "corpora"):
+        return []
     file = LIBRARY / "corpora" / f"{source}.py"
     if not file.is_file():
         return []

@@ -210,8 +210,10 @@ def _config(config: Mapping):
     settings = {key: value for key, value in config.items() if key not in ("dtype", "model_type")}
     made = _classes(config["model_type"])[0](**settings)
     made._attn_implementation = "eager"
-    if not hasattr(made, "apply_spec_augment"):  # data2vec asks for the switch that it lacks
-        made.apply_spec_augment = True
+    # What a model's code asks of its config, though transformers gives the config no such key.
+    for key, value in (("apply_spec_augment", True), ("mask_feature_min_masks", 0)):
+        if not hasattr(made, key):  # data2vec lacks the first, WavLM the second
+            setattr(made, key, value)
     return made
 
 

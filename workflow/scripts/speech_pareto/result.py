@@ -4,6 +4,7 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from speech_pareto.extras import extra
 STATUSES = ("ok", "infeasible", "diverged", "out_of_memory")
 DAMAGED = "damaged"  # of a result whose file cannot be used; no job writes it
 STATUS_FILE = "status.json"
+SECTIONS = {
+    "metrics": "metrics",
+    "profile": "cost",
+    "analysis": "analysis",
+}  # of each folder's files
+COUNTS = ("utterances", "reference_length")  # beside the metrics, and no scores
+WORST = 10_000  # percent; an error rate beyond is no rate
 SCHEMA = Path(__file__).parent / "schemas" / "result.schema.yaml"
 
 
@@ -89,19 +97,35 @@ def check(result, name: str = "result") -> None:
     """Raise a ValueError that lists, in plain words, all that is wrong with `result`."""
     problems = sorted(_validator().iter_errors(result), key=lambda e: [str(p) for p in e.path])
     if not problems:
-        metric = result.get("metric") or {}
-        name, scores = metric.get("name"), result.get("metrics") or {}
-        if result["status"] != "ok" or name is None:
+        if result["status"] != "ok":
             return
-        if name not in scores:
-            lines = [f"metrics: has no {name!r}, which `metric` says is the score"]
-        elif metric["better"] == "higher" and scores[name] > 100:
-            lines = [f"metrics.{name}: {scores[name]} is above 100 percent"]
-        else:
+        lines = [*_score_problems(result), *_analysis_problems(result.get("analysis"))]
+        if not lines:
             return
     else:
         lines = [f"{'.'.join(map(str, e.path)) or 'top level'}: {e.message}" for e in problems]
     raise ValueError(f"{name} is not a valid result:\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _score_problems(result: dict) -> Iterator[str]:
+    """Yield what is wrong with the score of a result."""
+    metric, scores = result.get("metric") or {}, result.get("metrics") or {}
+    score = metric.get("name")
+    if score is None:
+        return
+    if score not in scores or score in COUNTS:
+        yield f"metrics: has no {score!r}, which `metric` says is the score"
+    elif scores[score] > (100 if metric["better"] == "higher" else WORST):
+        yield f"metrics.{score}: {scores[score]} is too high for a score in percent"
+
+
+def _analysis_problems(analysis: dict | None) -> Iterator[str]:
+    """Yield where the parts of an analysis do not have the same layers and heads."""
+    for model, layers in (analysis or {}).get("layers", {}).items():
+        heads = [len(layer["heads"]) for layer in layers]
+        for name, values in analysis["diagonality"].get(model, {}).items():
+            if [len(layer) for layer in values] != heads:
+                yield f"analysis.diagonality.{model}.{name}: other layers or heads than in `layers`"
 
 
 def write(path, result) -> None:
@@ -128,7 +152,9 @@ def read_cell(path) -> dict:
     if run is None:
         return read(path)
     try:
-        found = read(path)
+        found, kind = read(path), Path(path).parts[-6]
+        if found["status"] == "ok" and SECTIONS.get(kind, "run") not in found:
+            raise ValueError(f"{path} has no `{SECTIONS[kind]}`; delete it and run again")
         wrong = {key: found["run"].get(key) for key in run if found["run"].get(key) != run[key]}
         if wrong:
             said = ", ".join(f"{key} {value}" for key, value in wrong.items())

@@ -43,7 +43,8 @@ def join(path: str, *parts: object) -> str:
 
 def number(value: object) -> object:
     """Return a number as a float, else the value."""
-    return float(value) if isinstance(value, int | float) else value
+    small = isinstance(value, int | float) and abs(value) < 1e300
+    return float(value) if small else value
 
 
 def mapping(value: object) -> dict:

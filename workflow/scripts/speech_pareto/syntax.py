@@ -1,5 +1,6 @@
 """What is wrong with a YAML file as such, before anything reads it as a study."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def _structure_problem(text: str) -> str | None:
             anchor, size = open_parts.pop()
         elif isinstance(event, yaml.ScalarEvent):
             anchor = event.anchor
-            if event.implicit[0] and len(event.value) > LONGEST_NUMBER and event.value.isdigit():
+            digits = re.fullmatch(r"[-+]?\d\w*", event.value)  # in any base
+            if event.implicit[0] and len(event.value) > LONGEST_NUMBER and digits:
                 return f"line {line} has a number of {len(event.value)} digits"
         else:
             continue

@@ -14,7 +14,7 @@ VOICES = {"en": "en-us", "es": "es-419"}
 # Latin letters that Unicode does not take for others with an accent, and forms of the apostrophe.
 FOLDED = str.maketrans(
     {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i"}
-    | dict.fromkeys("’ʼʻ", "'")
+    | dict.fromkeys("’‘ʼʻ´`", "'")
 )
 PLAIN = re.compile(r"[a-z]+(?: [a-z]+)*")  # lower-case words
 NOT_PHONES = re.compile(r"\([a-z-]+\)|[^\w]|[ˈˌːˑ\d_]")  # language switches, stress, length, ties
@@ -27,7 +27,10 @@ def clean(text: str) -> str:
 
 def fingerprint(text: str) -> str:
     """Return the letters and digits alone: two texts with one fingerprint are the same words."""
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if c.isalnum())
+    letters = unicodedata.normalize("NFKC", text.casefold().translate(FOLDED))
+    kinds = ((c, unicodedata.category(c)[0]) for c in letters)  # M: vowel signs of other scripts
+    kept = "".join(c for c, kind in kinds if kind in "LNM")
+    return "".join(c for c in unicodedata.normalize("NFKD", kept) if not "\u0300" <= c <= "\u036f")
 
 
 def characters(text: str) -> list[str]:
@@ -96,7 +99,7 @@ def voice(language: str) -> str:
 
     ValueError if espeak-ng lists no such code.
     """
-    code, known = VOICES.get(language, language), voices()
+    code, known = VOICES.get(language.lower(), language), voices()
     found = {file: file for _, file in known.values()} | {c: file for c, (_, file) in known.items()}
     if code.lower() in found:
         return found[code.lower()]

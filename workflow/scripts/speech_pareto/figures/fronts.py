@@ -362,8 +362,11 @@ class _Front:
         """
         column, on_front = COSTS[self.cost][0], f"front_{self.cost}"
         rows = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
-        students = rows[[not is_control(row.teacher, row.recipe) for row in rows.itertuples()]]
+        methods = [not is_control(row.teacher, row.recipe) for row in rows.itertuples()]
+        students = rows[pd.Series(methods, index=rows.index, dtype=bool)]
         # not by x: zeros are no saving
+        if students.empty or self.teachers.empty:
+            return None
         students = students.assign(share=students[column] / self.teachers[column].iloc[0])
         if not students[on_front].any():
             return None
