@@ -30,8 +30,8 @@ TRAINING |= {"dropout": 0.1, "mask_share": 0.2, "mask_span": 5}
 PROFILE = {"audio_seconds": 1, "batch": 1, "repeats": 1, "threads": 1}
 # Settings that the examples of the contract leave to defaults made for hours of speech.
 SMALL = {"batch_seconds": 1.5, "unit_seconds": 3.0, "units": 4, "batches": 1}
-# ONNX takes half a minute a model; these have each kind of layer that a student can have.
-EXPORTED = ("attention_reuse", "fithubert", "int8", "low_rank", "random_pruning")
+# ONNX takes half a minute a model of this size; test_export.py has every kind of layer, in small.
+EXPORTED = ("fithubert", "low_rank")
 
 
 @pytest.fixture(scope="module")
