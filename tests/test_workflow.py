@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STARTS = {"fetch_corpus", "prepare_corpus"}
 # of the library, what reads the config and looks after jobs of a Snakemake that was killed
 LIGHT = ("architecture", "cluster", "config", "digest", "garbage", "mistakes", "model_folder")
-LIGHT += ("bounds", "method", "sentences", "settings", "study", "syntax", "teachers")
+LIGHT += ("bounds", "catalogue", "method", "sentences", "settings", "study", "syntax", "teachers")
 LIGHT += ("tasks", "tasks.superb")  # a table
 
 

@@ -5,15 +5,14 @@ own knobs from the config alone (`solve`) and cuts a model accordingly (`compres
 fraction of the backbone's parameters that go.
 """
 
-import difflib
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto import architecture
 from speech_pareto.bounds import PartOf, check, problems
+from speech_pareto.catalogue import load as load
+from speech_pareto.catalogue import names as names  # both are part of this module's face
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -119,23 +118,6 @@ class Solution:
     ratio: float
     plans: tuple[Plan, ...]
     reason: str | None = None
-
-
-def names() -> list[str]:
-    """Return the names of all methods: the files in `methods/`."""
-    folder = Path(__file__).parent / "methods"
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
-
-
-def load(name: str) -> type[Method]:
-    """Return the class of the method `name`; ValueError with the nearest name if there is none."""
-    if name not in names():
-        near = difflib.get_close_matches(str(name).replace("-", "_"), names(), 1, 0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no method {name!r}{hint} (there are {', '.join(names())})")
-    module = importlib.import_module(f"speech_pareto.methods.{name}")
-    own = (x for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__)
-    return next(x for x in own if isinstance(x, type) and issubclass(x, Method))
 
 
 def make(step: str | Mapping[str, Mapping]) -> Method:

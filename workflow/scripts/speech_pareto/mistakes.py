@@ -10,7 +10,7 @@ import jsonschema
 
 from speech_pareto import digest
 from speech_pareto.bounds import exponent, problems, shown
-from speech_pareto.method import load
+from speech_pareto.catalogue import load
 from speech_pareto.model_folder import problem
 from speech_pareto.sentences import (
     NAMED,
