@@ -68,10 +68,10 @@ def tune(student, penalty, steps, **settings):
     train(student, loss, steps)
 
 
-def compress(steps, teacher, ratio, seed=1, loop=train):
+def compress(steps, teacher, ratio, seed=1, loop=None):
     """Return the student and the solution of a recipe; `loop` is what trains."""
     student = copy.deepcopy(teacher)
-    context = method.Context(seed, teacher, loop, batches, tune)
+    context = method.Context(seed, teacher, loop or train, batches, tune)
 
     def apply(step, plan):
         nonlocal student
@@ -117,7 +117,7 @@ def test_contract(name, teacher, audio, tmp_path):
     check_contract(example(name), ratio, teacher, audio, tmp_path)
 
 
-def check_contract(step, ratio, teacher, audio, tmp_path, loop=train):
+def check_contract(step, ratio, teacher, audio, tmp_path, loop=None):
     """Check all that every method promises, with the settings of `step`."""
     waves, mask = audio
     name = next(iter(step))

@@ -96,7 +96,7 @@ def test_a_value_is_refused_by_name_or_makes_sense(data, value):
         (["grid", 0, "ratios"], [0.5, 0.50001], "0.50001 must have at most 4 decimals."),
         (["study"], "x" * 300, "study: must have at most 100 characters."),
         (["corpora", "mine", "language"], "de\n", "mine.language: 'de\n' must be language of"),
-        (["corpora", "prompts", "mirror"], "no url\n", "prompts.mirror: 'no url\n' must be uRL"),
+        (["corpora", "prompts", "mirror"], "no url\n", "prompts.mirror: 'no url\n' must be"),
         (["corpora", "prompts", "languages"], [["en"]], "corpora.prompts.languages"),
         (["corpora", "prompts", "source"], "y" * 300, "unknown source 'yyy"),
         (["tasks", "phones", "teacher", "steps"], 16**300, "teacher.steps: 17"),

@@ -211,7 +211,7 @@ def test_a_killed_job_ends_with_the_same_bytes(name, at, folder, corpus, tmp_pat
     kept = training.Training.__init__.__defaults__
     names = [field.name for field in dataclasses.fields(training.Training)][-len(kept) :]
     pairs = zip(names, kept, strict=True)  # a checkpoint each step
-    often = tuple(-1.0 if name == "checkpoint_seconds" else value for name, value in pairs)
+    often = tuple(0.0 if name == "checkpoint_seconds" else value for name, value in pairs)
     with monkeypatch.context() as patch:
         patch.setattr(training, "_save", stop)
         patch.setattr(training.Training.__init__, "__defaults__", often)

@@ -27,7 +27,6 @@ from speech_pareto.bounds import (
     PartOf,
     Share,
     Steps,
-    Weight,
     Within,
 )
 from speech_pareto.masked_units import UnitMethod
@@ -73,7 +72,7 @@ class IterativePruning(UnitMethod):
     patience: Annotated[int, Within(0, 10_000, unit="times")] = 0
     smoothing: PartOf = 0.9998  # d
     lookback: Share = 0.6  # share of `steps`
-    improvement: Weight = 0.001
+    improvement: Annotated[float, Within(-(10**6), 10**6)] = 0.001
     batches: Batches = 16  # over which data-driven scores are taken
 
     def __post_init__(self) -> None:
