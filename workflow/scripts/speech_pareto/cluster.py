@@ -55,9 +55,11 @@ def settle_earlier_jobs(seconds: float = 5) -> None:
     would be made again. So they are told to end; training saves its state and goes on from it.
     As long as Snakemake's lock is there, the other one may be alive: then Snakemake refuses to run.
     """
-    if _locked() or not (run_ids() or orphans(Path.cwd())) or not computes(sys.argv[1:]):
+    if _locked():
         return
     names, known = run_ids() if shutil.which("squeue") else set(), None
+    if not (names or orphans(Path.cwd())) or not computes(sys.argv[1:]):
+        return
     while names and (jobs := jobs_of(names)) != []:
         if jobs != known:
             sys.stderr.write(_waiting(jobs) + "\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from speech_pareto import architecture
 from speech_pareto.bounds import PartOf, check, problems
 from speech_pareto.catalogue import load as load
-from speech_pareto.catalogue import names as names  # both are part of this module's face
+from speech_pareto.catalogue import names as names  # tests and benchmarks ask for both here
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
