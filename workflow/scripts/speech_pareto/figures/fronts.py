@@ -320,7 +320,7 @@ class _Front:
         task = self.all["task"].iloc[0]
         what = f"{task}: {self.long}, {self.better} is better"
         self.figure.text(left, 0.910, what, fontsize=9.5, va="center")
-        notes = ["black line: the front, nothing measured is cheaper and better"]
+        notes = ["black line: the front, no method measured is cheaper and better"]
         seeds = int(self.rows["seeds"].max())
         if seeds > 1:
             notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")

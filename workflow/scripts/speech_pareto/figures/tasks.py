@@ -41,7 +41,7 @@ def tasks(summary: pd.DataFrame, cost: str, recipes) -> Figure:
         if line == lines - 1 or place + columns >= len(names):
             axes.set_xlabel(NAMES[cost], fontsize=8.5)
     _key(figure, methods, style)
-    notes = ["black line: the front, nothing measured is cheaper and better", "star: the teacher"]
+    notes = ["black line: the front, no method measured is cheaper and better", "star: the teacher"]
     words(figure, title, "error rates: lower is better; accuracies: higher is better", notes)
     return figure
 

@@ -137,7 +137,7 @@ function drawWords() {
   $("message").textContent = (study.messages[state.task] || {})[state.cost] || `${facts.short} against ${cost.short}`;
   $("axis").textContent = `${facts.heading}, against ${cost.label.replace("{take}", facts.take || "speech")}`;
   const points = here().filter(isShown);
-  const notes = ["line: the front, nothing measured is cheaper and better",
+  const notes = ["line: the front, no method measured is cheaper and better",
     points.some((p) => p.spread) && "bars: ± 1 standard deviation over seeds",
     points.some((p) => p.as_good) && `ring: ${study.asGood}`,
     points.some((p) => p.sparse) && `hollow: zeros, neither faster nor smaller${state.cost === "parameters" ? ", drawn at their non-zero parameters" : ""}`,
