@@ -84,9 +84,8 @@ def test_the_kit_runs_on_a_cpu_and_is_not_run_twice(tmp_path, bare):
     page = (tmp_path / "gpu.md").read_text()
     assert page in done.stdout and "| distillation | same |" in page
     assert "not run: Snakemake" in page.replace("\n", " ")
-    began = time.monotonic()
-    again = kit(tmp_path, bare, "--parts", "correctness", "training", "inference", "sharing")
-    assert again.returncode == 0 and time.monotonic() - began < 30
+    again = kit(tmp_path, bare, "--parts", "training")
+    assert again.returncode == 0 and "training, tiny" not in again.stderr  # no row was made
     assert json.loads((tmp_path / "gpu.json").read_text())["rows"]["training"] == rows["training"]
 
 

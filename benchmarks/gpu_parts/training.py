@@ -62,7 +62,7 @@ PEAKS = {
 def rows(tiny: bool) -> list[str]:
     """Return the rows, most telling first."""
     if tiny:
-        return [f"tiny, {name}, 4 s" for name in ("distillation", FINE_TUNING)]
+        return [f"tiny, {name}, 2 s" for name in ("distillation", FINE_TUNING)]
     first = [f"{model}, {name}, {seconds} s" for model, seconds in SIZES for name in METHODS]
     more = [("hubert-base", 100), ("hubert-base", 400), ("hubert-large", 400)]
     names = ("distillation", FINE_TUNING)
