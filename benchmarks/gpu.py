@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts")
 
 from gpu_parts import tables
 from gpu_parts.runner import FINISHED, Worker, collect, serve
-from speech_pareto import method, provenance, result
-from speech_pareto.garbage import collect_seldom
+from speech_pareto.compression import catalogue
+from speech_pareto.runtime import provenance, result
+from speech_pareto.runtime.garbage import collect_seldom
 
 # The most seconds of each part, in the order in which they run: the most telling first.
 LIMITS = {"correctness": 150, "training": 120, "inference": 80, "workflow": 90, "sharing": 40}
@@ -87,7 +88,7 @@ def survey(given: argparse.Namespace) -> None:
     about = first["machine"]
     if about["status"] != "ok":
         sys.exit(f"nothing can be measured here: {about['reason']}")
-    methods = TINY if given.tiny else method.names()
+    methods = TINY if given.tiny else catalogue.names()
     planned = {"correctness": ["fine-tuning", *methods], "workflow": [STUDY], **about["rows"]}
     about = {key: about[key] for key in about if key not in ("status", "seconds", "rows")}
     rows = earlier(given.output, about)

@@ -20,8 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
-from speech_pareto import method, provenance, result
-from speech_pareto.teachers import TEACHERS
+from speech_pareto.compression import catalogue, recipes
+from speech_pareto.models.teachers import TEACHERS
+from speech_pareto.runtime import provenance, result
 
 GIB = 2**30
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
@@ -32,7 +33,7 @@ SMALL = {"batch_seconds": 2.0, "unit_seconds": 4.0, "units": 4, "batches": 1}
 
 def step_of(name: str) -> dict:
     """Return a step with the smallest settings of a method."""
-    kind = method.load(name)
+    kind = catalogue.load(name)
     known = {key: value for key, value in SMALL.items() if hasattr(kind, key)}
     return {name: known | dict(kind.example) | {k: known[k] for k in known if k != "units"}}
 
@@ -43,10 +44,10 @@ def one(name: str, config: dict, ratio: float, folder: Path, threads: int) -> di
 
     import compress
     import profile_student
-    from speech_pareto.model import load
+    from speech_pareto.models.backbone import load
 
     steps, student = [step_of(name)], folder / "student"
-    planned = method.solve(steps, config, ratio)
+    planned = recipes.solve(steps, config, ratio)
     if len(planned.plans) < len(steps):
         return {"status": "not served", "reason": planned.reason}
     # What leaves little choice is asked for what it can do.
@@ -82,7 +83,7 @@ def make_noise(folder: Path) -> None:
     """Write a corpus of eight recordings of about a second."""
     import numpy as np
 
-    from speech_pareto.corpus import Utterance, samples_file, write
+    from speech_pareto.data.corpus import Utterance, samples_file, write
 
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -103,7 +104,7 @@ def make_teacher(config: dict, folder: Path) -> None:
     """Write a backbone with random weights."""
     import torch
 
-    from speech_pareto.model import new, save
+    from speech_pareto.models.backbone import new, save
 
     torch.manual_seed(0)
     save(new(config), folder)
@@ -143,7 +144,7 @@ def main() -> None:
     """Run all methods on all teachers, one after the other, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teachers", nargs="+", default=["hubert-large", "wavlm-large"])
-    parser.add_argument("--methods", nargs="+", default=method.names())
+    parser.add_argument("--methods", nargs="+", default=catalogue.names())
     parser.add_argument("--ratio", type=float, default=0.3)
     parser.add_argument("--limit", type=float, default=24, help="GiB for each process")
     parser.add_argument("--threads", type=int, default=2)

@@ -23,10 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 import torch
 from torch import Tensor, nn
 
-from speech_pareto import architecture, method, provenance, result
-from speech_pareto.cost import noise, quartiles, using
-from speech_pareto.model import describe, new
-from speech_pareto.systems import HUBERT
+from speech_pareto.compression import method, recipes
+from speech_pareto.models import architecture, operations
+from speech_pareto.models.backbone import describe, new
+from speech_pareto.profiling.cost import noise, quartiles, using
+from speech_pareto.profiling.published_systems import HUBERT
+from speech_pareto.runtime import provenance, result
 
 RECIPES = {  # the share of heads is that of rows
     "heads-and-rows": lambda ratio: [{"head_pruning": {"ratio": ratio / 3}}, "ffn_pruning"],
@@ -54,7 +56,7 @@ def student_of(teacher: nn.Module, steps: list, ratio: float) -> nn.Module:
         student = step.compress(student, plan, method.Context(seed=0))
         return describe(student)
 
-    solution = method.walk(method.make_all(steps), describe(teacher), ratio, apply)
+    solution = recipes.walk(recipes.make_all(steps), describe(teacher), ratio, apply)
     if solution.reason:
         sys.exit(solution.reason)
     return student.eval()
@@ -96,7 +98,7 @@ def parts_of(model: nn.Module) -> dict[str, list[nn.Module]]:
 def macs_of(model: nn.Module, seconds: float) -> dict[str, int]:
     """Return the MACs of the same parts, and the `total`."""
     config = describe(model)
-    planned, hidden = architecture.macs(config, seconds), config["hidden_size"]
+    planned, hidden = operations.macs(config, seconds), config["hidden_size"]
     shapes = architecture.layers_of(config)
     rows = sum(2 * hidden * shape.ffn for shape in shapes) * planned["frames"]
     layers = sum(sum(layer.values()) for layer in planned["layers"])

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow/scripts"))
 
 import torch
 
-from speech_pareto.model import new, tiny_config
+from speech_pareto.models.backbone import new, tiny_config
 
 VARIANTS = [("fp32", "sdpa"), ("fp32", "eager"), ("bf16", "sdpa"), ("bf16", "eager")]
 WINDOWS, SECONDS = 12, 4

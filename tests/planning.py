@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from conftest import run_snakemake
-from speech_pareto import why
+from speech_pareto.study import reruns
 
 ROOT = Path(__file__).resolve().parents[1]
 CELLS = ("compress", "finetune", "evaluate", "profile", "analyse")  # rules with a wildcard `recipe`
@@ -83,7 +83,7 @@ def planned(folder, *arguments):
 
 def jobs_in(text):
     """Return the jobs that a dry run prints, as a set of (rule, wildcards as text)."""
-    return {(j.rule, ", ".join(map("=".join, j.wildcards))) for j in why.jobs(text)}
+    return {(j.rule, ", ".join(map("=".join, j.wildcards))) for j in reruns.jobs(text)}
 
 
 def rules_of(jobs):

@@ -8,7 +8,7 @@ import hashlib
 
 import numpy as np
 
-from speech_pareto import result
+from speech_pareto.runtime import result
 
 METRIC = {"phones": "per", "characters": "cer"}
 RATIOS = (0.25, 0.5, 0.75)

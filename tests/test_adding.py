@@ -16,10 +16,10 @@ import fetch_corpus
 import finetune
 import prepare_corpus
 from loopback import serve
-from speech_pareto import config
-from speech_pareto.corpus import Utterance, read, samples_file, write
-from speech_pareto.download import sha256
-from speech_pareto.teachers import TEACHERS
+from speech_pareto.data.corpus import Utterance, read, samples_file, write
+from speech_pareto.models.teachers import TEACHERS
+from speech_pareto.runtime.hashing import sha256
+from speech_pareto.study import config
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,7 +65,7 @@ def test_the_example_teachers_are_valid(study):
 
 
 def test_the_example_corpus(example, prompts_en, tmp_path):
-    source = example("adding-a-corpus", "speech_pareto.corpora.yesno")
+    source = example("adding-a-corpus", "speech_pareto.data.corpora.yesno")
     wave = read(prompts_en)[3].wave()[::2]  # any speech, at 8 kHz
     (tmp_path / "served").mkdir()
     with tarfile.open(tmp_path / "served" / source.NAME, "w:gz") as archive:

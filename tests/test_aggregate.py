@@ -7,7 +7,8 @@ import pytest
 
 import aggregate
 import synthetic_results
-from speech_pareto import result, table
+from speech_pareto.reporting.tables import results_table
+from speech_pareto.runtime import result
 
 NAMES = {"parquet": "r.parquet", "csv": "r.csv", "front": "f.txt", "leaderboard": "l.md"}
 NAMES["numbers"] = "l.csv"
@@ -35,7 +36,7 @@ def test_the_same_bytes_in_any_order(files, tmp_path):
 
 def test_parquet_and_csv_agree(files, tmp_path):
     outputs = run(files, tmp_path)
-    cells = table.read(outputs["parquet"])
+    cells = results_table.read(outputs["parquet"])
     text = pd.read_csv(outputs["csv"])
     assert list(cells) == list(text)
     assert cells["score"].dropna().to_list() == pytest.approx(text["score"].dropna().to_list())
@@ -66,6 +67,12 @@ def test_a_grid_of_holes_alone(tmp_path, named):
 
 def test_columns_are_documented():
     text = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
-    columns = [*table.FROM_METRICS, *table.FROM_PROFILE, "score", "paired_seconds", "commit"]
+    columns = [
+        *results_table.FROM_METRICS,
+        *results_table.FROM_PROFILE,
+        "score",
+        "paired_seconds",
+        "commit",
+    ]
     columns += ["dirty", "versions", "hardware", "config", "metrics_file", "profile_file"]
     assert [column for column in columns if f"`{column}`" not in text] == []

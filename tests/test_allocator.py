@@ -45,7 +45,7 @@ def test_a_freed_block_stays_where_time_is_measured():
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
-    from speech_pareto import allocator
+    from speech_pareto.profiling import allocator
 
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
     assert allocator.keep_freed_memory() is False

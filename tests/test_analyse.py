@@ -7,9 +7,12 @@ import torch
 import aggregate
 import analyse
 import compress
-from speech_pareto import analysis, model, result
-from speech_pareto.diagonality import DEFINITIONS
-from speech_pareto.similarity import linear_cka
+from speech_pareto.models import backbone
+from speech_pareto.profiling import model_analysis
+from speech_pareto.profiling.diagonality import DEFINITIONS
+from speech_pareto.profiling.similarity import linear_cka
+from speech_pareto.reporting.tables import analysis
+from speech_pareto.runtime import result
 from test_profile import RUN
 
 SMALL = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 96, "pos_conv": 16}
@@ -51,7 +54,7 @@ def test_cka_is_blind_to_rotation_scale_and_shift_and_sees_the_rest():
 def teacher(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher") / request.param
     torch.manual_seed(0)
-    model.save(model.new(model.tiny_config(**SMALL, model_type=request.param)), folder)
+    backbone.save(backbone.new(backbone.tiny_config(**SMALL, model_type=request.param)), folder)
     return folder
 
 
@@ -86,7 +89,7 @@ def test_an_analysis_is_a_valid_result_of_every_kind_of_student(
     analyse.main(teacher, made, [prompts_en], RUN, tmp_path / "a.json")
     found = result.read(tmp_path / "a.json")["analysis"]
     ours, theirs = (found["layers"][name] for name in ("student", "teacher"))
-    described = model.load(made)
+    described = backbone.load(made)
     assert [layer["heads"] for layer in ours] == [
         list(layer.attention.heads) for layer in described.encoder.layers
     ]
@@ -107,7 +110,7 @@ def test_an_analysis_is_a_valid_result_of_every_kind_of_student(
 
 def test_heads_that_stay_attend_as_before_in_the_first_layer(teacher, prompts_en):
     made = student(teacher, {"head_pruning": {}}, 0.1)
-    found = analyse.analyse(teacher, made, analyse.recordings([prompts_en])[:2])
+    found = model_analysis.analyse(teacher, made, model_analysis.recordings([prompts_en])[:2])
     kept = found["layers"]["student"][0]["heads"]
     whole = found["diagonality"]["teacher"]["row_normalised"][0]
     expected = [whole[head] for head in kept]
@@ -115,8 +118,8 @@ def test_heads_that_stay_attend_as_before_in_the_first_layer(teacher, prompts_en
 
 
 def test_the_same_recordings_of_validation_each_time(prompts_en):
-    chosen = analyse.recordings([prompts_en])
-    assert [u.id for u in chosen] == [u.id for u in analyse.recordings([prompts_en])]
+    chosen = model_analysis.recordings([prompts_en])
+    assert [u.id for u in chosen] == [u.id for u in model_analysis.recordings([prompts_en])]
     assert {u.split for u in chosen} == {"valid"}
     assert sum(u.seconds for u in chosen) >= min(analyse.SECONDS, 20)
 

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-from speech_pareto import architecture as a
+from speech_pareto.compression import allocation
+from speech_pareto.models import architecture as a
+from speech_pareto.models import operations
 
 LARGE = {
     "hidden_size": 1024,
@@ -30,7 +32,7 @@ TINY = {
 @pytest.mark.parametrize("kind", a.MODEL_TYPES)
 @pytest.mark.parametrize("settings", [{}, LARGE, TINY], ids=["base", "large", "tiny"])
 def test_count_is_the_modules(kind, settings):
-    from speech_pareto.model import build
+    from speech_pareto.models.backbone import build
 
     config = {"model_type": kind, **settings}
     module, counted = build(config), a.count(config)
@@ -68,7 +70,7 @@ def drawn_layers(seed):
 @pytest.mark.parametrize("kind", a.MODEL_TYPES)
 @pytest.mark.parametrize("seed", range(3))
 def test_count_is_the_modules_for_any_compression(kind, seed):
-    from speech_pareto.model import build, describe
+    from speech_pareto.models.backbone import build, describe
 
     layers = drawn_layers(seed)
     config = a.with_layers({"model_type": kind, **TINY}, layers, zeros=7)
@@ -89,29 +91,33 @@ LOG_MEL |= {"compression": {"stem": "log_mel"}}
 def test_macs_are_what_torch_counts(kind, settings):
     import torch
 
-    from speech_pareto import cost, model
+    from speech_pareto.models import backbone
+    from speech_pareto.profiling import cost
 
     config = {"model_type": kind, **settings}
     audio = torch.empty(1, 20560, device="meta")  # shapes alone say how much there is to compute
-    assert a.macs(config, 20560 / 16000)["total"] == cost.macs(model.build(config), audio)
+    assert operations.macs(config, 20560 / 16000)["total"] == cost.macs(
+        backbone.build(config), audio
+    )
 
 
 @pytest.mark.parametrize("kind", a.MODEL_TYPES)
 @pytest.mark.parametrize("stem", [SHORT, LOG_MEL], ids=["convolutions", "log-mel"])
 @pytest.mark.parametrize("seed", range(3))
 def test_macs_are_what_torch_counts_for_any_compression(kind, stem, seed):
-    from speech_pareto import cost, model
+    from speech_pareto.models import backbone
+    from speech_pareto.profiling import cost
 
     config = a.with_layers({"model_type": kind, **TINY, **stem}, drawn_layers(seed))
-    module = model.build(config).to_empty(device="cpu")
+    module = backbone.build(config).to_empty(device="cpu")
     for seconds in (0.5, 1.234):
-        assert a.macs(config, seconds)["total"] == cost.macs(module, cost.noise(seconds))
+        assert operations.macs(config, seconds)["total"] == cost.macs(module, cost.noise(seconds))
 
 
 def test_a_recording_without_a_frame_has_no_macs():
-    assert a.macs({"model_type": "hubert"}, 400 / 16000)["frames"] == 1
+    assert operations.macs({"model_type": "hubert"}, 400 / 16000)["frames"] == 1
     with pytest.raises(ValueError, match="too short"):
-        a.macs({"model_type": "hubert"}, 399 / 16000)
+        operations.macs({"model_type": "hubert"}, 399 / 16000)
 
 
 def test_what_transformers_can_express_needs_no_section():
@@ -146,7 +152,7 @@ def test_what_cannot_be_rebuilt_is_refused(config, reason):
     [(7, [5, 5, 5], [3, 2, 2]), (10, [3, 9, 1], [3, 6, 1]), (99, [1, 2], [1, 2]), (0, [4], [0])],
 )
 def test_spread_is_even(amount, capacities, shares):
-    assert a.spread(amount, capacities) == shares
+    assert allocation.spread(amount, capacities) == shares
 
 
 def test_planning_needs_no_torch():

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import soxr
 
-from speech_pareto.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
+from speech_pareto.data.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
 
 
 def tone(rate: int, seconds: float = 0.5) -> np.ndarray:

@@ -19,8 +19,10 @@ import evaluate
 import export
 import finetune
 import profile_student
-from speech_pareto import method, model, result
-from speech_pareto.corpus import read, samples_file, write
+from speech_pareto.compression import catalogue, recipes
+from speech_pareto.data.corpus import read, samples_file, write
+from speech_pareto.models import backbone
+from speech_pareto.runtime import result
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 TASK |= {"metric": "cer", "precision": "fp32"}
@@ -59,24 +61,24 @@ def teacher(tmp_path_factory):
     """Return the folder of a HuBERT Base with random weights."""
     folder = tmp_path_factory.mktemp("base") / "teacher"
     torch.manual_seed(0)
-    model.save(model.new({"model_type": "hubert"}), folder)
+    backbone.save(backbone.new({"model_type": "hubert"}), folder)
     return folder
 
 
 def step_of(name):
     """Return a step of a recipe with the smallest settings of its method."""
-    kind = method.load(name)
+    kind = catalogue.load(name)
     known = {key: value for key, value in SMALL.items() if hasattr(kind, key)}
     return {name: known | dict(kind.example) | {k: v for k, v in known.items() if k != "units"}}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_base_goes_through_every_job(name, teacher, corpus, tmp_path):
     torch.set_num_threads(1)
     config = json.loads((teacher / "config.json").read_text())
     steps = [step_of(name)]
-    ratio = method.solve(steps, config, 0.25 if method.load(name).removes else 0.0).ratio
+    ratio = recipes.solve(steps, config, 0.25 if catalogue.load(name).removes else 0.0).ratio
     student, tuned = tmp_path / "student", tmp_path / "tuned"
     run = RUN | {"ratio": round(ratio, 6), "scope": "any"}
     compress.main(steps, ratio, 1, teacher, [corpus], run, student, None, "fp32", 1, TASK)

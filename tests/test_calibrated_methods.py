@@ -5,9 +5,12 @@ import copy
 import pytest
 import torch
 
-from speech_pareto import architecture, calibration, method, model, surgery, units
-from speech_pareto.methods import data_driven_head_pruning, semi_structured, wanda
-from speech_pareto.units import UnitPredictor
+from speech_pareto.compression import calibration, method, recipes
+from speech_pareto.compression.methods import data_driven_head_pruning, semi_structured, wanda
+from speech_pareto.models import architecture, hidden_states, surgery
+from speech_pareto.models import backbone as model
+from speech_pareto.training import hubert_units
+from speech_pareto.training.hubert_units import UnitPredictor
 from test_methods import KINDS, backbone, batches, compress
 
 STEP = {"batches": 3, "batch_seconds": 0.4}
@@ -146,7 +149,7 @@ def test_data_driven_rows_are_those_that_give_most(teacher):
 def test_two_of_each_four_inputs_stay(score, teacher):
     settings = {"score": score, **STEP}
     config = model.describe(teacher)
-    ratio = method.solve(["semi_structured"], config, 0.4).ratio
+    ratio = recipes.solve(["semi_structured"], config, 0.4).ratio
     student, solution = compress([{"semi_structured": settings}], teacher, ratio)
     assert solution.reason is None
     first = teacher.encoder.layers[0]
@@ -166,15 +169,16 @@ def test_two_of_each_four_inputs_stay(score, teacher):
 
 def test_the_structure_leaves_no_choice_of_ratio():
     base = {"model_type": "hubert"}
-    solution = method.solve(["semi_structured"], base, 0.2)
+    solution = recipes.solve(["semi_structured"], base, 0.2)
     assert solution.reason == "semi_structured can remove 0.450 of the parameters, not 0.2"
     assert solution.plans[0].knobs["zeros"] == 84_934_656 // 2
-    thinner = method.solve(["ffn_pruning"], base, 0.3).config  # 2:4 takes 43 % of what it leaves
-    share = method.solve(["semi_structured"], thinner, 0).ratio
+    thinner = recipes.solve(["ffn_pruning"], base, 0.3).config  # 2:4 takes 43 % of what it leaves
+    share = recipes.solve(["semi_structured"], thinner, 0).ratio
     chain = ["ffn_pruning", {"semi_structured": {"ratio": round(share, 2)}}]
-    assert method.solve(chain, base, 1 - 0.7 * (1 - share)).reason is None
+    assert recipes.solve(chain, base, 1 - 0.7 * (1 - share)).reason is None
     assert (
-        "not 0.5" in method.solve([chain[0], {"semi_structured": {"ratio": 0.2}}], base, 0.5).reason
+        "not 0.5"
+        in recipes.solve([chain[0], {"semi_structured": {"ratio": 0.2}}], base, 0.5).reason
     )
     odd = torch.arange(12.0).view(2, 6) + 1
     assert semi_structured.two_of_four(odd).tolist() == [[True, True] + [False] * 4] * 2
@@ -182,14 +186,14 @@ def test_the_structure_leaves_no_choice_of_ratio():
 
 def test_head_scores_are_finite_differences(teacher):
     """⟨c, ∂L/∂c⟩ is how fast the loss changes when a head's context at one frame is scaled."""
-    definition = method.make({"data_driven_head_pruning": {"units": 4, **STEP}})
+    definition = recipes.make({"data_driven_head_pruning": {"units": 4, **STEP}})
     subject = copy.deepcopy(teacher).double()
     audio = [
         {"input_values": x["input_values"].double(), "attention_mask": x["attention_mask"]}
         for x in batches(1, 0.08)
     ]
-    labeller, head = units.fit(copy.deepcopy(subject), audio, 2, 4, 1)
-    predictor = units.UnitPredictor(subject, head.double())
+    labeller, head = hubert_units.fit(copy.deepcopy(subject), audio, 2, 4, 1)
+    predictor = hubert_units.UnitPredictor(subject, head.double())
     scores = definition.scores(predictor, labeller, audio, seed=1)
 
     def loss_when_scaled(number, head, utterance, frame, factor):
@@ -206,7 +210,7 @@ def test_head_scores_are_finite_differences(teacher):
             hook.remove()
         return loss.item()
 
-    real = calibration.real_frames(subject, audio[0])
+    real = hidden_states.real_frames(subject, audio[0])
     for number, head in ((0, 1), (2, 4)):
         expected = 0.0
         for utterance, frame in real.nonzero().tolist():
@@ -221,7 +225,7 @@ def test_batches_need_not_be_of_one_size():
     """The last one of an epoch holds fewer and shorter utterances, and counts like the others."""
     teacher, (whole, last) = backbone("hubert"), batches(2, 0.4)
     audio = [whole, {key: value[1:, :2100] for key, value in last.items()}]
-    definition = method.make({"data_driven_head_pruning": {"units": 4, **STEP}})
+    definition = recipes.make({"data_driven_head_pruning": {"units": 4, **STEP}})
     labeller, head = definition.fit_units(method.Context(1, teacher, batches=lambda *_: audio))
     student, contexts = copy.deepcopy(teacher), []
     predictor = UnitPredictor(student, head)

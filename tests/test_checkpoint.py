@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 
-from speech_pareto.checkpoint import keep, newest
+from speech_pareto.training.checkpoint import keep, newest
 from test_training import run
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from speech_pareto import cluster
+from speech_pareto.runtime import snakemake_patches
 
 JOBS = 40
 SNAKEFILE = f"""
@@ -69,4 +69,4 @@ def test_jobs_that_ended_do_not_make_snakemake_look_more_often(tmp_path):
 )
 def test_only_a_run_that_computes_may_touch_what_is_there(arguments, computes, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert cluster.computes(arguments.split()) == computes
+    assert snakemake_patches.computes(arguments.split()) == computes

@@ -11,8 +11,10 @@ import pytest
 
 import compare
 import synthetic_results
-from speech_pareto import comparisons, pareto, result, table
-from speech_pareto.significance import holm
+from speech_pareto.reporting.tables import comparisons, pareto
+from speech_pareto.reporting.tables import results_table as table
+from speech_pareto.reporting.tables.significance import holm
+from speech_pareto.runtime import result
 
 NAMES = {"parquet": "c.parquet", "csv": "c.csv", "fronts": "f.csv", "pairs": "p.csv"}
 

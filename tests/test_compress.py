@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 
 import compress
 import finetune
-from speech_pareto import architecture, method, model, tuning
-from speech_pareto.corpus import Utterance, samples_file, write
-from speech_pareto.model_folder import read_config
-from speech_pareto.result import read_status, write_status
-from speech_pareto.task import load_task_model
+from speech_pareto.compression import catalogue, recipes
+from speech_pareto.data.corpus import Utterance, samples_file, write
+from speech_pareto.models import architecture, backbone, sparsity
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.runtime.result import read_status, write_status
+from speech_pareto.tasks.task import load_task_model
+from speech_pareto.training import finetuning
 
 RUN = {
     "study": "s",
@@ -31,7 +33,7 @@ RUN = {
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 SHORT = {"steps": 6, "batch_seconds": 8.0}
 TRAINED = [{"distillation": {"steps": 3, "batch_seconds": 2.0}}]
-LEARNERS = [n for n in method.names() if method.load(n).loss is not method.Method.loss]
+LEARNERS = [n for n in catalogue.names() if catalogue.load(n).needs == "training"]
 LISTENING = [
     {"data_driven_head_pruning": {"ratio": 0.2, "units": 5, "batches": 2, "batch_seconds": 1.0}},
     {"wanda": {"batches": 2, "batch_seconds": 1.0}},
@@ -43,8 +45,8 @@ LISTENING = [
 def teacher(tmp_path_factory):
     folder = tmp_path_factory.mktemp("teacher") / "backbone"
     torch.manual_seed(0)
-    made = model.new(model.tiny_config(hidden=48, layers=3, heads=6, ffn=160, pos_conv=16))
-    model.save(made, folder, dtype=torch.float16)
+    made = backbone.new(backbone.tiny_config(hidden=48, layers=3, heads=6, ffn=160, pos_conv=16))
+    backbone.save(made, folder, dtype=torch.float16)
     return folder
 
 
@@ -93,8 +95,10 @@ def test_teachers_are_heard_in_eval_mode(name, corpus, tmp_path, monkeypatch):
     """Students are trained in train mode; a teacher's dropout and masks would blur its targets."""
     torch.manual_seed(0)
     config = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
-    model.save(model.new(model.tiny_config(**config, hidden_dropout=0.5)), tmp_path / "teacher")
-    load, modes = model.load, []
+    backbone.save(
+        backbone.new(backbone.tiny_config(**config, hidden_dropout=0.5)), tmp_path / "teacher"
+    )
+    load, modes = backbone.load, []
 
     def watched(folder):
         made = load(folder)
@@ -105,9 +109,9 @@ def test_teachers_are_heard_in_eval_mode(name, corpus, tmp_path, monkeypatch):
         if not any(parameter.requires_grad for parameter in module.parameters()):  # the teacher
             modes.append(any(part.training for part in module.modules()))
 
-    monkeypatch.setattr(model, "load", watched)
-    step = {name: dict(method.load(name).example) | {"batch_seconds": 2.0}}
-    ratio = method.solve([step], read_config(tmp_path / "teacher"), 0.3).ratio
+    monkeypatch.setattr(backbone, "load", watched)
+    step = {name: dict(catalogue.load(name).example) | {"batch_seconds": 2.0}}
+    ratio = recipes.solve([step], read_config(tmp_path / "teacher"), 0.3).ratio
     compress.main([step], ratio, 1, tmp_path / "teacher", [corpus], RUN, tmp_path / "student")
     assert read_status(tmp_path / "student") is None
     assert modes and not any(modes)
@@ -118,7 +122,7 @@ def test_provenance_and_card_tell_what_was_done(teacher, tmp_path):
     facts = json.loads((tmp_path / "a" / "provenance.json").read_text())
     assert facts["run"] == RUN
     assert facts["ratio"] == pytest.approx(0.4, abs=0.01)
-    held = sum(p.numel() for p in model.load(tmp_path / "a").parameters())
+    held = sum(p.numel() for p in backbone.load(tmp_path / "a").parameters())
     assert facts["parameters"] == held
     card = (tmp_path / "a" / "README.md").read_text()
     assert f"{held:,} of {facts['teacher_parameters']:,} parameters" in card
@@ -127,7 +131,7 @@ def test_provenance_and_card_tell_what_was_done(teacher, tmp_path):
 
 def test_the_head_of_a_task_model_comes_along(teacher, tmp_path):
     source = tmp_path / "task"
-    model.save(model.load(teacher), source)
+    backbone.save(backbone.load(teacher), source)
     tensors = {"head.weight": torch.randn(3, 48), "head.bias": torch.randn(3)}
     save_file(tensors, source / compress.HEAD, {"symbols": "a\tb"})
     compress.main(["identity"], 0.0, 1, source, [], RUN, tmp_path / "a")
@@ -137,7 +141,7 @@ def test_the_head_of_a_task_model_comes_along(teacher, tmp_path):
 
 def test_identity_is_the_teacher(teacher, tmp_path):
     compress.main(["identity"], 0.0, 1, teacher, [], RUN, tmp_path / "a")
-    ours, theirs = model.load(tmp_path / "a").state_dict(), model.load(teacher).state_dict()
+    ours, theirs = backbone.load(tmp_path / "a").state_dict(), backbone.load(teacher).state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
@@ -164,10 +168,10 @@ def test_a_teacher_that_could_not_be_made_passes_its_status_on(tmp_path):
 
 
 def test_divergence_is_a_status(teacher, corpus, tmp_path):
-    made = model.load(teacher)
+    made = backbone.load(teacher)
     with torch.no_grad():
         made.encoder.layers[0].feed_forward.output_dense.weight.fill_(torch.inf)
-    model.save(made, tmp_path / "far")
+    backbone.save(made, tmp_path / "far")
     state = tmp_path / "state"
     compress.main(TRAINED, 0.4, 1, tmp_path / "far", [corpus], RUN, tmp_path / "a", state)
     assert read_status(tmp_path / "a")["status"] == "diverged"
@@ -184,7 +188,9 @@ def test_a_chain_lands_on_the_ratio_with_the_real_model(teacher, tmp_path):
     compress.main(steps, 0.5, 1, teacher, [], RUN, tmp_path / "a")
     student = read_config(tmp_path / "a")
     assert architecture.ratio(read_config(teacher), student) == pytest.approx(0.5, abs=0.01)
-    zeros = sum(int((p == 0).sum()) for p in model.prunable(model.load(tmp_path / "a")).values())
+    zeros = sum(
+        int((p == 0).sum()) for p in sparsity.prunable(backbone.load(tmp_path / "a")).values()
+    )
     assert zeros == student["compression"]["zeros"]
 
 
@@ -204,14 +210,14 @@ def test_a_task_aware_method_leaves_a_student_with_its_head(step, teacher, promp
     assert files(student) == files(again) and "head.safetensors" in files(student)
     config = read_config(student)
     assert architecture.ratio(read_config(teacher), config) == pytest.approx(0.5, abs=0.01)
-    made, definition = load_task_model(TASK, model.load(student), student)
+    made, definition = load_task_model(TASK, backbone.load(student), student)
     assert "".join(definition.symbols).isascii() and len(definition.symbols) > 20
     held = sum(p.numel() for p in made.backbone.parameters())
     assert held - config.get("compression", {}).get("zeros", 0) == architecture.remaining(config)
     # Recovery goes on with the head, and leaves zeros at zero.
-    before = model.prunable(made.backbone)
+    before = sparsity.prunable(made.backbone)
     finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, student, [prompts_en], 1, tmp_path / "c")
-    for name, parameter in model.prunable(model.load(tmp_path / "c")).items():
+    for name, parameter in sparsity.prunable(backbone.load(tmp_path / "c")).items():
         assert torch.equal(parameter == 0, before[name] == 0)
         assert not torch.equal(parameter, before[name]) or name.endswith("bias")
     head = load_file(tmp_path / "c" / "head.safetensors")
@@ -231,7 +237,7 @@ def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompt
     steps = [{first: SHORT | {"steps": 1, "ratio": 0.5}}, {"parp": SHORT | {"steps": 1}}]
     made = tmp_path / "student"
     compress.main(steps, 0.55, 1, tmp_path / "t", [prompts_en], RUN, made, task=TASK)
-    student = model.load(made)
+    student = backbone.load(made)
     assert student.config.hidden_size < 48
     task_model, _ = load_task_model(TASK, student, made)
     assert task_model.head.in_features == student.config.hidden_size
@@ -253,8 +259,8 @@ def test_task_aware_compression_that_was_stopped_ends_with_the_same_bytes(
 
         return call(self, student, watched, **settings)
 
-    call = tuning.Tuner.__call__
-    monkeypatch.setattr(tuning.Tuner, "__call__", stopping)
+    call = finetuning.Tuner.__call__
+    monkeypatch.setattr(finetuning.Tuner, "__call__", stopping)
     with pytest.raises(SystemExit, match="143"):
         pinch(step, teacher, prompts_en, tmp_path / "b" / "student")
     assert not (tmp_path / "b" / "student" / "model.safetensors").exists()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from speech_pareto import config
-from speech_pareto.study import cells, removes
+from speech_pareto.study import config
+from speech_pareto.study.cells import cells, removes
 
 ROOT = Path(__file__).resolve().parents[1]
 

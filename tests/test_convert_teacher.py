@@ -12,9 +12,10 @@ import torch
 from transformers import audio_utils
 
 import convert_teacher
-from speech_pareto import architecture, cost, fairseq, model
-from speech_pareto.kaldi import COUNT, KaldiFbank
-from speech_pareto.model_folder import read_config
+from speech_pareto.models import architecture, backbone, fairseq, operations
+from speech_pareto.models.layers.kaldi_fbank import COUNT, KaldiFbank
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.profiling import cost
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SHAPE |= {"intermediate_size": 64, "num_conv_pos_embeddings": 16}
@@ -62,7 +63,7 @@ def as_fairseq(weights, norm):
 def pretrained(kind, more):
     """Return a model with random weights, and the checkpoint of it that its authors would write."""
     torch.manual_seed(1)
-    made = model.new({"model_type": kind, **SHAPE, **STEM, **more})
+    made = backbone.new({"model_type": kind, **SHAPE, **STEM, **more})
     weights = as_fairseq(made.state_dict(), made.config.feat_extract_norm)
     weights |= {name: torch.zeros(size) for name, size in HEADS[kind].items()}
     settings = {
@@ -89,7 +90,7 @@ def test_a_converted_model_computes_what_the_original_does(kind, more, tmp_path)
     made, weights, settings = pretrained(kind, more)
     torch.save(packed(kind, weights, settings, bool(more)), tmp_path / "model.pt")
     convert_teacher.main(tmp_path / "model.pt", None, tmp_path / "out")
-    found = model.load(tmp_path / "out")
+    found = backbone.load(tmp_path / "out")
     wave = torch.randn(2, 4000)
     with torch.no_grad():
         assert torch.equal(found(wave)[0], made(wave)[0])
@@ -143,7 +144,7 @@ def test_objects_beside_the_tensors_are_refused_and_named(tmp_path):
 def mel_checkpoint():
     """Return a MelHuBERT, its checkpoint and the statistics of its features."""
     torch.manual_seed(1)
-    made = model.new({"model_type": "hubert", **SHAPE, **MEL})
+    made = backbone.new({"model_type": "hubert", **SHAPE, **MEL})
     statistics = np.stack([np.linspace(8, 12, COUNT), np.linspace(3, 4, COUNT)])
     made.feature_extractor.mean, made.feature_extractor.deviation = torch.from_numpy(
         statistics
@@ -165,12 +166,12 @@ def test_a_melhubert_is_converted_with_its_features(tmp_path):
     with pytest.raises(ValueError, match=r"shape \(2, 40\), found none"):
         convert_teacher.main(tmp_path / "melhubert.ckpt", None, tmp_path / "out")
     convert_teacher.main(tmp_path / "melhubert.ckpt", tmp_path / "mean-std.npy", tmp_path / "out")
-    found, wave = model.load(tmp_path / "out"), torch.randn(2, 4000) / 9
+    found, wave = backbone.load(tmp_path / "out"), torch.randn(2, 4000) / 9
     with torch.no_grad():
         assert torch.equal(found(wave)[0], made(wave)[0])
     config = read_config(tmp_path / "out")
     assert architecture.count(config)["total"] == sum(p.numel() for p in found.parameters())
-    assert architecture.macs(config, 2)["total"] == cost.macs(found, torch.zeros(1, 32000))
+    assert operations.macs(config, 2)["total"] == cost.macs(found, torch.zeros(1, 32000))
     checkpoint["Upstream_Config"]["melhubert"]["feat_emb_dim"] = 40
     torch.save(checkpoint, tmp_path / "melhubert.ckpt")
     with pytest.raises(ValueError, match="this has 40 features"):
@@ -179,7 +180,7 @@ def test_a_melhubert_is_converted_with_its_features(tmp_path):
 
 def test_features_are_kaldis(prompts_en):
     """As transformers computes them in NumPy, frame by frame."""
-    from speech_pareto.corpus import read
+    from speech_pareto.data.corpus import read
 
     wave = read(prompts_en)[5].wave()
     filters = audio_utils.mel_filter_bank(

@@ -14,10 +14,10 @@ import soundfile
 import fetch_corpus
 import prepare_corpus
 from loopback import serve
-from speech_pareto import config
-from speech_pareto.corpora import librispeech, speech_commands
-from speech_pareto.corpus import read
-from speech_pareto.download import digest_of, sha256
+from speech_pareto.data.corpora import librispeech, speech_commands
+from speech_pareto.data.corpus import read
+from speech_pareto.runtime.hashing import digest_of, sha256
+from speech_pareto.study import config
 
 CLEAN = ("train-clean-100", "dev-clean", "test-clean")
 

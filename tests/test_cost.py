@@ -7,7 +7,9 @@ import sys
 import pytest
 import torch
 
-from speech_pareto import architecture, cost, energy, method, model, surgery
+from speech_pareto.compression import recipes
+from speech_pareto.models import architecture, backbone, sparsity, surgery
+from speech_pareto.profiling import cost, energy
 
 CONDITION = {"audio_seconds": 1, "batch": 1, "threads": 1, "device": "cpu", "precision": "fp32"}
 
@@ -15,7 +17,7 @@ CONDITION = {"audio_seconds": 1, "batch": 1, "threads": 1, "device": "cpu", "pre
 @pytest.fixture(scope="module")
 def tiny():
     torch.manual_seed(0)
-    return model.new(model.tiny_config(hidden=48, layers=2, heads=4, ffn=96, pos_conv=16))
+    return backbone.new(backbone.tiny_config(hidden=48, layers=2, heads=4, ffn=96, pos_conv=16))
 
 
 def test_parameters_by_part(tiny):
@@ -40,8 +42,10 @@ def test_macs_are_the_formula(tiny):
 
 @pytest.mark.parametrize("kind", ["hubert", "wav2vec2", "wavlm"])
 def test_what_is_cut_costs_no_macs(kind):
-    config = model.tiny_config(hidden=48, layers=2, heads=4, ffn=96, pos_conv=16, model_type=kind)
-    whole, part = model.new(config), model.new(config)
+    config = backbone.tiny_config(
+        hidden=48, layers=2, heads=4, ffn=96, pos_conv=16, model_type=kind
+    )
+    whole, part = backbone.new(config), backbone.new(config)
     for layer in part.encoder.layers:
         surgery.keep_heads(layer, (1,))
         surgery.keep_rows(layer, torch.arange(24))
@@ -63,7 +67,7 @@ def test_a_shared_layer_computes_twice_and_is_stored_once(tiny):
 
 def test_zeros_are_multiplied_like_any_number(tiny):
     sparse, audio = copy.deepcopy(tiny), cost.noise(1.0)
-    for parameter in model.prunable(sparse).values():
+    for parameter in sparsity.prunable(sparse).values():
         parameter.data.zero_()
     assert cost.macs(sparse, audio) == cost.macs(tiny, audio)
     counted, dense = cost.parameters(sparse), cost.parameters(tiny)
@@ -105,13 +109,13 @@ def test_the_race_pairs_each_pass_with_its_own_neighbour(monkeypatch):
 
 def test_half_the_layers_are_faster(tiny):
     torch.manual_seed(0)
-    long = model.new(model.tiny_config(hidden=48, layers=12, heads=4, ffn=96, pos_conv=16))
+    long = backbone.new(backbone.tiny_config(hidden=48, layers=12, heads=4, ffn=96, pos_conv=16))
     result = cost.race(long, tiny, cost.noise(4.0), 5)
     assert result["speedup"] > 1.5
 
 
 def test_zeros_save_theoretical_macs_alone(tiny):
-    config, audio = model.describe(tiny), cost.noise(2.0)
+    config, audio = backbone.describe(tiny), cost.noise(2.0)
     pruned = copy.deepcopy(tiny)
     with torch.no_grad():
         surgery.matrix(pruned.encoder.layers[1], "intermediate_dense").weight[:10] = 0
@@ -125,15 +129,15 @@ def test_zeros_save_theoretical_macs_alone(tiny):
 
 
 def test_zeros_of_slow_layers_count_once_for_each_of_their_frames(tiny):
-    config = model.describe(tiny) | {"compression": {"stem": "log_mel", "time_reduction": 2}}
+    config = backbone.describe(tiny) | {"compression": {"stem": "log_mel", "time_reduction": 2}}
     planned = cost.planned_macs(config, 10, 1.0)  # 49 frames, 24 in the layers
     assert planned["total"] - planned["theoretical_total"] == 24 * 10
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_bytes_in_either_precision(tiny, tmp_path, dtype):
-    model.save(tiny, tmp_path / "student", dtype)
-    found = cost.sizes(model.load(tmp_path / "student"), tmp_path / "student" / model.WEIGHTS)
+    backbone.save(tiny, tmp_path / "student", dtype)
+    found = cost.sizes(backbone.load(tmp_path / "student"), tmp_path / "student" / backbone.WEIGHTS)
     same = found["bytes_fp32"] if dtype == torch.float32 else found["bytes_fp16"]
     assert found["bytes"] == same
     assert found["bytes_fp32"] - found["bytes_fp16"] == 2 * cost.parameters(tiny)["total"]
@@ -153,9 +157,9 @@ def test_projection_heads_of_a_chain():
     config = architecture.tiny()
     distilled = {"distilhubert": {"ratio": 0.3}}
     heads = 2 * 3 * (192 * 192 + 192)
-    assert method.projection_heads([distilled, "ffn_pruning"], config, 0.5) == heads
-    assert method.projection_heads([{"distilhubert": {"steps": 0}}], config, 0.5) == 0
-    assert method.projection_heads(["low_rank"], config, 0.5) == 0
+    assert recipes.projection_heads([distilled, "ffn_pruning"], config, 0.5) == heads
+    assert recipes.projection_heads([{"distilhubert": {"steps": 0}}], config, 0.5) == 0
+    assert recipes.projection_heads(["low_rank"], config, 0.5) == 0
 
 
 def test_a_condition_says_what_it_measured(tiny):

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from speech_pareto import architecture, cost, method, model
-from speech_pareto.teachers import TEACHERS
+from speech_pareto.compression import catalogue
+from speech_pareto.models import architecture, operations
+from speech_pareto.models import backbone as model
+from speech_pareto.models.teachers import TEACHERS
+from speech_pareto.profiling import cost
 from test_methods import backbone, compress, example, ratio_of
 
 KIND = "data2vec-audio"
@@ -24,7 +27,7 @@ def test_the_published_one_has_its_size():
     assert round((held + head) / 1e6, 2) == 93.75
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_every_method_serves_it(name, teacher, tmp_path):
     ratio = ratio_of(name, 0.2, model.describe(teacher))
     student, solution = compress([example(name)], teacher, ratio)
@@ -38,6 +41,6 @@ def test_every_method_serves_it(name, teacher, tmp_path):
 
 
 def test_macs_are_planned_as_they_are_measured(teacher):
-    planned = architecture.macs(model.describe(teacher), 1)
+    planned = operations.macs(model.describe(teacher), 1)
     with torch.no_grad():
         assert planned["total"] == cost.macs(teacher, torch.randn(1, 16_000))

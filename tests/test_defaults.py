@@ -7,7 +7,9 @@ Defaults: a group norm in a stem of seven convolutions, twelve layers, layerdrop
 import pytest
 import torch
 
-from speech_pareto import architecture, method, model, states, training
+from speech_pareto.compression import catalogue
+from speech_pareto.models import architecture, backbone, hidden_states, sparsity
+from speech_pareto.training import loop as training
 from test_methods import ROUNDING, check_contract, example, ratio_of
 
 WIDTHS = {
@@ -30,8 +32,8 @@ SAMPLES = 16_000, 10_500
 def default(kind, **settings):
     """Return a backbone with transformers' defaults but for its widths; biases are not zero."""
     torch.manual_seed(5)
-    made = model.new({**WIDTHS, "model_type": kind.split(",")[0], **KINDS[kind], **settings})
-    for parameter in model.prunable(made).values():
+    made = backbone.new({**WIDTHS, "model_type": kind.split(",")[0], **KINDS[kind], **settings})
+    for parameter in sparsity.prunable(made).values():
         torch.nn.init.normal_(parameter, std=0.1)
     if KINDS[kind].get("conv_pos_batch_norm"):  # as after training: its zeros are no longer zero
         torch.nn.init.normal_(made.encoder.pos_conv_embed.batch_norm.bias)
@@ -46,7 +48,7 @@ def utterances():
 
 
 def loop(student, loss, steps, follow=None, averages="frames", **settings):
-    """Stand in for `compress.trainer`: the real training loop, on noise."""
+    """Stand in for `runner.trainer`: the real training loop, on noise."""
     mask = utterances()[1][:, :8000]
 
     def batch(step, generator):
@@ -63,10 +65,10 @@ def teacher(request):
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm", "data2vec-audio"])
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_contract(name, kind, tmp_path):
     teacher = default(kind)
-    ratio = ratio_of(name, 0.2 if "head_pruning" in name else 0.35, model.describe(teacher))
+    ratio = ratio_of(name, 0.2 if "head_pruning" in name else 0.35, backbone.describe(teacher))
     check_contract(example(name), ratio, teacher, utterances(), tmp_path, loop)
 
 
@@ -88,11 +90,11 @@ def test_a_skipped_layer_is_noticed_and_the_loop_skips_none(teacher):
         with pytest.raises(RuntimeError, match="of 12 layers ran"):
             for seed in range(30):
                 torch.manual_seed(seed)
-                states.states(teacher, batch)
+                hidden_states.states(teacher, batch)
         with training.every_layer_runs(teacher):
             for seed in range(30):
                 torch.manual_seed(seed)
-                assert len(states.states(teacher, batch)) == 13
+                assert len(hidden_states.states(teacher, batch)) == 13
         assert teacher.config.layerdrop == 0.1
     finally:
         teacher.eval()
@@ -110,7 +112,7 @@ def test_layerdrop_comes_back_after_a_run_that_diverged(teacher):
 
 @pytest.mark.parametrize("precision", [None, *ROUNDING])
 def test_an_utterance_gives_the_same_alone_and_in_any_batch(teacher, precision):
-    from speech_pareto.precision import set_precision
+    from speech_pareto.models.quantisation import set_precision
 
     made = teacher
     if precision:

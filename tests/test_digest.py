@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from speech_pareto import digest
+from speech_pareto.runtime import source_digest
 
 SOURCE = '''"""What it is."""
 
@@ -21,7 +21,7 @@ def double(x):
 
 @pytest.fixture
 def package(tmp_path):
-    digest.inspect.cache_clear()
+    source_digest.inspect.cache_clear()
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "one.py").write_text(SOURCE)
@@ -32,8 +32,8 @@ def package(tmp_path):
 
 
 def of(root, file="package/one.py"):
-    digest.inspect.cache_clear()
-    return digest.closure([file], root)
+    source_digest.inspect.cache_clear()
+    return source_digest.closure([file], root)
 
 
 def test_closure_follows_imports_and_cycles(package):
@@ -79,15 +79,15 @@ def test_fingerprint_sees_content_only(tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "weights").write_bytes(bytes(100))
-    before = digest.fingerprint.__wrapped__(folder)
+    before = source_digest.fingerprint.__wrapped__(folder)
     os.utime(folder / "weights", (1, 1))
-    assert digest.fingerprint.__wrapped__(folder) == before
-    assert digest.fingerprint.__wrapped__(folder, limit=10) != before  # ends and size only
+    assert source_digest.fingerprint.__wrapped__(folder) == before
+    assert source_digest.fingerprint.__wrapped__(folder, limit=10) != before  # ends and size only
     (folder / "weights").write_bytes(bytes(99) + b"x")
-    assert digest.fingerprint.__wrapped__(folder) != before
+    assert source_digest.fingerprint.__wrapped__(folder) != before
 
 
 def test_planning_imports_no_torch():
     code = "import sys; import speech_pareto.config; sys.exit('torch' in sys.modules)"
-    environment = os.environ | {"PYTHONPATH": str(digest.SCRIPTS)}
+    environment = os.environ | {"PYTHONPATH": str(source_digest.SCRIPTS)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speech_pareto import architecture, config, method, model
+from speech_pareto.compression import catalogue, method, recipes
+from speech_pareto.models import architecture
+from speech_pareto.models import backbone as model
+from speech_pareto.study import config
 from test_methods import backbone
 
 ROOT = Path(__file__).parents[1]
@@ -43,14 +46,14 @@ def section(name):
 
 def test_every_method_has_a_section_and_a_row():
     listed = [re.search(r"`(\w+)`", row[0])[1] for row in rows(METHODS.split("\n## ")[0])]
-    assert sorted(SECTIONS) == sorted(listed) == method.names()
+    assert sorted(SECTIONS) == sorted(listed) == catalogue.names()
     assert list(SECTIONS) == listed  # in one order
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_settings_and_defaults_are_those_of_the_class(name):
     said = {row[0].strip("`"): row for row in rows(section(name))}
-    real = {field.name: field for field in fields(method.load(name)) if field.name != "ratio"}
+    real = {field.name: field for field in fields(catalogue.load(name)) if field.name != "ratio"}
     assert list(said) == list(real)
     assert ("Settings: none." in section(name)) == (not real)
     for key, row in said.items():
@@ -62,9 +65,9 @@ def test_settings_and_defaults_are_those_of_the_class(name):
             assert all(f"`{option}`" in row[3] for option in typing.get_args(real[key].type)), key
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_a_section_says_what_it_must(name):
-    text, module = section(name), method.load(name).__module__
+    text, module = section(name), catalogue.load(name).__module__
     assert "Verified: " in text
     source = (ROOT / "workflow" / "scripts" / Path(*module.split("."))).with_suffix(".py")
     docstring = source.read_text(encoding="utf-8").split('"""')[1]
@@ -77,34 +80,34 @@ def test_a_section_says_what_it_must(name):
 @pytest.mark.parametrize("row", rows(METHODS.split("\n## ")[0]), ids=lambda row: row[0])
 def test_the_table_is_what_the_methods_say(row):
     name = re.search(r"`(\w+)`", row[0])[1]
-    chosen, (_, _, _, leaves, needs, models, reaches) = method.make(name), row
-    assert needs == ("task" if chosen.task_aware else "audio" if method.learns(chosen) else "–")
+    chosen, (_, _, _, leaves, needs, models, reaches) = recipes.make(name), row
+    assert needs == {"nothing": "–", "training": "audio"}.get(chosen.needs, chosen.needs)
     masked = models == "with a mask vector"
     assert masked or models == "all"
     for kind in architecture.MODEL_TYPES:
         for more in ({}, PRE_NORM):
             config = {"model_type": kind, **more}
-            assert chosen.supports(config) is None
-            unmasked = chosen.supports(config | {"mask_time_prob": 0.0})
+            assert chosen.obstacle(config) is None
+            unmasked = chosen.obstacle(config | {"mask_time_prob": 0.0})
             assert ("mask" in unmasked) if masked else unmasked is None
     if not chosen.removes:
         assert reaches == "–"
         return
-    solution = method.solve([name], BASE, 0.99)
+    solution = recipes.solve([name], BASE, 0.99)
     assert float(reaches) == pytest.approx(solution.ratio, abs=0.0051)
     assert (leaves == "zeros") == ("zeros" in architecture.section(solution.config))
 
 
 def test_what_is_said_of_chains():
-    reused = method.solve(["attention_reuse"], BASE, 0.05).config
-    zeros = method.solve(["weight_pruning"], BASE, 0.3).config
-    small = method.solve(["int8"], BASE, 0.0).config
-    for name in method.names():
-        chosen = method.make(name)
-        assert (chosen.supports(reused) is not None) == chosen.takes_heads
+    reused = recipes.solve(["attention_reuse"], BASE, 0.05).config
+    zeros = recipes.solve(["weight_pruning"], BASE, 0.3).config
+    small = recipes.solve(["int8"], BASE, 0.0).config
+    for name in catalogue.names():
+        chosen = recipes.make(name)
+        assert (chosen.obstacle(reused) is not None) == chosen.takes_heads
         served = not chosen.removes or name in ("weight_pruning", "parp", "iterative_pruning")
-        assert (chosen.supports(zeros) is None) == served, name
-        assert (chosen.supports(small) is None) == (name == "identity")
+        assert (chosen.obstacle(zeros) is None) == served, name
+        assert (chosen.obstacle(small) is None) == (name == "identity")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -144,7 +147,7 @@ def test_the_example_method_does_what_it_plans(monkeypatch):
     chosen, teacher = source.PathPruning(), backbone("hubert")
     start = model.describe(teacher)
     plan = chosen.solve(start, 0.3)
-    assert architecture.ratio(start, plan.config) == pytest.approx(0.3, abs=method.TOLERANCE)
+    assert architecture.ratio(start, plan.config) == pytest.approx(0.3, abs=recipes.TOLERANCE)
     student = chosen.compress(copy.deepcopy(teacher), plan, method.Context(1))
     assert model.describe(student) == plan.config | {"architectures": ["HubertModel"]}
     with pytest.raises(ValueError, match="above 0"):

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 import test_methods
-from speech_pareto import architecture, calibration, hard_concrete, method, model
+from speech_pareto.compression import calibration, recipes
+from speech_pareto.compression.parts import hard_concrete_gates
+from speech_pareto.models import architecture, hidden_states, sparsity
+from speech_pareto.models import backbone as model
 from test_methods import KINDS, backbone, compress
 
 audio = test_methods.audio  # a fixture
@@ -26,7 +29,7 @@ def batch(audio):
 
 def gating_of(teacher, scale=40.0):
     generator = torch.Generator().manual_seed(0)
-    return hard_concrete.Gating(copy.deepcopy(teacher), (0.2, 0.5), scale, generator)
+    return hard_concrete_gates.Gating(copy.deepcopy(teacher), (0.2, 0.5), scale, generator)
 
 
 def test_the_expected_size_is_the_closed_form_and_has_a_gradient(teacher):
@@ -51,7 +54,7 @@ def _row_size(config, layer):
 
 
 def test_gates_are_the_hard_concrete_distribution():
-    gates = hard_concrete.Gates(20_000, 0.3, 7.0, torch.Generator().manual_seed(0))
+    gates = hard_concrete_gates.Gates(20_000, 0.3, 7.0, torch.Generator().manual_seed(0))
     start = math.log(0.7 / 0.3)
     assert gates.log_alpha.mean().item() == pytest.approx(start, abs=1e-3)
     torch.manual_seed(0)
@@ -149,7 +152,7 @@ def test_taking_gates_off_leaves_their_strength(kind, batch):
     gated = copy.deepcopy(plain)
     with calibration.called(gated):
         generator = torch.Generator().manual_seed(0)
-        gating = hard_concrete.Gating(gated, (0.01, 0.3), 1.0, generator)
+        gating = hard_concrete_gates.Gating(gated, (0.01, 0.3), 1.0, generator)
         assert not torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-3)
         with torch.no_grad():
             for gates in (*gating.heads, *gating.rows):
@@ -179,12 +182,12 @@ def test_taking_gates_off_leaves_their_strength(kind, batch):
 
 
 def test_dphubert_loss_is_the_formula(teacher, batch):
-    student = hard_concrete.MappedStudent(copy.deepcopy(teacher))
-    for parameter in model.prunable(student.backbone).values():
+    student = hard_concrete_gates.MappedStudent(copy.deepcopy(teacher))
+    for parameter in sparsity.prunable(student.backbone).values():
         parameter.data.mul_(0.9)
     student.maps[0].weight.data.mul_(2.0)
-    loss = method.make("dphubert").loss(student, teacher, batch).item()
-    real = calibration.real_frames(teacher, batch)
+    loss = recipes.make("dphubert").loss(student, teacher, batch).item()
+    real = hidden_states.real_frames(teacher, batch)
     ours, theirs = (
         list(made(**batch, output_hidden_states=True).hidden_states)
         for made in (student.backbone, teacher)

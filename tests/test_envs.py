@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speech_pareto import digest
+from speech_pareto.runtime import source_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVS = ROOT / "envs"
@@ -34,7 +34,7 @@ UNREACHED = {"plan": {"torch"}, "profile_student": {"pynvml"}}
 # The store reads and writes JSON with what checks results, and checks none.
 UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
-OURS = {"speech_pareto", *digest.stems(digest.SCRIPTS)}
+OURS = {"speech_pareto", *source_digest.stems(source_digest.SCRIPTS)}
 
 
 def pins(file):
@@ -76,11 +76,13 @@ def rules():
 def test_environment_holds_what_its_rule_imports(script, environment):
     sources = [f"{script}.py"]
     if script in NAMED:
-        folder = digest.SCRIPTS / "speech_pareto" / NAMED[script]
-        sources += [f"speech_pareto/{NAMED[script]}/{stem}.py" for stem in digest.stems(folder)]
+        folder = source_digest.SCRIPTS / "speech_pareto" / NAMED[script]
+        sources += [
+            f"speech_pareto/{NAMED[script]}/{stem}.py" for stem in source_digest.stems(folder)
+        ]
     imported = set()
-    for file in digest.closure(sources):
-        for node in ast.walk(digest.parse(digest.SCRIPTS / file)):
+    for file in source_digest.closure(sources):
+        for node in ast.walk(source_digest.parse(source_digest.SCRIPTS / file)):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:

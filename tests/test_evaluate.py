@@ -12,14 +12,15 @@ from safetensors.torch import load_file
 
 import evaluate
 import finetune
-from speech_pareto import corpus as corpora
-from speech_pareto.audio import pieces
-from speech_pareto.corpus import SPLITS, LeftOut, Utterance, read
-from speech_pareto.model import load, new, save, tiny_config
-from speech_pareto.result import write_status
-from speech_pareto.selection import select
-from speech_pareto.task import load_task_model
-from speech_pareto.tasks.ctc import Task
+from speech_pareto.data import corpus as corpora
+from speech_pareto.data.audio import pieces
+from speech_pareto.data.corpus import LeftOut, Utterance, read
+from speech_pareto.data.recording import SPLITS
+from speech_pareto.data.selection import select
+from speech_pareto.models.backbone import load, new, save, tiny_config
+from speech_pareto.runtime.result import write_status
+from speech_pareto.tasks.kinds.ctc import Task
+from speech_pareto.tasks.task import load_task_model
 
 TASK = {
     "kind": "ctc",

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import export
-from speech_pareto import model, precision
-from speech_pareto.recogniser import EndToEnd, load_recogniser, open_session
-from speech_pareto.result import write_status
-from speech_pareto.task import TaskModel, make_task, save_head
-from speech_pareto.training import collate
+from speech_pareto.data.batches import collate
+from speech_pareto.models import backbone as model
+from speech_pareto.models import quantisation
+from speech_pareto.runtime.result import write_status
+from speech_pareto.tasks.recogniser import EndToEnd, load_recogniser, open_session
+from speech_pareto.tasks.task import TaskModel, make_task, save_head
 from test_evaluate import RUN
 from test_model import convolutional, cut
 
@@ -33,7 +34,7 @@ def section(config, **settings):
 def small_numbers(name):
     """Return a log-mel HuBERT in int8 or half precision."""
     made = model.new(model.tiny_config(**SMALL))
-    precision.set_precision(made, name)
+    quantisation.set_precision(made, name)
     made.config.compression = made.config.compression | {"precision": name}
     return made
 

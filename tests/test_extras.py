@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT
 from only_installed import environment
-from speech_pareto.extras import extra
+from speech_pareto.runtime.extras import extra
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -12,8 +12,9 @@ import pytest
 import fetch_corpus
 import prepare_corpus
 from loopback import serve
-from speech_pareto.corpora import prompts
-from speech_pareto.download import download, sha256, unpack
+from speech_pareto.data.corpora import prompts
+from speech_pareto.data.download import download, unpack
+from speech_pareto.runtime.hashing import sha256
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_an_address_that_is_none_is_named(tmp_path):
 
 
 def test_a_server_that_drips_is_given_up(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr("speech_pareto.download.PATIENCE", 1)
+    monkeypatch.setattr("speech_pareto.data.download.PATIENCE", 1)
     url = raw(OK + b"\r\n" + b"x" * 10_000, wait=0.01)
     begun = time.monotonic()
     with pytest.raises(RuntimeError, match="bytes a second for 1 s; run again"):
@@ -137,7 +138,7 @@ def test_a_server_that_drips_is_given_up(raw, tmp_path, monkeypatch):
 
 
 def test_a_server_that_never_ends_is_given_up(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr("speech_pareto.download.LIMIT", 1_000)
+    monkeypatch.setattr("speech_pareto.data.download.LIMIT", 1_000)
     with pytest.raises(RuntimeError, match="goes on after 1,000 bytes"):
         download(raw(OK + b"\r\n" + b"x" * 100_000), "0" * 64, tmp_path / "a.bin")
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from loopback import Hub, serve
-from speech_pareto import architecture, hub, model, teachers
-from speech_pareto.download import sha256
-from speech_pareto.model_folder import read_config
+from speech_pareto.models import architecture, backbone, hub, teachers
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.runtime.hashing import sha256
 
 ROOT = Path(__file__).parents[1]
 COMMIT, NAME = "c0ffee" + 34 * "0", "someone/small-hubert"
@@ -29,7 +29,7 @@ SHAPE |= {"intermediate_size": 64, "conv_dim": [32] * 7, "num_conv_pos_embedding
 def teacher():
     """A small HuBERT with a convolutional stem."""
     torch.manual_seed(1)
-    return model.new({"model_type": "hubert", **SHAPE})
+    return backbone.new({"model_type": "hubert", **SHAPE})
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def server(tmp_path, teacher):
     """A hub that has the teacher, as safetensors, at one commit."""
     with serve(tmp_path / "hub", Hub) as running:
         running.home = running.folder / NAME / COMMIT
-        model.save(teacher, running.home, texts={"README.md": "# A model card\n"})
+        backbone.save(teacher, running.home, texts={"README.md": "# A model card\n"})
         running.cache = tmp_path / "cache"
         yield running
 
@@ -75,7 +75,7 @@ def test_a_teacher_becomes_a_folder_of_safetensors(server, teacher, tmp_path):
     assert facts["pinned"] == ["model.safetensors"]
     wave = torch.randn(1, 4000)
     with torch.no_grad():
-        assert torch.equal(model.load(out)(wave)[0], teacher(wave)[0])
+        assert torch.equal(backbone.load(out)(wave)[0], teacher(wave)[0])
 
 
 def test_an_interrupted_transfer_goes_on(server):
@@ -134,7 +134,7 @@ def test_a_pickle_is_taken_only_where_there_is_nothing_better(server, teacher):
     server.cache = server.cache.with_name("other")
     folder = fetch(server, digests=digests)
     assert not (folder / "model.safetensors").exists()
-    weights = model.load(folder).state_dict()
+    weights = backbone.load(folder).state_dict()
     stored = load_file(server.home / "model.safetensors")
     assert all(torch.equal(weights[name], tensor) for name, tensor in stored.items())
 
@@ -146,7 +146,7 @@ def test_a_processor_of_the_hub_says_how_recordings_are_preprocessed(server):
     file.write_text(json.dumps({"feature_extractor": settings}))
     folder = fetch(server)
     assert (folder / file.name).is_file()
-    assert model.load(folder).preprocessor["do_normalize"] is False
+    assert backbone.load(folder).preprocessor["do_normalize"] is False
 
 
 class Code:
@@ -160,7 +160,7 @@ def test_a_pickle_with_code_is_refused(server):
     (server.home / "model.safetensors").unlink()
     torch.save({"weights": Code()}, server.home / "pytorch_model.bin")
     with pytest.raises(Exception, match="holds more than plain tensors"):
-        model.load(fetch(server))
+        backbone.load(fetch(server))
 
 
 def test_published_teachers_are_pinned_and_of_their_published_size():

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 import compress
 import evaluate
 import finetune
-from speech_pareto.model import load, new, save, tiny_config
-from speech_pareto.result import read_status, write_status
-from speech_pareto.settings import FineTuning
-from speech_pareto.task import TaskModel
-from speech_pareto.training import Diverged, every_layer_runs
-from speech_pareto.tuning import regularised
+from speech_pareto.models.backbone import load, new, save, tiny_config
+from speech_pareto.runtime.result import read_status, write_status
+from speech_pareto.tasks.task import TaskModel
+from speech_pareto.training.finetuning import regularised
+from speech_pareto.training.loop import Diverged, every_layer_runs
+from speech_pareto.training.settings import FineTuning
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 TRAINING = {"steps": 12, "batch_seconds": 12, "learning_rate": 1e-3, "precision": "fp32"}

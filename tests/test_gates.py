@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from speech_pareto import architecture, gates, method, model, surgery, tuning
-from speech_pareto.methods.self_pinching import SelfPinching
-from speech_pareto.methods.structured_self_pinching import StructuredSelfPinching
+from speech_pareto.compression import method, recipes
+from speech_pareto.compression.methods.self_pinching import SelfPinching
+from speech_pareto.compression.methods.structured_self_pinching import StructuredSelfPinching
+from speech_pareto.compression.parts import self_pinching_gates
+from speech_pareto.models import architecture, backbone, sparsity, surgery
+from speech_pareto.training import finetuning
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 
@@ -19,8 +22,8 @@ TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "f
 def student():
     """Return a small random backbone whose layers are of unlike size of weights."""
     torch.manual_seed(3)
-    made = model.new(model.tiny_config(hidden=48, layers=3, heads=6, ffn=160, pos_conv=16))
-    for name, parameter in model.prunable(made).items():
+    made = backbone.new(backbone.tiny_config(hidden=48, layers=3, heads=6, ffn=160, pos_conv=16))
+    for name, parameter in sparsity.prunable(made).items():
         nn.init.normal_(parameter, std=0.05 * (1 + int(name.split(".")[2])))
     return made
 
@@ -28,7 +31,7 @@ def student():
 def gated(weight, **settings):
     """Return a linear layer in float64 with these weights behind a gate, and the gate."""
     linear = surgery.linear(torch.as_tensor(weight, dtype=torch.float64), None)
-    gates.gate(linear, **settings)
+    self_pinching_gates.gate(linear, **settings)
     return linear, linear.parametrizations.weight[0]
 
 
@@ -86,7 +89,7 @@ def test_the_size_loss_has_a_gradient_outside_its_band_only(definition, student)
     for linear in linears:
         root = linear.parametrizations.weight[0].scores(linear.weight.detach()).sqrt()
         set_threshold(linear, root.flatten().median().item())
-    number, total = gates.kept(linears)
+    number, total = self_pinching_gates.kept(linears)
     share = number.item() / total
     assert share == pytest.approx(0.5, abs=0.1)
     for goal, sign in ((share - 0.05, -1), (share + 0.05, 0), (share + 0.15, 1)):
@@ -98,10 +101,12 @@ def test_the_size_loss_has_a_gradient_outside_its_band_only(definition, student)
 
 def test_the_size_loss_means_the_same_on_any_size():
     for hidden in (16, 48):
-        made = model.new(model.tiny_config(hidden=hidden, layers=2, heads=2, ffn=64, pos_conv=16))
+        made = backbone.new(
+            backbone.tiny_config(hidden=hidden, layers=2, heads=2, ffn=64, pos_conv=16)
+        )
         for definition in (SelfPinching(), StructuredSelfPinching()):
             linears = definition.gated(copy.deepcopy(made))
-            removed = gates.kept(linears)[1] / 2
+            removed = self_pinching_gates.kept(linears)[1] / 2
             loss = definition.penalty(linears, removed)(0).item()
             assert loss == pytest.approx(definition.strength, rel=1e-3)
 
@@ -109,7 +114,7 @@ def test_the_size_loss_means_the_same_on_any_size():
 def pruned(definition, student, ratio, change):
     """Return a copy of `student`, pruned with `change(linears)` in the place of training."""
     made, linears = copy.deepcopy(student), []
-    plan = definition.solve(model.describe(student), ratio)
+    plan = definition.solve(backbone.describe(student), ratio)
 
     def tune(student, penalty, **settings):
         parts = (
@@ -156,10 +161,12 @@ def test_unit_scores_are_the_formula(student):
         for names, raw in ((architecture.ATTENTION, heads), (architecture.FFN, rows)):
             expected = [(x - min(raw)) / (max(raw) - min(raw)) + 1e-5 for x in raw]
             *inner, outer = (surgery.matrix(layer, name) for name in names)
-            scores = gates.unit_scores(inner, outer, len(raw))(outer.weight)
+            scores = self_pinching_gates.unit_scores(inner, outer, len(raw))(outer.weight)
             assert scores.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
             found = [surgery.factors(outer.weight, torch.eye(48), outer.bias)]
-            factorised = gates.unit_scores(inner, found[0], len(raw))(found[0].down.weight)
+            factorised = self_pinching_gates.unit_scores(inner, found[0], len(raw))(
+                found[0].down.weight
+            )
             assert torch.allclose(factorised, scores)
 
 
@@ -170,7 +177,7 @@ def test_a_pruned_unit_is_silent_before_it_goes(student):
     linears = definition.gated(student)
     for linear in linears:
         set_threshold(linear, 0.5)
-    masks = [own.hard(scores) > 0.5 for own, scores in map(gates._read, linears)]
+    masks = [own.hard(scores) > 0.5 for own, scores in map(self_pinching_gates._read, linears)]
     for layer, heads, rows in zip(gone.encoder.layers, masks[::2], masks[1::2], strict=True):
         surgery.keep_heads(layer, heads.nonzero()[:, 0].tolist())
         surgery.keep_rows(layer, rows.nonzero()[:, 0])
@@ -191,37 +198,37 @@ def test_the_units_that_go_are_the_lowest_of_their_threshold(student):
     assert len(shapes[1].heads) < 6 and shapes[2].ffn < 160
     layer = student.encoder.layers[1]
     *inner, outer = (surgery.matrix(layer, name) for name in architecture.ATTENTION)
-    order = gates.unit_scores(inner, outer, 6)(outer.weight).argsort(descending=True)
+    order = self_pinching_gates.unit_scores(inner, outer, 6)(outer.weight).argsort(descending=True)
     assert sorted(order[: len(shapes[1].heads)].tolist()) == list(shapes[1].heads)
-    sizes = [architecture.remaining(model.describe(x)) for x in (student, made)]
+    sizes = [architecture.remaining(backbone.describe(x)) for x in (student, made)]
     assert abs(sizes[0] - sizes[1] - plan.knobs["removed"]) <= 97 / 2  # parameters of a channel
 
 
 def test_whole_heads_go_when_channels_do_not_suffice():
     heads, rows = [torch.arange(1.0, 5)] * 2, [torch.arange(0.0, 1, 0.1)] * 2
     for removed, expected in ((60, (0, 6)), (180, (0, 18)), (200, (1, 10)), (780, (6, 18))):
-        assert gates.split(heads, rows, (100, 10), removed) == expected
+        assert self_pinching_gates.split(heads, rows, (100, 10), removed) == expected
 
 
 def test_gates_pinch_to_the_asked_size_in_a_short_run(student, prompts_en):
     for definition in (SelfPinching, StructuredSelfPinching):
         made, chosen = copy.deepcopy(student), definition(steps=20)
-        plan = chosen.solve(model.describe(made), 0.5)
+        plan = chosen.solve(backbone.describe(made), 0.5)
         linears = chosen.gated(made)
-        tune = tuning.Tuner(TASK, "nowhere", [prompts_en], 1, precision="fp32")
+        tune = finetuning.Tuner(TASK, "nowhere", [prompts_en], 1, precision="fp32")
         penalty = chosen.penalty(linears, plan.knobs["removed"])
         tune(made, penalty, steps=20, learning_rate=chosen.learning_rate, batch_seconds=6.0)
-        number, total = gates.kept(linears)
+        number, total = self_pinching_gates.kept(linears)
         assert number.item() / total == pytest.approx(1 - plan.knobs["removed"] / total, abs=0.06)
 
 
 def test_parp_lets_weights_revive(student):
-    definition = method.make({"parp": {"steps": 4, "every": 2, "first": 0.5}})
-    plan = definition.solve(model.describe(student), 0.4)
+    definition = recipes.make({"parp": {"steps": 4, "every": 2, "first": 0.5}})
+    plan = definition.solve(backbone.describe(student), 0.4)
     counts = []
 
     def tune(student, penalty, **settings):
-        parameters = list(model.prunable(student).values())
+        parameters = list(sparsity.prunable(student).values())
         for step in range(4):
             before = [p.detach().clone() for p in parameters]
             assert penalty(step) == 0.0
@@ -240,4 +247,4 @@ def test_parp_lets_weights_revive(student):
     assert [counts[0], counts[2]] == [round(0.5 * zeros), round(0.75 * zeros)]
     assert counts[1] == counts[3] == 0
     assert made.encoder.layers[0].attention.q_proj.bias.tolist() == [9.0] * 48
-    assert sum(int((p == 0).sum()) for p in model.prunable(made).values()) == zeros
+    assert sum(int((p == 0).sum()) for p in sparsity.prunable(made).values()) == zeros

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from speech_pareto.gpu import VISIBLE, gpus, reserved
+from speech_pareto.runtime.gpu import VISIBLE, gpus, reserved
 
 JOB = """
 import os, sys, time

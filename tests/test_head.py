@@ -2,9 +2,10 @@
 
 import torch
 
-from speech_pareto import method, model
-from speech_pareto.head import HEAD, hand_on_head
-from speech_pareto.task import TaskModel, load_task_model, make_task, save_head
+from speech_pareto.compression import catalogue
+from speech_pareto.models import backbone as model
+from speech_pareto.tasks.head import HEAD, hand_on_head
+from speech_pareto.tasks.task import TaskModel, load_task_model, make_task, save_head
 from test_methods import backbone, compress
 
 
@@ -36,7 +37,7 @@ def test_a_probe_of_all_layers_begins_anew_when_there_are_fewer(tmp_path):
     made = backbone("hubert")
     with_task_head(made, tmp_path, "probe")
     for name, there in (("ffn_pruning", True), ("distillation", False)):
-        student, _ = compress([{name: dict(method.load(name).example)}], made, 0.5)
+        student, _ = compress([{name: dict(catalogue.load(name).example)}], made, 0.5)
         target = tmp_path / f"{name}.safetensors"
         hand_on_head(tmp_path / HEAD, student, target)
         assert target.is_file() == there

@@ -13,7 +13,7 @@ from conftest import ROOT, copy_tree
 from only_installed import environment
 from planning import STUDY, write_study
 from speech_pareto import __main__
-from speech_pareto.config import resolve
+from speech_pareto.study.config import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("install")]
 BASE = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch", "tqdm", "transformers")

@@ -8,15 +8,17 @@ import pytest
 import torch
 import yaml
 
-import compress as job
 import test_compress
 import test_methods
-from speech_pareto import architecture, convergence, method, model
-from speech_pareto.methods.data_driven_head_pruning import DataDrivenHeadPruning
-from speech_pareto.methods.distillation import Distillation
-from speech_pareto.methods.ffn_pruning import row_scores
-from speech_pareto.methods.head_pruning import head_scores
-from speech_pareto.model_folder import read_config
+from speech_pareto.compression import method, recipes, runner
+from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
+from speech_pareto.compression.methods.distillation import Distillation
+from speech_pareto.compression.methods.ffn_pruning import row_scores
+from speech_pareto.compression.methods.head_pruning import head_scores
+from speech_pareto.compression.parts import convergence
+from speech_pareto.models import architecture, sparsity
+from speech_pareto.models import backbone as model
+from speech_pareto.models.model_folder import read_config
 from test_methods import KINDS, backbone, batches, check_contract, train
 
 UNITS = {"units": 4, "unit_seconds": 1.0}
@@ -67,7 +69,7 @@ def test_each_event_takes_the_lowest_head_of_every_layer(teacher):
     head = architecture.head_parameters(config, architecture.layers_of(config)[0])
     share = 3 * head / total
     settings = {"method": "head_pruning", "schedule": [share, 2 * share], "steps": 1}
-    step = method.make({"iterative_pruning": {**settings, "objective": "layer_distillation"}})
+    step = recipes.make({"iterative_pruning": {**settings, "objective": "layer_distillation"}})
     plan = step.solve(config, 3 * share)
     assert plan.knobs["left"] == [total - 3 * head * k for k in (1, 2, 3)]
     student = step.compress(copy.deepcopy(teacher), plan, context(teacher, watch))
@@ -84,7 +86,7 @@ def test_scores_are_computed_anew_at_each_event(teacher):
         layer.feed_forward.intermediate_dense.weight.data[low] = 9.0
 
     settings = {"method": "ffn_pruning", "schedule": [0.1], "objective": "layer_distillation"}
-    step = method.make({"iterative_pruning": settings})
+    step = recipes.make({"iterative_pruning": settings})
     plan = step.solve(model.describe(teacher), 0.2)
     student = step.compress(copy.deepcopy(teacher), plan, context(teacher, boost))
     weights = student.encoder.layers[0].feed_forward.intermediate_dense.weight
@@ -96,9 +98,9 @@ def test_zeros_never_come_back_from_one_event_to_the_next(teacher):
 
     def watch(student, loss, **settings):
         train(student, loss, **settings)
-        zeros.append({k: p == 0 for k, p in model.prunable(student.backbone).items()})
+        zeros.append({k: p == 0 for k, p in sparsity.prunable(student.backbone).items()})
 
-    step = method.make({"iterative_pruning": {**WALK, "steps": 3}})
+    step = recipes.make({"iterative_pruning": {**WALK, "steps": 3}})
     plan = step.solve(model.describe(teacher), 0.3)
     step.compress(copy.deepcopy(teacher), plan, context(teacher, watch))
     total = architecture.remaining(model.describe(teacher))
@@ -109,7 +111,7 @@ def test_zeros_never_come_back_from_one_event_to_the_next(teacher):
 
 
 def test_a_ratio_inside_the_schedule_ends_its_walk():
-    step, config = method.make("iterative_pruning"), {"model_type": "hubert"}
+    step, config = recipes.make("iterative_pruning"), {"model_type": "hubert"}
     total = architecture.remaining(config)
     left = step.solve(config, 0.33).knobs["left"]
     shares = [1 - size / total for size in left]
@@ -120,7 +122,7 @@ def test_a_ratio_inside_the_schedule_ends_its_walk():
 @pytest.mark.parametrize("schedule", [[0.2, 0.1], [0.0, 0.1], [0.5, 1.0], ["a"], 0.3])
 def test_a_schedule_must_rise(schedule):
     with pytest.raises(ValueError, match="iterative_pruning: schedule"):
-        method.make({"iterative_pruning": {"schedule": schedule}})
+        recipes.make({"iterative_pruning": {"schedule": schedule}})
 
 
 def test_data_driven_scores_use_the_head_that_learns(teacher, monkeypatch):
@@ -132,7 +134,7 @@ def test_data_driven_scores_use_the_head_that_learns(teacher, monkeypatch):
 
     monkeypatch.setattr(DataDrivenHeadPruning, "scores", watch)
     settings = {**WALK, "method": "data_driven_head_pruning", "batches": 2, "batch_seconds": 0.4}
-    step = method.make({"iterative_pruning": settings})
+    step = recipes.make({"iterative_pruning": settings})
     student = copy.deepcopy(teacher)
     step.compress(student, step.solve(model.describe(teacher), 0.15), context(teacher))
     assert len(heads) == 3 and not torch.equal(heads[0], heads[1])
@@ -141,12 +143,12 @@ def test_data_driven_scores_use_the_head_that_learns(teacher, monkeypatch):
 
 def test_steps_may_change_along_the_walk():
     settings = {"steps": [3, 5], "schedule": [0.1, 0.2, 0.3], "patience": 1}
-    step = method.make({"iterative_pruning": settings})
+    step = recipes.make({"iterative_pruning": settings})
     assert [step.steps_after(event) for event in range(4)] == [3, 5, 5, 5]
     assert step.training_steps() == 2 * (3 + 3 * 5)
     for steps in ([], [0], 0, "many", 1.5):
         with pytest.raises(ValueError, match="iterative_pruning: steps"):
-            method.make({"iterative_pruning": {"steps": steps}})
+            recipes.make({"iterative_pruning": {"steps": steps}})
 
 
 def smoothed(losses, d):
@@ -196,7 +198,7 @@ def test_the_gate_waits_and_gives_up_after_its_patience(teacher):
 
     settings = {"method": "ffn_pruning", "objective": "layer_distillation", "schedule": [0.1]}
     more = {"steps": 20, "patience": 4, "smoothing": 0.5}
-    step = method.make({"iterative_pruning": {**settings, **more}})
+    step = recipes.make({"iterative_pruning": {**settings, **more}})
     plan = step.solve(model.describe(teacher), 0.1)
     for until, expected in ((0, 1), (2, 3), (99, 5)):
         calls.clear()
@@ -209,7 +211,7 @@ def test_the_gate_waits_and_gives_up_after_its_patience(teacher):
 
 def walked(step, config, ratio):
     """Return the layers after each event of a walk."""
-    step = method.make(step)
+    step = recipes.make(step)
     plan, shapes = step.solve(config, ratio), []
     for left in plan.knobs["left"]:
         cut = step.shot().solve(config, 1 - left / architecture.remaining(config))
@@ -234,7 +236,7 @@ def test_rows_go_by_128():
 
 
 def test_weights_go_by_shares_of_the_matrices():
-    step, total = method.make(RECIPES["lin-weights"][0]), architecture.remaining(BASE)
+    step, total = recipes.make(RECIPES["lin-weights"][0]), architecture.remaining(BASE)
     left = step.solve(BASE, 0.8558).knobs["left"]
     published = [0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.675, *np.arange(0.7, 0.905, 0.01), 0.91]
     published += [0.915, 0.92, 0.925, 0.93, 0.935, 0.94, 0.945, 0.95]
@@ -244,11 +246,11 @@ def test_weights_go_by_shares_of_the_matrices():
 
 
 def test_the_combination_distils_then_takes_heads_then_rows():
-    solution = method.solve(RECIPES["lin-combined"], BASE, 0.7)
+    solution = recipes.solve(RECIPES["lin-combined"], BASE, 0.7)
     assert solution.reason is None
     layers = architecture.layers_of(solution.config)
     assert [len(x.heads) for x in layers] == [9] * 6
-    distilled = method.solve(RECIPES["lin-distilled"], BASE, 0.45).config
+    distilled = recipes.solve(RECIPES["lin-distilled"], BASE, 0.45).config
     assert architecture.layers_of(distilled) == [architecture.Layer(tuple(range(12)), 3072)] * 6
     heads = walked(RECIPES["lin-combined"][1], distilled, 0.0683)
     assert [len(layers[0].heads) for layers in heads] == [11, 10, 9]
@@ -269,7 +271,7 @@ def test_the_combination_distils_then_takes_heads_then_rows():
 def test_short_walks_suit_the_tiny_teacher(recipe, ratios):
     tiny = read_config(Path(__file__).parents[1] / "resources" / "teachers" / "tiny")
     for ratio in ratios:
-        assert method.solve(RECIPES[recipe], tiny, ratio).reason is None
+        assert recipes.solve(RECIPES[recipe], tiny, ratio).reason is None
 
 
 @pytest.mark.parametrize(
@@ -278,14 +280,14 @@ def test_short_walks_suit_the_tiny_teacher(recipe, ratios):
 )
 def test_published_chains_reach_their_ratios(recipe, ratios):
     for ratio in ratios:
-        assert method.solve(RECIPES[recipe], BASE, ratio).reason is None
+        assert recipes.solve(RECIPES[recipe], BASE, ratio).reason is None
 
 
 def test_bf16_ends_with_the_training(folder, corpus):
     """Each event trains the same student: what one run wraps around it must come off again."""
     student, teacher = model.load(folder), model.load(folder)
     before, loss = student.forward, Distillation().loss
-    run = job.trainer([corpus], 1, None, "bf16")
+    run = runner.trainer([corpus], 1, None, "bf16")
     run(student, lambda batch: loss(student, teacher, batch), steps=1, learning_rate=1e-3)
     assert student.forward.__func__ is before.__func__
     assert student(torch.randn(1, 4000)).last_hidden_state.dtype == torch.float32

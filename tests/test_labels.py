@@ -4,15 +4,15 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import synthetic_results
-from speech_pareto import table
-from speech_pareto.figures import fronts
+from speech_pareto.reporting.figures import fronts
+from speech_pareto.reporting.tables import results_table
 
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
     """Return the synthetic grid's summary over seeds."""
     files = synthetic_results.write(tmp_path_factory.mktemp("grid"))
-    return table.summarise(table.build(*map(table.read_results, files)))
+    return results_table.summarise(results_table.build(*map(results_table.read_results, files)))
 
 
 def boxes(figure, axes):
@@ -24,7 +24,7 @@ def boxes(figure, axes):
 
 
 @pytest.mark.parametrize("task", ["phones", "characters"])
-@pytest.mark.parametrize("cost", list(table.COSTS))
+@pytest.mark.parametrize("cost", list(results_table.COSTS))
 def test_labels_do_not_collide(summary, task, cost):
     figure = fronts.pareto(summary, task, cost)
     found = boxes(figure, figure.axes[0])

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from speech_pareto import architecture, method, model
-from speech_pareto.teachers import TEACHERS
+from speech_pareto.compression import catalogue, method, recipes
+from speech_pareto.models import architecture
+from speech_pareto.models import backbone as model
+from speech_pareto.models.teachers import TEACHERS
 from test_methods import backbone, compress, example, ratio_of
 
 FLAGS = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
@@ -16,7 +18,7 @@ def narrow(request):
     return backbone(request.param, **FLAGS)
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_narrow_ones_with_the_flags_of_large_are_served(name, narrow, tmp_path):
     ratio = ratio_of(name, 0.2, model.describe(narrow))
     student, solution = compress([example(name)], narrow, ratio)
@@ -39,7 +41,7 @@ def test_a_large_one_is_cut_saved_and_loaded(tmp_path):
         step.compress(student, plan, method.Context(1))
         return model.describe(student)
 
-    solution = method.walk(method.make_all(steps), config, 0.6, apply)
+    solution = recipes.walk(recipes.make_all(steps), config, 0.6, apply)
     assert solution.reason is None
     model.save(student, tmp_path / "student", torch.float16)
     again = model.load(tmp_path / "student")

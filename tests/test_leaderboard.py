@@ -3,14 +3,16 @@
 import pytest
 
 import synthetic_results
-from speech_pareto import comparisons, leaderboard, result, table
+from speech_pareto.reporting import leaderboard
+from speech_pareto.reporting.tables import comparisons, results_table
+from speech_pareto.runtime import result
 
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     """Return the table of the synthetic grid."""
     files = synthetic_results.write(tmp_path_factory.mktemp("grid"))
-    return table.build(*map(table.read_results, files))
+    return results_table.build(*map(results_table.read_results, files))
 
 
 def test_front_text_fits_and_says_it_all(cells):
@@ -31,7 +33,9 @@ def compared(tmp_path_factory):
     """Return the table and the comparisons of the synthetic grid."""
     metrics, profiles = synthetic_results.write(tmp_path_factory.mktemp("grid"))
     files = dict(zip(map(str, metrics), synthetic_results.write_hypotheses(metrics), strict=True))
-    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    cells = results_table.build(
+        results_table.read_results(metrics), results_table.read_results(profiles)
+    )
     return cells, comparisons.build(cells, files)[0]
 
 
@@ -81,7 +85,9 @@ def test_a_diverged_seed_is_named(cells):
 
 def test_best_first_in_either_direction(cells):
     mirrored = cells.assign(score=100 - cells["score"], better="higher")
-    order, turned = (leaderboard.best_first(table.summarise(x)).index for x in (cells, mirrored))
+    order, turned = (
+        leaderboard.best_first(results_table.summarise(x)).index for x in (cells, mirrored)
+    )
     assert (order == turned).all()
 
 
@@ -94,6 +100,8 @@ def test_nothing_from_a_result_becomes_markup(tmp_path):
             score = value["metrics"].pop(value["metric"]["name"])
             value["metrics"][evil], value["metric"]["name"] = score, evil
             result.write(file, value)
-    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    cells = results_table.build(
+        results_table.read_results(metrics), results_table.read_results(profiles)
+    )
     text = leaderboard.as_html(cells)
     assert "<script" not in text and "<img" not in text and "&lt;script&gt;" in text

@@ -11,10 +11,14 @@ import pytest
 import torch
 
 import compress as job
-from speech_pareto import architecture, method, model, supernet, training
-from speech_pareto.methods.lighthubert import LightHubert
-from speech_pareto.student import add_heads
-from speech_pareto.supernet import SPACES, Space, Subnet, supernet_config
+from speech_pareto.compression import method, recipes
+from speech_pareto.compression.methods.lighthubert import LightHuBERT
+from speech_pareto.compression.parts import supernet
+from speech_pareto.compression.parts.supernet import SPACES, Space, Subnet, supernet_config
+from speech_pareto.compression.parts.thin_student import add_heads
+from speech_pareto.models import architecture
+from speech_pareto.models import backbone as model
+from speech_pareto.training import loop, masking
 from test_compress import RUN, corpus  # noqa: F401 (a fixture)
 from test_methods import KINDS, backbone, compress, train
 from test_students import BASE, FRAMES, RECIPES, batch, linear, teacher, with_task_head  # noqa: F401
@@ -27,7 +31,7 @@ def learner(teacher):  # noqa: F811
     config = model.describe(teacher)
     student = supernet.cut(teacher, supernet_config(config), range(config["num_hidden_layers"]))
     add_heads(student, teacher, 1, 1)
-    return method.make({"lighthubert": {"mask_span": 4}}), student.train()
+    return recipes.make({"lighthubert": {"mask_span": 4}}), student.train()
 
 
 def test_the_published_subnet_has_its_size():
@@ -36,7 +40,7 @@ def test_the_published_subnet_has_its_size():
     assert "compression" not in published  # plain transformers load it
     for kind in KINDS:
         for ratio in (0.715, 0.72):
-            solution = method.solve(RECIPES["lighthubert-small"], {"model_type": kind}, ratio)
+            solution = recipes.solve(RECIPES["lighthubert-small"], {"model_type": kind}, ratio)
             assert solution.reason is None
             assert architecture.count(solution.config)["total"] == 26_873_344
             assert sum(p.numel() for p in model.build(solution.config).parameters()) == 26_873_344
@@ -67,7 +71,7 @@ def bound(name, choose):
 @pytest.mark.parametrize("space", SPACES)
 def test_ratios_outside_a_space_reach_its_bounds(space):
     for ratio, choose in ((0.99, min), (0.0, max)):
-        solution = method.solve([{"lighthubert": {"space": space}}], BASE, ratio)
+        solution = recipes.solve([{"lighthubert": {"space": space}}], BASE, ratio)
         size = architecture.count(solution.config)["total"]
         assert size == bound(space, choose)
         assert (solution.reason is None) == (space == "base" and ratio == 0)
@@ -75,7 +79,7 @@ def test_ratios_outside_a_space_reach_its_bounds(space):
 
 
 def test_a_ratio_is_met_by_the_most_regular_subnet_in_milliseconds():
-    step = method.make("lighthubert")
+    step = recipes.make("lighthubert")
     began = time.process_time()
     plans = {ratio: step.solve(BASE, ratio) for ratio in (0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8)}
     assert time.process_time() - began < 1.0
@@ -107,16 +111,16 @@ def test_a_ratio_is_met_by_the_most_regular_subnet_in_milliseconds():
 
 def test_what_no_subnet_has_is_said():
     """The spaces have gaps: width 768 has no fewer rows than 2688, and 640 is the next."""
-    solution = method.solve(["lighthubert"], BASE, 0.2)
+    solution = recipes.solve(["lighthubert"], BASE, 0.2)
     assert solution.reason == "lighthubert can remove 0.175 of the parameters, not 0.2"
     unmasked = BASE | {"mask_time_prob": 0.0}
-    assert "no mask vector" in method.solve(["lighthubert"], unmasked, 0.7).reason
-    assert method.solve([{"ffn_pruning": {"ratio": 0.2}}, "lighthubert"], BASE, 0.7).reason is None
+    assert "no mask vector" in recipes.solve(["lighthubert"], unmasked, 0.7).reason
+    assert recipes.solve([{"ffn_pruning": {"ratio": 0.2}}, "lighthubert"], BASE, 0.7).reason is None
     chain = [{"head_pruning": {"ratio": 0.05}}, "lighthubert"]
-    assert "layers that are whole" in method.solve(chain, BASE, 0.7).reason
+    assert "layers that are whole" in recipes.solve(chain, BASE, 0.7).reason
     for wrong in ({"steps": -1}, {"first_stage": 1.5}):
         with pytest.raises(ValueError, match="must be a (whole )?number, at least 0"):
-            method.make({"lighthubert": wrong})
+            recipes.make({"lighthubert": wrong})
 
 
 def test_the_supernet_begins_as_the_teacher(teacher, batch):  # noqa: F811
@@ -134,7 +138,7 @@ def test_slices_are_the_model_that_is_cut_out(stable, batch):  # noqa: F811
     for kind in KINDS:
         student = learner(backbone(kind, do_stable_layer_norm=stable))[1].eval()
         config = UNEVEN.shape(model.describe(student))
-        mask = training.span_mask(torch.tensor(FRAMES), 0.6, 4, FRAMES[0])
+        mask = masking.span_mask(torch.tensor(FRAMES), 0.6, 4, FRAMES[0])
         sliced = supernet.run(student, config, UNEVEN.layers, batch, mask)
         alone = supernet.cut(student, config, UNEVEN.layers)
         alone.config.apply_spec_augment = True
@@ -182,7 +186,7 @@ def test_loss_is_the_formula(space, layers, batch):  # noqa: F811
     torch.manual_seed(11)
     loss = step.loss(student, made, batch, drawn).item()
     torch.manual_seed(11)
-    mask = training.span_mask(torch.tensor(FRAMES), 0.65, 4, FRAMES[0])
+    mask = masking.span_mask(torch.tensor(FRAMES), 0.65, 4, FRAMES[0])
     assert 0.2 < mask.float().mean() < 0.8 and not mask[1, FRAMES[1] :].any()
     if space:
         subnet = drawn.draw()
@@ -287,9 +291,9 @@ def test_the_teacher_stays_in_eval_mode_and_keeps_no_hook(batch):  # noqa: F811
     before, seen, hooks = copy.deepcopy(made.state_dict()), [], count_hooks(made)
     step, student = learner(made)
     handle = made.register_forward_pre_hook(lambda module, args: seen.append(module.training))
-    settings = training.Training(steps=2, learning_rate=1e-3, precision="fp32")
+    settings = loop.Training(steps=2, learning_rate=1e-3, precision="fp32")
     space = Space("small", model.describe(made))
-    training.train(
+    loop.train(
         student,
         lambda step, generator: batch,
         lambda batch: (step.loss(student, made, batch, space), {}),
@@ -323,7 +327,7 @@ def test_padding_teaches_nothing(teacher, batch):  # noqa: F811
 )
 def test_both_stages_train_the_same_supernet(settings, stages):
     made, calls = backbone("hubert"), []
-    step = method.make({"lighthubert": settings})
+    step = recipes.make({"lighthubert": settings})
 
     def listen(student, loss, steps, learning_rate, batch_seconds):
         calls.append((student, loss.keywords["space"] is None, steps))
@@ -380,7 +384,7 @@ def test_a_job_leaves_the_same_bytes_twice(corpus, tmp_path):  # noqa: F811
 @pytest.mark.parametrize("stop", [2, 5])  # in the first stage, in the second
 def test_a_stopped_job_ends_with_the_same_bytes(stop, corpus, tmp_path, monkeypatch):  # noqa: F811
     with_task_head(backbone("hubert"), tmp_path / "teacher")
-    whole, calls = LightHubert.loss, []
+    whole, calls = LightHuBERT.loss, []
 
     def stopping(self, *inputs, **settings):
         calls.append(settings["space"] is None)
@@ -394,7 +398,7 @@ def test_a_stopped_job_ends_with_the_same_bytes(stop, corpus, tmp_path, monkeypa
         job.main([step], 0.5, 1, *paths, precision="fp32")
         return (tmp_path / name / "model.safetensors").read_bytes()
 
-    monkeypatch.setattr(LightHubert, "loss", stopping)
+    monkeypatch.setattr(LightHuBERT, "loss", stopping)
     expected = run("a")
     with pytest.raises(SystemExit, match="143"):
         run("b")

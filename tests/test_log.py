@@ -6,13 +6,13 @@ import warnings
 
 import pytest
 
-from speech_pareto.log import logged
+from speech_pareto.runtime.log import logged
 
 
 def test_messages_reach_file_and_stderr(tmp_path, capsys):
     path = tmp_path / "logs" / "rule.log"
     with logged(path):
-        logging.getLogger("speech_pareto.training").info("step 1")
+        logging.getLogger("speech_pareto.training.loop").info("step 1")
         logging.getLogger("fontTools").info("glyf pruned")
         warnings.warn("careful", stacklevel=1)
     text = path.read_text()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech_pareto.corpora import manifest
-from speech_pareto.corpus import SPLITS
+from speech_pareto.data.corpora import manifest
+from speech_pareto.data.recording import SPLITS
 
 
 def table(folder, *rows):

@@ -1,12 +1,14 @@
 """The contract that every method keeps on every kind of backbone."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 
-from speech_pareto import architecture, digest, method, model, training
+from speech_pareto.compression import catalogue, method, recipes
+from speech_pareto.models import architecture, sparsity
+from speech_pareto.models import backbone as model
+from speech_pareto.training import loop as training
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
 RATIO = 0.2  # of the tiny backbones; those with transformers' defaults are in test_defaults.py
@@ -28,7 +30,7 @@ def backbone(kind, **settings):
     config = model.tiny_config(**{**SHAPE, **STEM, **more, "model_type": kind, **settings})
     torch.manual_seed(5)
     made = model.new(config)
-    for parameter in model.prunable(made).values():  # transformers begins with biases at zero
+    for parameter in sparsity.prunable(made).values():  # transformers begins with biases at zero
         torch.nn.init.normal_(parameter, std=0.1)
     for layer in made.encoder.layers:
         if hasattr(layer.attention, "rel_attn_embed"):
@@ -79,20 +81,20 @@ def compress(steps, teacher, ratio, seed=1, loop=None):
         return model.describe(student)
 
     config = model.describe(teacher)
-    solution = method.walk(method.make_all(steps), config, ratio, apply)
+    solution = recipes.walk(recipes.make_all(steps), config, ratio, apply)
     return student, solution
 
 
 def example(name):
     """Return a step with a method's smallest settings."""
-    return {name: dict(method.load(name).example)}
+    return {name: dict(catalogue.load(name).example)}
 
 
 def ratio_of(name, ratio, config):
     """Return `ratio`, or what a method removes that leaves little choice."""
     if name in ("semi_structured", "attention_reuse", "lighthubert"):
-        return method.solve([name], config, ratio).ratio
-    return ratio if method.load(name).removes else 0.0
+        return recipes.solve([name], config, ratio).ratio
+    return ratio if catalogue.load(name).removes else 0.0
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -111,7 +113,7 @@ def audio():
     return waves, mask
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_contract(name, teacher, audio, tmp_path):
     ratio = ratio_of(name, RATIO, model.describe(teacher))
     check_contract(example(name), ratio, teacher, audio, tmp_path)
@@ -122,7 +124,7 @@ def check_contract(step, ratio, teacher, audio, tmp_path, loop=None):
     waves, mask = audio
     name = next(iter(step))
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    planned = method.solve([step], model.describe(teacher), ratio)
+    planned = recipes.solve([step], model.describe(teacher), ratio)
     student, solution = compress([step], teacher, ratio, loop=loop)
     student.eval()
 
@@ -135,8 +137,8 @@ def check_contract(step, ratio, teacher, audio, tmp_path, loop=None):
     slack = architecture.row_parameters(model.describe(teacher), ROW) if name in GATED else 0
     assert real == pytest.approx(solution.ratio)
     assert abs(real - planned.ratio) * total <= slack / 2 + 0.01
-    assert abs(real - ratio) <= method.TOLERANCE
-    found = {n: int((p == 0).sum()) for n, p in model.prunable(student).items()}
+    assert abs(real - ratio) <= recipes.TOLERANCE
+    found = {n: int((p == 0).sum()) for n, p in sparsity.prunable(student).items()}
     if not zeros:  # a softmax ignores this bias, so a new student's stays at zero
         found = {n: number for n, number in found.items() if not n.endswith("k_proj.bias")}
     assert sum(found.values()) == zeros
@@ -175,17 +177,19 @@ def check_contract(step, ratio, teacher, audio, tmp_path, loop=None):
     assert not [n for n, p in used.items() if p.requires_grad and p.grad is None]
 
 
-@pytest.mark.parametrize("name", [name for name in method.names() if method.load(name).removes])
+@pytest.mark.parametrize(
+    "name", [name for name in catalogue.names() if catalogue.load(name).removes]
+)
 def test_what_cannot_be_reached_is_said(name, teacher):
-    solution = method.solve([example(name)], model.describe(teacher), 0.99)
+    solution = recipes.solve([example(name)], model.describe(teacher), 0.99)
     assert "not 0.99" in solution.reason
     assert 0 < solution.ratio < 0.98
-    at_bound = method.solve([example(name)], model.describe(teacher), solution.ratio)
+    at_bound = recipes.solve([example(name)], model.describe(teacher), solution.ratio)
     assert at_bound.reason is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 @pytest.mark.parametrize("size", ["base", "large"])
 def test_published_sizes_are_solved_to_the_point(name, kind, size):
     large = {
@@ -199,15 +203,15 @@ def test_published_sizes_are_solved_to_the_point(name, kind, size):
     }
     config = {"model_type": kind, **(large if size == "large" else {})}
     for ratio in (0.1, 0.25, 0.5, 0.75):
-        solution = method.solve([name], config, ratio_of(name, ratio, config))
+        solution = recipes.solve([name], config, ratio_of(name, ratio, config))
         if solution.reason is None:
             assert abs(solution.ratio - ratio_of(name, ratio, config)) <= 0.005
     bounds = {"head_pruning": 0.28 if size == "base" else 0.31, "ffn_pruning": 0.62}
     if name in bounds:
-        assert method.solve([name], config, 0.9).ratio == pytest.approx(bounds[name], abs=0.03)
+        assert recipes.solve([name], config, 0.9).ratio == pytest.approx(bounds[name], abs=0.03)
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", catalogue.names())
 def test_pre_norm_and_log_mel_models_are_served_too(name):
     torch.manual_seed(5)
     teacher = model.new(model.tiny_config(**SHAPE, do_stable_layer_norm=True))
@@ -245,14 +249,16 @@ def test_chains_end_at_the_asked_ratio(steps, teacher, audio, tmp_path):
 
 
 @pytest.mark.parametrize("thin", ["masking_distillation", "fithubert"])
-@pytest.mark.parametrize("name", [name for name in method.names() if method.load(name).removes])
+@pytest.mark.parametrize(
+    "name", [name for name in catalogue.names() if catalogue.load(name).removes]
+)
 def test_what_follows_a_thin_student_works_or_says_why_not(name, thin):
     torch.manual_seed(5)
     teacher = model.new(model.tiny_config(**SHAPE))
     steps = [{thin: {"steps": 0, "ratio": 0.3}}, example(name)]
-    planned = method.solve(steps, model.describe(teacher), 0.5)
+    planned = recipes.solve(steps, model.describe(teacher), 0.5)
     if "the steps before it leave" in str(planned.reason):
-        assert method.load(name).full_rate or name == "distillation"
+        assert catalogue.load(name).full_rate or name == "distillation"
         return
     student, solution = compress(steps, teacher, 0.5)
     assert solution.reason == planned.reason
@@ -261,30 +267,30 @@ def test_what_follows_a_thin_student_works_or_says_why_not(name, thin):
 
 def test_only_what_compares_hidden_states_needs_them_alike():
     steps = [{"fithubert": {"steps": 0, "ratio": 0.3}}, {"distillation": {"steps": 1}}]
-    reason = method.solve(steps, {"model_type": "hubert"}, 0.5).reason
+    reason = recipes.solve(steps, {"model_type": "hubert"}, 0.5).reason
     assert reason == "distillation: the steps before it leave fewer frames than the teacher has"
     steps[1] = {"distillation": {"steps": 0}}
-    assert method.solve(steps, {"model_type": "hubert"}, 0.5).reason is None
+    assert recipes.solve(steps, {"model_type": "hubert"}, 0.5).reason is None
 
 
 def test_steps_with_their_own_ratio_must_add_up():
     steps = [{"layer_drop": {"ratio": 0.3}}, {"ffn_pruning": {"ratio": 0.2}}]
     config = {"model_type": "hubert"}
-    assert method.solve(steps, config, 0.44).reason is None  # 1 - 0.7 * 0.8
-    assert "can remove 0.4" in method.solve(steps, config, 0.6).reason
-    too_much = method.solve([{"layer_drop": {"ratio": 0.5}}, "ffn_pruning"], config, 0.3)
+    assert recipes.solve(steps, config, 0.44).reason is None  # 1 - 0.7 * 0.8
+    assert "can remove 0.4" in recipes.solve(steps, config, 0.6).reason
+    too_much = recipes.solve([{"layer_drop": {"ratio": 0.5}}, "ffn_pruning"], config, 0.3)
     assert too_much.ratio == pytest.approx(0.5, abs=0.01) and too_much.reason
 
 
-@pytest.mark.parametrize("name", [name for name in method.names() if name != "identity"])
+@pytest.mark.parametrize("name", [name for name in catalogue.names() if name != "identity"])
 def test_nothing_follows_rounding(name):
     for last in ("int8", "half_precision"):
-        solution = method.solve([last, name], {"model_type": "hubert"}, 0.5)
+        solution = recipes.solve([last, name], {"model_type": "hubert"}, 0.5)
         assert f"{name}: the weights before it are" in solution.reason
 
 
 def test_nothing_follows_zeros():
-    solution = method.solve(
+    solution = recipes.solve(
         [{"weight_pruning": {"ratio": 0.3}}, "low_rank"], {"model_type": "hubert"}, 0.5
     )
     assert "low_rank: it would undo the zeros" in solution.reason
@@ -309,12 +315,4 @@ def test_nothing_follows_zeros():
 )
 def test_mistakes_in_a_recipe_are_named(steps, message):
     with pytest.raises(ValueError, match=message):
-        method.make_all(steps)
-
-
-@pytest.mark.parametrize("name", method.names())
-def test_planning_reads_from_the_source_what_a_method_needs(name):
-    file = Path(method.__file__).parent / "methods" / f"{name}.py"
-    listens = digest.defines(file, "loss") or digest.attribute(file, "listens") is True
-    assert listens == method.learns(method.make(name))
-    assert bool(digest.attribute(file, "task_aware")) == method.load(name).task_aware
+        recipes.make_all(steps)

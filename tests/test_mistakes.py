@@ -5,8 +5,8 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from speech_pareto import config
-from speech_pareto.syntax import syntax_problems
+from speech_pareto.study import config
+from speech_pareto.study.syntax import syntax_problems
 
 
 def change(study, path, value):

@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
-from speech_pareto import architecture, method, model, surgery
+from speech_pareto.compression import recipes
+from speech_pareto.models import architecture, sparsity, surgery
+from speech_pareto.models import backbone as model
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
 
@@ -162,7 +164,7 @@ def test_log_mel_sees_each_frame_alone():
 
 
 def test_log_mel_puts_a_tone_in_its_band():
-    from speech_pareto.log_mel import MELS, mel_filters
+    from speech_pareto.models.layers.log_mel import MELS, mel_filters
 
     stem = model.new(model.tiny_config(hidden=48, layers=1)).feature_extractor
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16000) / 16000)
@@ -197,7 +199,7 @@ def test_a_removed_head_is_a_head_that_said_nothing(kind):
 def test_zeros_hold_in_training(tmp_path):
     backbone = model.new(convolutional("hubert"))
     with torch.no_grad():
-        for parameter in model.prunable(backbone).values():
+        for parameter in sparsity.prunable(backbone).values():
             parameter.copy_(torch.randn_like(parameter))[::2] = 0
     backbone.config.compression = {"zeros": 10}
     model.save(backbone, tmp_path / "m")
@@ -206,7 +208,7 @@ def test_zeros_hold_in_training(tmp_path):
     for _ in range(2):
         student(torch.randn(1, 3000)).last_hidden_state.square().mean().backward()
         optimiser.step()
-    for name, parameter in model.prunable(student).items():
+    for name, parameter in sparsity.prunable(student).items():
         assert not parameter[::2].any(), name
         assert parameter[1::2].all(), name
 
@@ -218,6 +220,6 @@ def test_weights_and_biases_of_the_layers_can_be_pruned():
     expected = {
         f"encoder.layers.{i}.{m}.{k}" for i in range(depth) for m in matrices for k in kinds
     }
-    assert set(model.prunable(made)) == expected
-    plan = method.solve(["weight_pruning"], {"model_type": "hubert"}, 0.99).plans[0]
+    assert set(sparsity.prunable(made)) == expected
+    plan = recipes.solve(["weight_pruning"], {"model_type": "hubert"}, 0.99).plans[0]
     assert plan.knobs["zeros"] == 85_017_600  # 85.0 M, Lin et al.

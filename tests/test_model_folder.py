@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
 import finetune
-from speech_pareto import model, model_folder
-from speech_pareto.download import sha256
-from speech_pareto.weights import weights_digest
+from speech_pareto.models import backbone, model_folder
+from speech_pareto.models.weights import weights_digest
+from speech_pareto.runtime.hashing import sha256
 from test_processes import PLAIN, TASK, corpus, distance  # noqa: F401 (a fixture)
 
 SHAPE = {"hidden": 32, "layers": 2, "heads": 2, "ffn": 64, "pos_conv": 16}
@@ -22,16 +22,16 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1000\
 def folder(tmp_path):
     """Return a folder with a teacher whose preprocessing is not stated."""
     torch.manual_seed(0)
-    config = model.tiny_config(**SHAPE, **STEM, num_conv_pos_embedding_groups=2)
-    model.save(model.new(config), tmp_path / "teacher")
-    (tmp_path / "teacher" / model.PREPROCESSOR).unlink()
+    config = backbone.tiny_config(**SHAPE, **STEM, num_conv_pos_embedding_groups=2)
+    backbone.save(backbone.new(config), tmp_path / "teacher")
+    (tmp_path / "teacher" / backbone.PREPROCESSOR).unlink()
     return tmp_path / "teacher"
 
 
 def extractor(folder, **settings):
     """Write a preprocessor_config.json of transformers' own, with these settings."""
     Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    file = folder / model.PREPROCESSOR
+    file = folder / backbone.PREPROCESSOR
     found = json.loads(file.read_text()) | settings
     file.write_text(json.dumps({k: v for k, v in found.items() if v is not None}))
 
@@ -42,34 +42,36 @@ def processor(folder, **settings):
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "letters.json"))
     made = Wav2Vec2FeatureExtractor(**settings)
     Wav2Vec2Processor(feature_extractor=made, tokenizer=tokenizer).save_pretrained(folder)
-    assert not (folder / model.PREPROCESSOR).exists()
+    assert not (folder / backbone.PREPROCESSOR).exists()
 
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_what_transformers_saved_is_what_is_done(folder, normalize):
     extractor(folder, do_normalize=normalize)
-    assert model.load(folder).preprocessor["do_normalize"] is normalize
-    (folder / model.PREPROCESSOR).unlink()
+    assert backbone.load(folder).preprocessor["do_normalize"] is normalize
+    (folder / backbone.PREPROCESSOR).unlink()
     processor(folder, do_normalize=normalize)
-    assert model.load(folder).preprocessor["do_normalize"] is normalize
-    model.save(model.load(folder), folder.with_name("again"))  # the student's is the teacher's
-    assert model.load(folder.with_name("again")).preprocessor["do_normalize"] is normalize
+    assert backbone.load(folder).preprocessor["do_normalize"] is normalize
+    backbone.save(
+        backbone.load(folder), folder.with_name("again")
+    )  # the student's is the teacher's
+    assert backbone.load(folder.with_name("again")).preprocessor["do_normalize"] is normalize
 
 
 def test_the_newer_file_wins_as_in_transformers(folder):
     processor(folder, do_normalize=False)
     extractor(folder, do_normalize=True)
     assert Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize is False
-    assert model.load(folder).preprocessor["do_normalize"] is False
+    assert backbone.load(folder).preprocessor["do_normalize"] is False
     (folder / "processor_config.json").write_text('{"processor_class": "Wav2Vec2Processor"}')
     assert Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize is True
-    assert model.load(folder).preprocessor["do_normalize"] is True
+    assert backbone.load(folder).preprocessor["do_normalize"] is True
 
 
 def test_what_is_not_said_is_transformers_default(folder):
     extractor(folder, do_normalize=None)
     assert Wav2Vec2FeatureExtractor.from_pretrained(folder).do_normalize is True
-    assert model.load(folder).preprocessor["do_normalize"] is True
+    assert backbone.load(folder).preprocessor["do_normalize"] is True
 
 
 @pytest.mark.parametrize(
@@ -85,25 +87,25 @@ def test_what_is_not_said_is_transformers_default(folder):
 def test_what_is_not_done_here_is_refused(folder, settings, words):
     extractor(folder, **settings)
     with pytest.raises(ValueError, match=words) as caught:
-        model.load(folder)
-    assert str(folder / model.PREPROCESSOR) in str(caught.value)
+        backbone.load(folder)
+    assert str(folder / backbone.PREPROCESSOR) in str(caught.value)
     assert model_folder.problem(folder) == str(caught.value)
 
 
 def as_pickle(folder, zipped=True):
-    tensors = load_file(folder / model.WEIGHTS)
+    tensors = load_file(folder / backbone.WEIGHTS)
     file = folder / "pytorch_model.bin"
     torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
-    (folder / model.WEIGHTS).unlink()
+    (folder / backbone.WEIGHTS).unlink()
     return file
 
 
-def as_shards(folder, kind=model.WEIGHTS):
+def as_shards(folder, kind=backbone.WEIGHTS):
     """Save the weights in three files of a kind, and their index."""
     from safetensors.torch import save_file
 
-    tensors = load_file(folder / model.WEIGHTS)
-    (folder / model.WEIGHTS).unlink()
+    tensors = load_file(folder / backbone.WEIGHTS)
+    (folder / backbone.WEIGHTS).unlink()
     stem, _, suffix = kind.partition(".")
     places = {}
     for number in range(3):
@@ -126,10 +128,10 @@ FORMS = {
 
 @pytest.mark.parametrize("form", list(FORMS))
 def test_weights_of_every_form_are_those_of_one_file(form, folder):
-    wanted = model.load(folder).state_dict()
+    wanted = backbone.load(folder).state_dict()
     FORMS[form](folder)
     assert model_folder.problem(folder) is None
-    found = model.load(folder).state_dict()
+    found = backbone.load(folder).state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
@@ -146,7 +148,7 @@ def test_teachers_of_every_form_are_fine_tuned(form, folder, corpus, tmp_path): 
 
 
 def test_the_digest_of_one_file_is_its_own_and_of_several_is_of_each(folder):
-    file = folder / model.WEIGHTS
+    file = folder / backbone.WEIGHTS
     assert weights_digest(folder) == sha256(file)
     as_shards(folder)
     before = weights_digest(folder)
@@ -163,7 +165,7 @@ def cut(file, length):
 
 def damage(folder, what):
     """Do to a folder what happens to folders; return the name of the file that suffers."""
-    weights, config = folder / model.WEIGHTS, folder / model.CONFIG
+    weights, config = folder / backbone.WEIGHTS, folder / backbone.CONFIG
     if what == "pointer":
         weights.write_text(POINTER)
     elif what == "pointer for a pickle":
@@ -171,7 +173,7 @@ def damage(folder, what):
         return "pytorch_model.bin"
     elif what == "pointer for the config":
         config.write_text(POINTER)
-        return model.CONFIG
+        return backbone.CONFIG
     elif what == "a web page":
         weights.write_text("<!DOCTYPE html><html></html>")
     elif what in ("cut in the header", "cut in the data", "cut to nothing"):
@@ -200,8 +202,8 @@ def damage(folder, what):
         texts = {"broken JSON": "{", "latin-1": '{"a": "\xe9"}', "a list": "[]"}
         texts["deep"] = '{"a": ' + 100_000 * "[" + 100_000 * "]" + "}"
         config.write_bytes(texts[what].encode("latin-1"))
-        return model.CONFIG
-    return model.WEIGHTS
+        return backbone.CONFIG
+    return backbone.WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -230,14 +232,14 @@ def test_a_damaged_folder_is_named_before_any_job(what, words, folder):
     found = model_folder.problem(folder)
     assert str(folder / name) in found and words in found and "\n" not in found
     with pytest.raises((OSError, ValueError)) as caught:
-        model.load(folder)
+        backbone.load(folder)
     assert str(caught.value) == found
 
 
 def test_a_pickle_of_something_else_is_named(folder):
     name = damage(folder, "a list in a pickle")
     with pytest.raises(ValueError, match="it is no mapping of names to tensors") as caught:
-        model.load(folder)
+        backbone.load(folder)
     assert str(folder / name) in str(caught.value)
 
 
@@ -256,8 +258,8 @@ def test_a_pickle_of_something_else_is_named(folder):
     ],
 )
 def test_a_config_that_means_no_model_is_named(settings, words, folder):
-    file = folder / model.CONFIG
+    file = folder / backbone.CONFIG
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
     with pytest.raises(ValueError, match=words) as caught:
-        model.load(folder)
+        backbone.load(folder)
     assert str(file) in str(caught.value)

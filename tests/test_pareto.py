@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from speech_pareto.pareto import areas, hypervolume, non_dominated
+from speech_pareto.reporting.tables.pareto import areas, hypervolume, non_dominated
 
 
 def beats(a, b):

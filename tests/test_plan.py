@@ -12,9 +12,11 @@ import yaml
 
 import compress
 import plan as script
-from speech_pareto import config, cost, model, plan
-from speech_pareto.result import read_status
-from speech_pareto.study import cells
+from speech_pareto.models import backbone
+from speech_pareto.profiling import cost
+from speech_pareto.runtime.result import read_status
+from speech_pareto.study import config, forecast
+from speech_pareto.study.cells import cells
 from test_workflow import STUDY, planned, write_study
 
 ROOT = Path(__file__).parents[1]
@@ -47,12 +49,12 @@ def resolved(**changes):
 
 
 def expected(study, results=Path("nowhere")):
-    return plan.expect(study, results)
+    return forecast.expect(study, results)
 
 
 def facts_of(study, results=Path("nowhere"), **names):
     """Return what is expected of the first cell with these names."""
-    found = plan.expect(study, results).items()
+    found = forecast.expect(study, results).items()
     return next(f for cell, f in found if names.items() <= vars(cell).items())
 
 
@@ -70,7 +72,7 @@ def test_jobs_are_those_that_snakemake_plans(tree, study):
         write_study(tree, study)
     given = yaml.safe_load((tree / "config" / "config.yaml").read_text())
     mine = config.resolve(given)
-    foretold = Counter(job.rule for job in plan.jobs(mine, expected(mine), Path("nowhere")))
+    foretold = Counter(job.rule for job in forecast.jobs(mine, expected(mine), Path("nowhere")))
     theirs = Counter(rule for rule, _ in planned(tree))
     del theirs["all"]
     assert foretold == theirs
@@ -81,7 +83,7 @@ def small(tmp_path_factory):
     """Return the folder of a small real teacher."""
     folder = tmp_path_factory.mktemp("small") / "teacher"
     torch.manual_seed(0)
-    model.save(model.new(model.tiny_config(**SMALL)), folder)
+    backbone.save(backbone.new(backbone.tiny_config(**SMALL)), folder)
     return folder
 
 
@@ -103,10 +105,10 @@ def test_students_are_as_planned(small, tmp_path):
             assert facts["feasible"] == "no"
             assert (facts["reason"], facts["reachable"]) == (status["reason"], status["reachable"])
             continue
-        student = model.load(folder)
-        described = cost.parameters(student)["total"], model.describe(student)
+        student = backbone.load(folder)
+        described = cost.parameters(student)["total"], backbone.describe(student)
         assert facts["parameters"] == described[0]
-        assert facts["counted_parameters"] == plan.architecture.remaining(described[1])
+        assert facts["counted_parameters"] == forecast.architecture.remaining(described[1])
         assert facts["macs_per_second"] == cost.macs(student, cost.noise(1.5)) / 1.5
     assert seen["yes"] > 15 and seen["no"] > 2
 
@@ -114,7 +116,7 @@ def test_students_are_as_planned(small, tmp_path):
 def test_a_teacher_to_be_pretrained_is_known_before(small):
     study = resolved(teachers={"made": PRETRAINED})
     assert facts_of(study, recipe="identity")["parameters"] == sum(
-        parameter.numel() for parameter in model.load(small).parameters()
+        parameter.numel() for parameter in backbone.load(small).parameters()
     )
 
 
@@ -125,10 +127,10 @@ def test_a_teacher_of_the_hub_is_known_once_it_is_fetched(small, tmp_path):
         "feasible": "unknown",
         "reason": "the teacher someone/model is not fetched yet",
     }
-    todo = plan.jobs(study, expected(study), tmp_path)
-    spent = dict(zip((job.benchmark for job in todo), plan.durations(todo, {}), strict=True))
+    todo = forecast.jobs(study, expected(study), tmp_path)
+    spent = dict(zip((job.benchmark for job in todo), forecast.durations(todo, {}), strict=True))
     assert spent["finetune/base/heads/0.5/1/characters"] == ("unknown", 0.0)
-    assert spent["fetch_teacher/base"] == ("assumed", plan.CORPUS)
+    assert spent["fetch_teacher/base"] == ("assumed", forecast.CORPUS)
     (tmp_path / "teachers" / "base").mkdir(parents=True)
     (tmp_path / "teachers" / "base" / "backbone").symlink_to(small)
     assert facts_of(study, tmp_path, recipe="identity")["feasible"] == "yes"
@@ -142,7 +144,7 @@ def test_settings_that_a_method_refuses_are_not_feasible():
 
 def work_of(study, benchmark):
     """Return the MACs of a job."""
-    todo = plan.jobs(study, expected(study), Path("nowhere"))
+    todo = forecast.jobs(study, expected(study), Path("nowhere"))
     return next(job.macs for job in todo if job.benchmark == benchmark)
 
 
@@ -179,16 +181,16 @@ def test_hours_are_measured_where_they_can_be(tmp_path):
     write_benchmark(tmp_path, "finetune/tiny/heads/0.2/1/characters", 99)
     write_benchmark(tmp_path, "finetune/tiny/heads/0.9/1/phones", 1)
     names = [f"finetune/tiny/{name}" for name in ("heads/0.5/1", "heads/0.5/2", "other/0.5/1")]
-    todo = [plan.Job("finetune", f"{name}/phones", 2 * plan.RATE) for name in names]
+    todo = [forecast.Job("finetune", f"{name}/phones", 2 * forecast.RATE) for name in names]
     for seed in (1, 2):  # too much for heads
         name = f"finetune/tiny/heads/0.9/{seed}/phones"
-        todo.append(plan.Job("finetune", name, computes=False))
-    assert plan.durations(todo, plan.benchmarks(tmp_path)) == [
+        todo.append(forecast.Job("finetune", name, computes=False))
+    assert forecast.durations(todo, forecast.benchmarks(tmp_path)) == [
         ("measured", 7.0),
         ("alike", 8.0),
-        ("assumed", plan.START + 2),
+        ("assumed", forecast.START + 2),
         ("measured", 1.0),
-        ("assumed", plan.START),
+        ("assumed", forecast.START),
     ]
 
 
@@ -212,7 +214,7 @@ def test_the_plan_to_read(small, tmp_path, capsys):
         assert words in " ".join(text.split()), words
     with (tmp_path / "plan.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(cells(study)) and tuple(rows[0]) == plan.COLUMNS
+    assert len(rows) == len(cells(study)) and tuple(rows[0]) == forecast.COLUMNS
     assert {row["feasible"] for row in rows} == {"yes", "no", "unknown"}
 
 

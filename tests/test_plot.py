@@ -11,20 +11,21 @@ import pytest
 import aggregate
 import plot
 import synthetic_results
-from speech_pareto import analysis, published, study, table
-from speech_pareto.figures import (
+from speech_pareto.reporting.figures import all_tasks as side_by_side
+from speech_pareto.reporting.figures import (
     canvas,
-    diagonality,
     fronts,
+    head_diagonality,
+    layer_similarity,
     layers,
     probes,
     ratios,
-    similarity,
     speedup,
 )
-from speech_pareto.figures import published as systems
-from speech_pareto.figures import tasks as side_by_side
-from speech_pareto.styles import CONTROL, STYLES
+from speech_pareto.reporting.figures import published_fronts as systems
+from speech_pareto.reporting.figures.styles import CONTROL, STYLES
+from speech_pareto.reporting.tables import analysis, published_scores, results_table
+from speech_pareto.study import cells as study
 
 SCRIPTS = Path(plot.__file__).parent
 PUBLISHED = study.ROOT / "resources" / "published.csv"
@@ -72,9 +73,9 @@ def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["phones", "characters"])
-@pytest.mark.parametrize("cost", list(table.COSTS))
+@pytest.mark.parametrize("cost", list(results_table.COSTS))
 def test_a_figure_says_what_it_shows(parquet, task, cost):
-    figure = fronts.pareto(table.summarise(table.read(parquet)), task, cost)
+    figure = fronts.pareto(results_table.summarise(results_table.read(parquet)), task, cost)
     text = words(figure)
     for recipe in synthetic_results.RECIPES:
         assert recipe in text
@@ -89,7 +90,7 @@ def test_a_figure_says_what_it_shows(parquet, task, cost):
 
 
 def test_the_front_line_goes_through_the_front(parquet):
-    summary = table.summarise(table.read(parquet))
+    summary = results_table.summarise(results_table.read(parquet))
     figure = fronts.pareto(summary, "phones", "macs_per_second")
     rows = summary[(summary["task"] == "phones") & summary["front_macs_per_second"]]
     line = next(x for x in figure.axes[0].lines if x.get_drawstyle() == "steps-post")
@@ -99,7 +100,7 @@ def test_the_front_line_goes_through_the_front(parquet):
 
 
 def test_zeros_are_hollow_and_stand_at_their_non_zeros(parquet):
-    summary = table.summarise(table.read(parquet))
+    summary = results_table.summarise(results_table.read(parquet))
     figure = fronts.pareto(summary, "phones", "parameters")
     rows = summary[summary["sparse"] & (summary["task"] == "phones")]
     hollow = [
@@ -111,14 +112,14 @@ def test_zeros_are_hollow_and_stand_at_their_non_zeros(parquet):
 
 
 def test_a_ring_marks_no_significant_increase(parquet):
-    cells = table.read(parquet)
-    students = table.summarise(cells).query("recipe != 'identity'")
+    cells = results_table.read(parquet)
+    students = results_table.summarise(cells).query("recipe != 'identity'")
     numbers = {"difference": 1.0, "difference_low": 0.0, "difference_high": 2.0}
-    rows = students[table.GROUP].assign(**numbers, significant=True)
-    summary = table.summarise(cells, rows)
+    rows = students[results_table.GROUP].assign(**numbers, significant=True)
+    summary = results_table.summarise(cells, rows)
     assert "ring" not in words(fronts.pareto(summary, "phones", "seconds"))
     rows.loc[(rows["recipe"] == "low-rank") & (rows["ratio"] == 0.25), "significant"] = False
-    summary = table.summarise(cells, rows)
+    summary = results_table.summarise(cells, rows)
     figure = fronts.pareto(summary, "phones", "seconds")
     assert "ring: no significant increase in errors over the teacher" in words(figure)
     rings = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
@@ -127,18 +128,18 @@ def test_a_ring_marks_no_significant_increase(parquet):
 
 
 def test_controls_are_grey(parquet):
-    assert table.is_control("tiny", "random-pruning")
-    assert table.is_control("tiny-random", "low-rank")
-    assert not table.is_control("tiny", "low-rank")
-    assert not table.is_random("randomness")
+    assert results_table.is_control("tiny", "random-pruning")
+    assert results_table.is_control("tiny-random", "low-rank")
+    assert not results_table.is_control("tiny", "low-rank")
+    assert not results_table.is_random("randomness")
     for recipe in ("random-pruning", "layer-drop"):
         assert STYLES[recipe][0] == CONTROL
 
 
 def test_scores_above_100_are_clipped_and_named(parquet):
-    cells = table.read(parquet)
+    cells = results_table.read(parquet)
     cells.loc[(cells["recipe"] == "random-pruning") & (cells["ratio"] == 0.75), "score"] = 118.0
-    figure = fronts.pareto(table.summarise(cells), "phones", "parameters")
+    figure = fronts.pareto(results_table.summarise(cells), "phones", "parameters")
     assert "↑ 118 %" in words(figure)
     assert figure.axes[0].get_ylim()[1] < 110
 
@@ -149,7 +150,7 @@ def grid_of(cells: pd.DataFrame, **values) -> pd.DataFrame:
 
 
 def test_two_teachers_on_a_log_axis_higher_is_better(parquet):
-    cells = table.read(parquet)
+    cells = results_table.read(parquet)
     base = cells[cells["teacher"] == "tiny"]
     base = grid_of(
         base,
@@ -160,30 +161,32 @@ def test_two_teachers_on_a_log_axis_higher_is_better(parquet):
     )
     both = pd.concat([cells, base], ignore_index=True)
     both = grid_of(both, score=100 - both["score"], better="higher", metric="accuracy")
-    figure = fronts.pareto(table.summarise(both), "phones", "parameters")
+    figure = fronts.pareto(results_table.summarise(both), "phones", "parameters")
     assert figure.axes[0].get_xscale() == "log"
     assert "higher is better" in words(figure)
     assert "teacher (base)" in words(figure)
 
 
 def test_a_lonely_teacher(parquet):
-    cells = table.read(parquet)
+    cells = results_table.read(parquet)
     cells = cells[(cells["recipe"] == "identity") & (cells["teacher"] == "tiny")]
-    assert "PER against time" in words(fronts.pareto(table.summarise(cells), "phones", "seconds"))
+    assert "PER against time" in words(
+        fronts.pareto(results_table.summarise(cells), "phones", "seconds")
+    )
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
 def test_no_control_is_on_a_front_or_in_a_headline(parquet, better):
     """However good it is: a control is no method to use."""
-    cells = table.read(parquet)
+    cells = results_table.read(parquet)
     cells = cells[cells["task"] == "phones"].copy()
     controls = cells["recipe"].isin(["layer-drop", "random-pruning"]) & (cells["ratio"] == 0.5)
     controls |= (cells["teacher"] == "tiny-random") & (cells["recipe"] == "identity")
     cells.loc[controls, "score"] = 1.0
     if better == "higher":
         cells = cells.assign(score=100 - cells["score"], better=better)
-    summary = table.summarise(cells)
-    for cost in table.COSTS:
+    summary = results_table.summarise(cells)
+    for cost in results_table.COSTS:
         front = summary[summary[f"front_{cost}"]]
         assert {"layer-drop", "random-pruning"}.isdisjoint(front["recipe"])
         assert set(front["teacher"]) == {"tiny"} and len(front) > 2
@@ -192,28 +195,28 @@ def test_no_control_is_on_a_front_or_in_a_headline(parquet, better):
 
 
 def test_a_teacher_without_any_student_has_its_figure(parquet):
-    cells = table.read(parquet)
+    cells = results_table.read(parquet)
     for recipes in (["identity"], ["identity", "layer-drop"]):
         some = cells[cells["recipe"].isin(recipes)]
-        for cost in table.COSTS:
-            text = fronts.pareto(table.summarise(some), "phones", cost).texts[0].get_text()
+        for cost in results_table.COSTS:
+            text = fronts.pareto(results_table.summarise(some), "phones", cost).texts[0].get_text()
             assert "PER against" in text
     failed = cells[cells["task"] == "phones"].copy()
     failed.loc[failed["recipe"] != "identity", "status"] = "diverged"
-    assert fronts.message(table.summarise(failed), "phones", "parameters")
+    assert fronts.message(results_table.summarise(failed), "phones", "parameters")
 
 
 @pytest.mark.parametrize("share,winner", [(0.606, "distillation"), (0.604, "low-rank")])
 def test_the_headline_takes_60_percent_as_printed_and_ties_left_off_the_front(
     parquet, share, winner
 ):
-    cells = table.read(parquet)
+    cells = results_table.read(parquet)
     cells = cells[cells["task"] == "phones"].copy()
     whole = cells.loc[cells["recipe"] == "identity", "macs_per_second"].max()
     for recipe, part, score in (("distillation", 0.595, 2.0), ("low-rank", share, 1.0)):
         chosen = (cells["recipe"] == recipe) & (cells["ratio"] == 0.5)
         cells.loc[chosen, ["macs_per_second", "score"]] = part * whole, score
-    summary = table.summarise(cells)
+    summary = results_table.summarise(cells)
     rows = summary.set_index(["recipe", "ratio"])["front_macs_per_second"]
     assert rows["low-rank", 0.5] and not rows["distillation", 0.5]
     message = fronts.pareto(summary, "phones", "macs_per_second").texts[0].get_text()
@@ -222,9 +225,9 @@ def test_the_headline_takes_60_percent_as_printed_and_ties_left_off_the_front(
 
 
 def test_zeros_have_no_headline_over_parameters(parquet):
-    cells = table.read(parquet)
+    cells = results_table.read(parquet)
     cells.loc[(cells["recipe"] == "weight-pruning") & (cells["ratio"] == 0.5), "score"] = 1.0
-    summary = table.summarise(cells)
+    summary = results_table.summarise(cells)
     assert summary.loc[summary["recipe"] == "weight-pruning", "front_parameters"].any()
     message = fronts.pareto(summary, "phones", "parameters").texts[0].get_text()
     assert "weight-pruning" not in message
@@ -237,8 +240,8 @@ def test_plain_errors(parquet, tmp_path):
         plot.main(parquet, "phones", "size", [])
     with pytest.raises(ValueError, match="written as svg, pdf, png"):
         plot.main(parquet, "phones", "seconds", [tmp_path / "a.gif"])
-    cells = table.read(parquet)
-    holes = table.summarise(cells[cells["status"] != "ok"])
+    cells = results_table.read(parquet)
+    holes = results_table.summarise(cells[cells["status"] != "ok"])
     with pytest.raises(ValueError, match="no cell with both a score and parameters"):
         fronts.pareto(holes, "phones", "parameters")
 
@@ -247,7 +250,9 @@ def test_plain_errors(parquet, tmp_path):
 def students(parquet):
     """Return what was seen inside the students that do phones."""
     return analysis.students_of(
-        table.read(parquet.with_name("analysis.parquet")), table.read(parquet), "phones"
+        results_table.read(parquet.with_name("analysis.parquet")),
+        results_table.read(parquet),
+        "phones",
     )
 
 
@@ -268,32 +273,32 @@ def test_layers_show_what_is_left_of_each(students):
 
 
 def test_diagonality_of_heads_kept_and_removed(students):
-    heads = diagonality.heads_of(students, "row_normalised")
+    heads = head_diagonality.heads_of(students, "row_normalised")
     assert set(heads["recipe"]) >= {"identity", "head-pruning"} and len(heads) % 16 == 0
     assert "layer-drop" not in set(heads["recipe"])  # which layer is which is not known
     pruned = heads[heads["recipe"] == "head-pruning"]
     assert pruned.groupby("kept").size().to_dict() == {True: 12, False: 4}
     assert pruned.loc[~pruned["kept"], "head"].unique().tolist() == [3]
-    figure = diagonality.diagonality(students, "phones", synthetic_results.RECIPES)
+    figure = head_diagonality.diagonality(students, "phones", synthetic_results.RECIPES)
     title = figure.texts[0].get_text()
     assert title == "head-pruning keeps the more diagonal heads: 0.82 kept, 0.61 removed"
     assert "row-normalised diagonality" in words(figure)
     whole = students[students["recipe"] == "identity"]
-    figure = diagonality.diagonality(whole, "phones", ["identity"])
+    figure = head_diagonality.diagonality(whole, "phones", ["identity"])
     assert figure.axes[1].get_title() == "no student lost a head"
 
 
 def test_similarity_has_a_map_per_recipe_nearest_first(students):
-    maps = similarity.maps_of(students)
+    maps = layer_similarity.maps_of(students)
     assert {key[1] for key in maps} == {"identity", *synthetic_results.RECIPES}
     assert maps["tiny", "layer-drop", 0.25].shape == (4, 5)
-    figure = similarity.similarity(students, "phones", synthetic_results.RECIPES)
+    figure = layer_similarity.similarity(students, "phones", synthetic_results.RECIPES)
     assert figure.axes[0].get_title() == "teacher\ntiny, 1.00"
     assert len([axes for axes in figure.axes if axes.get_title()]) == len(maps) + 1  # and the scale
 
 
 def test_ratio_curves_and_speed_ups_name_every_recipe(parquet):
-    summary = table.summarise(table.read(parquet))
+    summary = results_table.summarise(results_table.read(parquet))
     for draw in (ratios.ratios, speedup.speedup):
         figure = draw(summary, "phones", synthetic_results.RECIPES)
         texts = [text for text in figure.axes[0].texts if text.get_text() not in ("", "ideal")]
@@ -317,7 +322,7 @@ def test_labels_are_spaced_near_their_points():
 
 def test_one_method_has_one_colour_in_all_figures(parquet, students):
     recipes = [*synthetic_results.RECIPES, "identity"]
-    summary = table.summarise(table.read(parquet))
+    summary = results_table.summarise(results_table.read(parquet))
     colour = STYLES["low-rank"][0]
     labels = layers.layers(students, "phones", recipes).axes[0].get_yticklabels()
     found = {text.get_color() for text in labels if text.get_text().startswith("low-rank")}
@@ -329,7 +334,7 @@ def test_one_method_has_one_colour_in_all_figures(parquet, students):
 
 def test_all_tasks_stand_side_by_side(parquet, tmp_path):
     summary, recipes = (
-        table.summarise(table.read(parquet)),
+        results_table.summarise(results_table.read(parquet)),
         [*synthetic_results.RECIPES, "identity"],
     )
     figure = side_by_side.tasks(summary, "parameters", recipes)
@@ -340,8 +345,8 @@ def test_all_tasks_stand_side_by_side(parquet, tmp_path):
 
 
 def test_published_systems_are_drawn_as_stated_or_hollow():
-    known = published.read(PUBLISHED)
-    found = published.systems(known, published.PER)
+    known = published_scores.read(PUBLISHED)
+    found = published_scores.systems(known, published_scores.PER)
     stated = found.set_index("model").loc["DPHuBERT-960h"]
     assert stated[["params_m", "macs_g", "value"]].tolist() == [23.59, 654.1, 9.67]
     assert set(found["provenance"]) == {"table", "leaderboard", "digitised"}
@@ -365,8 +370,8 @@ def test_published_scores_stand_beside_those_of_superb_alone(parquet):
     for other in ({"corpora": ["prompts"]}, {"protocol": "finetune"}, {"metric": "cer"}):
         assert not comparable(**other)
     assert not comparable(corpora=["read", "prompts"])
-    known = published.systems(published.read(PUBLISHED), published.PER)
-    summary = table.summarise(pd.read_parquet(parquet))
+    known = published_scores.systems(published_scores.read(PUBLISHED), published_scores.PER)
+    summary = results_table.summarise(pd.read_parquet(parquet))
     figure = fronts.pareto(summary, "phones", "parameters", None, known)
     assert {"DPHuBERT-960h", "DistilHuBERT-960h"} <= set(words(figure).splitlines())
     right = figure.axes[0].get_xlim()[1]

@@ -6,8 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from speech_pareto import architecture, cost, model, precision, surgery, training
-from speech_pareto.model_folder import read_config
+from speech_pareto.models import architecture, quantisation, surgery
+from speech_pareto.models import backbone as model
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.profiling import cost
+from speech_pareto.training import loop
 from test_methods import KINDS, backbone, compress
 
 STEPS = {"float16": "half_precision", "bfloat16": {"half_precision": {"dtype": "bfloat16"}}}
@@ -33,7 +36,7 @@ def rounded(rows):
 def test_the_integer_product_is_the_formula():
     torch.manual_seed(0)
     linear, frames = torch.nn.Linear(50, 23), torch.randn(2, 9, 50)
-    small = precision.Int8Linear.of(linear)
+    small = quantisation.Int8Linear.of(linear)
     assert small.weight.dtype == torch.int8 and small.weight.abs().max() == 127
     weights, bias = linear.weight.detach().double(), linear.bias.detach().double()
     expected = rounded(frames.flatten(0, 1).double()) @ rounded(weights).T + bias
@@ -42,7 +45,7 @@ def test_the_integer_product_is_the_formula():
 
 
 def test_a_frame_does_not_feel_its_neighbours():
-    small = precision.Int8Linear.of(torch.nn.Linear(50, 23))
+    small = quantisation.Int8Linear.of(torch.nn.Linear(50, 23))
     frames = torch.randn(6, 50)
     louder = torch.cat([frames[:1], 100 * frames[1:]])
     assert torch.equal(small(frames)[0], small(louder)[0])
@@ -51,7 +54,7 @@ def test_a_frame_does_not_feel_its_neighbours():
 
 def test_the_gradient_passes_straight_through():
     linear = torch.nn.Linear(50, 23)
-    small = precision.Int8Linear.of(linear)
+    small = quantisation.Int8Linear.of(linear)
     frames = torch.randn(4, 50, requires_grad=True)
     pull = torch.randn(4, 23)
     (small(frames) * pull).sum().backward()
@@ -99,10 +102,10 @@ def train(student, wave, steps=5):
     def loss(batch):
         return (student(batch).last_hidden_state - 1).square().mean(), {}
 
-    settings = training.Training(steps=steps, learning_rate=3e-2, precision="fp32")
+    settings = loop.Training(steps=steps, learning_rate=3e-2, precision="fp32")
     before = loss(wave)[0].item()
-    with precision.trainable(student):
-        training.train(student, lambda step, generator: wave, loss, settings, seed=1)
+    with quantisation.trainable(student):
+        loop.train(student, lambda step, generator: wave, loss, settings, seed=1)
     return before, loss(wave)[0].item()
 
 
@@ -125,7 +128,7 @@ def test_small_numbers_train_and_stay_small(name, teacher, wave, tmp_path):
 def test_training_sees_the_rounding_of_the_finished_model(teacher, wave):
     student, _ = compress(["int8"], teacher, 0.0)
     finished, plain = student(wave).last_hidden_state, teacher(wave).last_hidden_state
-    with precision.trainable(student):
+    with quantisation.trainable(student):
         trained = student(wave).last_hidden_state
     # A difference of 1e-7 turns a few numbers into their neighbours; without rounding all differ.
     assert 3 * (trained - finished).abs().mean() < (plain - finished).abs().mean()
@@ -152,6 +155,6 @@ def test_zeros_hold_in_training(name, teacher, wave, tmp_path):
 def test_a_frozen_model_stays_as_it_is(teacher):
     student, _ = compress(["int8"], teacher, 0.0)
     twin = copy.deepcopy(student).requires_grad_(False)
-    with precision.trainable(twin):
-        assert isinstance(surgery.matrix(twin.encoder.layers[0], "q_proj"), precision.Int8Linear)
+    with quantisation.trainable(twin):
+        assert isinstance(surgery.matrix(twin.encoder.layers[0], "q_proj"), quantisation.Int8Linear)
     assert all(torch.equal(v, student.state_dict()[k]) for k, v in twin.state_dict().items())

@@ -7,8 +7,9 @@ import pytest
 import soundfile
 
 import prepare_corpus
-from speech_pareto.corpus import SPLITS, left_out, read
-from speech_pareto.text import fingerprint
+from speech_pareto.data.corpus import left_out, read
+from speech_pareto.data.recording import SPLITS
+from speech_pareto.data.text import fingerprint
 
 
 def record(folder, name, seconds=1.0, rate=8_000):
@@ -150,7 +151,7 @@ def test_prompts_are_the_corpus_that_the_digests_pin(prompts_en):
 
 
 def test_a_changed_download_is_refused(tmp_path, prompts_en, monkeypatch):
-    source = importlib.import_module("speech_pareto.corpora.prompts")
+    source = importlib.import_module("speech_pareto.data.corpora.prompts")
     downloads = prompts_en.parent / "downloads"
     monkeypatch.setitem(source.DIGESTS, "en", "0" * 64)
     settings = {"source": "prompts", "languages": ["en"]}

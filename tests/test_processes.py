@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 import compress
 import finetune
 from conftest import ROOT, run_snakemake
-from speech_pareto import launch, model, processes
-from speech_pareto.checkpoint import newest
-from speech_pareto.corpus import Utterance, samples_file, write
-from speech_pareto.training import Epochs, Training, piece_of, train
+from speech_pareto.data.batches import Epochs
+from speech_pareto.data.corpus import Utterance, samples_file, write
+from speech_pareto.models import backbone
+from speech_pareto.runtime import launch, processes
+from speech_pareto.training.checkpoint import newest
+from speech_pareto.training.loop import Training, piece_of, train
 from test_smoke import write_recordings
 
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -79,7 +81,7 @@ def write_teacher(folder, stable=False, **settings):
     shape = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 96, "pos_conv": 16}
     off = dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout"), 0.0)
     off |= {"feat_proj_dropout": 0.0, "layerdrop": 0.0, "do_stable_layer_norm": stable}
-    model.save(model.new(model.tiny_config(**shape, **off, **settings)), folder)
+    backbone.save(backbone.new(backbone.tiny_config(**shape, **off, **settings)), folder)
     return folder
 
 
@@ -232,7 +234,7 @@ def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
         log = (tmp_path / "logs" / f"{job}.log").read_text()
         assert "GPU 0,1" in log and ("2 processes" in log) == (job in trained), log
     for target in targets:
-        model.load(tmp_path / target)
+        backbone.load(tmp_path / target)
     del student["accumulate"]
     file.write_text(yaml.safe_dump(study))
     refused = run_snakemake(ROOT, *command, "--retries", "0", targets[0], check=False)
@@ -296,7 +298,7 @@ def test_a_job_below_another_launcher_starts_its_own_processes(below, tmp_path):
 
 
 def test_only_the_first_process_logs_what_is_no_error(tmp_path, monkeypatch):
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     file = tmp_path / "job.log"
     for rank in (None, 0, 1):

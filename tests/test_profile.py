@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import profile_student
-from speech_pareto import model, result
+from speech_pareto.models import backbone
+from speech_pareto.runtime import result
 
 RUN = {
     "study": "s",
@@ -24,8 +25,10 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     for name, layers in (("teacher", 4), ("student", 2)):
         torch.manual_seed(0)
-        made = model.new(model.tiny_config(hidden=48, layers=layers, heads=4, ffn=96, pos_conv=16))
-        model.save(made, root / name)
+        made = backbone.new(
+            backbone.tiny_config(hidden=48, layers=layers, heads=4, ffn=96, pos_conv=16)
+        )
+        backbone.save(made, root / name)
     return root
 
 

@@ -18,11 +18,11 @@ import soxr
 import speech_pareto
 from conftest import ROOT
 from speech_pareto import load_recogniser
-from speech_pareto.audio import WINDOW, pieces
-from speech_pareto.corpus import read
-from speech_pareto.model import load
-from speech_pareto.result import write_status
-from speech_pareto.text import characters
+from speech_pareto.data.audio import WINDOW, pieces
+from speech_pareto.data.corpus import read
+from speech_pareto.data.text import characters
+from speech_pareto.models.backbone import load
+from speech_pareto.runtime.result import write_status
 
 STUDENT = ROOT / "resources" / "teachers" / "tiny-characters"
 
@@ -85,7 +85,7 @@ def test_formats_and_rates_hardly_matter(recogniser, files):
 
 
 def test_samples_and_file_give_the_same(recogniser, files):
-    from speech_pareto import recogniser as module
+    from speech_pareto.tasks import recogniser as module
 
     assert recogniser(module.read(files[0])) == recogniser(str(files[0]))
 

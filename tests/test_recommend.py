@@ -5,8 +5,10 @@ import copy
 import pandas as pd
 import pytest
 
-from speech_pareto import __main__, points, recommend
-from speech_pareto.points import COLUMNS
+from speech_pareto import __main__
+from speech_pareto.reporting import budget
+from speech_pareto.reporting.tables import points
+from speech_pareto.reporting.tables.points import COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def study(tables):
     ],
 )
 def test_what_words_mean(text, limits):
-    assert recommend.parse(text) == [recommend.Limit(*limit) for limit in limits]
+    assert budget.parse(text) == [budget.Limit(*limit) for limit in limits]
 
 
 @pytest.mark.parametrize(
@@ -53,20 +55,20 @@ def test_what_words_mean(text, limits):
 )
 def test_mistakes_are_named(text, words):
     with pytest.raises(ValueError, match=r"^“") as caught:
-        recommend.parse(f"<= 9 G MACs, {text}")
+        budget.parse(f"<= 9 G MACs, {text}")
     assert words in str(caught.value)
 
 
 def test_what_is_shown_is_what_can_be_limited():
-    assert set(COLUMNS) == set(recommend.NAMES) == set(recommend.DIMENSION)
-    aliases = [name.lower() for names in recommend.NAMES.values() for name in names]
+    assert set(COLUMNS) == set(budget.NAMES) == set(budget.DIMENSION)
+    aliases = [name.lower() for names in budget.NAMES.values() for name in names]
     assert len(aliases) == len(set(aliases))
-    assert {name: kind for name, (_, kind, _) in COLUMNS.items()} == recommend.DIMENSION
+    assert {name: kind for name, (_, kind, _) in COLUMNS.items()} == budget.DIMENSION
 
 
 def test_the_best_within_the_budget_and_its_ties(study, tables):
-    limits = recommend.parse("<= 3.5 M parameters, speed-up > 1")
-    best, *ties = recommend.choose(study, limits, "phones")
+    limits = budget.parse("<= 3.5 M parameters, speed-up > 1")
+    best, *ties = budget.choose(study, limits, "phones")
     board = pd.read_csv(tables / "leaderboard.csv")
     inside = board.query(
         "task == 'phones' and status == 'ok' and parameters <= 3.5e6 and speedup > 1"
@@ -83,27 +85,27 @@ def test_the_best_within_the_budget_and_its_ties(study, tables):
             if sorted([(row.recipe, row.ratio), (row.other_recipe, row.other_ratio)])
             == sorted(ends)
         )
-        assert row.p * len(inside) >= recommend.ALPHA
+        assert row.p * len(inside) >= budget.ALPHA
     assert len(inside) > 5
 
 
 def test_ties_are_what_the_test_cannot_tell_apart(study):
-    keys = [p["key"] for p in study["points"] if p["task"] == "phones" and recommend.whole(p)]
+    keys = [p["key"] for p in study["points"] if p["task"] == "phones" and budget.whole(p)]
     count = len(keys) * (len(keys) - 1) // 2
     for p, everything in ((1.0, True), (0.0, False)):
         alike = study | {"pairs": {"phones": {"keys": keys, "p": [p] * count}}}
-        chosen = recommend.choose(alike, [], "phones")
+        chosen = budget.choose(alike, [], "phones")
         assert (len(chosen) > 1) == everything
         assert all(point["kind"] == "student" for point in chosen)
-    scores = [point["values"]["score"] for point in recommend.choose(alike, [], "phones")]
+    scores = [point["values"]["score"] for point in budget.choose(alike, [], "phones")]
     assert scores == sorted(scores)
-    assert len(recommend.choose(study | {"pairs": {}}, [], "phones")) == 1  # nothing was tested
+    assert len(budget.choose(study | {"pairs": {}}, [], "phones")) == 1  # nothing was tested
 
 
 def test_higher_may_be_better(study):
     turned = study | {"tasks": {"phones": study["tasks"]["phones"] | {"better": "higher"}}}
-    worst = recommend.choose(turned | {"pairs": {}}, [], "phones")[0]["values"]["score"]
-    assert worst > recommend.choose(study, [], "phones")[0]["values"]["score"]
+    worst = budget.choose(turned | {"pairs": {}}, [], "phones")[0]["values"]["score"]
+    assert worst > budget.choose(study, [], "phones")[0]["values"]["score"]
 
 
 def command(tables, *arguments):
@@ -145,10 +147,10 @@ def test_a_control_is_never_recommended_and_teachers_are_named(study):
     for point in study["points"]:
         if point["kind"] == "control" and point["values"]["score"] is not None:
             point["values"]["score"] = 0.1
-    chosen = recommend.choose(study, recommend.parse(""), "phones")
+    chosen = budget.choose(study, budget.parse(""), "phones")
     assert chosen and {point["kind"] for point in chosen} == {"student"}
     student = next(point for point in study["points"] if point["kind"] == "student")
-    assert "teacher " not in recommend.text(study, "", "phones").splitlines()[2]
+    assert "teacher " not in budget.text(study, "", "phones").splitlines()[2]
     study["points"].append(student | {"teacher": "base", "key": "base " + student["key"]})
-    header, *rows = recommend.text(study, "", "phones").splitlines()[2:]
+    header, *rows = budget.text(study, "", "phones").splitlines()[2:]
     assert header.split()[0] == "teacher" and any(row.split()[:1] == ["tiny"] for row in rows)

@@ -13,10 +13,13 @@ import pandas as pd
 import pytest
 
 import browser
-from speech_pareto import page, points, recommend, styles, table
-from speech_pareto.comparisons import DIFFERENCE
-from speech_pareto.table import COSTS
-from speech_pareto.wording import AS_GOOD, short_difference
+from speech_pareto.reporting import budget
+from speech_pareto.reporting.figures import styles
+from speech_pareto.reporting.page import page
+from speech_pareto.reporting.tables import points, results_table
+from speech_pareto.reporting.tables.comparisons import DIFFERENCE
+from speech_pareto.reporting.tables.results_table import COSTS
+from speech_pareto.reporting.tables.wording import AS_GOOD, short_difference
 
 PARTS = Path(page.__file__).parent / "page"
 BUDGETS = 400
@@ -152,7 +155,7 @@ def test_points_with_a_hole_have_no_links_to_models(data):
 def test_it_shows_every_task_and_cost(view, data, tables):
     shown = view()
     board = pd.read_csv(tables / "leaderboard.csv")
-    summary = table.summarise(table.read(tables / "results.parquet"))
+    summary = results_table.summarise(results_table.read(tables / "results.parquet"))
     for task in data["tasks"]:
         shown.get_by_role("radio", name=task).check(force=True)
         for cost, facts in data["costs"].items():
@@ -228,7 +231,7 @@ def test_methods_can_be_ticked_off_and_on(view):
 def test_a_budget_is_answered_in_the_page(view, data):
     shown = view("#task=phones")
     shown.get_by_label("Your budget").fill("<= 2.1 M parameters")
-    best, *ties = recommend.choose(data, recommend.parse("<= 2.1 M parameters"), "phones")
+    best, *ties = budget.choose(data, budget.parse("<= 2.1 M parameters"), "phones")
     first = shown.locator(".pick").first.inner_text()
     assert f"{best['recipe']} {best['text']['ratio']}" in first
     assert best["text"]["score"] in first and best["text"]["parameters"] in first
@@ -256,10 +259,8 @@ def test_page_and_command_answer_alike(view, data):
     kinds = {"mistake": 0, "nothing": 0, "one": 0, "ties": 0}
     for text, theirs in zip(texts, answers, strict=True):
         try:
-            limits = recommend.parse(text)
-            mine = [
-                [p["key"] for p in recommend.choose(data, limits, task)] for task in data["tasks"]
-            ]
+            limits = budget.parse(text)
+            mine = [[p["key"] for p in budget.choose(data, limits, task)] for task in data["tasks"]]
             kinds[("nothing", "one", "ties")[min(2, len(mine[0]))]] += 1
         except ValueError as error:
             mine = str(error)
@@ -272,9 +273,9 @@ def random_budget(known):
     """Return a budget of a few limits about real values, now and then with a mistake."""
     clauses = []
     for _ in range(random.choice([0, 1, 1, 1, 2, 2, 3])):
-        column = random.choice(list(recommend.NAMES))
-        name = random.choice(recommend.NAMES[column])
-        units = recommend.DIMENSIONS[recommend.DIMENSION[column]]
+        column = random.choice(list(budget.NAMES))
+        name = random.choice(budget.NAMES[column])
+        units = budget.DIMENSIONS[budget.DIMENSION[column]]
         unit = random.choice(list(units))
         value = random.choice([p for p in known if p["values"][column] is not None])["values"][
             column
@@ -282,7 +283,7 @@ def random_budget(known):
         value = value * random.choice([1, 1, random.uniform(0.3, 3)]) / units[unit]
         number = f"{value:f}" if value < 1e6 and random.random() < 0.7 else repr(value)
         number = re.sub(r"e\+?", "e", number)
-        sign = random.choice(list(recommend.OPERATORS))
+        sign = random.choice(list(budget.OPERATORS))
         if random.random() < 0.12:
             name = name[:1] + name[2:] + random.choice(["", "x"])
         if random.random() < 0.06:
@@ -322,7 +323,7 @@ def test_it_looks_right(view, data, tmp_path, width, scheme):
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         assert chart["x"] < x < chart["x"] + chart["width"]
         assert chart["y"] < y < chart["y"] + chart["height"]
-    best = recommend.choose(data, recommend.parse("<= 2.1 M parameters"), "phones")[0]
+    best = budget.choose(data, budget.parse("<= 2.1 M parameters"), "phones")[0]
     box = shown.locator("#chart .point.best .mark").bounding_box()
     pixel = picture[int(box["y"] + box["height"] / 2), int(box["x"] + box["width"] / 2)]
     colour = np.array(matplotlib.colors.to_rgb(styles.STYLES[best["recipe"]][0]))

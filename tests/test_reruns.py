@@ -25,7 +25,7 @@ from planning import (
     rules_of,
     write_study,
 )
-from speech_pareto import why
+from speech_pareto.study import reruns
 
 PAGE = ROOT / "docs" / "reruns.md"
 
@@ -185,7 +185,7 @@ def test_a_change_plans_what_its_row_says(finished, change, rules, cells, causes
         assert values[name] == set(wanted.split(", "))
         if name == "recipe":
             assert recipes_of(jobs) == values[name]  # each with all its jobs
-    found = set(re.findall(r", because (.*)$", why.explain(text), re.M))
+    found = set(re.findall(r", because (.*)$", reruns.explain(text), re.M))
     assert "; ".join(sorted(found)) or causes.replace("`", "") == "–"
 
 
@@ -198,7 +198,7 @@ def test_why_is_a_command(finished):
     )
     first, second = done.stdout.splitlines()
     assert first.startswith("compress: 4 jobs (teacher tiny; recipe both, low-rank;")
-    assert first.endswith(", because speech_pareto/methods/low_rank.py changed")
+    assert first.endswith(", because speech_pareto/compression/methods/low_rank.py changed")
     assert second.startswith("then, from what these make: ")
     refused = subprocess.run([*command, "--config", "profil=1"], cwd=finished, env=path)
     assert refused.returncode == 1
@@ -240,18 +240,18 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
         ("evaluate.py", {"evaluate", *COLLECTED}),
         ("profile_student.py", {"profile", *COLLECTED}),
         ("analyse.py", {"analyse", *COLLECTED} - {"compare"}),
-        ("speech_pareto/diagonality.py", {"analyse", *COLLECTED} - {"compare"}),
+        ("speech_pareto/profiling/diagonality.py", {"analyse", *COLLECTED} - {"compare"}),
         ("compare.py", COLLECTED),
         ("aggregate.py", COLLECTED - {"compare"}),
         ("plot.py", {"plot", "all"}),
-        ("speech_pareto/figures/fronts.py", {"plot", "report", "all"}),
-        ("speech_pareto/labels.py", {"plot", "report", "all"}),
-        ("speech_pareto/leaderboard.py", COLLECTED - {"compare"}),
+        ("speech_pareto/reporting/figures/fronts.py", {"plot", "report", "all"}),
+        ("speech_pareto/reporting/figures/labels.py", {"plot", "report", "all"}),
+        ("speech_pareto/reporting/leaderboard.py", COLLECTED - {"compare"}),
         ("report.py", {"report", "all"}),
         ("interim.py", set()),
-        ("speech_pareto/recommend.py", {"report", "all"}),
-        ("speech_pareto/page/chart.js", {"report", "all"}),
-        ("speech_pareto/config.py", set()),
+        ("speech_pareto/reporting/budget.py", {"report", "all"}),
+        ("speech_pareto/reporting/page/chart.js", {"report", "all"}),
+        ("speech_pareto/study/config.py", set()),
     ],
 )
 def test_edited_code_plans_what_runs_it(finished, file, rules):

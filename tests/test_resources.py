@@ -3,8 +3,8 @@
 import hashlib
 
 from conftest import ROOT
-from speech_pareto import published
-from speech_pareto.model import load
+from speech_pareto.models.backbone import load
+from speech_pareto.reporting.tables import published_scores
 
 RESOURCES = ROOT / "resources"
 
@@ -28,7 +28,7 @@ def test_shipped_teachers_load_and_have_cards():
 
 
 def test_published_figures_say_where_they_were_read():
-    rows = published.read(RESOURCES / "published.csv")
+    rows = published_scores.read(RESOURCES / "published.csv")
     kinds = {"table", "leaderboard", "abstract", "readme", "digitised", "counted", "issue"}
     assert set(rows["provenance"]) == kinds
     assert (rows["source"] != "").all() and (rows["value"] != "").all()

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speech_pareto import result
-from speech_pareto.model import new, save, tiny_config
+from speech_pareto.models.backbone import new, save, tiny_config
+from speech_pareto.runtime import result
 
 RUN = {
     "study": "default",

@@ -5,8 +5,11 @@ import copy
 import pytest
 import torch
 
-from speech_pareto import architecture, cost, method, model, surgery
-from speech_pareto.reuse import reuse_map
+from speech_pareto.compression import recipes
+from speech_pareto.models import architecture, operations, surgery
+from speech_pareto.models import backbone as model
+from speech_pareto.models.layers.reused_attention import reuse_map
+from speech_pareto.profiling import cost
 from test_methods import KINDS, backbone, compress
 
 
@@ -171,7 +174,7 @@ def test_a_reused_map_costs_no_macs(kind):
     saved = frames * (2 * 48 * 48 + gate + frames * 48)
     parts = [cost.macs(sharing(kind, indices=indices), audio) for indices in ((2,), (1, 2))]
     assert parts[0] - parts[1] == saved
-    planned = architecture.macs(model.describe(sharing(kind, indices=(1, 2))), 1.0)["total"]
+    planned = operations.macs(model.describe(sharing(kind, indices=(1, 2))), 1.0)["total"]
     assert planned == parts[1]
 
 
@@ -187,7 +190,7 @@ def test_maps_that_are_not_there_are_refused():
 
 
 def test_every_second_layer_goes_first():
-    step = method.make("attention_reuse")
+    step = recipes.make("attention_reuse")
     config = {"model_type": "hubert"}
     size = 2 * (768 * 768 + 768) / 94_371_712
     assert step.solve(config, 6 * size).knobs["layers"] == [1, 3, 5, 7, 9, 11]
@@ -209,7 +212,7 @@ def test_other_methods_follow_where_they_can(kind):
         assert solution.reason is None
         assert student.eval()(two_waves()[0]).last_hidden_state.isfinite().all()
     for name in ("head_pruning", "random_pruning", "distillation"):
-        reason = method.solve([chain[0], name], model.describe(backbone(kind)), 0.2).reason
+        reason = recipes.solve([chain[0], name], model.describe(backbone(kind)), 0.2).reason
         assert "attention map the next layer reuses cannot go" in reason
 
 

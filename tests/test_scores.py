@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import test_methods
-from speech_pareto import architecture, method, model, surgery
-from speech_pareto.methods import distillation, ffn_pruning, head_pruning
+from speech_pareto.compression import recipes
+from speech_pareto.compression.methods import distillation, ffn_pruning, head_pruning
+from speech_pareto.models import architecture, backbone, sparsity, surgery
 from test_methods import compress
 
 audio, teacher = test_methods.audio, test_methods.teacher  # fixtures
@@ -63,10 +64,10 @@ def test_row_scores_are_the_formula(teacher):
 
 def test_magnitude_takes_the_smallest_of_all_layers_together(teacher):
     student, _ = compress(["weight_pruning"], teacher, 0.4)
-    values = torch.cat([p.detach().double().flatten() for p in model.prunable(teacher).values()])
+    values = torch.cat([p.detach().double().flatten() for p in sparsity.prunable(teacher).values()])
     total = sum(p.numel() for p in teacher.parameters())
     threshold = values.abs().sort().values[round(0.4 * total) - 1]
-    pruned = torch.cat([p.detach().double().flatten() for p in model.prunable(student).values()])
+    pruned = torch.cat([p.detach().double().flatten() for p in sparsity.prunable(student).values()])
     assert torch.equal(pruned, values * (values.abs() > threshold))
 
 
@@ -88,8 +89,8 @@ def test_low_rank_is_the_best_of_its_rank(teacher):
 
 def test_distillation_loss_is_the_formula(teacher, audio):
     waves, mask = audio
-    definition = method.make({"distillation": {"cosine": 0.7}})
-    plan = definition.solve(model.describe(teacher), 0.3)
+    definition = recipes.make({"distillation": {"cosine": 0.7}})
+    plan = definition.solve(backbone.describe(teacher), 0.3)
     student = copy.deepcopy(teacher)
     surgery.keep_layers(student, plan.knobs["layers"])
     batch = {"input_values": waves, "attention_mask": mask}
@@ -152,13 +153,13 @@ def test_random_pruning_follows_its_seed(teacher):
 
 def test_ties_are_broken_so_that_the_number_is_hit(teacher):
     equal = copy.deepcopy(teacher)
-    for parameter in model.prunable(equal).values():
+    for parameter in sparsity.prunable(equal).values():
         torch.nn.init.constant_(parameter, 0.1)
     student, solution = compress(["weight_pruning"], equal, 0.3)
-    zeros = sum(int((p == 0).sum()) for p in model.prunable(student).values())
+    zeros = sum(int((p == 0).sum()) for p in sparsity.prunable(student).values())
     assert zeros == solution.plans[0].knobs["zeros"]
 
 
 def test_rows_go_evenly_so_transformers_still_knows_the_model(teacher):
     student, _ = compress(["ffn_pruning"], teacher, 0.3)
-    assert "compression" not in model.describe(student)
+    assert "compression" not in backbone.describe(student)

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speech_pareto import bounds, config, method
-from speech_pareto.settings import FineTuning, TinyModel, Training
-from speech_pareto.syntax import syntax_problems
+from speech_pareto.compression import catalogue, recipes
+from speech_pareto.runtime import bounds
+from speech_pareto.study import config
+from speech_pareto.study.syntax import syntax_problems
+from speech_pareto.training.settings import FineTuning, TinyModel, Training
 
-CLASSES = [Training, FineTuning, TinyModel, *map(method.load, method.names())]
+CLASSES = [Training, FineTuning, TinyModel, *map(catalogue.load, catalogue.names())]
 ODD = st.one_of(
     st.just(math.nan),
     st.sampled_from([math.inf, -math.inf, 10**12, -1, -3, 1e9, True, "8e-4", None, [], {}, "x"]),
@@ -141,7 +143,7 @@ def test_layers_that_a_teacher_lacks_are_infeasible():
         ({"unit_distillation": {"unit_layer": 13}}, "unit_layer is 13, the model has 12 layers"),
         ({"data_driven_head_pruning": {"unit_layer": 13}}, "unit_layer is 13, the model has 12"),
     ):
-        assert said in method.solve([step], base, 0.2).reason
+        assert said in recipes.solve([step], base, 0.2).reason
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from speech_pareto.significance import ALPHA, holm, interval, matched_pairs, resampled_rates
+from speech_pareto.reporting.tables.significance import (
+    ALPHA,
+    holm,
+    interval,
+    matched_pairs,
+    resampled_rates,
+)
 
 
 def corpus(random, count, rate, other_rate):

@@ -16,9 +16,9 @@ import soxr
 import yaml
 
 from conftest import ROOT, run_snakemake
-from speech_pareto import config, status
-from speech_pareto.corpus import read
-from speech_pareto.text import characters, fingerprint
+from speech_pareto.data.corpus import read
+from speech_pareto.data.text import characters, fingerprint
+from speech_pareto.study import config, progress
 
 
 def write_recordings(folder: Path, corpus: Path, count: int = 40) -> None:
@@ -53,12 +53,12 @@ def watch(command: list, folder: Path) -> list[str]:
         try:
             while run.poll() is None:
                 if file.is_file():
-                    texts.append(status.text(config.load(file), Path()))
+                    texts.append(progress.text(config.load(file), Path()))
                 time.sleep(1)
         finally:
             run.terminate()
     assert run.returncode == 0, (folder / "run.log").read_text()
-    return [*texts, status.text(config.load(file), Path())]
+    return [*texts, progress.text(config.load(file), Path())]
 
 
 def check_states(texts: list[str]) -> None:
@@ -119,7 +119,7 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
     score.unlink()
     target = score.relative_to(tmp_path)
     assert run_snakemake(ROOT, *command, target, check=False).returncode
-    said = status.text(config.load(results / "run_config.yaml"), Path())
+    said = progress.text(config.load(results / "run_config.yaml"), Path())
     assert "6 cells, 5 done, 0 running, 1 failed, 0 waiting" in said
     assert re.search(r"failed:\n  evaluate/small/ffn-pruning/0.2/1/phones: [\w.]*Error", said), said
     assert "(logs/evaluate/small/ffn-pruning/0.2/1/phones.log)" in said

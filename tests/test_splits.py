@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from speech_pareto.corpus import SPLITS, Recording
-from speech_pareto.splits import assign_splits
-from speech_pareto.text import fingerprint
+from speech_pareto.data.recording import SPLITS, Recording
+from speech_pareto.data.splits import assign_splits
+from speech_pareto.data.text import fingerprint
 
 
 def many(count=600):

@@ -8,21 +8,21 @@ import time
 import pytest
 
 from planning import ROOT
-from speech_pareto import plan, status
+from speech_pareto.study import forecast, progress
 
-JOB = plan.Job("finetune", "finetune/tiny/heads/0.5/1/phones")
+JOB = forecast.Job("finetune", "finetune/tiny/heads/0.5/1/phones")
 OUTPUT = "results/finetuned/tiny/heads/0.5/1/phones"
 FAILED = "x INFO y: step 3 of 9\nx ERROR root: failed\nTraceback ...\nValueError: no audio\n"
 
 
 def test_the_output_of_every_rule_is_known():
     rules = "\n".join(file.read_text() for file in (ROOT / "workflow" / "rules").glob("*.smk"))
-    for rule, path in status.OUTPUTS.items():
+    for rule, path in progress.OUTPUTS.items():
         declared = re.search(rf"\n *rule {rule}:.*?\n +output:(.*?)\n +\w+:", rules, re.S)[1]
         start, _, end = f"results/{path}".partition("{}")
         assert start in declared and end in declared
-    named = re.findall(r'Job\(\s*"(\w+)"', (ROOT / plan.__file__).read_text())
-    assert named and set(named) <= set(status.OUTPUTS)
+    named = re.findall(r'Job\(\s*"(\w+)"', (ROOT / forecast.__file__).read_text())
+    assert named and set(named) <= set(progress.OUTPUTS)
 
 
 def write(folder, name, text, age=0.0):
@@ -60,12 +60,12 @@ def test_states(tmp_path, log, log_age, marked, runs, word, says):
         mark(tmp_path, 20)
     if log:
         write(tmp_path, f"logs/{JOB.benchmark}.log", log, log_age)
-    since = status.running_since(tmp_path)
-    begun = status.marks(tmp_path) if since else {}
+    since = progress.running_since(tmp_path)
+    begun = progress.marks(tmp_path) if since else {}
     assert set(begun) == ({OUTPUT} if marked and runs else set())
-    found = status.state(JOB, tmp_path, begun, since)
+    found = progress.state(JOB, tmp_path, begun, since)
     assert found.word == word and found.says.startswith(says)
     assert bool(found.says) == bool(says)
     (tmp_path / OUTPUT).mkdir(parents=True)
-    done = status.state(JOB, tmp_path, begun, since)
+    done = progress.state(JOB, tmp_path, begun, since)
     assert done.word == ("running" if begun else "done")

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import run_snakemake
 from planning import method_file, write_study
-from speech_pareto import store
+from speech_pareto.runtime import store
 
 STUDY = {
     "corpora": {"prompts": {"source": "prompts", "languages": ["en"]}},

@@ -10,10 +10,14 @@ import torch
 import yaml
 
 import compress as job
-from speech_pareto import architecture, cost, method, model, training
-from speech_pareto.methods.distilhubert import prediction_heads
-from speech_pareto.student import add_heads, fold
-from speech_pareto.task import load_task_model
+from speech_pareto.compression import method, recipes
+from speech_pareto.compression.methods.distilhubert import prediction_heads
+from speech_pareto.compression.parts.thin_student import add_heads, fold
+from speech_pareto.models import architecture, operations
+from speech_pareto.models import backbone as model
+from speech_pareto.profiling import cost
+from speech_pareto.tasks.task import load_task_model
+from speech_pareto.training import loop, masking
 from test_compress import RUN, corpus  # noqa: F401 (a fixture)
 from test_head import with_task_head
 from test_methods import KINDS, backbone, compress, train
@@ -42,7 +46,7 @@ def batch():
 
 def learner(name, teacher, **settings):
     """Return a method and its untrained student, heads on, in train mode."""
-    step = method.make({name: settings})
+    step = recipes.make({name: settings})
     student, _ = compress([{name: {**settings, "steps": 0}}], teacher, 0.5)
     if name == "distilhubert":
         student.heads = prediction_heads(step.heads, 48, 48)
@@ -76,9 +80,9 @@ WITH_HEADS = {"armhubert": 26_448_448, "armhubert-s": 22_394_080, "maskhubert": 
 
 def only(recipe, teacher, ratio):
     """Return the method of a recipe of one step, and the student's config."""
-    solution = method.solve(RECIPES[recipe], teacher, ratio)
+    solution = recipes.solve(RECIPES[recipe], teacher, ratio)
     assert solution.reason is None
-    return method.make_all(RECIPES[recipe])[0], solution.config
+    return recipes.make_all(RECIPES[recipe])[0], solution.config
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
@@ -99,7 +103,7 @@ def test_a_config_that_counts_its_convolutions_is_slimmed():
 
 
 def test_heads_of_a_recipe_are_counted_from_its_plan():
-    heads = method.projection_heads(RECIPES["armhubert"], BASE, 0.77)
+    heads = recipes.projection_heads(RECIPES["armhubert"], BASE, 0.77)
     assert heads == PUBLISHED["armhubert"][1]
 
 
@@ -117,17 +121,17 @@ def test_distilhubert_has_its_size():
 
 
 def test_the_ratio_alone_leads_near_the_published_shapes():
-    mask = method.make({"masking_distillation": {"reuse": "none"}})
+    mask = recipes.make({"masking_distillation": {"reuse": "none"}})
     ratio = 1 - 22_202_944 / 94_371_712
     assert mask.solve(BASE, ratio).knobs == {"width": 480, "ffn": 640}
-    reused = method.make("masking_distillation").solve(BASE, ratio).knobs
+    reused = recipes.make("masking_distillation").solve(BASE, ratio).knobs
     assert reused == {"width": 480, "ffn": 880}  # published: 864, of somewhat fewer parameters
-    smaller = method.make("masking_distillation").solve(BASE, 1 - 18_403_552 / 94_371_712).knobs
+    smaller = recipes.make("masking_distillation").solve(BASE, 1 - 18_403_552 / 94_371_712).knobs
     assert smaller == {"width": 432, "ffn": 816}
 
 
 def test_a_slim_stem_gives_the_teachers_frames():
-    student = model.build(method.make("starhubert").solve(BASE, 0.75).config)
+    student = model.build(recipes.make("starhubert").solve(BASE, 0.75).config)
     plain = model.build(BASE)
     for samples in (400, 16_000, 16_321, 99_999):
         lengths = [m._get_feat_extract_output_lengths(samples) for m in (student, plain)]
@@ -136,10 +140,10 @@ def test_a_slim_stem_gives_the_teachers_frames():
 
 
 def test_a_width_that_cannot_be_is_said():
-    solution = method.solve([{"starhubert": {"width": 500}}], BASE, 0.75)
+    solution = recipes.solve([{"starhubert": {"width": 500}}], BASE, 0.75)
     assert "width 500 is not a multiple of 48" in solution.reason
     config = BASE | {"mask_time_prob": 0.0}
-    assert "no mask vector" in method.solve(["masking_distillation"], config, 0.7).reason
+    assert "no mask vector" in recipes.solve(["masking_distillation"], config, 0.7).reason
 
 
 def test_masking_distillation_is_the_formula(teacher, batch):
@@ -147,7 +151,7 @@ def test_masking_distillation_is_the_formula(teacher, batch):
     torch.manual_seed(11)
     loss = step.loss(student, teacher, batch).item()
     torch.manual_seed(11)
-    mask = training.span_mask(torch.tensor(FRAMES), 0.8, 4, FRAMES[0])
+    mask = masking.span_mask(torch.tensor(FRAMES), 0.8, 4, FRAMES[0])
     assert 0.2 < mask.float().mean() < 0.8 and not mask[1, FRAMES[1] :].any()
     clean, masked = layers(teacher, batch), layers(teacher, batch, mask)
     ours, expected = layers(student.eval(), batch, mask), 0.0
@@ -203,7 +207,7 @@ def test_distilhubert_starts_without_the_norm_of_the_features_and_damps_the_stem
         seen.append(student.feature_extractor.conv_layers[0].conv.weight.grad)
 
     for factor in (1.0, 0.1):
-        step = method.make({"distilhubert": {"stem_gradient": factor}})
+        step = recipes.make({"distilhubert": {"stem_gradient": factor}})
         context = method.Context(1, teacher, train)
         plan = step.solve(model.describe(teacher), 0.5)
         student = step.compress(copy.deepcopy(teacher), plan, context)
@@ -286,7 +290,7 @@ def test_fithubert_learns_whole_pairs_alone():
 def test_macs_are_planned_as_they_are_measured(recipe, teacher):
     student, _ = compress([{recipe: {"steps": 0}}], teacher, 0.5)
     for seconds in (0.5, 0.51):  # 100 and 102 frames of 5 ms
-        planned = architecture.macs(model.describe(student), seconds)["total"]
+        planned = operations.macs(model.describe(student), seconds)["total"]
         assert planned == cost.macs(student, cost.noise(seconds))
 
 
@@ -307,8 +311,8 @@ def test_the_teacher_stays_in_eval_mode_and_draws_no_dropout(name, batch):
     step, student = learner(name, teacher)
     seen = []
     teacher.register_forward_pre_hook(lambda module, args: seen.append(module.training))
-    settings = training.Training(steps=2, learning_rate=1e-3, precision="fp32")
-    training.train(
+    settings = loop.Training(steps=2, learning_rate=1e-3, precision="fp32")
+    loop.train(
         student,
         lambda step, generator: batch,
         lambda batch: (step.loss(student, teacher, batch), {}),
@@ -354,7 +358,7 @@ def test_training_brings_the_student_nearer_and_leaves_no_heads(name, batch):
         elif name == "starhubert":  # it has none to begin with
             assert not hasattr(student, "readout")
             student.heads = torch.nn.ModuleList()
-            errors.append(method.make(name).loss(student, teacher, batch).item())
+            errors.append(recipes.make(name).loss(student, teacher, batch).item())
         else:
             weight, bias = student.readout
             errors.append((ours @ weight.double().T + bias - theirs).square().mean().item())

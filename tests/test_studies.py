@@ -8,9 +8,10 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from speech_pareto import architecture, config, plan
-from speech_pareto.study import cells
-from speech_pareto.systems import SYSTEMS
+from speech_pareto.models import architecture
+from speech_pareto.profiling.published_systems import SYSTEMS
+from speech_pareto.study import config, forecast
+from speech_pareto.study.cells import cells
 
 ROOT = Path(__file__).parents[1]
 PAPERS = ("lin2022", "self_pinching", "armhubert", "rivals", "all")
@@ -52,10 +53,10 @@ def planned():
     def get(name):
         if name not in found:
             study = merged(command(name))
-            expected = plan.expect(study, Path("nowhere"))
-            todo = plan.jobs(study, expected, Path("nowhere"))
-            spent = plan.durations(todo, {}, study["throughput"])
-            found[name] = study, expected, plan.text(study, expected, todo, spent), todo, spent
+            expected = forecast.expect(study, Path("nowhere"))
+            todo = forecast.jobs(study, expected, Path("nowhere"))
+            spent = forecast.durations(todo, {}, study["throughput"])
+            found[name] = study, expected, forecast.text(study, expected, todo, spent), todo, spent
         return found[name]
 
     return get
@@ -70,7 +71,7 @@ def test_a_paper_is_feasible_and_its_hours_rest_on_a_stated_throughput(name, pla
     training = [s for job, (_, s) in zip(todo, spent, strict=True) if job.rule == "compress"]
     assert sum(training) > 3600
     macs = max(job.macs for job in todo if job.rule == "compress")
-    assert max(training) == pytest.approx(plan.START + macs / study["throughput"])
+    assert max(training) == pytest.approx(forecast.START + macs / study["throughput"])
 
 
 @each_paper
@@ -130,7 +131,7 @@ def test_from_tiny_to_hubert_base_by_editing_names():
     default = merged(["config/config.yaml"], teachers={"tiny": {"hub": "hubert-base"}}, grid=[
         {"recipes": ["layer-drop", "weight-pruning", "low-rank"], "ratios": [0.5], "seeds": [1]}
     ])  # fmt: skip
-    facts = plan.expect(default, Path("nowhere")).values()
+    facts = forecast.expect(default, Path("nowhere")).values()
     assert {f["feasible"] for f in facts} == {"yes"}
     assert all(f["counted_parameters"] == pytest.approx(47.2e6, rel=0.03) for f in facts)
 

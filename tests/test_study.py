@@ -2,8 +2,8 @@
 
 import pytest
 
-from speech_pareto.config import resolve
-from speech_pareto.study import cells, learns, ratio_name, removes
+from speech_pareto.study.cells import cells, learns, ratio_name, removes
+from speech_pareto.study.config import resolve
 
 
 def test_cells_are_the_union_of_blocks(study):

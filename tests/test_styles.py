@@ -1,6 +1,6 @@
 """A recipe looks the same in every figure, and unlike the others."""
 
-from speech_pareto import styles
+from speech_pareto.reporting.figures import styles
 
 
 def test_styles_are_fixed_distinct_and_the_same_in_every_order():

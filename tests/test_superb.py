@@ -12,16 +12,18 @@ import yaml
 
 import compress
 import prepare_superb
+import s3prl_trial
 import superb
 from conftest import ROOT, real_prompts
-from speech_pareto import config, result
-from speech_pareto import study as study_of
-from speech_pareto.comparisons import read_errors
-from speech_pareto.corpus import read, samples_file, write
-from speech_pareto.model import load, new, save, tiny_config
-from speech_pareto.states import states
-from speech_pareto.tasks.superb import METRICS, PROBLEMS
-from speech_pareto.training import collate
+from speech_pareto.data.batches import collate
+from speech_pareto.data.corpus import read, samples_file, write
+from speech_pareto.models.backbone import load, new, save, tiny_config
+from speech_pareto.models.hidden_states import states
+from speech_pareto.reporting.tables.comparisons import read_errors
+from speech_pareto.runtime import result
+from speech_pareto.study import cells as study_of
+from speech_pareto.study import config
+from speech_pareto.tasks.kinds.superb import METRICS, PROBLEMS
 
 TINY = ROOT / "resources" / "teachers" / "tiny"
 STUDENTS = {"ffn-pruning": "ffn_pruning", "low-rank": "low_rank"}
@@ -56,10 +58,10 @@ print(json.dumps({name: getattr(s3prl.problem, name)().default_config() for name
 TRAIN = """
 import json, sys, torch
 from pathlib import Path
-import superb
+import s3prl_trial
 torch.set_num_threads(1)
 for job in json.loads(Path(sys.argv[1]).read_text()):
-    superb.main(**job)
+    s3prl_trial.main(**job)
 """
 
 
@@ -253,11 +255,11 @@ def test_a_finished_trial_is_not_trained_again(tmp_path):
     for rate, valid, per in ((0.1, 40.0, 10.0), (0.01, 30.0, 0.0)):
         trial = {"trainer": "s3prl", "learning_rate": rate, "valid": valid, "settings": {}}
         trial |= {"metrics": {"per": per}, "rows": rows, "layer_weights": None}
-        result.write_json(tmp_path / "state" / f"{rate:g}" / superb.RESULT, trial)
+        result.write_json(tmp_path / "state" / f"{rate:g}" / s3prl_trial.RESULT, trial)
     task = {"problem": "PR", "metric": "per", "learning_rates": [0.1, 0.01]}
     run = {"study": "x", "teacher": "t", "recipe": "r", "ratio": 0.0, "seed": 1, "task": "pr"}
     output = tmp_path / "pr.json"
-    superb.main(task, TINY, None, run, output, tmp_path / "pr.tsv", tmp_path / "state")
+    s3prl_trial.main(task, TINY, None, run, output, tmp_path / "pr.tsv", tmp_path / "state")
     value = result.read(output)
     assert value["metrics"]["per"] == 0.0 and value["downstream"]["learning_rate"] == 0.01
     assert not (tmp_path / "state").exists()
@@ -267,7 +269,7 @@ def test_a_student_that_could_not_be_made_passes_its_status_on(tmp_path):
     result.write_status(tmp_path / "model", "infeasible", "too much", 0.4)
     run = {"study": "x", "teacher": "t", "recipe": "r", "ratio": 0.9, "seed": 1, "task": "pr"}
     files = tmp_path / "pr.json", tmp_path / "pr.tsv", tmp_path / "state"
-    superb.main({"metric": "per"}, tmp_path / "model", None, run, *files)
+    s3prl_trial.main({"metric": "per"}, tmp_path / "model", None, run, *files)
     value = result.read(tmp_path / "pr.json")
     assert value["status"] == "infeasible" and value["reachable"] == 0.4
     assert (tmp_path / "pr.tsv").read_text().startswith("id\t")

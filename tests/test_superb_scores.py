@@ -6,13 +6,13 @@ import sys
 import pytest
 
 from conftest import ROOT
-from speech_pareto import published
-from speech_pareto import superb as scores
+from speech_pareto.reporting.tables import published_scores
+from speech_pareto.reporting.tables import superb_score as scores
 
 
 def figures():
     """Yield (system, score's name, published score, figures) of each complete published row."""
-    rows = published.read(ROOT / "resources" / "published.csv")
+    rows = published_scores.read(ROOT / "resources" / "published.csv")
     names = {"overall_score": "overall", "superb_s": "superb_s"}
     for (model, _), group in rows.groupby(["model", "source"]):
         said = {}

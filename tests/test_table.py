@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import synthetic_results
-from speech_pareto import result, table, wording
+from speech_pareto.reporting.tables import results_table, wording
+from speech_pareto.runtime import result
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def built(tmp_path_factory):
     """Return the table of the synthetic grid and the files it was made of."""
     folder = tmp_path_factory.mktemp("grid")
     files = synthetic_results.write(folder)
-    return table.build(*map(table.read_results, files)), folder, files
+    return results_table.build(*map(results_table.read_results, files)), folder, files
 
 
 def change(built, recipe, ratio, seed=None, task="phones", **values):
@@ -43,12 +44,13 @@ def row_of(summary, recipe, ratio, task="phones", teacher="tiny"):
 def test_a_row_per_cell_in_stable_order(built):
     cells, _, (metrics, profiles) = built
     assert len(cells) == len(metrics) == len(list(synthetic_results.cells()))
-    assert not cells.duplicated(table.KEY).any()
-    again = table.build(
-        table.read_results(reversed(metrics)), table.read_results(reversed(profiles))
+    assert not cells.duplicated(results_table.KEY).any()
+    again = results_table.build(
+        results_table.read_results(reversed(metrics)),
+        results_table.read_results(reversed(profiles)),
     )
     assert cells.equals(again)
-    assert list(cells)[: len(table.FROM_METRICS)] == list(table.FROM_METRICS)
+    assert list(cells)[: len(results_table.FROM_METRICS)] == list(results_table.FROM_METRICS)
 
 
 def test_numbers_are_those_of_the_files(built):
@@ -77,7 +79,7 @@ def test_further_conditions_have_columns_of_their_own(built):
     assert not [c for c in cells if "cuda" in c]  # nothing was measured there
     assert not [c for c in cells if c.startswith("energy_joules.")]
     own = [c for c in cells if c.endswith(name)]
-    assert own == [f"{c}.{name}" for c in table.UNDER if "energy" not in c]
+    assert own == [f"{c}.{name}" for c in results_table.UNDER if "energy" not in c]
 
 
 def test_theoretical_macs_stand_beside_the_dense_time(built):
@@ -89,7 +91,9 @@ def test_theoretical_macs_stand_beside_the_dense_time(built):
 def test_tasks_share_the_profile_of_any_scope(tmp_path):
     metrics, profiles = synthetic_results.write(tmp_path, scope="any")
     assert len(profiles) == len(metrics) / 2
-    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    cells = results_table.build(
+        results_table.read_results(metrics), results_table.read_results(profiles)
+    )
     assert set(cells["scope"]) == {"any"}
     assert cells["profile_file"].notna().all()
 
@@ -105,21 +109,23 @@ def test_infeasible_cells_stay_with_their_reason(built):
 
 def test_a_cell_without_profile_has_no_cost(built):
     _, _, (metrics, profiles) = built
-    cells = table.build(table.read_results(metrics), table.read_results(profiles[1:]))
+    cells = results_table.build(
+        results_table.read_results(metrics), results_table.read_results(profiles[1:])
+    )
     lost = cells[cells["profile_file"].isna()]
     assert len(lost) == 1
     assert lost[["parameters", "seconds", "paired_seconds"]].isna().all(axis=None)
-    summary = table.summarise(cells)
+    summary = results_table.summarise(cells)
     assert not summary.loc[summary["parameters"].isna(), "front_parameters"].any()
 
 
 def test_a_failed_profile_is_a_hole(built):
     _, _, (metrics, profiles) = built
-    costs = table.read_results(profiles)
+    costs = results_table.read_results(profiles)
     file = next(iter(costs))
     status = {"status": "out_of_memory", "reason": "2 GiB were not enough"}
     costs[file] = result.compose(costs[file]["run"], {}, status=status)
-    cells = table.build(table.read_results(metrics), costs)
+    cells = results_table.build(results_table.read_results(metrics), costs)
     hole = cells[cells["profile_file"] == file].iloc[0]
     assert hole["status"] == "out_of_memory"
     assert hole["reason"] == "profile: 2 GiB were not enough"
@@ -127,18 +133,20 @@ def test_a_failed_profile_is_a_hole(built):
 
 def test_one_cell_from_two_files_is_an_error(built):
     _, _, (metrics, _) = built
-    values = table.read_results(metrics)
+    values = results_table.read_results(metrics)
     first = next(iter(values))
     with pytest.raises(ValueError, match="describe the same cell"):
-        table.build({**values, "copy.json": values[first]}, {})
+        results_table.build({**values, "copy.json": values[first]}, {})
 
 
 def test_mixed_up_files_are_an_error(built):
     _, _, (metrics, profiles) = built
     with pytest.raises(ValueError, match="metrics and profiles mixed up"):
-        table.build(table.read_results(profiles), table.read_results(metrics))
+        results_table.build(
+            results_table.read_results(profiles), results_table.read_results(metrics)
+        )
     with pytest.raises(ValueError, match="no results"):
-        table.build({}, {})
+        results_table.build({}, {})
 
 
 def test_paired_seconds_undo_a_busy_machine(built):
@@ -146,34 +154,34 @@ def test_paired_seconds_undo_a_busy_machine(built):
     before = cells["paired_seconds"]
     busy = cells["recipe"] == "low-rank"  # a node three times slower for student and teacher
     cells.loc[busy, ["seconds", "teacher_seconds"]] *= 3
-    after = table.paired_seconds(cells)
+    after = results_table.paired_seconds(cells)
     # the reference, a median over all jobs of the teacher, may move; ratios may not
     assert (after / before).dropna().max() == pytest.approx((after / before).dropna().min())
 
 
 def test_mean_and_sample_deviation(built):
     scores = built[0].query("recipe == 'low-rank' and ratio == 0.75 and task == 'phones'")["score"]
-    row = row_of(table.summarise(built[0]), "low-rank", 0.75)
+    row = row_of(results_table.summarise(built[0]), "low-rank", 0.75)
     mean = sum(scores) / 3
     assert row["score"] == pytest.approx(mean)
     assert row["score_std"] == pytest.approx(math.sqrt(sum((s - mean) ** 2 for s in scores) / 2))
     assert (row["n"], row["seeds"]) == (3, 3)
-    single = row_of(table.summarise(built[0]), "low-rank", 0.5)
+    single = row_of(results_table.summarise(built[0]), "low-rank", 0.5)
     assert math.isnan(single["score_std"])
 
 
 def test_a_diverged_seed_is_not_averaged_away(built):
-    before = row_of(table.summarise(built[0]), "distillation", 0.75)
+    before = row_of(results_table.summarise(built[0]), "distillation", 0.75)
     assert before["front_parameters"]
     hole = {"status": "diverged", "reason": "loss is NaN", "score": float("nan")}
     cells = change(built, "distillation", 0.75, seed=2, **hole)
-    row = row_of(table.summarise(cells), "distillation", 0.75)
+    row = row_of(results_table.summarise(cells), "distillation", 0.75)
     assert (row["n"], row["seeds"], row["status"]) == (2, 3, "diverged")
-    assert not any(row[f"front_{cost}"] for cost in table.COSTS)
+    assert not any(row[f"front_{cost}"] for cost in results_table.COSTS)
 
 
 def test_zeros_do_not_make_the_front(built):
-    summary = table.summarise(built[0])
+    summary = results_table.summarise(built[0])
     assert set(summary.loc[summary["sparse"], "recipe"]) == {"weight-pruning"}
     assert not summary.loc[summary["sparse"], "front_parameters"].any()
 
@@ -181,23 +189,23 @@ def test_zeros_do_not_make_the_front(built):
 def test_a_teacher_that_was_never_trained_is_no_candidate(built):
     cells = built[0].copy()
     cells.loc[cells["teacher"] == "tiny-random", "score"] = 0.0  # better than all
-    summary = table.summarise(cells).set_index("teacher")
-    fronts = summary[[f"front_{cost}" for cost in table.COSTS]]
+    summary = results_table.summarise(cells).set_index("teacher")
+    fronts = summary[[f"front_{cost}" for cost in results_table.COSTS]]
     assert len(fronts.loc[["tiny-random"]]) and not fronts.loc[["tiny-random"]].any(axis=None)
     assert fronts.loc["tiny"].any(axis=None)
 
 
 def test_a_lost_metric_name_is_found_again(built):
     cells = change(built, "head-pruning", 0.75, metric=None, better=None)
-    row = row_of(table.summarise(cells), "head-pruning", 0.75)
+    row = row_of(results_table.summarise(cells), "head-pruning", 0.75)
     assert (row["metric"], row["better"]) == ("per", "lower")
 
 
 def test_higher_may_be_better(built):
     cells = built[0].copy()
     cells["score"], cells["better"] = 100 - cells["score"], "higher"
-    summary, mirrored = table.summarise(built[0]), table.summarise(cells)
-    for cost in table.COSTS:
+    summary, mirrored = results_table.summarise(built[0]), results_table.summarise(cells)
+    for cost in results_table.COSTS:
         assert (summary[f"front_{cost}"] == mirrored[f"front_{cost}"]).all()
 
 
@@ -223,15 +231,17 @@ def test_a_damaged_result_is_a_hole_and_enters_no_mean(tmp_path, damage, said):
     phones = [file for file in metrics if file.stem == "phones"]
     file = next(f for f in phones if f.parts[-4:-1] == ("low-rank", "0.5", "1"))
     file.write_text(damage(file.read_text()))
-    cells = table.build(table.read_results(phones), table.read_results(profiles))
+    cells = results_table.build(
+        results_table.read_results(phones), results_table.read_results(profiles)
+    )
     rows = cells[(cells["recipe"] == "low-rank") & (cells["ratio"] == 0.5)]
     hole = rows[rows["seed"] == 1].iloc[0]
     assert hole["status"] == "damaged" and said in hole["reason"] and str(file) in hole["reason"]
     assert pd.isna(hole["score"])
-    summary = table.summarise(cells)
+    summary = results_table.summarise(cells)
     row = summary[(summary["recipe"] == "low-rank") & (summary["ratio"] == 0.5)].iloc[0]
     assert row["status"] == "damaged" and row["n"] == row["seeds"] - 1
-    assert not any(row[f"front_{cost}"] for cost in table.COSTS)
+    assert not any(row[f"front_{cost}"] for cost in results_table.COSTS)
     assert "1 damaged" in wording.completeness(cells)
 
 
@@ -292,6 +302,8 @@ def test_a_damaged_profile_is_a_hole_too(tmp_path):
     phones = [file for file in metrics if file.stem == "phones"]
     file = next(f for f in profiles if f.parts[-4:-1] == ("low-rank", "0.5", "1"))
     file.write_text(file.read_text().replace('"speedup": ', '"speedup": -1, "old": '))
-    cells = table.build(table.read_results(phones), table.read_results(profiles))
+    cells = results_table.build(
+        results_table.read_results(phones), results_table.read_results(profiles)
+    )
     hole = cells[(cells["recipe"] == "low-rank") & (cells["ratio"] == 0.5) & (cells["seed"] == 1)]
     assert (hole["status"] == "damaged").all() and hole["reason"].str.contains("profile: ").all()

@@ -3,7 +3,7 @@
 import pytest
 
 from speech_pareto.__main__ import main
-from speech_pareto.text import characters, clean, fingerprint, phones, unspelt, voice, voices
+from speech_pareto.data.text import characters, clean, fingerprint, phones, unspelt, voice, voices
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from speech_pareto.checkpoint import newest
-from speech_pareto.training import (
-    PAD,
-    Diverged,
-    Epochs,
-    Training,
-    buckets,
-    collate,
-    span_mask,
-    train,
-)
+from speech_pareto.data.batches import PAD, Epochs, buckets, collate
+from speech_pareto.training.checkpoint import newest
+from speech_pareto.training.loop import Diverged, Training, train
+from speech_pareto.training.masking import span_mask
 
 SETTINGS = Training(steps=40, learning_rate=1e-2, precision="fp32", checkpoint_seconds=0)
 CHILD = """

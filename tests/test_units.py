@@ -11,8 +11,11 @@ import torch
 import compress as job
 import test_compress
 import test_methods
-from speech_pareto import calibration, method, model, training, units
-from speech_pareto.methods.distillation import dropout
+from speech_pareto.compression import catalogue, method, recipes
+from speech_pareto.compression.methods.distillation import dropout
+from speech_pareto.models import backbone as model
+from speech_pareto.models import hidden_states
+from speech_pareto.training import hubert_units, loop, masking
 from test_methods import backbone, batches, train
 
 UNITS = {"units": 4, "unit_seconds": 1.0}
@@ -39,15 +42,15 @@ def numbers(module):
 
 
 def test_masked_prediction_is_the_formula(teacher, batch):
-    step = method.make({"iterative_pruning": UNITS})
+    step = recipes.make({"iterative_pruning": UNITS})
     labeller, head = step.fit_units(context(teacher))
-    predictor = units.UnitPredictor(copy.deepcopy(teacher), head).eval()
+    predictor = hubert_units.UnitPredictor(copy.deepcopy(teacher), head).eval()
     torch.manual_seed(3)
     loss = step.loss(predictor, labeller, batch).item()
     torch.manual_seed(3)
     frames = [(n - 10) // 10 + 1 for n in (4000, 2600)]
     frames = [(n - 8) // 8 + 1 for n in frames]
-    mask = training.span_mask(torch.tensor(frames), 0.52, 8, frames[0])
+    mask = masking.span_mask(torch.tensor(frames), 0.52, 8, frames[0])
     inner = teacher(**batch, output_hidden_states=True).hidden_states[2].detach()
     hidden = predictor.backbone(**batch, mask_time_indices=mask).last_hidden_state.detach()
     weights, biases = numbers(head)
@@ -64,10 +67,10 @@ def test_masked_prediction_is_the_formula(teacher, batch):
 
 
 def test_the_head_knows_the_units_before_any_training(teacher):
-    labeller, head = units.fit(teacher, batches(100, 0.3), 2, 4, 1)
+    labeller, head = hubert_units.fit(teacher, batches(100, 0.3), 2, 4, 1)
     batch = batches(1, 0.3)[0]
-    real = calibration.real_frames(teacher, batch)
-    predicted = units.UnitPredictor(teacher, head)(*batch.values()).argmax(-1)[real]
+    real = hidden_states.real_frames(teacher, batch)
+    predicted = hubert_units.UnitPredictor(teacher, head)(*batch.values()).argmax(-1)[real]
     labels = labeller(batch)[real]
     most = labels.bincount().max() / len(labels)
     assert (predicted == labels).float().mean() > most + 0.4
@@ -75,10 +78,10 @@ def test_the_head_knows_the_units_before_any_training(teacher):
 
 def test_the_head_is_a_regularised_logistic_regression(teacher):
     audio = batches(20, 0.3)
-    labeller, head = units.fit(teacher, audio, 2, 4, 1)
+    labeller, head = hubert_units.fit(teacher, audio, 2, 4, 1)
     states, labels = [], []
     for batch in audio:
-        real = calibration.real_frames(teacher, batch)
+        real = hidden_states.real_frames(teacher, batch)
         states.append(teacher(**batch).last_hidden_state[real].detach().double().numpy())
         labels.append(labeller(batch)[real].numpy())
     states, labels = np.concatenate(states), np.concatenate(labels)
@@ -87,7 +90,7 @@ def test_the_head_is_a_regularised_logistic_regression(teacher):
     def loss(weights, biases):
         logits = states @ weights.T + biases
         each = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
-        return units.LOOSENESS * each.sum() + (weights**2).sum() / 2
+        return hubert_units.LOOSENESS * each.sum() + (weights**2).sum() / 2
 
     best, generator = loss(weights, biases), np.random.default_rng(0)
     for _ in range(20):
@@ -99,8 +102,8 @@ def test_a_mask_hides_frames_whatever_a_config_says_of_spec_augment(teacher, bat
     """transformers ignores masks where a config switches SpecAugment off: a silent trap."""
     student = copy.deepcopy(teacher)
     student.config.apply_spec_augment = False
-    predictor = units.UnitPredictor(student, torch.nn.Linear(48, 4)).eval()
-    mask = calibration.real_frames(teacher, batch)
+    predictor = hubert_units.UnitPredictor(student, torch.nn.Linear(48, 4)).eval()
+    mask = hidden_states.real_frames(teacher, batch)
     heard, hidden = (predictor(*batch.values(), given) for given in (None, mask))
     assert not torch.allclose(heard, hidden)
     student.config.apply_spec_augment, student.config.mask_time_prob = True, 0.9
@@ -113,23 +116,23 @@ def test_a_mask_hides_frames_whatever_a_config_says_of_spec_augment(teacher, bat
 )
 def test_a_model_without_a_mask_vector_is_refused(step):
     config = model.tiny_config(mask_time_prob=0.0).to_dict()
-    assert "mask vector" in method.solve([step], config, 0.2).reason
+    assert "mask vector" in recipes.solve([step], config, 0.2).reason
     for other in ({"iterative_pruning": {"objective": "layer_distillation"}}, "unit_distillation"):
-        assert method.solve([other], config, 0.2).reason is None
+        assert recipes.solve([other], config, 0.2).reason is None
 
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_unit_distillation_is_the_divergence(masked, teacher, batch):
-    step = method.make({"unit_distillation": {"masked": masked, "temperature": 2.0, **UNITS}})
+    step = recipes.make({"unit_distillation": {"masked": masked, "temperature": 2.0, **UNITS}})
     _, head = step.fit_units(context(teacher))
     other = copy.deepcopy(head)
     other.weight.data.mul_(-5.0)
-    student = units.UnitPredictor(copy.deepcopy(teacher), other).eval()
+    student = hubert_units.UnitPredictor(copy.deepcopy(teacher), other).eval()
     torch.manual_seed(3)
-    loss = step.loss(student, units.UnitPredictor(teacher, head), batch).item()
+    loss = step.loss(student, hubert_units.UnitPredictor(teacher, head), batch).item()
     torch.manual_seed(3)
     mask = step.mask(teacher, batch) if masked else None
-    counted = mask if masked else calibration.real_frames(teacher, batch)
+    counted = mask if masked else hidden_states.real_frames(teacher, batch)
     states = teacher(**batch, mask_time_indices=mask).last_hidden_state[counted]
     logits = (states.detach().double().numpy() @ w.T + b for w, b in map(numbers, (head, other)))
     p, q = (np.exp(z / 2) / np.exp(z / 2).sum(1, keepdims=True) for z in logits)
@@ -140,7 +143,7 @@ def test_unit_distillation_is_the_divergence(masked, teacher, batch):
 @pytest.mark.parametrize("kind", test_methods.KINDS)
 def test_a_random_student_has_nothing_of_its_teacher(kind):
     teacher, students = backbone(kind), []
-    step = method.make({"unit_distillation": {"start": "random", "layers": 2, **UNITS}})
+    step = recipes.make({"unit_distillation": {"start": "random", "layers": 2, **UNITS}})
     plan = step.solve(model.describe(teacher), 0.4)
     for seed in (1, 1, 2):
         own = method.Context(seed, teacher, lambda *arguments, **settings: None, batches)
@@ -151,8 +154,8 @@ def test_a_random_student_has_nothing_of_its_teacher(kind):
         if "layer_norm" not in name and not name.endswith(("bias", "gru_rel_pos_const")):
             assert ours.shape != theirs.shape or not torch.equal(ours, theirs), name
             assert not torch.equal(ours, students[2][name]), name
-    cut = method.solve(["head_pruning"], model.describe(teacher), 0.1).config
-    assert "whole layers" in step.supports(cut)
+    cut = recipes.solve(["head_pruning"], model.describe(teacher), 0.1).config
+    assert "whole layers" in step.obstacle(cut)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_the_teacher_is_in_eval_mode_unless_asked(name, settings, teacher, batch
         loss(batch)
         assert not teacher.training  # it never skips layers or masks by itself
 
-    step = method.make({name: {**method.load(name).example, **settings}})
+    step = recipes.make({name: {**catalogue.load(name).example, **settings}})
     plan = step.solve(model.describe(teacher), 0.3)
     step.compress(copy.deepcopy(teacher), plan, context(teacher, watch))
     assert set(seen) == {not settings}
@@ -197,7 +200,7 @@ JOBS = {
 def test_a_killed_job_ends_with_the_same_bytes(name, at, folder, corpus, tmp_path, monkeypatch):
     ((method_, settings),) = JOBS[name].items()
     short = {"batch_seconds": 2.0, "steps": 3, **({} if name == "dphubert" else UNITS)}
-    steps, save = [{method_: short | settings}], training._save
+    steps, save = [{method_: short | settings}], loop._save
     run = test_compress.RUN
     job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "whole")
     saved = []
@@ -208,13 +211,13 @@ def test_a_killed_job_ends_with_the_same_bytes(name, at, folder, corpus, tmp_pat
         if len(saved) == at:
             raise KeyboardInterrupt
 
-    kept = training.Training.__init__.__defaults__
-    names = [field.name for field in dataclasses.fields(training.Training)][-len(kept) :]
+    kept = loop.Training.__init__.__defaults__
+    names = [field.name for field in dataclasses.fields(loop.Training)][-len(kept) :]
     pairs = zip(names, kept, strict=True)  # a checkpoint each step
     often = tuple(0.0 if name == "checkpoint_seconds" else value for name, value in pairs)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save", stop)
-        patch.setattr(training.Training.__init__, "__defaults__", often)
+        patch.setattr(loop, "_save", stop)
+        patch.setattr(loop.Training.__init__, "__defaults__", often)
         with pytest.raises(KeyboardInterrupt):
             job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "a", tmp_path / "state")
     assert not (tmp_path / "a").exists()

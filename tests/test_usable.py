@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from speech_pareto import architecture, model, usable
-from speech_pareto.states import states
+from speech_pareto.data import usable
+from speech_pareto.models import architecture
+from speech_pareto.models import backbone as model
+from speech_pareto.models.hidden_states import states
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
 SMALL |= {"intermediate_size": 48, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16}

@@ -3,7 +3,8 @@
 import pytest
 
 import synthetic_results
-from speech_pareto import table, wording
+from speech_pareto.reporting.tables import results_table, wording
+from speech_pareto.runtime import formatting
 
 
 @pytest.mark.parametrize(
@@ -12,17 +13,17 @@ from speech_pareto import table, wording
      (99_960, "100 k"), (float("nan"), "–")],
 )  # fmt: skip
 def test_short_count(value, text):
-    assert wording.short_count(value) == text
+    assert formatting.short_count(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.092, "92.0 ms"), (1.2, "1.20 s"), (12.34, "12.3 s")]
 )
 def test_short_seconds(value, text):
-    assert wording.short_seconds(value) == text
+    assert formatting.short_seconds(value) == text
 
 
 def test_completeness_counts_every_status(tmp_path):
     files = synthetic_results.write(tmp_path)
-    cells = table.build(*map(table.read_results, files))
+    cells = results_table.build(*map(results_table.read_results, files))
     assert wording.completeness(cells) == "66 of 74 cells done, 8 infeasible"

@@ -27,14 +27,18 @@ import evaluate
 import finetune
 from gpu_parts.synthetic import AUGMENTED, FINE_TUNING, TASK, TEACHER, loop
 from large import step_of
-from speech_pareto import architecture, method, training, tuning
-from speech_pareto.corpus import read
-from speech_pareto.download import sha256
-from speech_pareto.model import load
-from speech_pareto.model_folder import read_config
-from speech_pareto.result import read_json, read_status, write_json
-from speech_pareto.surgery import matrix, weight
-from speech_pareto.task import load_task_model
+from speech_pareto.compression import catalogue, recipes
+from speech_pareto.data import batches
+from speech_pareto.data.corpus import read
+from speech_pareto.models import architecture
+from speech_pareto.models.backbone import load
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.models.surgery import matrix, weight
+from speech_pareto.runtime.hashing import sha256
+from speech_pareto.runtime.result import read_json, read_status, write_json
+from speech_pareto.tasks.task import load_task_model
+from speech_pareto.training import finetuning
+from speech_pareto.training import loop as training
 
 RATIO = 0.3
 KILLED_AT = 2  # step, counted from 1
@@ -77,17 +81,17 @@ def losses():
         found.extend(point["loss"] for point in curve)
         return curve
 
-    training.train = tuning.train = train
+    training.train = finetuning.train = train
     try:
         yield found
     finally:
-        training.train = tuning.train = original
+        training.train = finetuning.train = original
 
 
 @contextlib.contextmanager
 def killed(number: int):
     """Let this process get SIGTERM while it makes the batch `number` (from 1) that it trains on."""
-    original, made = training.Epochs.__call__, []
+    original, made = batches.Epochs.__call__, []
 
     def call(epochs, step):
         if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # the loop listens
@@ -96,11 +100,11 @@ def killed(number: int):
                 os.kill(os.getpid(), signal.SIGTERM)
         return original(epochs, step)
 
-    training.Epochs.__call__ = call
+    batches.Epochs.__call__ = call
     try:
         yield
     finally:
-        training.Epochs.__call__ = original
+        batches.Epochs.__call__ = original
 
 
 def make(
@@ -120,9 +124,11 @@ def make(
             return found
         steps = [step_of(row)]
         settings = loop(tiny) | {"final_steps": 2, "schedule": [0.1]}
-        settings = {key: value for key, value in settings.items() if hasattr(method.load(row), key)}
+        settings = {
+            key: value for key, value in settings.items() if hasattr(catalogue.load(row), key)
+        }
         steps[0][row] |= settings
-        planned = method.solve(steps, read_config(TEACHER), RATIO)
+        planned = recipes.solve(steps, read_config(TEACHER), RATIO)
         if len(planned.plans) < len(steps):
             raise ValueError(planned.reason)
         ratio = round(planned.ratio, 6)
@@ -197,7 +203,7 @@ def compare(row: str, scratch: Path) -> dict:
 
 def _choices(model) -> dict:
     """Return what a student's config says of its heads, rows, ranks and reused maps."""
-    from speech_pareto.model import describe
+    from speech_pareto.models.backbone import describe
 
     return {"layers": [vars(layer) for layer in architecture.layers_of(describe(model))]}
 

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from gpu_parts.synthetic import base, random_model
-from speech_pareto import architecture, method
-from speech_pareto.cost import noise, planned_macs, race
-from speech_pareto.model import describe
-from speech_pareto.precision import set_precision
-from speech_pareto.surgery import linears
-from speech_pareto.training import device
+from speech_pareto.compression import method, recipes
+from speech_pareto.models import architecture, operations
+from speech_pareto.models.backbone import describe
+from speech_pareto.models.quantisation import set_precision
+from speech_pareto.models.surgery import linears
+from speech_pareto.profiling.cost import noise, planned_macs, race
+from speech_pareto.runtime.hardware import device
 from speedup import RECIPES
 
 STUDENTS = {name: RECIPES[name] for name in ("heads-and-rows", "thin")}
@@ -69,12 +70,12 @@ def student_of(name: str, teacher: nn.Module, config: dict):
     if name == "teacher":
         return copy.deepcopy(teacher), dense
     if name == "2:4 kernels":
-        step = method.make("semi_structured")
+        step = recipes.make("semi_structured")
         student = copy.deepcopy(teacher)
         student = step.compress(student, step.solve(described, 0.0), method.Context(seed=0))
         return student, without_zeros
     kind, ratio = name.split()
-    solution = method.solve(STUDENTS[kind](float(ratio)), described, float(ratio))
+    solution = recipes.solve(STUDENTS[kind](float(ratio)), described, float(ratio))
     if solution.reason:
         raise ValueError(solution.reason)
     return random_model(solution.config, device()), dense
@@ -82,7 +83,7 @@ def student_of(name: str, teacher: nn.Module, config: dict):
 
 def dense(model: nn.Module, seconds: float) -> float:
     """Return a model's MACs over a recording, zeros included."""
-    return architecture.macs(model.plain_config, seconds)["total"]
+    return operations.macs(model.plain_config, seconds)["total"]
 
 
 def without_zeros(model: nn.Module, seconds: float) -> float:

@@ -1,8 +1,8 @@
 """Part e: two processes on one GPU share each batch and give the result of one.
 
-The jobs are started as for several GPUs (`speech_pareto.launch`), but both processes compute on the
-first GPU and add up gradients through gloo, since NCCL refuses two processes on one GPU. They
-differ from one process in no more than the order in which numbers are added.
+The jobs are started as for several GPUs (`speech_pareto.runtime.launch`), but both processes
+compute on the first GPU and add up gradients through gloo, since NCCL refuses two processes on one
+GPU. They differ from one process in no more than the order in which numbers are added.
 """
 
 import os
@@ -41,8 +41,8 @@ def job(row: str, tiny: bool, corpus: Path, output: Path) -> None:
 
 def in_two(row: str, tiny: bool, corpus: Path, output: Path) -> None:
     """Make a row's model in two processes, of which this is the launcher or one."""
-    from speech_pareto.launch import spread
-    from speech_pareto.processes import started
+    from speech_pareto.runtime.launch import spread
+    from speech_pareto.runtime.processes import started
 
     if started() and torch.cuda.is_available():
         os.environ["LOCAL_RANK"] = "0"  # of both: the first GPU

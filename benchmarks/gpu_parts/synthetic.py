@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from speech_pareto import architecture
-from speech_pareto.audio import SAMPLE_RATE
-from speech_pareto.corpus import Utterance, samples_file, write
-from speech_pareto.model import build
+from speech_pareto.data.audio import SAMPLE_RATE
+from speech_pareto.data.corpus import Utterance, samples_file, write
+from speech_pareto.models import architecture
+from speech_pareto.models.backbone import build
 
 TEACHER = Path(__file__).parents[2] / "resources/teachers/tiny-characters"
 FINE_TUNING = "fine-tuning"
@@ -84,7 +84,7 @@ def random_model(config: dict, device: torch.device | str) -> nn.Module:
 
 def base(tiny: bool, name: str = "hubert-base") -> dict:
     """Return a published teacher's config with transformers' defaults, or a tiny one's."""
-    from speech_pareto.teachers import TEACHERS
+    from speech_pareto.models.teachers import TEACHERS
 
     if tiny:
         return architecture.tiny(hidden=48, layers=4, heads=6, ffn=96, pos_conv=16)

@@ -24,12 +24,13 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import compress
 from gpu_parts import synthetic
-from speech_pareto import method, training, tuning
-from speech_pareto.audio import SAMPLE_RATE
-from speech_pareto.model import describe
-from speech_pareto.settings import FineTuning
+from speech_pareto.compression import method, recipes, runner
+from speech_pareto.data.audio import SAMPLE_RATE
+from speech_pareto.models.backbone import describe
+from speech_pareto.runtime import hardware
+from speech_pareto.training import finetuning, loop
+from speech_pareto.training.settings import FineTuning
 
 SECONDS = 12.5  # of a recording
 WARMUP, TIMED, PROFILED = 4, 6, 2  # steps
@@ -128,12 +129,12 @@ def watched(found: list):
 
     Only its first call in a row counts.
     """
-    original = training.train
+    original = loop.train
 
     def train(model, batch, loss, settings, *arguments, **named):
         if found:
             return original(model, batch, loss, settings, *arguments, **named)
-        cuda = training.device().type == "cuda"
+        cuda = hardware.device().type == "cuda"
         watch = Watch(loss, cuda)
         if cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -141,15 +142,15 @@ def watched(found: list):
         facts = {"step": watch.step_seconds(), "busy": watch.busy}
         facts["memory"] = torch.cuda.max_memory_allocated() if cuda else None
         facts["audio"] = audio_seconds(watch.batch)
-        with training.every_layer_runs(model):  # as in the loop
+        with loop.every_layer_runs(model):  # as in the loop
             found.append(facts | bare(model, loss, watch.batch, settings))
         return curve
 
-    training.train = tuning.train = train
+    loop.train = finetuning.train = train
     try:
         yield
     finally:
-        training.train = tuning.train = original
+        loop.train = finetuning.train = original
 
 
 def audio_seconds(batch) -> float:
@@ -160,10 +161,10 @@ def audio_seconds(batch) -> float:
 
 def bare(model, loss, batch, settings) -> dict:
     """Return seconds and operations of a step in a loop with nothing but the step."""
-    device = training.device()
+    device = hardware.device()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, fused=True)
-    bf16 = training.precision(settings.precision) == "bf16"
+    bf16 = hardware.precision(settings.precision) == "bf16"
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -201,7 +202,7 @@ def run(row: str, tiny: bool, scratch: Path) -> dict:
         synthetic.corpus(part, 16 if tiny else 128, length, speech=False)
         part.rename(corpus)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    device = training.device()
+    device = hardware.device()
     teacher = synthetic.random_model(synthetic.base(tiny, model_name), device)
     student = copy.deepcopy(teacher)
     teacher.requires_grad_(False)
@@ -210,9 +211,9 @@ def run(row: str, tiny: bool, scratch: Path) -> dict:
     found = []
     with watched(found):
         if name == FINE_TUNING:
-            started = tuning.begin(synthetic.TASK, student, scratch / "no-head", [corpus])
+            started = finetuning.begin(synthetic.TASK, student, scratch / "no-head", [corpus])
             settings = FineTuning(**common, precision="bf16", mask_share=0.2, mask_channels=0.1)
-            tuning.fit(*started, settings, 1)
+            finetuning.fit(*started, settings, 1)
         else:
             _compress(METHODS[name], common, student, teacher, [corpus], scratch)
     return facts_of(found[0], device)
@@ -221,13 +222,13 @@ def run(row: str, tiny: bool, scratch: Path) -> dict:
 def _compress(step: dict, common: dict, student, teacher, corpora: list, scratch: Path) -> None:
     """Compress `student` to half by one step of a recipe in the real loop."""
     ((name, own),) = step.items()
-    made = method.make({name: common | own})
+    made = recipes.make({name: common | own})
     context = method.Context(
         1,
         teacher,
-        compress.trainer(corpora, 1, None, "bf16"),
-        compress.listener(corpora, teacher, 1),
-        tuning.Tuner(synthetic.TASK, scratch / "no-head", corpora, 1, None, "bf16"),
+        runner.trainer(corpora, 1, None, "bf16"),
+        runner.listener(corpora, teacher, 1),
+        finetuning.Tuner(synthetic.TASK, scratch / "no-head", corpora, 1, None, "bf16"),
     )
     made.compress(student, made.solve(describe(teacher), 0.5), context)
 

@@ -15,24 +15,30 @@ SCRIPTS = Path(
 ).resolve()
 # first: a copy of the package that pip installed must not win
 sys.path.insert(0, str(SCRIPTS))
-from speech_pareto.cluster import (
+from speech_pareto.runtime.snakemake_patches import (
     look_for_jobs_once,
     pass_on_sigterm,
     settle_earlier_jobs,
 )
-from speech_pareto.config import ConfigError, dump, resolve
-from speech_pareto.digest import closure, fingerprint
-from speech_pareto.garbage import collect_seldom
-from speech_pareto.syntax import syntax_problems
-from speech_pareto.study import (
+from speech_pareto.study.config import ConfigError, dump, resolve
+from speech_pareto.runtime.source_digest import closure, fingerprint
+from speech_pareto.runtime.garbage import collect_seldom
+from speech_pareto.study.syntax import syntax_problems
+from speech_pareto.compression import catalogue
+from speech_pareto.data import sources
+from speech_pareto.runtime import plugins
+from speech_pareto.tasks import kind
+from speech_pareto.study.cells import (
     cells,
     downloads,
     figures_of,
     learns,
     locate,
-    methods_of,
+    pretrained,
+    role_of,
     scope_of,
     task_aware,
+    tasks_with,
     teacher_scope,
 )
 

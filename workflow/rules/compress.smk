@@ -31,7 +31,7 @@ rule compress:
             task=task_of_recipe,
             teacher=content(teacher_for),
             recordings=recordings_used(corpora_of_recipe),
-            code=code("compress.py", method_files, tuning_files),
+            code=code("compress.py", method_files, task_file_of_recipe),
             software=pins("torch"),
         ),
         run=identity_of_run("scope"),

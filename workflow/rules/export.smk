@@ -35,6 +35,6 @@ rule exports:
         [
             f"results/export/{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}/{cell.task}.onnx"
             for cell in CELLS
-            if study["tasks"][cell.task]["kind"] != "superb"
+            if cell.task in tasks_with(study, "finetune")
         ],
     localrule: True

@@ -40,6 +40,6 @@ rule finetune_teacher:
         expand(
             "results/teachers/{teacher}/{task}",
             teacher=study["teachers"],
-            task=tasks(superb=False),
+            task=tasks_with(study, "finetune"),
         ),
     localrule: True

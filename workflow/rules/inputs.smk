@@ -1,15 +1,6 @@
 """What the jobs of the study take: files of the library, folders, slices of the config."""
 
 
-def tasks(superb):
-    """Names of the tasks that s3prl trains, or of all others."""
-    return [
-        name
-        for name, task in study["tasks"].items()
-        if (task["kind"] == "superb") == superb
-    ]
-
-
 def task_of(wildcards):
     """The task of a job, or that of a student's scope."""
     return study["tasks"][wildcards.get("task") or wildcards.scope]
@@ -31,27 +22,26 @@ def most_threads(profile):
 
 def source_file(wildcards):
     """File of the corpus's source."""
-    return [f"speech_pareto/corpora/{study['corpora'][wildcards.corpus]['source']}.py"]
+    return [plugins.path(sources.PACKAGE, study["corpora"][wildcards.corpus]["source"])]
 
 
 @remembered
 def method_files(wildcards):
     """Files of the recipe's methods."""
-    return methods_of(study["recipes"][wildcards.recipe])
+    steps = study["recipes"][wildcards.recipe]
+    return [plugins.path(catalogue.PACKAGE, name) for step in steps for name in step]
 
 
 @remembered
 def task_file(wildcards):
     """File of the task's kind."""
-    return [f"speech_pareto/tasks/{task_of(wildcards)['kind']}.py"]
+    return [plugins.path(kind.PACKAGE, task_of(wildcards)["kind"])]
 
 
 @remembered
-def tuning_files(wildcards):
-    """Files of fine-tuning, for a recipe that does it."""
-    if not tunes(wildcards):
-        return []
-    return ["speech_pareto/tuning.py", *task_file(wildcards)]
+def task_file_of_recipe(wildcards):
+    """File of the task's kind, for a recipe that fine-tunes on the task."""
+    return task_file(wildcards) if tunes(wildcards) else []
 
 
 # folders that a job starts from
@@ -252,13 +242,13 @@ def recordings_used(names):
     @remembered
     def used(wildcards):
         chosen = [Path(folder).name for folder in names(wildcards)]
-        sources = [
-            f"speech_pareto/corpora/{study['corpora'][name]['source']}.py"
+        files = [
+            plugins.path(sources.PACKAGE, study["corpora"][name]["source"])
             for name in chosen
         ]
         return {
             "settings": {name: preparation(name) for name in chosen},
-            "code": closure(["prepare_corpus.py", *sources]),
+            "code": closure(["prepare_corpus.py", *files]),
             "software": pins("data"),
         }
 
@@ -285,7 +275,7 @@ def recordings_of_superb(wildcards):
     return {"corpora": made, "task": prepared, "code": code}
 
 
-def identity_of_run(kind):
+def identity_of_run(what):
     """Params function: what a result says of the cell it belongs to.
 
     Asking for `input` makes Snakemake leave the value out when it looks for changes: all that
@@ -303,7 +293,7 @@ def identity_of_run(kind):
             },
             "recipe": study["recipes"][wildcards.recipe],
         }
-        if kind == "task":
+        if what == "task":
             slice["task"] = study["tasks"][wildcards.task]
         return slice
 
@@ -315,7 +305,9 @@ def identity_of_run(kind):
             "recipe": wildcards.recipe,
             "ratio": float(wildcards.ratio),
             "seed": int(wildcards.seed),
-            kind: wildcards[kind],
+            "role": role_of(study["recipes"][wildcards.recipe]),
+            "pretrained": pretrained(study["teachers"][wildcards.teacher]),
+            what: wildcards[what],
             "config": slice_of_config(wildcards),
         }
 

@@ -3,29 +3,27 @@
 Leaves results/superb/{task}.
 """
 
-# planning costs a little for each rule and job; most studies have no such task
-if tasks(superb=True):
 
-    rule prepare_superb:
-        """Write a task's recordings and labels for s3prl."""
-        input:
-            corpora=corpora_of_task,
-        output:
-            directory("results/superb/{task}"),
-        log:
-            "logs/prepare_superb/{task}.log",
-        benchmark:
-            "results/benchmarks/prepare_superb/{task}.tsv"
-        wildcard_constraints:
-            task=one_of(tasks(superb=True)),
-        conda:
-            "../../envs/torch.yaml"
-        params:
-            job=together(
-                task=task_settings("problem", "label", "languages"),
-                recordings=recordings_used(corpora_of_task),
-                code=code("prepare_superb.py"),
-                software=pins("torch"),
-            ),
-        script:
-            "../scripts/prepare_superb.py"
+rule prepare_superb:
+    """Write a task's recordings and labels for s3prl."""
+    input:
+        corpora=corpora_of_task,
+    output:
+        directory("results/superb/{task}"),
+    log:
+        "logs/prepare_superb/{task}.log",
+    benchmark:
+        "results/benchmarks/prepare_superb/{task}.tsv"
+    wildcard_constraints:
+        task=one_of(tasks_with(study, "superb")),
+    conda:
+        "../../envs/torch.yaml"
+    params:
+        job=together(
+            task=task_settings("problem", "label", "languages"),
+            recordings=recordings_used(corpora_of_task),
+            code=code("prepare_superb.py"),
+            software=pins("torch"),
+        ),
+    script:
+        "../scripts/prepare_superb.py"

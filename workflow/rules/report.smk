@@ -33,7 +33,7 @@ rule report:
         "../../envs/plot.yaml"
     params:
         job=together(
-            page=fingerprint(SCRIPTS / "speech_pareto" / "page"),
+            page=fingerprint(SCRIPTS / "speech_pareto/reporting/page/assets"),
             code=code("report.py"),
             software=pins("plot"),
         ),

@@ -3,35 +3,33 @@
 Leaves results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.{json,tsv}.
 """
 
-# planning costs a little for each rule and job; most studies have no such task
-if tasks(superb=True):
 
-    rule superb:
-        """Train and score a SUPERB task on a student, with the best of some learning rates."""
-        input:
-            unpack(data_of_superb),
-            model=student,
-        output:
-            metrics="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json",
-            hypotheses="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv",
-        log:
-            "logs/superb/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
-        benchmark:
-            "results/benchmarks/superb/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
-        wildcard_constraints:
-            task=one_of(tasks(superb=True)),
-        conda:
-            "../../envs/s3prl.yaml"
-        params:
-            **checkpointed(
-                "superb",
-                task=task_settings(
-                    "problem", "metric", "data", "learning_rates", "settings"
-                ),
-                recordings=recordings_of_superb,
-                code=code("superb.py"),
-                software=pins("s3prl"),
+rule superb:
+    """Train and score a SUPERB task on a student, with the best of some learning rates."""
+    input:
+        unpack(data_of_superb),
+        model=student,
+    output:
+        metrics="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json",
+        hypotheses="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv",
+    log:
+        "logs/superb/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
+    benchmark:
+        "results/benchmarks/superb/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
+    wildcard_constraints:
+        task=one_of(tasks_with(study, "superb")),
+    conda:
+        "../../envs/s3prl.yaml"
+    params:
+        **checkpointed(
+            "superb",
+            task=task_settings(
+                "problem", "metric", "data", "learning_rates", "settings"
             ),
-            run=identity_of_run("task"),
-        script:
-            "../scripts/superb.py"
+            recordings=recordings_of_superb,
+            code=code("superb.py", "s3prl_trial.py"),
+            software=pins("s3prl"),
+        ),
+        run=identity_of_run("task"),
+    script:
+        "../scripts/superb.py"

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from speech_pareto import analysis, result, table
-from speech_pareto.leaderboard import as_csv, front_text, markdown
+from speech_pareto.reporting.leaderboard import as_csv, front_text, markdown
+from speech_pareto.reporting.tables import analysis, results_table
+from speech_pareto.runtime import result
 
 
 def main(
@@ -14,9 +15,11 @@ def main(
     `comparisons` is the file (Parquet) that `compare` wrote; `leaderboard` becomes Markdown, and
     `numbers` the same as CSV.
     """
-    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    cells = results_table.build(
+        results_table.read_results(metrics), results_table.read_results(profiles)
+    )
     write(cells, parquet, csv)
-    compared = table.read(comparisons) if comparisons else None
+    compared = results_table.read(comparisons) if comparisons else None
     result.write_text(front, front_text(cells, compared))
     result.write_text(leaderboard, markdown(cells, compared))
     result.write_text(numbers, as_csv(cells, compared))
@@ -32,11 +35,15 @@ def write(rows, parquet, csv) -> None:
 
 def gather(analyses: list, metrics: list, parquet, csv) -> None:
     """Write what `analyse` and `evaluate` saw inside all students as one table (Parquet, CSV)."""
-    write(analysis.build(table.read_results(analyses), table.read_results(metrics)), parquet, csv)
+    write(
+        analysis.build(results_table.read_results(analyses), results_table.read_results(metrics)),
+        parquet,
+        csv,
+    )
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         main(

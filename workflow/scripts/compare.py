@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from speech_pareto import comparisons, table
+from speech_pareto.reporting.tables import comparisons, results_table
 
 
 def main(metrics: list, hypotheses: list, profiles: list, parquet, csv, fronts, pairs) -> None:
@@ -10,7 +10,9 @@ def main(metrics: list, hypotheses: list, profiles: list, parquet, csv, fronts, 
 
     `hypotheses` holds the utterances (TSV) of each file of `metrics`, in the same order.
     """
-    cells = table.build(table.read_results(metrics), table.read_results(profiles))
+    cells = results_table.build(
+        results_table.read_results(metrics), results_table.read_results(profiles)
+    )
     files = dict(zip(map(str, metrics), map(str, hypotheses), strict=True))
     against_teachers, points, tests = comparisons.build(cells, files)
     for file in (parquet, csv, fronts, pairs):
@@ -22,7 +24,7 @@ def main(metrics: list, hypotheses: list, profiles: list, parquet, csv, fronts, 
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         main(

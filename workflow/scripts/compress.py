@@ -1,24 +1,25 @@
 """Turn a teacher into a student: walk a recipe until the asked share of parameters is gone."""
 
-import importlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speech_pareto import architecture, method, provenance
-from speech_pareto.head import HEAD, hand_on_head
-from speech_pareto.model_folder import read_config
-from speech_pareto.processes import first
-from speech_pareto.result import read_status, to_text, write_status
+from speech_pareto.compression import method, recipes
+from speech_pareto.compression.runner import listener, trainer
+from speech_pareto.models import architecture
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.runtime import provenance
+from speech_pareto.runtime.processes import first
+from speech_pareto.runtime.result import read_status, to_text, write_status
+from speech_pareto.tasks.head import HEAD, hand_on_head
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ def main(
     if status := read_status(model):
         write_status(output, **status)
         return
-    methods, config = method.make_all(steps), read_config(model)
-    planned = method.walk(methods, config, ratio)
+    methods, config = recipes.make_all(steps), read_config(model)
+    planned = recipes.walk(methods, config, ratio)
     if planned.reason:
         log.warning("%s", planned.reason)
         write_status(output, "infeasible", planned.reason, round(planned.ratio, 4))
@@ -56,20 +57,21 @@ def main(
 
     import torch
 
-    from speech_pareto.model import describe, load, save
-    from speech_pareto.training import Diverged, device
+    from speech_pareto.models.backbone import describe, load, save
+    from speech_pareto.runtime.hardware import device
+    from speech_pareto.training.loop import Diverged
 
     torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
     student, context, train = load(model), method.Context(seed), None
-    if any(map(method.learns, methods)):
+    if any(step.needs in ("audio", "training") for step in methods):
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision, accumulate)
         batches = listener(corpora, teacher, seed)
         context = method.Context(seed, teacher, train, batches)
     tune = None
-    if any(step.task_aware for step in methods):
-        tune = tuner(task, model, corpora, seed, state, precision, accumulate)
+    if tuning := [step for step in methods if step.needs == "task"]:
+        tune = tuning[0].tuner(task, model, corpora, seed, state, precision, accumulate)
         context = replace(context, tune=tune)
 
     def apply(step: method.Method, plan: method.Plan) -> dict:
@@ -79,7 +81,7 @@ def main(
         return describe(student)
 
     try:
-        solution = method.walk(methods, config, ratio, apply)
+        solution = recipes.walk(methods, config, ratio, apply)
     except (Diverged, torch.OutOfMemoryError) as error:
         kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
         log.warning("%s", error)
@@ -102,100 +104,8 @@ def main(
         shutil.rmtree(state, ignore_errors=True)
 
 
-def batcher(
-    corpora: Sequence, model: "Module", seconds: float, seed: int
-) -> Callable[[int], dict[str, "Tensor"]]:
-    """Return a function from step to batch: `seconds` of audio from the corpora's training split.
-
-    A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them.
-    """
-    import numpy as np
-
-    from speech_pareto.audio import SAMPLE_RATE
-    from speech_pareto.corpus import read
-    from speech_pareto.training import Epochs, collate
-
-    utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
-    if not utterances:
-        raise ValueError(f"no training utterance in {', '.join(map(str, corpora)) or 'no corpora'}")
-    lengths = np.array([u.samples for u in utterances])
-    epochs = Epochs(lengths, int(seconds * SAMPLE_RATE), seed)
-    normalize = model.preprocessor["do_normalize"]
-
-    def batch(step: int) -> dict:
-        waves, mask = collate([utterances[i].wave() for i in epochs(step)], normalize)
-        return {"input_values": waves, "attention_mask": mask}
-
-    return batch
-
-
-def listener(corpora: Sequence, model: "Module", seed: int) -> Callable[[int, float], list]:
-    """Return `batches(number, seconds)`: the same batches of audio each time, for calibration."""
-
-    def batches(number: int, seconds: float) -> list[dict]:
-        batch = batcher(corpora, model, seconds, seed)
-        return [batch(step) for step in range(number)]
-
-    return batches
-
-
-def trainer(
-    corpora: Sequence, seed: int, state: str | Path | None, precision: str, accumulate: int = 1
-) -> Callable[..., None]:
-    """Return `train(student, loss, **settings)`: the one loop on the corpora's training split.
-
-    Each call in a recipe has its own batches and its own checkpoint.
-    """
-    from speech_pareto.calibration import real_frames
-    from speech_pareto.training import Training
-    from speech_pareto.training import train as run_loop
-
-    calls = 0
-
-    def train(
-        student,
-        loss: Callable,
-        follow: Callable[[float], None] | None = None,
-        averages: str = "frames",
-        **settings,
-    ) -> None:
-        nonlocal calls
-        calls += 1
-        training = Training(**{"precision": precision, "accumulate": accumulate, **settings})
-        batch = batcher(corpora, student, training.batch_seconds, seed + calls)
-        folder = Path(state) / f"step{calls}" if state else None
-        backbone = getattr(student, "backbone", student)
-
-        def frames(batch: dict) -> "Tensor":
-            return real_frames(backbone, batch).sum()
-
-        augment = student.config.apply_spec_augment
-        student.config.apply_spec_augment = False  # teacher and student get the same input
-        try:
-            run_loop(
-                student,
-                lambda step, generator: batch(step),
-                lambda batch: (loss(batch), {}),
-                training,
-                seed + calls,
-                folder,
-                "compress",
-                frames if averages == "frames" else None,
-                follow,
-            )
-        finally:
-            student.config.apply_spec_augment = augment
-
-    return train
-
-
-def tuner(*arguments) -> Callable[..., None]:
-    """Return `tune` of a `Context`; loaded by name, so that other recipes do not depend on it."""
-    return importlib.import_module("speech_pareto.tuning").Tuner(*arguments)
-
-
 def describe_student(
-    run: Mapping, steps: Sequence, solution: method.Solution, teacher: Mapping, seed: int
+    run: Mapping, steps: Sequence, solution: recipes.Solution, teacher: Mapping, seed: int
 ) -> dict:
     """Return what `provenance.json` says of a student; no time, so that bytes repeat."""
     return {
@@ -230,7 +140,7 @@ seed {facts["meta"]["seed"]}.
 {json.dumps(facts["steps"], sort_keys=True)}
 ```
 
-Load it with `from speech_pareto.model import load`; if `config.json` has no section `compression`,
+Load it with `from speech_pareto import load`; if `config.json` has no section `compression`,
 plain `transformers.AutoModel.from_pretrained` does it too. Made by Speech Pareto; `provenance.json`
 holds commit, versions and each step's decisions. The licence is that of the teacher and of its
 training data.
@@ -238,15 +148,15 @@ training data.
 
 
 if "snakemake" in globals():
-    from speech_pareto.gpu import reserved
-    from speech_pareto.launch import spread
-    from speech_pareto.log import logged
-    from speech_pareto.processes import threads as own_threads
-    from speech_pareto.store import stored
+    from speech_pareto.runtime.gpu import reserved
+    from speech_pareto.runtime.launch import spread
+    from speech_pareto.runtime.log import logged
+    from speech_pareto.runtime.processes import threads as own_threads
+    from speech_pareto.runtime.store import stored
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
     with logged(snakemake.log[0]), reserved(gpus):
-        trains = any(step.training_steps() for step in method.make_all(job["steps"]))
+        trains = any(step.training_steps() for step in recipes.make_all(job["steps"]))
         stored(
             snakemake,
             spread(main, gpus if trains else 1, job["accumulate"]),

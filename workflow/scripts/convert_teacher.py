@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speech_pareto import fairseq
-from speech_pareto.download import sha256
-from speech_pareto.model import build, save
-from speech_pareto.provenance import meta
-from speech_pareto.result import to_text
+from speech_pareto.models import fairseq
+from speech_pareto.models.backbone import build, save
+from speech_pareto.runtime.hashing import sha256
+from speech_pareto.runtime.provenance import meta
+from speech_pareto.runtime.result import to_text
 
 
 def main(checkpoint: str | Path, statistics: str | Path | None, output: str | Path) -> None:
@@ -36,7 +36,7 @@ def main(checkpoint: str | Path, statistics: str | Path | None, output: str | Pa
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         main(

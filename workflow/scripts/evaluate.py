@@ -1,6 +1,5 @@
 """Score a fine-tuned model on a task's test split, utterance by utterance."""
 
-import csv
 import logging
 from collections import defaultdict
 from pathlib import Path
@@ -9,26 +8,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speech_pareto import result
-from speech_pareto.audio import SAMPLE_RATE, WINDOW, pieces
-from speech_pareto.corpus import SPLITS, Utterance
-from speech_pareto.model import load
-from speech_pareto.precision import own_precision
-from speech_pareto.provenance import meta
-from speech_pareto.selection import select, told
-from speech_pareto.task import Task, TaskModel, load_task_model
-from speech_pareto.training import Diverged, buckets, collate, device, precision
+from speech_pareto.data.audio import SAMPLE_RATE, WINDOW, pieces
+from speech_pareto.data.batches import buckets, collate
+from speech_pareto.data.corpus import Utterance
+from speech_pareto.data.recording import SPLITS
+from speech_pareto.data.selection import select, told
+from speech_pareto.models.backbone import load
+from speech_pareto.models.quantisation import own_precision
+from speech_pareto.runtime import result
+from speech_pareto.runtime.hardware import device, precision
+from speech_pareto.runtime.provenance import meta
+from speech_pareto.tasks.hypotheses import write_table
+from speech_pareto.tasks.task import Task, TaskModel, load_task_model
+from speech_pareto.training.loop import Diverged
 
-COLUMNS = (
-    "id",
-    "corpus",
-    "reference",
-    "hypothesis",
-    "deletions",
-    "insertions",
-    "substitutions",
-    "length",
-)
 # Of audio in a batch.  On a CPU small batches are faster: six recordings of 10 s, each alone, took
 # HuBERT Base 0.8 of the time of all six in a batch (one thread, AVX2).
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 60.0}
@@ -145,17 +138,9 @@ def score(task: Task, data: list[Utterance], guesses: list[str]) -> tuple[dict, 
     return metrics, rows
 
 
-def write_table(path: str | Path, rows: list[dict]) -> None:
-    """Write a row per utterance as tab-separated values."""
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-
-
 if "snakemake" in globals():
-    from speech_pareto.gpu import reserved
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.gpu import reserved
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         torch.set_num_threads(snakemake.threads)

@@ -13,15 +13,15 @@ from onnxscript import opset20
 from torch import nn
 from torch.nn.utils import parametrize
 
-from speech_pareto import result
-from speech_pareto.audio import SAMPLE_RATE
-from speech_pareto.download import sha256
-from speech_pareto.model import load
-from speech_pareto.precision import HALVES, own_precision
-from speech_pareto.provenance import meta
-from speech_pareto.recogniser import EndToEnd, open_session
-from speech_pareto.selection import utterances
-from speech_pareto.task import Task, load_task_model
+from speech_pareto.data.audio import SAMPLE_RATE
+from speech_pareto.data.selection import utterances
+from speech_pareto.models.backbone import load
+from speech_pareto.models.quantisation import HALVES, own_precision
+from speech_pareto.runtime import result
+from speech_pareto.runtime.hashing import sha256
+from speech_pareto.runtime.provenance import meta
+from speech_pareto.tasks.recogniser import EndToEnd, open_session
+from speech_pareto.tasks.task import Task, load_task_model
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def other_symbols(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)

@@ -1,8 +1,9 @@
 """Download the recordings and transcripts of a built-in corpus."""
 
-import importlib
 import shutil
 from pathlib import Path
+
+from speech_pareto.data import sources
 
 
 def main(source: str, settings: dict, output: str | Path) -> None:
@@ -12,15 +13,15 @@ def main(source: str, settings: dict, output: str | Path) -> None:
     """
     part, output = Path(f"{output}.part"), Path(output)
     part.mkdir(parents=True, exist_ok=True)
-    corpus = importlib.import_module(f"speech_pareto.corpora.{source}")
+    corpus = sources.load(source)
     corpus.fetch(settings, part)
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
-    from speech_pareto.store import stored
+    from speech_pareto.runtime.log import logged
+    from speech_pareto.runtime.store import stored
 
     with logged(snakemake.log[0]):
         stored(

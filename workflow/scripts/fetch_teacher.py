@@ -4,12 +4,12 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from speech_pareto import hub
-from speech_pareto.download import sha256
-from speech_pareto.model import load, save
-from speech_pareto.model_folder import preprocessing
-from speech_pareto.provenance import meta
-from speech_pareto.result import to_text
+from speech_pareto.models import hub
+from speech_pareto.models.backbone import load, save
+from speech_pareto.models.model_folder import preprocessing
+from speech_pareto.runtime.hashing import sha256
+from speech_pareto.runtime.provenance import meta
+from speech_pareto.runtime.result import to_text
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ def main(model: str, revision: str, digests: Mapping[str, str], output: str | Pa
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
-    from speech_pareto.store import stored
+    from speech_pareto.runtime.log import logged
+    from speech_pareto.runtime.store import stored
 
     with logged(snakemake.log[0]):
         job = snakemake.params.job

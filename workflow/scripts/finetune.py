@@ -7,17 +7,17 @@ from pathlib import Path
 
 import torch
 
-from speech_pareto.corpus import credits
-from speech_pareto.download import sha256
-from speech_pareto.model import load, save
-from speech_pareto.processes import first
-from speech_pareto.provenance import meta
-from speech_pareto.result import read_status, to_text, write_json, write_status
-from speech_pareto.settings import FineTuning
-from speech_pareto.task import save_head
-from speech_pareto.training import Diverged
-from speech_pareto.tuning import begin, fit
-from speech_pareto.weights import weights_digest
+from speech_pareto.data.corpus import credits
+from speech_pareto.models.backbone import load, save
+from speech_pareto.models.weights import weights_digest
+from speech_pareto.runtime.hashing import sha256
+from speech_pareto.runtime.processes import first
+from speech_pareto.runtime.provenance import meta
+from speech_pareto.runtime.result import read_status, to_text, write_json, write_status
+from speech_pareto.tasks.task import save_head
+from speech_pareto.training.finetuning import begin, fit
+from speech_pareto.training.loop import Diverged
+from speech_pareto.training.settings import FineTuning
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +101,11 @@ look at its scores on speech like yours before it is used for anything else.
 
 
 if "snakemake" in globals():
-    from speech_pareto.gpu import reserved
-    from speech_pareto.launch import spread
-    from speech_pareto.log import logged
-    from speech_pareto.processes import threads
-    from speech_pareto.store import stored
+    from speech_pareto.runtime.gpu import reserved
+    from speech_pareto.runtime.launch import spread
+    from speech_pareto.runtime.log import logged
+    from speech_pareto.runtime.processes import threads
+    from speech_pareto.runtime.store import stored
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
     with logged(snakemake.log[0]), reserved(gpus):

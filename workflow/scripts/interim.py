@@ -2,7 +2,7 @@
 
 import sys
 
-from speech_pareto import interim
+from speech_pareto.reporting import interim
 
 
 def main(study, results) -> None:
@@ -11,7 +11,7 @@ def main(study, results) -> None:
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         main(snakemake.params.study, snakemake.params.results)

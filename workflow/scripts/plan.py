@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from speech_pareto import plan, result
+from speech_pareto.runtime import result
+from speech_pareto.study import forecast
 
 
 def main(study: Mapping, results: str | Path) -> None:
@@ -15,21 +16,21 @@ def main(study: Mapping, results: str | Path) -> None:
     `study` is a resolved config. Benchmark files and fetched teachers are read from `results`.
     """
     results = Path(results)
-    expected = plan.expect(study, results)
-    todo = plan.jobs(study, expected, results)
-    spent = plan.durations(todo, plan.benchmarks(results), study["throughput"])
+    expected = forecast.expect(study, results)
+    todo = forecast.jobs(study, expected, results)
+    spent = forecast.durations(todo, forecast.benchmarks(results), study["throughput"])
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, plan.COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(table, forecast.COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plan.rows(expected))
-    text = plan.text(study, expected, todo, spent)
+    writer.writerows(forecast.rows(expected))
+    text = forecast.text(study, expected, todo, spent)
     result.write_text(results / "plan.csv", table.getvalue())
     result.write_text(results / "plan.txt", text)
     sys.stdout.write(f"\n{text}\n")
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         main(snakemake.params.study, snakemake.params.results)

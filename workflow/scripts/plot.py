@@ -2,27 +2,27 @@
 
 import logging
 
-from speech_pareto import analysis, published
-from speech_pareto.figures import (
+from speech_pareto.reporting.figures import all_tasks as side_by_side
+from speech_pareto.reporting.figures import (
     canvas,
-    diagonality,
     fronts,
+    head_diagonality,
+    layer_similarity,
     layers,
     probes,
     ratios,
-    similarity,
     speedup,
 )
-from speech_pareto.figures import published as papers
-from speech_pareto.figures import tasks as side_by_side
-from speech_pareto.table import read, summarise
+from speech_pareto.reporting.figures import published_fronts as papers
+from speech_pareto.reporting.tables import analysis, published_scores
+from speech_pareto.reporting.tables.results_table import read, summarise
 
 log = logging.getLogger(__name__)
 SCORES = {"ratios": ratios.ratios, "speedup": speedup.speedup}
 MODELS = {
     "layers": layers.layers,
-    "diagonality": diagonality.diagonality,
-    "similarity": similarity.similarity,
+    "diagonality": head_diagonality.diagonality,
+    "similarity": layer_similarity.similarity,
 }
 
 
@@ -46,7 +46,7 @@ def main(
     cells = read(table)
     recipes = cells["recipe"].unique()
     if kind == "published":
-        figure = papers.published(published.read(known), recipes)
+        figure = papers.published(published_scores.read(known), recipes)
     elif kind in MODELS:
         students = analysis.students_of(read(analyses), cells, task)
         figure = MODELS[kind](students, task, recipes)
@@ -64,13 +64,15 @@ def main(
                 log.warning("published figures are not drawn: scores lack %d utterances", lacking)
             systems = None
             if overlay and not lacking:
-                systems = published.systems(published.read(known), published.PER)
+                systems = published_scores.systems(
+                    published_scores.read(known), published_scores.PER
+                )
             figure = fronts.pareto(summary, task, kind, recipes, systems)
     canvas.save(figure, outputs)
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         figure = snakemake.params.job["figure"]

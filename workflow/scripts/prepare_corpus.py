@@ -4,7 +4,6 @@ Recordings that cannot be used (see `usable.py`) are left out, with their reason
 """
 
 import hashlib
-import importlib
 import itertools
 import logging
 import shutil
@@ -15,22 +14,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speech_pareto import usable
-from speech_pareto.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
-from speech_pareto.corpus import (
+from speech_pareto.data import sources, usable
+from speech_pareto.data.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
+from speech_pareto.data.corpus import (
     LEFT_OUT,
-    SPLITS,
     LeftOut,
-    Recording,
     Utterance,
     count,
     digest,
     samples_file,
     write,
 )
-from speech_pareto.problems import Problems
-from speech_pareto.splits import assign_splits, repeated
-from speech_pareto.text import phones, voice
+from speech_pareto.data.recording import SPLITS, Recording
+from speech_pareto.data.splits import assign_splits, repeated
+from speech_pareto.data.text import phones, voice
+from speech_pareto.runtime.problems import Problems
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     voice, if more recordings than `settings["unusable"]` (a share) cannot be used, or if a built-in
     corpus is not, word for word and sample for sample, the one that the pinned digests describe.
     """
-    source = importlib.import_module(f"speech_pareto.corpora.{settings['source']}")
+    source = sources.load(settings["source"])
     for language in settings["languages"]:
         voice(language)
     recordings = source.recordings(settings, Path(downloads))
@@ -275,8 +273,8 @@ def _losses(lost: list[LeftOut]) -> list[str]:
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
-    from speech_pareto.store import stored
+    from speech_pareto.runtime.log import logged
+    from speech_pareto.runtime.store import stored
 
     with logged(snakemake.log[0]):
         stored(

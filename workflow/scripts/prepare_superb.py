@@ -6,12 +6,13 @@ from pathlib import Path
 
 import soundfile
 
-from speech_pareto.audio import SAMPLE_RATE
-from speech_pareto.corpus import SPLITS, Utterance
-from speech_pareto.result import write_json
-from speech_pareto.selection import select, told, utterances
-from speech_pareto.tasks.ctc import Task as Ctc
-from speech_pareto.tasks.superb import PROBLEMS
+from speech_pareto.data.audio import SAMPLE_RATE
+from speech_pareto.data.corpus import Utterance
+from speech_pareto.data.recording import SPLITS
+from speech_pareto.data.selection import select, told, utterances
+from speech_pareto.runtime.result import write_json
+from speech_pareto.tasks.kinds.ctc import Task as Ctc
+from speech_pareto.tasks.kinds.superb import PROBLEMS
 
 UNITS = ("phones", "characters")  # what CTC recognises; other problems have one label
 LEFT_OUT = "left_out.json"  # as in a result
@@ -74,7 +75,7 @@ class Labelled:
 
 
 if "snakemake" in globals():
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         main(

@@ -12,16 +12,17 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from speech_pareto import units
-from speech_pareto.checkpoint import keep, newest
-from speech_pareto.corpus import Utterance, credits, read
-from speech_pareto.download import sha256
-from speech_pareto.model import new, save, tiny_config
-from speech_pareto.processes import first
-from speech_pareto.provenance import meta
-from speech_pareto.result import to_text
-from speech_pareto.training import Training, span_mask, train
-from speech_pareto.units import UnitPredictor
+from speech_pareto.data.corpus import Utterance, credits, read
+from speech_pareto.models.backbone import new, save, tiny_config
+from speech_pareto.runtime.hashing import sha256
+from speech_pareto.runtime.processes import first
+from speech_pareto.runtime.provenance import meta
+from speech_pareto.runtime.result import to_text
+from speech_pareto.training import hubert_units
+from speech_pareto.training.checkpoint import keep, newest
+from speech_pareto.training.hubert_units import UnitPredictor
+from speech_pareto.training.loop import Training, train
+from speech_pareto.training.masking import span_mask
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Windows:
         batch_seconds: float,
         seed: int,
     ) -> None:
-        self.frames = round(seconds * 16_000 / units.FRAME)
+        self.frames = round(seconds * 16_000 / hubert_units.FRAME)
         self.size = max(1, round(batch_seconds / seconds))
         self.waves, self.labels, self.seed = waves, labels, seed
         self.by_speaker = defaultdict(list)
@@ -78,9 +79,11 @@ class Windows:
 
     def window(self, parts: list) -> np.ndarray:
         """Return the samples of a window and the context that its last frame looks at."""
-        pieces = [self.waves[i][b * units.FRAME : e * units.FRAME] for i, b, e in parts]
+        pieces = [
+            self.waves[i][b * hubert_units.FRAME : e * hubert_units.FRAME] for i, b, e in parts
+        ]
         joined = np.concatenate(pieces).astype(np.float32) / 32768
-        return np.pad(joined, (0, units.CONTEXT - units.FRAME))
+        return np.pad(joined, (0, hubert_units.CONTEXT - hubert_units.FRAME))
 
 
 def main(settings: dict, corpora: list, seed: int, output: str | Path, state: str | Path) -> None:
@@ -162,7 +165,7 @@ tags: [hubert, speech, self-supervised]
 
 Masked prediction of k-means units (arXiv 2106.07447) on {hours:.1f} h of speech, seed
 {facts["meta"]["seed"]}; log-mel features in place of the convolutional stem; weights in fp16.
-Load it with `speech_pareto.model.load`.
+Load it with `speech_pareto.models.backbone.load`.
 
 | units of | units | steps | masked loss | masked accuracy |
 |---|---|---|---|---|
@@ -204,15 +207,15 @@ def _labels(
             return np.split(stored["units"], stored["ends"][:-1])
 
     bar = tqdm(utterances, desc="features", unit="utterance", mininterval=5)
-    waves = (units.framed(utterance.wave()) for utterance in bar)
-    lengths = [units.frames(utterance.samples) for utterance in utterances]
+    waves = (hubert_units.framed(utterance.wave()) for utterance in bar)
+    lengths = [hubert_units.frames(utterance.samples) for utterance in utterances]
     if layer is None:
-        cepstra = units.in_one_block(map(units.cepstra, waves), lengths)
-        features = units.describe(cepstra, speakers)
+        cepstra = hubert_units.in_one_block(map(hubert_units.cepstra, waves), lengths)
+        features = hubert_units.describe(cepstra, speakers)
     else:
-        states = units.layer_features(backbone, waves, layer)
-        features = units.centred(units.in_one_block(states, lengths), speakers)
-    labels = units.cluster(features, count, seed)
+        states = hubert_units.layer_features(backbone, waves, layer)
+        features = hubert_units.centred(hubert_units.in_one_block(states, lengths), speakers)
+    labels = hubert_units.cluster(features, count, seed)
     runs = np.mean([len(u) / (1 + (np.diff(u.astype(int)) != 0).sum()) for u in labels])
     log.info("%d units, a unit lasts %.2f frames", count, runs)
 
@@ -225,11 +228,11 @@ def _labels(
 
 
 if "snakemake" in globals():
-    from speech_pareto.gpu import reserved
-    from speech_pareto.launch import spread
-    from speech_pareto.log import logged
-    from speech_pareto.processes import threads
-    from speech_pareto.store import stored
+    from speech_pareto.runtime.gpu import reserved
+    from speech_pareto.runtime.launch import spread
+    from speech_pareto.runtime.log import logged
+    from speech_pareto.runtime.processes import threads
+    from speech_pareto.runtime.store import stored
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
     pieces = [each.get("accumulate", 1) for each in job["settings"]["iterations"]]

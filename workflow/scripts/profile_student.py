@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from speech_pareto import method, provenance, result
-from speech_pareto.model_folder import read_config
+from speech_pareto.compression import recipes
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.runtime import provenance, result
 
 
 def main(
@@ -30,17 +31,17 @@ def measure(
     settings: Mapping, teacher: str | Path, student: str | Path, steps: Sequence, ratio: float
 ) -> dict:
     """Return the `cost` section of a result."""
-    from speech_pareto.cost import cost, using
-    from speech_pareto.model import load
+    from speech_pareto.models.backbone import load
+    from speech_pareto.profiling.cost import cost, using
 
-    heads = method.projection_heads(steps, read_config(teacher), ratio) if steps else 0
+    heads = recipes.projection_heads(steps, read_config(teacher), ratio) if steps else 0
     with using(settings.get("threads")):
         return cost(load(teacher), load(student), student, settings, heads)
 
 
 if "snakemake" in globals():
-    from speech_pareto.gpu import reserved
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.gpu import reserved
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
         main(

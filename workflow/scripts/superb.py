@@ -1,237 +1,15 @@
-"""Train and score one of SUPERB's tasks on a frozen student, through s3prl."""
+"""Train and score one of SUPERB's tasks on a frozen student, in an environment with s3prl."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
 import sys
-from functools import partial
-from importlib import metadata, util
-from pathlib import Path
+from importlib import util
 
-from speech_pareto import digest, result
-from speech_pareto.tasks.superb import METRICS, PROBLEMS
+from speech_pareto.runtime import source_digest
 
-log = logging.getLogger(__name__)
 PYTHON = "SPEECH_PARETO_S3PRL"  # environment variable: the Python of an environment with s3prl
-SPLITS = ("train", "valid", "test")
-RESULT = "trial.json"  # what a learning rate gave, in its folder
-ERRORS = ("per", "wer", "cer", "accuracy")  # metrics that count errors of utterances
-
-
-def main(
-    task: dict,
-    model: str | Path,
-    data: str | Path | None,
-    run: dict,
-    output: str | Path,
-    hypotheses: str | Path,
-    state: str | Path,
-    threads: int = 1,
-    digests: dict | None = None,
-) -> None:
-    """Write metrics (JSON) and one row per utterance (TSV) of the student in the folder `model`.
-
-    Each learning rate is tried; the one that is best on the validation split is scored, and all are
-    in the result. `data` is a folder of `prepare_superb`, or None where s3prl reads the task's own
-    corpus. `state` keeps checkpoints and finished trials, and is deleted once the output is there.
-    """
-    from evaluate import write_table
-    from speech_pareto.provenance import meta
-
-    status, rows, value = result.read_status(model), [], {}
-    provenance = meta(run["seed"], threads, digests)
-    if not status:
-        trials = [
-            _trial(task, rate, model, data, run["seed"], Path(state) / f"{rate:g}", threads)
-            for rate in task["learning_rates"]
-        ]
-        best, rows = best_of(trials, METRICS[task["metric"]]), []
-        rows = best.pop("rows")
-        sweep = [{key: trial[key] for key in ("learning_rate", "valid")} for trial in trials]
-        value = {"layer_weights": best["layer_weights"]} if best["layer_weights"] else {}
-        value["downstream"] = {
-            "trainer": best["trainer"],
-            "learning_rate": best["learning_rate"],
-            "sweep": sweep,
-            "settings": best["settings"],
-        }
-        if data:
-            value["left_out"] = result.read_json(Path(data) / "left_out.json")
-        metrics = {"metrics": best["metrics"]}
-        metrics["metric"] = {"name": task["metric"], "better": METRICS[task["metric"]]}
-    else:
-        metrics = {}
-    value = result.compose(run, provenance, status=status, **metrics) | value
-    write_table(hypotheses, rows)
-    result.write(output, value)
-    shutil.rmtree(state, ignore_errors=True)
-
-
-def best_of(trials: list[dict], better: str) -> dict:
-    """Return the trial with the best score on the validation split, the first of equals.
-
-    A trial without a score (None) is never better.
-    """
-    sign = 1 if better == "lower" else -1
-    return min(
-        trials,
-        key=lambda trial: float("inf") if trial["valid"] is None else sign * trial["valid"],
-    )
-
-
-def _trial(
-    task: dict,
-    rate: float,
-    model: str | Path,
-    data: str | Path | None,
-    seed: int,
-    folder: Path,
-    threads: int,
-) -> dict:
-    """Return what training with one learning rate gave, from `folder` if it was done before.
-
-    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), metrics (of
-    the test split), rows (of its utterances) and layer_weights.
-    """
-    if (folder / RESULT).is_file():
-        return result.read_json(folder / RESULT)
-    import torch
-    import yaml
-
-    from speech_pareto.training import device
-    from speech_pareto.upstream import register
-
-    register()
-    problem, kept = _problem(task, data), {}
-    settings = settings_of(problem, task, rate, model, data, seed)
-    log.info("%s with learning rate %g", task["problem"], rate)
-    problem.keep = partial(kept.__setitem__, "test")
-    problem.run(
-        **settings,
-        target_dir=str(folder),
-        cache_dir=str(folder / "cache"),
-        device=str(device()),
-        num_workers=threads - 1,
-    )
-    found, name = {}, task["metric"]
-    for file in sorted(folder.glob("evaluate/**/*.yaml")):
-        found |= {key.lower(): number for key, number in yaml.safe_load(file.read_text()).items()}
-    metrics, valid, weights = {}, None, None
-    for key in set(METRICS) & set(found):
-        # dscore's rate is in percent as it is
-        scale = 1 if key == "der" else 100
-        metrics[key] = round(scale * float(found[key]), 4)
-    chosen = folder / "train" / "valid_best"
-    if chosen.is_dir():
-        stats = yaml.safe_load((chosen / "training_stats.yaml").read_text())
-        valid = round(100 * stats["valid_best_metrics"][settings["train"]["valid_metric"]], 4)
-        saved = torch.load(
-            chosen / "model" / "state_dict.pt", map_location="cpu", weights_only=True
-        )
-        shares = saved["featurizer.weights"].float().softmax(0)
-        weights = [round(share, 5) for share in shares.tolist()]
-    rows = utterances(task, kept.get("test", {})) if name in ERRORS else []
-    trial = {
-        "trainer": f"s3prl {metadata.version('s3prl')}",
-        "learning_rate": rate,
-        "settings": settings,
-        "valid": valid,
-        "metrics": metrics | {"utterances": len(rows)} if rows else metrics,
-        "rows": rows,
-        "layer_weights": weights,
-    }
-    result.write_json(folder / RESULT, trial)
-    return trial
-
-
-def settings_of(problem, task: dict, rate: float, model, data, seed: int) -> dict:
-    """Return all settings of s3prl's `run`: its own, the task's `settings` over them, the rate.
-
-    ValueError for settings that the problem does not have.
-    """
-    from omegaconf import OmegaConf
-
-    own = problem.default_config()
-    given = task.get("settings", {})
-    if unknown := sorted(set(given) - set(own)):
-        raise ValueError(f"{task['problem']} has no settings {', '.join(unknown)}")
-    own["build_upstream"] = {"name": "speech_pareto", "path_or_url": str(model)}
-    own["prepare_data"] |= {"folder": str(Path(data).resolve())} if data else task["data"]
-    if data:
-        own["prepare_data"] = {"folder": own["prepare_data"]["folder"]}
-    own.pop("target_dir")
-    own.pop("cache_dir")
-    rates = {"build_optimizer": {"conf": {"lr": rate}}, "train": {"seed": seed}}
-    merged = OmegaConf.merge(OmegaConf.create(own), given, rates)
-    return OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-
-
-def _problem(task: dict, data: str | Path | None):
-    """Return s3prl's recipe of a task; with `data`, it takes these files for its corpus."""
-    import pandas as pd
-    import s3prl.problem
-
-    recipe = getattr(s3prl.problem, PROBLEMS[task["problem"]]["recipe"])
-
-    class Kept(recipe):
-        """Hands the guesses of the test split to `keep`."""
-
-        def build_task(self, *args, **kwargs):
-            made = super().build_task(*args, **kwargs)
-            made.reduction = partial(self._reduce, made, made.reduction)
-            return made
-
-        def _reduce(self, made, reduce, mode: str, results: list, **kwargs):
-            if mode == "test":
-                self.keep(made.parse_cached_results(results))
-            return reduce(mode, results, **kwargs)
-
-    class Prepared(Kept):
-        """Reads the tables of `prepare_superb`."""
-
-        def prepare_data(self, prepare_data, target_dir, cache_dir, get_path_only=False):
-            files = [Path(target_dir) / f"{split}.csv" for split in SPLITS]
-            if not get_path_only:
-                folder = Path(prepare_data["folder"])
-                for file in files:
-                    table = pd.read_csv(folder / file.name, dtype=str, keep_default_na=False)
-                    table["wav_path"] = [str(folder / name) for name in table["wav_path"]]
-                    table.to_csv(file, index=False)
-            return files[0], files[1], files[2:]
-
-    return (Prepared if data else Kept)()
-
-
-def utterances(task: dict, kept: dict) -> list[dict]:
-    """Return a row per utterance of the test split with its errors, as `evaluate` writes them."""
-    from speech_pareto.tasks.ctc import Task as Ctc
-
-    def texts(key: str) -> list[str]:
-        return [each if isinstance(each, str) else " ".join(each) for each in kept[key]]
-
-    references, guesses, own = texts("label"), texts("prediction"), PROBLEMS[task["problem"]]["own"]
-    if task["metric"] == "accuracy":
-        none = {"deletions": 0, "insertions": 0, "length": 1}
-        pairs = zip(references, guesses, strict=True)
-        counts = [none | {"substitutions": int(one != other)} for one, other in pairs]
-    else:
-        counts = Ctc({"unit": own}).score(references, guesses)[1]
-    names = [  # some of s3prl's tasks keep those of a batch in an array
-        str(name)
-        for each in kept["unique_name"]
-        for name in ([each] if isinstance(each, str) else each)
-    ]
-    rows = []
-    for name, reference, guess, count in zip(names, references, guesses, counts, strict=True):
-        corpus, _, id = name.partition("/")
-        if not id:
-            corpus, id = "", name
-        rows.append(
-            {"id": id, "corpus": corpus, "reference": reference, "hypothesis": guess, **count}
-        )
-    return rows
 
 
 def interpreter() -> str:
@@ -241,7 +19,9 @@ def interpreter() -> str:
     """
     if util.find_spec("s3prl"):
         return sys.executable
-    own = os.environ.get(PYTHON, str(digest.SCRIPTS.parents[1] / ".venv-s3prl" / "bin" / "python"))
+    own = os.environ.get(
+        PYTHON, str(source_digest.SCRIPTS.parents[1] / ".venv-s3prl" / "bin" / "python")
+    )
     if not shutil.which(own):
         raise RuntimeError(
             f"s3prl is not installed: {own} is missing. Run `make s3prl`, name another Python in "
@@ -251,8 +31,8 @@ def interpreter() -> str:
 
 
 if "snakemake" in globals():
-    from speech_pareto.gpu import reserved
-    from speech_pareto.log import logged
+    from speech_pareto.runtime.gpu import reserved
+    from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         python = interpreter()
@@ -269,14 +49,5 @@ if "snakemake" in globals():
     }
     job = json.dumps({"log": snakemake.log[0], "job": job})
     with reserved(snakemake.resources.get("gpu")):
-        command = [python, str(digest.SCRIPTS / "superb.py")]
+        command = [python, str(source_digest.SCRIPTS / "s3prl_trial.py")]
         raise SystemExit(subprocess.run(command, input=job, text=True).returncode)
-elif __name__ == "__main__":
-    import torch
-
-    from speech_pareto.log import logged
-
-    given = json.load(sys.stdin)
-    with logged(given["log"]):
-        torch.set_num_threads(given["job"].get("threads", 1))
-        main(**given["job"])

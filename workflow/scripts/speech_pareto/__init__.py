@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-_HOMES = {"load": "model", "load_recogniser": "recogniser"}
+_HOMES = {"load": "models.backbone", "load_recogniser": "tasks.recogniser"}
 
 
 def __getattr__(name: str):

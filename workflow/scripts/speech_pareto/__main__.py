@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from speech_pareto.extras import extra
+from speech_pareto.runtime.extras import extra
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +45,8 @@ def _add_recommend(commands) -> None:
 def _recommend(options: argparse.Namespace) -> None:
     """Print the answer for one task or all."""
     with extra("study"):
-        from speech_pareto import points, recommend
+        from speech_pareto.reporting import budget
+        from speech_pareto.reporting.tables import points
 
     if not options.table.is_file():
         sys.exit(f"{options.table} is not there; run the study first, or name it with --table")
@@ -56,7 +57,7 @@ def _recommend(options: argparse.Namespace) -> None:
             f"task {options.task!r} is not in the table, which has {', '.join(study['tasks'])}"
         )
     try:
-        answers = [recommend.text(study, options.budget, task) for task in tasks]
+        answers = [budget.text(study, options.budget, task) for task in tasks]
     except ValueError as error:
         sys.exit(str(error))
     sys.stdout.write("\n".join(answers))
@@ -74,7 +75,8 @@ def _add_interim(commands) -> None:
 def _interim(options: argparse.Namespace) -> None:
     """Write and print what is there."""
     with extra("study"):
-        from speech_pareto import config, interim
+        from speech_pareto.reporting import interim
+        from speech_pareto.study import config
 
     file = options.study or options.results / "run_config.yaml"
     if not file.is_file():
@@ -93,9 +95,10 @@ def _add_sizes(commands) -> None:
 
 def _sizes(options: argparse.Namespace) -> None:
     """Write the page of sizes."""
-    from speech_pareto import result, sizes
+    from speech_pareto.profiling import published_sizes
+    from speech_pareto.runtime import result
 
-    result.write_text(options.output, sizes.page())
+    result.write_text(options.output, published_sizes.page())
 
 
 def _add_status(commands) -> None:
@@ -113,14 +116,14 @@ def _status(options: argparse.Namespace) -> None:
     import os
 
     with extra("study"):
-        from speech_pareto import config, status
+        from speech_pareto.study import config, progress
 
     study = options.directory / "results" / "run_config.yaml"
     if not study.is_file():
         sys.exit(f"{study} is not there; has Snakemake started a study here?")
     os.chdir(options.directory)  # paths of the study are seen from there
     study = config.load(Path("results", "run_config.yaml"))
-    sys.stdout.write(status.text(study, Path()))
+    sys.stdout.write(progress.text(study, Path()))
 
 
 def _add_superb(commands) -> None:
@@ -139,11 +142,11 @@ def _add_superb(commands) -> None:
 
 def _superb(options: argparse.Namespace) -> None:
     """Print both scores."""
-    from speech_pareto import superb
+    from speech_pareto.reporting.tables import superb_score
 
     try:
-        figures = superb.parse(options.figures)
-        scores = superb.overall(figures), superb.superb_s(figures)
+        figures = superb_score.parse(options.figures)
+        scores = superb_score.overall(figures), superb_score.superb_s(figures)
     except ValueError as error:
         sys.exit(str(error))
     sys.stdout.write("overall {:.2f}\nsuperb_s {:.1f}\n".format(*scores))
@@ -177,8 +180,8 @@ def _transcribe(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from speech_pareto.audio import SAMPLE_RATE
-    from speech_pareto.recogniser import load_recogniser, read
+    from speech_pareto.data.audio import SAMPLE_RATE
+    from speech_pareto.tasks.recogniser import load_recogniser, read
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -221,7 +224,7 @@ def _add_voices(commands) -> None:
 
 def _voices(options: argparse.Namespace) -> None:
     """Print code and name of each voice."""
-    from speech_pareto.text import VOICES, voice, voices
+    from speech_pareto.data.text import VOICES, voice, voices
 
     known = voices()
     names = {file: name for name, file in known.values()}
@@ -243,14 +246,14 @@ def _why(options: argparse.Namespace) -> None:
     """Print why Snakemake would run what it would run."""
     import subprocess
 
-    from speech_pareto import why
+    from speech_pareto.study import reruns
 
     try:
-        text = why.dry_run(options.arguments)
+        text = reruns.dry_run(options.arguments)
     except subprocess.CalledProcessError as error:  # Snakemake says what is wrong on either stream
         sys.stderr.write(error.stdout)
         sys.exit(error.returncode)
-    sys.stdout.write(why.explain(text))
+    sys.stdout.write(reruns.explain(text))
 
 
 if __name__ == "__main__":

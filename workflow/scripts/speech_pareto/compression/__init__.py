@@ -1,0 +1,1 @@
+"""Methods of compression, and recipes made of them."""

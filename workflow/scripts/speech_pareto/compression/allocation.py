@@ -1,0 +1,39 @@
+"""How what shall go is shared among layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from speech_pareto.models.architecture import Layer, head_parameters, row_parameters
+
+
+def spread(amount: int, capacities: Sequence[int]) -> list[int]:
+    """Return how `amount` is shared as evenly as the capacities allow, earlier places first."""
+    shares = [0] * len(capacities)
+    left = max(0, min(amount, sum(capacities)))
+    while left:
+        open_places = [i for i, capacity in enumerate(capacities) if shares[i] < capacity]
+        step = max(
+            1, min(left // len(open_places), min(capacities[i] - shares[i] for i in open_places))
+        )
+        for i in open_places[:left]:
+            shares[i] += step
+            left -= step
+    return shares
+
+
+def thin(config: Mapping, layers: Sequence[Layer], amount: float) -> list[Layer]:
+    """Return `layers` without about `amount` parameters: the same share of all heads and rows.
+
+    What whole heads miss, rows make up; each layer keeps at least one of either.
+    """
+    head, row = head_parameters(config, layers[0]), row_parameters(config, layers[0])
+    spare_heads = [len(layer.heads) - 1 for layer in layers]
+    spare_rows = [layer.ffn - 1 for layer in layers]
+    share = amount / max(1, head * sum(spare_heads) + row * sum(spare_rows))
+    heads = round(max(0.0, min(1.0, share)) * sum(spare_heads))
+    heads_gone = spread(heads, spare_heads)
+    rows_gone = spread(round((amount - heads * head) / row), spare_rows)
+    return [
+        replace(layer, heads=layer.heads[: len(layer.heads) - fewer], ffn=layer.ffn - thinner)
+        for layer, fewer, thinner in zip(layers, heads_gone, rows_gone, strict=True)
+    ]

@@ -1,0 +1,119 @@
+"""The contract of a compression method; planning reads this, so it imports no torch.
+
+A method is one file in `methods/`: a frozen dataclass of its settings that turns a ratio into its
+own knobs from the config alone (`solve`) and cuts a model accordingly (`compress`). A ratio is the
+fraction of the backbone's parameters that go.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from speech_pareto.models import architecture
+from speech_pareto.runtime.bounds import PartOf, check
+
+if TYPE_CHECKING:
+    from torch import Generator
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method will do: the config it leads to, and its own knobs (JSON values)."""
+
+    config: dict
+    knobs: dict
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may use: a seed and, if it `needs` more, the teacher, training loop and audio.
+
+    `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
+    with the settings of `settings.Training`; `loss(batch)` returns a scalar for a batch with
+    `input_values` and `attention_mask`, both (batch, samples). It may be called on pieces of a
+    batch; what counts steps is given as `follow(loss)`, called once after each. `batches(number,
+    seconds)` returns a list of such batches, each of about so many seconds of audio. `units` are
+    those on which a walk trains: a `Labeller` and the head that it trains, see `units.fit`.
+
+    A method that needs the task gets `tune(student, penalty, **settings)`, which trains student and
+    head in place on the task's own loss, with the settings of `settings.FineTuning`.
+    `penalty(step)` is called before the forward pass of each step and returns what is added to the
+    loss.
+    """
+
+    seed: int
+    teacher: "Module | None" = None
+    train: Callable[..., None] | None = None
+    batches: Callable[[int, float], list] | None = None
+    tune: Callable[..., None] | None = None
+    units: tuple | None = None
+
+    def generator(self) -> "Generator":
+        """Return a fresh random generator, the same for the same seed."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One compression technique; its fields are its settings."""
+
+    # Settings for the contract tests: the smallest worth testing.
+    example: ClassVar[Mapping[str, Any]] = {}
+    removes: ClassVar[bool] = True  # False: leaves every parameter, so it takes no ratio
+    # What it must be given: nothing, recordings (`context.batches`), the training loop
+    # (`context.train`) as well, or the task's own training (`context.tune`).
+    needs: ClassVar[Literal["nothing", "audio", "training", "task"]] = "nothing"
+    # What its students are to a study: the teacher as it is, a control that others must beat, or
+    # a student.
+    role: ClassVar[Literal["teacher", "control", "student"]] = "student"
+    takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
+    full_rate: ClassVar[bool] = False  # True: takes frames of the layers for frames of the model
+    # What its loss is a mean over: so much a piece of a batch weighs.
+    averages: ClassVar[Literal["frames", "utterances"]] = "frames"
+    # Fraction of what reaches this step that it removes; None: what is left to do.
+    ratio: PartOf | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def training_steps(self) -> int:
+        """Return how many steps it trains for at most, so that plans can foretell the time."""
+        return getattr(self, "steps", 0)
+
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return why this method cannot be applied to a model with this config, None if it can."""
+        if self.removes and architecture.section(config).get("zeros"):
+            return "it would undo the zeros of the weight pruning before it"
+        if self.takes_heads and architecture.reuses(config):
+            return "a head whose attention map the next layer reuses cannot go"
+        if self.full_rate and architecture.section(config).get("time_reduction"):
+            return "the steps before it leave layers with fewer frames than the model has"
+        return already_rounded(config)
+
+    def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
+        """Return why a model with `config` cannot learn this way from its teacher, else None."""
+        return None
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return the plan that removes as near to `ratio` of the parameters as this method can."""
+        raise NotImplementedError
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return the student; `model` may be changed in place."""
+        raise NotImplementedError
+
+
+def already_rounded(config: Mapping) -> str | None:
+    """Return why nothing more can be done to weights that were rounded, None if they were not."""
+    name = architecture.section(config).get("precision")
+    return f"the weights before it are {name} already; that step comes last" if name else None
+
+
+def cannot_mask(config: Mapping) -> str | None:
+    """Return why no frame of a model can be hidden, None if frames can."""
+    if architecture.count(config)["masking"]:
+        return None
+    return "the model has no mask vector (mask_time_prob is 0)"

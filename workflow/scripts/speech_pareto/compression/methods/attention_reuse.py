@@ -1,0 +1,53 @@
+"""Attention-map reuse: layers lose queries and keys and apply the map of the layer before them.
+
+    A_l = A_(l-1),  output = A_l V_l W_o
+
+Every second layer first (2, 4, ... counted from 1), and once these are through, the layers between
+them from the bottom up. Nothing is trained. After ARMHuBERT, Jang et al., Interspeech 2023,
+https://arxiv.org/abs/2305.11685, section 2, where a student is built so from the start
+(`masking_distillation`).
+
+The released code sends the map, already a distribution, through a second softmax, which leaves it
+almost uniform, and in a batch it mixes up heads and utterances. `reuse: softmax` does the first,
+`reuse: released` both; they are ablations, and with the latter an utterance's output depends on
+the batch it is in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.models import architecture
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionReuse(Method):
+    """Removes query and key matrices, physically."""
+
+    reuse: Literal["map", "softmax", "released"] = "map"  # how the map is applied
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return which layers reuse a map: as many as come nearest to the ratio."""
+        layers = architecture.layers_of(config)
+        target = (1 - ratio) * architecture.remaining(config)
+        plans = [Plan(dict(config), {"layers": []})]
+        for index in (*range(1, len(layers), 2), *range(2, len(layers), 2)):
+            if layers[index].reuse or not architecture.can_reuse(layers[index - 1], layers[index]):
+                continue
+            ranks = {k: v for k, v in layers[index].ranks.items() if k not in ("q_proj", "k_proj")}
+            layers[index] = replace(layers[index], ranks=ranks, reuse=self.reuse)
+            chosen = [*plans[-1].knobs["layers"], index]
+            plans.append(Plan(architecture.with_layers(config, layers), {"layers": chosen}))
+        return min(plans, key=lambda plan: abs(architecture.remaining(plan.config) - target))
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` with fewer queries and keys."""
+        from speech_pareto.models.layers.reused_attention import reuse_map
+
+        for index in plan.knobs["layers"]:
+            reuse_map(model, model.encoder.layers[index], self.reuse)
+        return model

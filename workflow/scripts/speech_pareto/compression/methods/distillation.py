@@ -1,0 +1,157 @@
+"""Distillation: fewer or thinner layers learn to give the teacher's hidden states.
+
+    loss = ‖h_l − t_l‖₁ / D − λ log σ(cos(h_l, t_l)),  averaged over layers l and real frames
+
+The student starts from the teacher's own layers, spaced evenly or the first ones, with the heads
+and feed-forward rows of largest weight; student layer l learns the output of the last teacher layer
+of its stretch. The loss is that of DistilHuBERT, Chang et al., ICASSP 2022,
+https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from speech_pareto.compression import allocation
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.methods.ffn_pruning import best_rows
+from speech_pareto.compression.methods.head_pruning import best_heads
+from speech_pareto.models import architecture
+from speech_pareto.models.hidden_states import states
+from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def distance(ours: "Tensor", theirs: "Tensor", cosine: float, log: bool = True) -> "Tensor":
+    """Return ‖a − b‖₁ / D − λ log σ(cos(a, b)) of features (frames, D), averaged over frames.
+
+    λ is `cosine`; without `log`, the cosine itself stands in the place of its log σ.
+    """
+    from torch.nn import functional
+
+    likeness = functional.cosine_similarity(ours, theirs, dim=-1)
+    likeness = functional.logsigmoid(likeness) if log else likeness
+    return functional.l1_loss(ours, theirs) - cosine * likeness.mean()
+
+
+def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
+    """Return why hidden states of a model and its teacher cannot be compared, None if they can."""
+    ours, theirs = (architecture.complete(one)["hidden_size"] for one in (config, teacher))
+    if ours != theirs:
+        return (
+            f"the steps before it leave hidden states of {ours} values, the teacher's have {theirs}"
+        )
+    if architecture.section(config).get("time_reduction"):
+        return "the steps before it leave fewer frames than the teacher has"
+    return None
+
+
+def cut(model: "Module", knobs: Mapping) -> None:
+    """Leave in `model` the layers that `knobs` names, and of each the best heads and rows."""
+    from speech_pareto.models.surgery import keep_heads, keep_layers, keep_rows
+
+    keep_layers(model, knobs["layers"])
+    for layer, heads, rows in zip(model.encoder.layers, knobs["heads"], knobs["rows"], strict=True):
+        keep_heads(layer, best_heads(layer, heads))
+        keep_rows(layer, best_rows(layer, rows))
+
+
+@contextmanager
+def dropout(teacher: "Module", on: bool) -> Iterator[None]:
+    """Switch a teacher's dropout on for a while; it still skips no layer and hides no frame."""
+    parts = (teacher.feature_projection, teacher.encoder.dropout, teacher.encoder.layers)
+    for part in parts:
+        part.train(on)
+    try:
+        yield
+    finally:
+        teacher.eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Method):
+    """Trains a student of fewer layers on the teacher's hidden states."""
+
+    needs = "training"
+    takes_heads = True
+    example = {"steps": 2}
+    steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60
+    learning_rate: LearningRate = 5e-4
+    batch_seconds: BatchSeconds = 48.0
+    # None: as few as the ratio allows.
+    layers: Annotated[int, Within(1, 1000, unit="layers")] | None = None
+    start: Literal["spaced", "first"] = "spaced"
+    cosine: Weight = 1.0  # λ
+    teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
+
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return why this cannot serve a model with this config, else None."""
+        depth = len(architecture.layers_of(config))
+        if (self.layers or 0) > depth:
+            return f"layers is {self.layers}, the model has {depth}"
+        return super().obstacle(config)
+
+    def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
+        """Return why hidden states of student and teacher cannot be compared, else None."""
+        return cannot_compare(config, teacher) if self.steps else None
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return which layers stay, and the heads and feed-forward rows that each keeps."""
+        layers = architecture.layers_of(config)
+        target = (1 - ratio) * architecture.remaining(config)
+        number = self.layers or next(
+            n
+            for n in range(1, len(layers) + 1)
+            if self._size(config, n) >= target or n == len(layers)
+        )
+        chosen = self._chosen(number, len(layers))
+        kept = [layers[i] for i in chosen]
+        size = architecture.remaining(architecture.with_layers(config, kept))
+        after = allocation.thin(config, kept, size - target)
+        knobs = {
+            "layers": chosen,
+            "heads": [len(layer.heads) for layer in after],
+            "rows": [layer.ffn for layer in after],
+        }
+        return Plan(architecture.with_layers(config, after), knobs)
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return the student, trained for `steps`."""
+        cut(model, plan.knobs)
+        if self.steps:
+            loss = partial(self.loss, model, context.teacher)
+            settings = ("steps", "learning_rate", "batch_seconds")
+            with dropout(context.teacher, self.teacher_dropout):
+                context.train(model, loss, **{name: getattr(self, name) for name in settings})
+        return model
+
+    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+        """Return the distance between hidden states of student and teacher, padding left out."""
+        import torch
+
+        from speech_pareto.models.hidden_states import real_frames
+
+        with torch.no_grad():
+            targets = states(teacher, batch)  # L + 1 of (batch, time, dim)
+        ours, real = states(student, batch), real_frames(student, batch)
+        number, total = len(ours) - 1, 0
+        for index in range(1, number + 1):
+            place = index * (len(targets) - 1) // number
+            learnt, target = ours[index][real].float(), targets[place][real].float()
+            total = total + distance(learnt, target, self.cosine)
+        return total / number
+
+    def _chosen(self, number: int, layers: int) -> list[int]:
+        """Return the teacher's layers that the student starts from; the first is always one."""
+        return [i * layers // number if self.start == "spaced" else i for i in range(number)]
+
+    def _size(self, config: Mapping, number: int) -> int:
+        """Return the parameters with `number` layers, none of them thinner."""
+        layers = architecture.layers_of(config)
+        kept = [layers[i] for i in self._chosen(number, len(layers))]
+        return architecture.remaining(architecture.with_layers(config, kept))

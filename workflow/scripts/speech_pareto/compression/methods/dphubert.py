@@ -1,0 +1,145 @@
+"""DPHuBERT: learn which heads and rows to do without while distilling, cut them, distil on.
+
+    loss = mean over layers 0, L/3, 2L/3, L of ‖W h_l − t_l‖₁ / D − cos(W h_l, t_l)
+           + λ1 (S − S*) + λ2 (S − S*)²
+
+h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates, t
+those of the teacher; layer 0 is the output of the feature projection, before position convolution
+and norm. W begins as the identity, one for layer 0 and one for the others. S is the expected share
+of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and λ2 ascend. Then
+the units of lowest log α go, physically, until the ratio is hit, and the first line trains on
+alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in
+config/recipes.yaml.
+
+log α and λ move gate_rate / learning_rate times as fast as weights under the one AdamW, and λ
+climbs because its gradient is turned round. What differs from theirs: channels of the convolutions
+stay, at least one head and one row of each layer stay, and the ratio is hit whatever the gates came
+to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from speech_pareto.compression import allocation
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.methods.distillation import distance
+from speech_pareto.models import architecture
+from speech_pareto.models.hidden_states import states
+from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    from speech_pareto.compression.parts.hard_concrete_gates import MappedStudent
+
+Chance = Annotated[float, Within(0, 1, above=True, below=True)]
+
+
+def four_states(model: "Module", batch: Mapping) -> "list[Tensor]":
+    """Return the feature projection's output and those of layers L/3, 2L/3, L, (B, T, D) each."""
+    projected = []
+
+    def keep(module: "Module", inputs: tuple, output: "Tensor | tuple") -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        projected.append(tensor.clone())  # the encoder writes zeros into its input
+
+    hook = model.feature_projection.register_forward_hook(keep)
+    try:
+        found = states(model, batch)
+    finally:
+        hook.remove()
+    return projected + [found[round(third * (len(found) - 1) / 3)] for third in (1, 2, 3)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPHuBERT(Method):
+    """Distils and prunes at once, then distils."""
+
+    needs = "training"
+    takes_heads = True
+    example = {"steps": 2, "final_steps": 1}
+    steps: Steps = 40
+    final_steps: Steps = 20
+    learning_rate: LearningRate = 5e-4
+    final_rate: LearningRate = 5e-4
+    gate_rate: Annotated[float, Within(0, 100, above=True)] = 0.1
+    batch_seconds: BatchSeconds = 24.0
+    warmup: Share = 0.1  # share of the steps in which the learning rate rises
+    ramp: Share = 0.5  # share of the steps in which the target rises
+    head_drop: Chance = 0.01  # chance of a head, and of a row, to be closed at the start
+    row_drop: Chance = 0.5
+
+    def training_steps(self) -> int:
+        """Return the steps with gates and those after."""
+        return self.steps + self.final_steps
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many parameters go; which layers lose how much, the gates will say."""
+        layers = architecture.layers_of(config)
+        before = architecture.remaining(config)
+        after = architecture.with_layers(config, allocation.thin(config, layers, ratio * before))
+        return Plan(after, {"removed": before - architecture.remaining(after)})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return the student, within half a row of the planned size."""
+        from speech_pareto.compression.calibration import called
+        from speech_pareto.compression.parts.hard_concrete_gates import Gating, MappedStudent
+        from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
+
+        scale, drops = self.gate_rate / self.learning_rate, (self.head_drop, self.row_drop)
+        with called(model):
+            gating = Gating(model, drops, scale, context.generator())
+            student = MappedStudent(model, gating)
+            target = plan.knobs["removed"] / gating.total
+            self._train(student, context, self.steps, self.learning_rate, target)
+            gating.detach(model)
+        student.gating = None
+        heads, rows = (
+            [x.log_alpha.detach() for x in gates] for gates in (gating.heads, gating.rows)
+        )
+        sizes = gating.head_sizes[0], gating.row_sizes[0]
+        remove_lowest(model, heads, rows, sizes, plan.knobs["removed"])
+        self._train(student, context, self.final_steps, self.final_rate)
+        return model
+
+    def loss(
+        self, student: "MappedStudent", teacher: "Module", batch: Mapping, target: float = 0.0
+    ) -> "Tensor":
+        """Return the distance of four layers, and the penalty if the student has gates."""
+        import torch
+
+        from speech_pareto.models.hidden_states import real_frames
+
+        with torch.no_grad():
+            targets = four_states(teacher, batch)
+        ours, real, total = four_states(student.backbone, batch), real_frames(teacher, batch), 0.0
+        for third in range(4):
+            mapped = student.maps[min(third, 1)](ours[third][real])
+            theirs = targets[third][real]
+            total = total + distance(mapped.float(), theirs.float(), 1.0, log=False) / 4
+        if student.gating is not None:
+            total = total + student.gating.penalty(target, self.ramp * self.steps)
+        return total
+
+    def _train(
+        self,
+        student: "MappedStudent",
+        context: Context,
+        steps: int,
+        learning_rate: float,
+        target: float = 0.0,
+    ) -> None:
+        """Train `student`, its maps and its gates."""
+        context.train(
+            student,
+            partial(self.loss, student, context.teacher, target=target),
+            steps=steps,
+            learning_rate=learning_rate,
+            batch_seconds=self.batch_seconds,
+            warmup=self.warmup,
+            weight_decay=0.0,  # it would pull log α towards a coin's toss
+            follow=student.gating and student.gating.follow,
+        )

@@ -1,0 +1,68 @@
+"""Row pruning of the feed-forward parts: the hidden units with the smallest weights go.
+
+    score(i) = Σ_j |W1[i, j]| + |b1[i]| + Σ_j |W2[j, i]|
+
+Every layer loses the same number of its lowest units, so transformers can still say the shape.
+Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank approximation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from speech_pareto.compression import allocation
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.models import architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def row_scores(layer: "Module") -> "Tensor":
+    """Return the score of each hidden unit (rows,) of an encoder layer, in float64."""
+    from speech_pareto.models.surgery import bias, matrix, weight
+
+    first, second = (matrix(layer, name) for name in architecture.FFN)
+    inwards = weight(first).detach().double().abs().sum(1) + bias(first).detach().double().abs()
+    return inwards + weight(second).detach().double().abs().sum(0)
+
+
+def best_rows(layer: "Module", amount: int) -> "Tensor":
+    """Return the `amount` highest-scoring units of a layer."""
+    return highest(row_scores(layer), amount)
+
+
+def highest(scores: "Tensor", amount: int) -> "Tensor":
+    """Return where the `amount` highest scores are."""
+    return scores.argsort(descending=True, stable=True)[:amount]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FfnPruning(Method):
+    """Removes rows of the first matrix and the same columns of the second, physically."""
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many units each layer keeps."""
+        layers = architecture.layers_of(config)
+        size = architecture.row_parameters(config, layers[0])
+        amount = round(ratio * architecture.remaining(config) / size / len(layers)) * len(layers)
+        shares = allocation.spread(amount, [layer.ffn - 1 for layer in layers])
+        widths = [layer.ffn - share for layer, share in zip(layers, shares, strict=True)]
+        after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]
+        return Plan(architecture.with_layers(config, after), {"rows": widths})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` without its lowest units."""
+        from speech_pareto.models.surgery import keep_rows
+
+        parts = zip(
+            model.encoder.layers, self.scores(model, context), plan.knobs["rows"], strict=True
+        )
+        for layer, scores, width in parts:
+            keep_rows(layer, highest(scores, width))
+        return model
+
+    def scores(self, model: "Module", context: Context) -> "list[Tensor]":
+        """Return the score of each hidden unit (rows,) of each layer."""
+        return [row_scores(layer) for layer in model.encoder.layers]

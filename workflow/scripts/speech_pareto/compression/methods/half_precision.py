@@ -1,0 +1,36 @@
+"""Half precision: every weight is stored in 16 bits, and the model computes in them.
+
+Nothing is removed; half the bytes go. A log-mel stem, which has no weights, computes in fp32, and
+outputs are fp32. Recovery trains fp32 copies, rounded again at its end, as in Micikevicius et al.,
+ICLR 2018, https://arxiv.org/abs/1710.03740. Processors without 16-bit arithmetic are slower so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.models import architecture
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfPrecision(Method):
+    """Rounds all weights to 16 bits; the last step of a chain."""
+
+    removes = False
+    dtype: Literal["float16", "bfloat16"] = "float16"
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return the plan to round."""
+        return Plan(architecture.with_precision(config, self.dtype), {})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` in half precision."""
+        from speech_pareto.models.quantisation import set_precision
+
+        set_precision(model, self.dtype)
+        model.config.compression = architecture.section(plan.config)  # states the precision
+        return model

@@ -1,0 +1,88 @@
+"""Head pruning by L1 norm: the attention heads with the smallest weights go.
+
+    score(l, h) = Σ|Wq_h| + Σ|bq_h| + Σ|Wk_h| + Σ|bk_h| + Σ|Wv_h| + Σ|bv_h|
+
+In each round every layer loses its lowest head (the output matrix does not count); the last round
+may be partial and takes the layers whose lowest head has the smallest share of its layer's scores.
+One head per layer stays. After Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from speech_pareto.compression import allocation
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.models import architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def head_scores(layer: "Module") -> "Tensor":
+    """Return the score of each head (heads,) of an encoder layer, in float64."""
+    from speech_pareto.models.surgery import bias, matrix, matrix_names, weight
+
+    heads, total = len(layer.attention.heads), 0
+    for name in (n for n in matrix_names(layer) if n in architecture.ATTENTION[:3]):
+        module = matrix(layer, name)
+        weights = (
+            weight(module).detach().double().abs().sum(1) + bias(module).detach().double().abs()
+        )
+        total = total + weights.unflatten(0, (heads, -1)).sum(1)
+    return total
+
+
+def best_heads(layer: "Module", amount: int) -> list[int]:
+    """Return the `amount` highest-scoring heads of a layer, numbered as in the teacher."""
+    places = head_scores(layer).argsort(descending=True, stable=True)[:amount]
+    return [layer.attention.heads[place] for place in places]
+
+
+def lowest_heads(scores: "Sequence[Tensor]", amount: int) -> list[list[int]]:
+    """Return for each layer which places go when `amount` heads go in rounds of one per layer."""
+    order = [layer.argsort(stable=True).tolist() for layer in scores]
+    shares = [(layer / layer.sum()).tolist() for layer in scores]
+    gone = [0] * len(order)
+    while amount > 0:
+        open_layers = [i for i, places in enumerate(order) if gone[i] < len(places) - 1]
+        open_layers.sort(key=lambda i: shares[i][order[i][gone[i]]])
+        for i in open_layers[:amount]:
+            gone[i] += 1
+        amount -= len(open_layers)
+    return [places[:number] for places, number in zip(order, gone, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadPruning(Method):
+    """Removes whole heads, physically."""
+
+    takes_heads = True
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many heads go; the weights say which layers bear the last round."""
+        layers = architecture.layers_of(config)
+        size = architecture.head_parameters(config, layers[0])
+        spare = [len(layer.heads) - 1 for layer in layers]
+        amount = min(round(ratio * architecture.remaining(config) / size), sum(spare))
+        shares = allocation.spread(amount, spare)
+        after = [
+            replace(layer, heads=layer.heads[: len(layer.heads) - share])
+            for layer, share in zip(layers, shares, strict=True)
+        ]
+        return Plan(architecture.with_layers(config, after), {"heads": amount})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` without its lowest heads."""
+        from speech_pareto.models.surgery import keep_heads
+
+        places = self.lowest(model, plan.knobs["heads"], context)
+        for layer, gone in zip(model.encoder.layers, places, strict=True):
+            heads = [head for place, head in enumerate(layer.attention.heads) if place not in gone]
+            keep_heads(layer, heads)
+        return model
+
+    def lowest(self, model: "Module", amount: int, context: Context) -> list[list[int]]:
+        """Return for each layer which places go when `amount` heads go in all."""
+        return lowest_heads([head_scores(layer) for layer in model.encoder.layers], amount)

@@ -1,0 +1,30 @@
+"""Identity: the teacher itself, the control that every other row is read against."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speech_pareto.compression.method import Context, Method, Plan
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity(Method):
+    """Removes nothing."""
+
+    role = "teacher"
+    removes = False
+
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return None: everything can be left."""
+        return None
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return the plan to leave everything."""
+        return Plan(dict(config), {})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` as it is."""
+        return model

@@ -1,0 +1,167 @@
+"""Iterative pruning: a little goes, the model trains on without labels, a little more goes.
+
+    s_1 < s_2 < … ≤ ratio;  at s_k: prune to s_k by `method`, then train for `steps` steps
+
+Scores and cuts are those of the one-shot methods; they are computed anew at each event. With
+`patience`, an event waits for convergence: with e ← d e + (1 − d) loss, begun at the mean of the
+first three losses after an event, the next one comes once e fell by no more than `improvement` over
+the last `lookback` of the steps; until then it trains for `steps` more, `patience` times at most.
+
+Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949; their schedules are in config/recipes.yaml.
+They mask the features before the first projection; here, as in HuBERT, those after it. AdamW
+begins anew after each event, as theirs does for heads and rows: kept moments would move zeros.
+A ratio between two entries ends its walk with an event of its own. The walk is made inside one
+job: the units' head and the loss that it waits for are in no student folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from speech_pareto.compression.method import Context, Method, Plan, cannot_mask
+from speech_pareto.compression.methods.data_driven_ffn_pruning import DataDrivenFfnPruning
+from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
+from speech_pareto.compression.methods.distillation import Distillation, cannot_compare
+from speech_pareto.compression.methods.ffn_pruning import FfnPruning
+from speech_pareto.compression.methods.head_pruning import HeadPruning
+from speech_pareto.compression.methods.weight_pruning import WeightPruning
+from speech_pareto.compression.parts.masked_units import UnitMethod
+from speech_pareto.models import architecture
+from speech_pareto.runtime.bounds import (
+    Batches,
+    BatchSeconds,
+    LearningRate,
+    PartOf,
+    Share,
+    Steps,
+    Within,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+Ratio = Annotated[float, Within(0, 1, above=True, below=True)]
+SHOTS = {
+    "weight_pruning": WeightPruning,
+    "head_pruning": HeadPruning,
+    "data_driven_head_pruning": DataDrivenHeadPruning,
+    "ffn_pruning": FfnPruning,
+    "data_driven_ffn_pruning": DataDrivenFfnPruning,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterativePruning(UnitMethod):
+    """Walks a schedule of ratios, one pruning and one training at each."""
+
+    needs = "training"
+    example = {"steps": 1, "schedule": [0.1], "units": 4, "unit_seconds": 1.0}
+    method: Literal[
+        "weight_pruning",
+        "head_pruning",
+        "data_driven_head_pruning",
+        "ffn_pruning",
+        "data_driven_ffn_pruning",
+    ] = "weight_pruning"
+    schedule: tuple[Ratio, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of what reaches it
+    steps: Steps | tuple[Steps, ...] = 15  # after each event; of a list, the last number stays
+    learning_rate: LearningRate = 2e-4  # constant
+    batch_seconds: BatchSeconds = 24.0
+    objective: Literal["masked_units", "layer_distillation"] = "masked_units"
+    patience: Annotated[int, Within(0, 10_000, unit="times")] = 0
+    smoothing: PartOf = 0.9998  # d
+    lookback: Share = 0.6  # share of `steps`
+    improvement: Annotated[float, Within(-(10**6), 10**6)] = 0.001
+    batches: Batches = 16  # over which data-driven scores are taken
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(a < b for a, b in pairwise(self.schedule)):
+            raise ValueError("schedule must rise")
+        if not self._steps():
+            raise ValueError("steps must not be an empty list")
+
+    def steps_after(self, event: int) -> int:
+        """Return how many steps follow an event, counted from 0, if it waits for nothing."""
+        steps = self._steps()
+        return steps[min(event, len(steps) - 1)]
+
+    def training_steps(self) -> int:
+        """Return the steps of a walk to the end of the schedule, patience and all."""
+        events = range(len(self.schedule) + 1)
+        return (1 + self.patience) * sum(map(self.steps_after, events))
+
+    def shot(self) -> Method:
+        """Return the method that prunes at each event."""
+        kind = SHOTS[self.method]
+        names = (field.name for field in fields(kind))
+        return kind(**{name: getattr(self, name) for name in names})
+
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return why this cannot serve a model with this config, else None."""
+        problem = cannot_mask(config) if self.objective == "masked_units" else None
+        return problem or self.shot().obstacle(config)
+
+    def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
+        """Return why hidden states cannot be compared with the teacher's, if that is the aim."""
+        return cannot_compare(config, teacher) if self.objective == "layer_distillation" else None
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return where the walk ends, and how many parameters are left after each event."""
+        shot = self.shot()
+        plans = [shot.solve(config, share) for share in (*self.schedule, ratio)]
+        *walk, end = (architecture.remaining(plan.config) for plan in plans)
+        return Plan(plans[-1].config, {"left": [*(size for size in walk if size > end), end]})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` at the end of its walk."""
+        from speech_pareto.models.backbone import describe
+
+        shot = self.shot()
+        if self.objective == "masked_units":
+            context = replace(context, units=self.fit_units(context))
+        for event, left in enumerate(plan.knobs["left"]):
+            config = describe(model)
+            cut = shot.solve(config, max(0.0, 1 - left / architecture.remaining(config)))
+            model = shot.compress(model, cut, context)
+            self._train(model, self.steps_after(event), context)
+        return model
+
+    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+        """Return the objective: of a UnitPredictor and a Labeller, or of two backbones."""
+        if self.objective == "masked_units":
+            return self.masked_prediction(student, teacher, batch)
+        return Distillation().loss(student, teacher, batch)
+
+    def _steps(self) -> tuple[int, ...]:
+        """Return `steps` as numbers, one or more."""
+        return (self.steps,) if isinstance(self.steps, int) else tuple(self.steps)
+
+    def _train(self, model: "Module", steps: int, context: Context) -> None:
+        """Train until the next event; the units' head learns on from event to event."""
+        from speech_pareto.compression.parts.convergence import Convergence
+        from speech_pareto.training.hubert_units import UnitPredictor
+
+        trained, teacher = model, context.teacher
+        if context.units:
+            teacher, head = context.units
+            trained = UnitPredictor(model, head)
+        gate = Convergence(self.smoothing, steps, round(self.lookback * steps))
+        trained.convergence = gate
+        for _ in range(1 + self.patience):
+            context.train(
+                trained,
+                lambda batch: self.loss(trained, teacher, batch),
+                steps=steps,
+                learning_rate=self.learning_rate,
+                batch_seconds=self.batch_seconds,
+                warmup=0.0,
+                decay=0.0,
+                weight_decay=0.0,
+                follow=gate.follow,
+            )
+            if gate.reached(self.improvement):
+                break
+        del trained.convergence

@@ -1,0 +1,90 @@
+"""Low rank: each matrix becomes a product of two thinner ones, its truncated SVD.
+
+    W ≈ (U_k √S_k)(√S_k V_kᵀ),  k (m + n) parameters in the place of m n
+
+The ranks are the same fraction of m n / (m + n), where nothing is saved, for all matrices. The
+truncation is the best of its rank in the Frobenius norm (Eckart & Young, 1936).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.models import architecture
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+PARTS = {
+    "both": (*architecture.ATTENTION, *architecture.FFN),
+    "attention": architecture.ATTENTION,
+    "ffn": architecture.FFN,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRank(Method):
+    """Factorises the layers' matrices, physically."""
+
+    parts: Literal["both", "attention", "ffn"] = "both"  # which matrices
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return the rank of each matrix of each layer."""
+        layers = architecture.layers_of(config)
+        target = (1 - ratio) * architecture.remaining(config)
+        shapes = [architecture.matrices(config, layer) for layer in layers]
+        places = [
+            (index, name)
+            for index in range(len(layers))
+            for name in PARTS[self.parts]
+            if name in shapes[index]
+        ]
+        if ratio <= 0:
+            return Plan(dict(config), {"ranks": [{} for _ in layers]})
+
+        def ranks_at(share: float) -> list[dict[str, int]]:
+            ranks = [{} for _ in layers]
+            for index, name in places:
+                outputs, inputs = shapes[index][name]
+                rank = max(1, int(share * outputs * inputs / (outputs + inputs)))
+                ranks[index][name] = min(rank, layers[index].ranks.get(name, rank))
+            return ranks
+
+        def config_at(ranks: list[dict[str, int]]) -> dict:
+            after = [
+                replace(layer, ranks={**layer.ranks, **own})
+                for layer, own in zip(layers, ranks, strict=True)
+            ]
+            return architecture.with_layers(config, after)
+
+        low, high = 0.0, 1.0
+        for _ in range(20):
+            middle = (low + high) / 2
+            fits = architecture.remaining(config_at(ranks_at(middle))) <= target
+            low, high = (middle, high) if fits else (low, middle)
+        ranks = ranks_at(low)
+        left = target - architecture.remaining(config_at(ranks))
+        for index, name in places:  # spend what is left one rank at a time
+            cost = sum(shapes[index][name])
+            if cost <= left and ranks[index][name] < layers[index].ranks.get(
+                name, min(shapes[index][name])
+            ):
+                ranks[index][name] += 1
+                left -= cost
+        return Plan(config_at(ranks), {"ranks": ranks})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` with factors in the place of matrices."""
+        import torch
+
+        from speech_pareto.models.surgery import bias, factors, matrix, set_matrix, weight
+
+        for layer, ranks in zip(model.encoder.layers, plan.knobs["ranks"], strict=True):
+            for name, rank in ranks.items():
+                module = matrix(layer, name)
+                left, values, right = torch.linalg.svd(weight(module).detach(), full_matrices=False)
+                root = values[:rank].sqrt()
+                down, up = root[:, None] * right[:rank], left[:, :rank] * root
+                set_matrix(layer, name, factors(down, up, bias(module)))
+        return model

@@ -1,0 +1,71 @@
+"""Masking distillation: a thin student under the teacher's mask, with two loss terms per layer.
+
+    L_l = 1/T Σ_(t masked) ‖p_l(t) − y_l(t)‖² / D + 1/T Σ_(t not masked) ‖p_l(t) − ỹ_l(t)‖² / D
+    L   = L_L + λ Σ_(l < L) L_l
+
+p_l is a linear head on student layer l, y_l the teacher's layer l without a mask, ỹ_l with the same
+mask as the student, T the number of real frames of the batch, D the teacher's width. With `reuse`
+every second layer has no queries and keys and applies the map of the one before. ARMHuBERT and,
+without reuse, MaskHuBERT: Jang et al., Interspeech 2023, https://arxiv.org/abs/2305.11685,
+sections 2 and 3.
+
+Published: width 480, ffn 864 (ARMHuBERT, 26,448,448 parameters with its heads); 432, 816
+(ARMHuBERT-S, 22,394,080; the same for WavLM); 480, 640, no reuse (MaskHuBERT, 26,635,840). There
+spans of the mask have uniform lengths from 0 to 20 and do not overlap; here they have one length
+and may overlap, so that of a share of 0.8 fewer frames are masked.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from speech_pareto.compression.method import cannot_mask
+from speech_pareto.compression.parts.thin_student import ThinStudent, thin, with_reuse
+from speech_pareto.models import architecture
+from speech_pareto.models.hidden_states import states
+from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingDistillation(ThinStudent):
+    """Trains a thin student to fill in what a mask hides."""
+
+    reuse: Literal["none", "map", "softmax", "released"] = "map"  # see attention_reuse
+    mask_share: MaskShare = 0.8  # share of the frames to mask if no spans overlapped
+    mask_span: MaskSpan = 10  # frames masked in a row
+    hint: Weight = 0.1  # λ
+
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return why not, for a teacher that cannot mask."""
+        return cannot_mask(config) or super().obstacle(config)
+
+    def shape(self, config: Mapping, width: int, ffn: int) -> dict:
+        """Return the student's config."""
+        student = thin(config, width, ffn)
+        return student if self.reuse == "none" else with_reuse(student, self.reuse)
+
+    def heads(self, config: Mapping) -> int:
+        """Return the number of projection heads: one per layer."""
+        return len(architecture.layers_of(config))
+
+    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+        """Return both terms, of all layers, under a mask drawn anew."""
+        import torch
+
+        from speech_pareto.models.hidden_states import real_frames
+        from speech_pareto.training.masking import span_mask
+
+        real = real_frames(teacher, batch)  # (B, T)
+        mask = span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
+        with torch.no_grad():
+            clean, masked = (states(teacher, batch, given) for given in (None, mask))
+        ours, total = states(student, batch, mask), 0
+        for index, head in enumerate(student.heads, 1):
+            target = torch.where(mask[..., None], clean[index], masked[index])
+            errors = (head(ours[index]) - target).float().square().mean(-1)  # (B, T)
+            total = total + errors[real].mean() * (1 if index == len(student.heads) else self.hint)
+        return total

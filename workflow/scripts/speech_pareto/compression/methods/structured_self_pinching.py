@@ -1,0 +1,82 @@
+"""Self-pinching gates on whole heads and feed-forward channels, which then go physically.
+
+    raw(head) = Σ Wq_h² + Σ Wk_h² + Σ Wv_h² + Σ Wo_h²,   raw(channel i) = ‖W1[i, :]‖² + ‖W2[:, i]‖²
+    s = (raw − min) / (max − min) + 1e-5   within the layer,   unit kept where s > t²
+
+with one learnt t per layer and kind of unit, on the task's loss and the control of size of
+`self_pinching`; r counts parameters. τ falls from 0.5 to 0.01 in the first 30 % of the steps and
+rises again. In the end the units of lowest s / t² go, heads and channels in one order, until the
+size is met; one of each stays in every layer. Structured form of Xu et al., Interspeech 2025,
+https://arxiv.org/abs/2505.22608, as released in https://github.com/hanyxu/SASPG-pruning, there with
+a distillation loss and a second training.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speech_pareto.compression import allocation
+from speech_pareto.compression.method import Plan
+from speech_pareto.compression.methods.self_pinching import SelfPinching
+from speech_pareto.models import architecture
+
+if TYPE_CHECKING:
+    from torch.nn import Linear, Module
+
+KINDS = (architecture.ATTENTION, architecture.FFN)
+TURN = 0.3  # share of the steps in which τ falls
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredSelfPinching(SelfPinching):
+    """Removes heads and channels below thresholds that are learnt with them, physically."""
+
+    takes_heads = True
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many parameters go; the config takes the same share of heads and channels.
+
+        What the gates decide differs from that config in shape, and in size by half a channel.
+        """
+        size = architecture.remaining(config)
+        after = allocation.thin(config, architecture.layers_of(config), ratio * size)
+        config = architecture.with_layers(config, after)
+        return Plan(config, {"removed": size - architecture.remaining(config)})
+
+    def gated(self, model: "Module") -> "list[Linear]":
+        """Put gates on the matrices that read the units; return them: heads, channels, heads …"""
+        from speech_pareto.compression.parts.self_pinching_gates import gate, unit_scores
+        from speech_pareto.models.surgery import matrix
+
+        found = []
+        for layer in model.encoder.layers:
+            for names, (units, size) in zip(KINDS, _units(model, layer), strict=True):
+                *inner, outer = (matrix(layer, name) for name in names)
+                linear = getattr(outer, "down", outer)
+                gate(linear, unit_scores(inner, outer, units), size, self.pace)
+                found.append(linear)
+        return found
+
+    def temperature(self, progress: float) -> float:
+        """Return τ after a share `progress` of the steps."""
+        fallen = progress / TURN if progress < TURN else (1 - progress) / (1 - TURN)
+        return super().temperature(fallen)
+
+    def prune(self, model: "Module", linears: "list[Linear]", plan: Plan) -> None:
+        """Take the gates off and remove the lowest units, one of each stays in every layer."""
+        from speech_pareto.compression.parts.self_pinching_gates import release, remove_lowest
+
+        sizes = [size for _, size in _units(model, model.encoder.layers[0])]
+        margins = [release(linear) for linear in linears]
+        remove_lowest(model, margins[::2], margins[1::2], sizes, plan.knobs["removed"])
+
+
+def _units(model: "Module", layer: "Module") -> list[tuple[int, int]]:
+    """Return how many heads and channels a layer has, each with the parameters of one."""
+    from speech_pareto.models.surgery import shape_of
+
+    config, shape = model.config.to_dict(), shape_of(layer)
+    return [
+        (len(shape.heads), architecture.head_parameters(config, shape)),
+        (shape.ffn, architecture.row_parameters(config, shape)),
+    ]

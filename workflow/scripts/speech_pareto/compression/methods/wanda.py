@@ -1,0 +1,85 @@
+"""Wanda: weights go that are small and see little; one shot, no training.
+
+    score(i, j) = |W[i, j]| · ‖X_j‖₂,  compared within each output row i
+
+where X_j is input feature j over all frames of some calibration audio, padding left out. Every row
+of every matrix loses the same share; biases stay. Layers are pruned in order, each seeing what the
+pruned ones before it give. Tensors keep their size: zeros count as removed, as in weight pruning.
+Sun et al., ICLR 2024, https://arxiv.org/abs/2306.11695, section 3.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speech_pareto.compression import allocation
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.models import architecture
+from speech_pareto.runtime.bounds import Batches, BatchSeconds
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def zeros_of_rows(config: Mapping, zeros: int) -> list[list[int]]:
+    """Return how many zeros each row of each linear layer bears when `zeros` are spread evenly."""
+    shapes, done, seen = architecture.linear_shapes(config), 0, 0
+    total, shares = sum(outputs * inputs for outputs, inputs in shapes), []
+    for outputs, inputs in shapes:
+        seen += outputs * inputs
+        own = round(zeros * seen / total) - done
+        done += own
+        shares.append(allocation.spread(own, [inputs] * outputs))
+    return shares
+
+
+def smallest(scores: "Tensor", amounts: "Tensor") -> "Tensor":
+    """Return a mask of the `amounts` (rows,) lowest scores in each row of (rows, columns)."""
+    return scores.argsort(dim=1, stable=True).argsort(dim=1) < amounts[:, None]
+
+
+def zero_out(model: "Module", batches: list, choose: Callable[["Tensor"], "Tensor"]) -> None:
+    """Zero the weights that `choose` masks given their scores (outputs, inputs), in place.
+
+    It is called for one linear layer after the other; without `batches`, scores are |W|.
+    """
+    from speech_pareto.compression.calibration import input_norms
+    from speech_pareto.models.surgery import linears
+
+    for layer in model.encoder.layers:
+        modules = linears(layer)
+        norms = input_norms(model, modules, batches)
+        for name, module in modules.items():
+            scores = module.weight.detach().double().abs() * norms.get(name, 1.0)
+            module.weight.data.masked_fill_(choose(scores), 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanda(Method):
+    """Zeroes single weights by magnitude times activation."""
+
+    needs = "audio"
+    full_rate = True
+    example = {"batches": 2, "batch_seconds": 0.4}
+    batches: Batches = 16
+    batch_seconds: BatchSeconds = 24.0
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return how many weights are zero in the end."""
+        weights = sum(outputs * inputs for outputs, inputs in architecture.linear_shapes(config))
+        zeros = min(round(ratio * architecture.remaining(config)), weights)
+        after = architecture.with_layers(config, architecture.layers_of(config), zeros)
+        return Plan(after, {"zeros": zeros})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return `model` with zeros, exactly as many as planned."""
+        import torch
+
+        from speech_pareto.models.sparsity import state_zeros
+
+        shares = map(torch.tensor, zeros_of_rows(plan.config, plan.knobs["zeros"]))
+        batches = context.batches(self.batches, self.batch_seconds)
+        zero_out(model, batches, lambda scores: smallest(scores, next(shares)))
+        state_zeros(model, plan.config)
+        return model

@@ -1,0 +1,147 @@
+"""Hard-concrete gates on heads and feed-forward rows, and the size that a model has with them.
+
+    s = σ((log u − log(1 − u) + log α) / β),  u ~ U(0, 1);  z = clamp(s (1 + 2 γ) − γ, 0, 1)
+    P(z > 0) = σ(log α − β log(γ / (1 + γ))),  β = 2/3, γ = 0.1
+
+Louizos et al., ICLR 2018, https://arxiv.org/abs/1712.01312: z is exactly 0 or 1 with positive
+probability, and the expected size has a gradient.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from speech_pareto.models import architecture
+from speech_pareto.models.backbone import describe
+from speech_pareto.models.surgery import linear, matrix
+
+BETA, GAMMA = 2 / 3, 0.1
+NOISE = 0.01  # spread of the first log α
+
+
+class Gates(nn.Module):
+    """One gate for each unit of a group; each forward pass draws them anew.
+
+    What is learnt is log α / `scale`: AdamW moves each parameter by about the learning rate, so log
+    α moves `scale` times as fast as a weight. Clipping sees the gradient of log α itself.
+    """
+
+    def __init__(self, count: int, drop: float, scale: float, generator: torch.Generator) -> None:
+        super().__init__()
+        start = math.log(1 - drop) - math.log(drop)
+        noise = NOISE * torch.randn(count, generator=generator)
+        self.scale, self.raw = scale, nn.Parameter((start + noise) / scale)
+        self.raw.register_hook(lambda gradient: gradient / scale)
+
+    @property
+    def log_alpha(self) -> Tensor:
+        """log α (units,)."""
+        return self.scale * self.raw
+
+    def forward(self) -> Tensor:
+        """Return a draw of z (units,)."""
+        draw = torch.rand_like(self.raw).clamp(1e-6, 1 - 1e-6)
+        soft = ((draw.logit() + self.log_alpha) / BETA).sigmoid()
+        return (soft * (1 + 2 * GAMMA) - GAMMA).clamp(0, 1)
+
+    def open(self) -> Tensor:
+        """Return P(z > 0) of each unit (units,)."""
+        return (self.log_alpha - BETA * math.log(GAMMA / (1 + GAMMA))).sigmoid()
+
+    def strength(self) -> Tensor:
+        """Return what a unit that stays is multiplied by, σ(0.8 log α / β) (units,).
+
+        The factor stands in for the mean of z, as in Wang et al., EMNLP 2020,
+        https://arxiv.org/abs/1910.04732, and in DPHuBERT.
+        """
+        return (0.8 * self.log_alpha / BETA).sigmoid()
+
+
+class Gating(nn.Module):
+    """Gates on the heads and the feed-forward rows of each layer of a backbone.
+
+    `heads` and `rows` are lists of `Gates`, one for each layer; `head_sizes` and `row_sizes` say
+    how many parameters one unit stands for. `multipliers` are λ1 and λ2 / `scale`; their gradient
+    is turned round, so what lowers the loss for all other parameters raises it for these. WavLM
+    must be `calibration.called` as long as the gates are on.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        drops: tuple[float, float],
+        scale: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        config = describe(backbone)
+        shapes, self.total = architecture.layers_of(config), architecture.remaining(config)
+        self.head_sizes = [architecture.head_parameters(config, shape) for shape in shapes]
+        self.row_sizes = [architecture.row_parameters(config, shape) for shape in shapes]
+        self.heads = nn.ModuleList(
+            Gates(len(shape.heads), drops[0], scale, generator) for shape in shapes
+        )
+        self.rows = nn.ModuleList(Gates(shape.ffn, drops[1], scale, generator) for shape in shapes)
+        self.scale, self.multipliers = scale, nn.Parameter(torch.zeros(2))
+        self.multipliers.register_hook(lambda gradient: -gradient / scale)
+        self.register_buffer("passed", torch.tensor(0))  # steps: a checkpoint must hold them
+        self.handles = []
+        for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
+            hooks = {"out_proj": _gate(heads, layer.attention.head_dim)}
+            hooks |= {"output_dense": _gate(rows, 1)}
+            self.handles += [
+                matrix(layer, name).register_forward_pre_hook(hook) for name, hook in hooks.items()
+            ]
+
+    def sparsity(self) -> Tensor:
+        """Return the expected share of the parameters that the gates remove, a scalar."""
+        groups = zip([*self.heads, *self.rows], [*self.head_sizes, *self.row_sizes], strict=True)
+        return sum(size * (1 - gates.open()).sum() for gates, size in groups) / self.total
+
+    def penalty(self, target: float, ramp: float) -> Tensor:
+        """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
+        passed = self.passed.item()
+        excess = self.sparsity() - target * (passed / ramp if passed < ramp else 1.0)
+        first, second = self.scale * self.multipliers
+        return first * excess + second * excess.square()
+
+    def follow(self, loss: float) -> None:
+        """Count a step that has passed, whatever its loss."""
+        self.passed += 1
+
+    def detach(self, backbone: nn.Module) -> None:
+        """Take the gates off `backbone`, their strengths multiplied into its weights."""
+        for handle in self.handles:
+            handle.remove()
+        for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
+            strengths = heads.strength().repeat_interleave(layer.attention.head_dim)
+            for name, factor in {"out_proj": strengths, "output_dense": rows.strength()}.items():
+                module = matrix(layer, name)
+                first = module if isinstance(module, nn.Linear) else module.down
+                first.weight.data.mul_(factor.detach())  # (outputs, inputs) * (inputs)
+
+
+class MappedStudent(nn.Module):
+    """A backbone, maps from its states to the teacher's, and perhaps gates: what is trained.
+
+    `maps` are two linear maps that begin as the identity, for layer 0 and for all others.
+    """
+
+    def __init__(self, backbone: nn.Module, gating: Gating | None = None) -> None:
+        super().__init__()
+        self.backbone, self.gating = backbone, gating
+        self.config, self.preprocessor = backbone.config, backbone.preprocessor
+        width = backbone.config.hidden_size
+        self.maps = nn.ModuleList(linear(torch.eye(width), torch.zeros(width)) for _ in range(2))
+
+
+def _gate(gates: Gates, width: int) -> Callable[[nn.Module, tuple], tuple]:
+    """Return a hook that multiplies a matrix's input by gates, each over `width` features."""
+
+    def hook(module: nn.Module, inputs: tuple) -> tuple:
+        drawn = gates().repeat_interleave(width)
+        return (inputs[0] * drawn.to(inputs[0].dtype), *inputs[1:])
+
+    return hook

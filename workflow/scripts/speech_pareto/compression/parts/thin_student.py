@@ -1,0 +1,183 @@
+"""Thin students: as deep as the teacher, narrower, random at first, trained on its hidden states.
+
+What the methods of this kind share; planning needs no torch. The ratio picks the width D, of which
+heads and groups of the position convolution want a multiple, so that the feed-forward layers come
+near 4/3 D as in MaskHuBERT; their rows then make up the ratio. Settings can fix either. The
+convolutional stem is slimmed as published; any other, and the log-mel one, stays as the teacher's.
+
+Linear heads from D to the teacher's width live while a student is trained. None is in its folder,
+but the head of the last layer goes into the task head of the teacher, see `fold`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.models import architecture
+from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Within
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+# The stem of FitHuBERT (arXiv 2207.00555) and ARMHuBERT (arXiv 2305.11685): same frames, thinner.
+SLIM = {
+    "conv_kernel": [10, 1, 3, 3, 3, 3, 1, 2, 2],
+    "conv_stride": [5, 1, 2, 2, 2, 2, 1, 2, 2],
+}
+EXPANSION = 4 / 3  # rows of the feed-forward layers per width
+TRAINING = ("steps", "learning_rate", "batch_seconds")
+
+
+def thin(config: Mapping, width: int, ffn: int, stem_width: int | None = None) -> dict:
+    """Return the config of a student of `width` and `ffn` rows, all else as in `config`.
+
+    The slim stem ends in `stem_width` channels; if these are `width`, the default, no matrix
+    stands between stem and encoder. WavLM's position bias goes: published students have none.
+    """
+    full, stem = architecture.complete(config), {}
+    section = {k: v for k, v in architecture.section(config).items() if k == "stem"}
+    standard = all(
+        tuple(full[key]) == architecture.DEFAULTS[key]
+        for key in ("conv_dim", "conv_kernel", "conv_stride")
+    )
+    if standard and not section:
+        last = stem_width or width
+        stem = SLIM | {"conv_dim": [128, *[256] * 5, *[last] * 3], "num_feat_extract_layers": 9}
+        section = {"projection": "none"} if last == width else {}
+    shape = {
+        "model_type": "hubert" if full["model_type"] == "wavlm" else full["model_type"],
+        "hidden_size": width,
+        "intermediate_size": ffn,
+        "layerdrop": 0.0,  # each layer has something to learn in each step
+        "compression": section,
+    }
+    return {k: v for k, v in {**config, **shape, **stem}.items() if k != "compression" or v}
+
+
+def with_reuse(config: Mapping, reuse: str) -> dict:
+    """Return `config` with every second layer reusing the map of the one before."""
+    layers = architecture.layers_of(config)
+    layers[1::2] = [replace(layer, reuse=reuse) for layer in layers[1::2]]
+    return architecture.with_layers(config, layers)
+
+
+def rows_for(shape: Callable[[int], dict], target: float) -> int:
+    """Return how many feed-forward rows bring `shape(rows)` nearest to `target` parameters."""
+    least, more = (architecture.remaining(shape(rows)) for rows in (1, 2))
+    return max(1, 1 + round((target - least) / (more - least)))
+
+
+def head_size(teacher: Mapping, student: Mapping) -> int:
+    """Return the parameters of one linear head from the student's width to the teacher's."""
+    widths = (architecture.complete(config)["hidden_size"] for config in (teacher, student))
+    return architecture.matrix_parameters(tuple(widths))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThinStudent(Method):
+    """Base of the methods that train a thin student; they define `loss` and may change `shape`."""
+
+    needs = "training"
+    example = {"steps": 2}
+    steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60
+    learning_rate: LearningRate = 5e-4
+    batch_seconds: BatchSeconds = 48.0
+    width: Annotated[int, Within(1, 100_000)] | None = None  # None: as the ratio asks
+    # Rows of each feed-forward layer; None: as the ratio asks.
+    ffn: Annotated[int, Within(1, 1_000_000)] | None = None
+
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return why not, for a width that the teacher's heads and groups do not divide."""
+        step = _step(config)
+        if self.width and self.width % step:
+            return f"width {self.width} is not a multiple of {step}, for its heads and groups"
+        return super().obstacle(config)
+
+    def shape(self, config: Mapping, width: int, ffn: int) -> dict:
+        """Return the student's config."""
+        return thin(config, width, ffn)
+
+    def heads(self, config: Mapping) -> int:
+        """Return how many projection heads a student with this config is trained with."""
+        return 0
+
+    def head_parameters(self, teacher: Mapping, student: Mapping) -> int:
+        """Return the parameters of all projection heads, which no folder and no ratio counts."""
+        return self.heads(student) * head_size(teacher, student)
+
+    def solve(self, config: Mapping, ratio: float) -> Plan:
+        """Return the student's width and feed-forward rows."""
+        target = (1 - ratio) * architecture.remaining(config)
+        width = self.width or self._width(config, target)
+        shape = partial(self.shape, config, width)
+        ffn = self.ffn or rows_for(shape, target)
+        return Plan(shape(ffn), {"width": width, "ffn": ffn})
+
+    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+        """Return the student, trained for `steps`."""
+        import torch
+
+        from speech_pareto.models.backbone import new
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            student = new(plan.config)
+        student.preprocessor = model.preprocessor  # it hears what the teacher hears
+        if self.steps:
+            add_heads(student, context.teacher, self.heads(plan.config), context.seed)
+            loss = partial(self.loss, student, context.teacher)
+            context.train(student, loss, **{name: getattr(self, name) for name in TRAINING})
+            fold(student)
+        return student
+
+    def _width(self, config: Mapping, target: float) -> int:
+        """Return the width, from a quarter of the teacher's up, that suits the target best."""
+        step, full = _step(config), architecture.complete(config)["hidden_size"]
+
+        def miss(width: int) -> float:
+            if self.ffn:
+                return abs(architecture.remaining(self.shape(config, width, self.ffn)) - target)
+            return abs(math.log(rows_for(partial(thin, config, width), target) / width / EXPANSION))
+
+        return min(range(-(-full // 4 // step) * step, full + 1, step), key=miss)
+
+
+def _step(config: Mapping) -> int:
+    """Return what a width must be a multiple of."""
+    config = architecture.complete(config)
+    return math.lcm(config["num_attention_heads"], config["num_conv_pos_embedding_groups"])
+
+
+def add_heads(student: "Module", teacher: "Module", number: int, seed: int) -> None:
+    """Give `student` linear heads to the teacher's width, trained with it and saved with no one.
+
+    If its layers run at a lower frame rate, all but the last head bring this back before.
+    """
+    import torch
+    from torch.nn import Linear, ModuleList, Sequential
+
+    sizes = student.config.hidden_size, teacher.config.hidden_size
+    factor = architecture.section(student.config.to_dict()).get("time_reduction")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student.heads = ModuleList(Linear(*sizes) for _ in range(number))
+        if factor:
+            from speech_pareto.models.layers.time_reduction import Upsample
+
+            for index, head in enumerate(student.heads[:-1]):
+                student.heads[index] = Sequential(Upsample(sizes[0], factor), head)
+
+
+def fold(student: "Module") -> None:
+    """Take the heads from a trained student; the last one stays as its `readout`.
+
+    That is the map (weight, bias) from the last layer to the teacher's last layer. A task head of
+    the teacher times this map is a head of the student, without any further parameter.
+    """
+    if len(student.heads):
+        last = student.heads[-1]
+        student.readout = tuple(x.detach().cpu().clone() for x in (last.weight, last.bias))
+    del student.heads

@@ -1,0 +1,98 @@
+"""What a job hands to methods that need audio or training: batches, the one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def batcher(
+    corpora: Sequence, model: Module, seconds: float, seed: int
+) -> Callable[[int], dict[str, Tensor]]:
+    """Return a function from step to batch: `seconds` of audio from the corpora's training split.
+
+    A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them.
+    """
+    import numpy as np
+
+    from speech_pareto.data.audio import SAMPLE_RATE
+    from speech_pareto.data.batches import Epochs, collate
+    from speech_pareto.data.corpus import read
+
+    utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
+    if not utterances:
+        raise ValueError(f"no training utterance in {', '.join(map(str, corpora)) or 'no corpora'}")
+    lengths = np.array([u.samples for u in utterances])
+    epochs = Epochs(lengths, int(seconds * SAMPLE_RATE), seed)
+    normalize = model.preprocessor["do_normalize"]
+
+    def batch(step: int) -> dict:
+        waves, mask = collate([utterances[i].wave() for i in epochs(step)], normalize)
+        return {"input_values": waves, "attention_mask": mask}
+
+    return batch
+
+
+def listener(corpora: Sequence, model: Module, seed: int) -> Callable[[int, float], list]:
+    """Return `batches(number, seconds)`: the same batches of audio each time, for calibration."""
+
+    def batches(number: int, seconds: float) -> list[dict]:
+        batch = batcher(corpora, model, seconds, seed)
+        return [batch(step) for step in range(number)]
+
+    return batches
+
+
+def trainer(
+    corpora: Sequence, seed: int, state: str | Path | None, precision: str, accumulate: int = 1
+) -> Callable[..., None]:
+    """Return `train(student, loss, **settings)`: the one loop on the corpora's training split.
+
+    Each call in a recipe has its own batches and its own checkpoint.
+    """
+    from speech_pareto.models.hidden_states import real_frames
+    from speech_pareto.training.loop import Training
+    from speech_pareto.training.loop import train as run_loop
+
+    calls = 0
+
+    def train(
+        student,
+        loss: Callable,
+        follow: Callable[[float], None] | None = None,
+        averages: str = "frames",
+        **settings,
+    ) -> None:
+        nonlocal calls
+        calls += 1
+        training = Training(**{"precision": precision, "accumulate": accumulate, **settings})
+        batch = batcher(corpora, student, training.batch_seconds, seed + calls)
+        folder = Path(state) / f"step{calls}" if state else None
+        backbone = getattr(student, "backbone", student)
+
+        def frames(batch: dict) -> Tensor:
+            return real_frames(backbone, batch).sum()
+
+        augment = student.config.apply_spec_augment
+        student.config.apply_spec_augment = False  # teacher and student get the same input
+        try:
+            run_loop(
+                student,
+                lambda step, generator: batch(step),
+                lambda batch: (loss(batch), {}),
+                training,
+                seed + calls,
+                folder,
+                "compress",
+                frames if averages == "frames" else None,
+                follow,
+            )
+        finally:
+            student.config.apply_spec_augment = augment
+
+    return train

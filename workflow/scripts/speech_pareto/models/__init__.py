@@ -1,0 +1,1 @@
+"""Speech models: how they are described, built, cut and stored."""

@@ -1,0 +1,308 @@
+"""What a backbone is made of, from its config alone: no torch, no weights, milliseconds.
+
+A config is the content of `config.json`: transformers' keys plus, where transformers cannot say
+it, a section `compression`:
+
+    stem        "log_mel" or "kaldi_fbank" when features stand in the place of the convolutions
+    projection  "none" when the stem has the encoder's width and no matrix stands between the two
+    time_reduction  how many frames become one in the layers; a convolution undoes it at the end
+    layers      one dict per layer, holding only what differs from the plain model:
+                heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
+                reuse (one of REUSE; no queries and keys, but the map of the layer before)
+    zeros       weights of the layers' matrices that are zero and stay so; they count as removed
+    precision   "float16", "bfloat16" or "int8" when it is stored and run in such numbers
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+# Matrices of a layer and where they stand; everything that is pruned or factorised lies in these.
+ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+FFN = ("intermediate_dense", "output_dense")
+# How a layer applies the map of the layer before: as it is (ARMHuBERT, arXiv 2305.11685), through a
+# second softmax, or through it with heads and utterances mixed up, as the released code does.
+REUSE = ("map", "softmax", "released")
+KEPT = ("stem", "projection", "time_reduction", "precision")  # whatever the layers are
+DATA2VEC = "data2vec-audio"
+MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
+SAMPLE_RATE = 16_000  # Hz, of what every backbone hears
+# The log-mel stem: window and hop in samples, points of the transform, bands, frames in a stack.
+WINDOW, HOP, BINS, MELS, STACK = 400, 160, 512, 80, 2
+# ... its kernel, stride and width as transformers states them of convolutions: length rules hold.
+BANDS = {"log_mel": MELS, "kaldi_fbank": 40}  # of stems without convolutions
+KERNEL, STRIDE, WIDTH = WINDOW + (STACK - 1) * HOP, STACK * HOP, STACK * MELS
+# transformers' defaults, the same in all but data2vec: config.json may leave them out.
+DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "feat_proj_layer_norm": True,
+    "feat_extract_norm": "group",
+    "conv_dim": (512,) * 7,
+    "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+    "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+    "conv_bias": False,
+    "num_conv_pos_embeddings": 128,
+    "num_conv_pos_embedding_groups": 16,
+    "conv_pos_batch_norm": False,
+    "mask_time_prob": 0.05,
+    "mask_feature_prob": 0.0,
+    "num_buckets": 320,
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's shape: kept heads, feed-forward rows, ranks of matrices, reuse of a map."""
+
+    heads: tuple[int, ...]
+    ffn: int
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    reuse: str | None = None
+
+
+def complete(config: Mapping) -> dict:
+    """Return `config` with transformers' defaults; ValueError for what cannot be rebuilt."""
+    if config.get("model_type") not in MODEL_TYPES:
+        kinds = ", ".join(MODEL_TYPES)
+        raise ValueError(f"model_type {config.get('model_type')!r} is not one of {kinds}")
+    if config.get("add_adapter") or config.get("adapter_attn_dim"):
+        raise ValueError("adapters (add_adapter, adapter_attn_dim) are not supported")
+    if config["model_type"] == DATA2VEC:  # its stem has a norm behind every convolution, always
+        own = {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}
+        return {**DEFAULTS, **own, **config, "feat_extract_norm": "layer"}
+    return {**DEFAULTS, **config}
+
+
+def tiny(
+    hidden: int = 192,
+    layers: int = 6,
+    heads: int = 6,
+    ffn: int = 768,
+    pos_conv: int = 32,
+    model_type: str = "hubert",
+    **settings,
+) -> dict:
+    """Return a small config: log-mel stem, no dropout; `settings` are transformers' own keys."""
+    nothing = ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout")
+    plain = dict.fromkeys((*nothing, "final_dropout", "layerdrop"), 0.0)
+    stem = {
+        "conv_dim": [WIDTH],
+        "conv_kernel": [KERNEL],
+        "conv_stride": [STRIDE],
+        "conv_bias": False,
+    }
+    shape = {
+        "model_type": model_type,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": ffn,
+        "num_conv_pos_embeddings": pos_conv,
+        "feat_extract_norm": "layer",
+    }
+    # As measured on the small teacher: fewer groups let it learn twice as fast, and a norm over the
+    # bands of each frame would hide how loud it is.
+    learnt = {"num_conv_pos_embedding_groups": 4, "initializer_range": 0.03}
+    learnt |= {"feat_proj_layer_norm": False} if model_type == "hubert" else {}
+    section = {} if "conv_dim" in settings else {"compression": {"stem": "log_mel"}}
+    return shape | plain | stem | learnt | section | settings
+
+
+def layers_of(config: Mapping) -> list[Layer]:
+    """Return the shape of each layer; ValueError if one reuses a map that the one before lacks."""
+    config = complete(config)
+    plain = Layer(tuple(range(config["num_attention_heads"])), config["intermediate_size"])
+    special = section(config).get("layers") or [{}] * config["num_hidden_layers"]
+    if len(special) != config["num_hidden_layers"]:
+        raise ValueError(
+            f"compression.layers: {len(special)} for {config['num_hidden_layers']} layers"
+        )
+    heads = (tuple(layer.get("heads", plain.heads)) for layer in special)
+    layers = [
+        Layer(kept, layer.get("ffn", plain.ffn), dict(layer.get("ranks", {})), layer.get("reuse"))
+        for kept, layer in zip(heads, special, strict=True)
+    ]
+    for before, layer in zip([None, *layers], layers, strict=False):
+        if layer.reuse and layer.reuse not in REUSE:
+            raise ValueError(f"reuse is {layer.reuse!r}, which is not one of {', '.join(REUSE)}")
+        if layer.reuse and not can_reuse(before, layer):
+            raise ValueError("a layer reuses maps of heads that the layer before does not have")
+    return layers
+
+
+def can_reuse(before: Layer | None, layer: Layer) -> bool:
+    """Return whether the layer `before` has a map for each head of `layer`."""
+    return before is not None and set(layer.heads) <= set(before.heads)
+
+
+def reuses(config: Mapping) -> bool:
+    """Return whether any layer applies the attention map of another."""
+    return any(layer.reuse for layer in layers_of(config))
+
+
+def section(config: Mapping) -> dict:
+    """Return the `compression` section, empty for a plain model."""
+    return dict(config.get("compression") or {})
+
+
+def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dict:
+    """Return `config` with these layers; `compression` says only what transformers cannot."""
+    full = complete(config)
+    every = tuple(range(full["num_attention_heads"]))
+    widths = {layer.ffn for layer in layers}
+    width = widths.pop() if len(widths) == 1 else full["intermediate_size"]
+    special = []
+    for layer in layers:
+        heads = {} if layer.heads == every else {"heads": list(layer.heads)}
+        ffn = {} if layer.ffn == width else {"ffn": layer.ffn}
+        ranks = {"ranks": dict(layer.ranks)} if layer.ranks else {}
+        reuse = {"reuse": layer.reuse} if layer.reuse else {}
+        special.append({**heads, **ffn, **ranks, **reuse})
+    kept = {key: value for key, value in section(config).items() if key in KEPT}
+    parts = (
+        kept | ({"layers": special} if any(special) else {}) | ({"zeros": zeros} if zeros else {})
+    )
+    changed = {"num_hidden_layers": len(layers), "intermediate_size": width, "compression": parts}
+    return {
+        key: value for key, value in {**config, **changed}.items() if key != "compression" or value
+    }
+
+
+def with_precision(config: Mapping, name: str) -> dict:
+    """Return `config` with its weights stored and run as `name`: float16, bfloat16 or int8."""
+    return {**config, "compression": section(config) | {"precision": name}}
+
+
+def head_dim(config: Mapping) -> int:
+    """Return the width of one head."""
+    config = complete(config)
+    return config["hidden_size"] // config["num_attention_heads"]
+
+
+def matrices(config: Mapping, layer: Layer) -> dict[str, tuple[int, int]]:
+    """Return (outputs, inputs) of a layer's matrices; one that reuses a map has no q and k."""
+    hidden, inner = complete(config)["hidden_size"], head_dim(config) * len(layer.heads)
+    shapes = dict.fromkeys(ATTENTION, (inner, hidden)) | {"out_proj": (hidden, inner)}
+    shapes |= {"intermediate_dense": (layer.ffn, hidden), "output_dense": (hidden, layer.ffn)}
+    own = ATTENTION[2:] if layer.reuse else ATTENTION
+    return {name: shapes[name] for name in (*own, *FFN)}
+
+
+def matrix_parameters(shape: tuple[int, int], rank: int | None = None) -> int:
+    """Return weights and biases of one matrix, whole or as a product of two of the given rank."""
+    outputs, inputs = shape
+    return (outputs * inputs if rank is None else rank * (outputs + inputs)) + outputs
+
+
+def linear_shapes(config: Mapping) -> list[tuple[int, int]]:
+    """Return (outputs, inputs) of the linear layers that all layers' matrices are made of."""
+    shapes = []
+    for layer in layers_of(config):
+        for name, (outputs, inputs) in matrices(config, layer).items():
+            rank = layer.ranks.get(name)
+            shapes += [(rank, inputs), (outputs, rank)] if rank else [(outputs, inputs)]
+    return shapes
+
+
+def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict[str, int]:
+    """Return the parameters of a layer's `attention`, `ffn` and `norms`."""
+    config = complete(config)
+    sizes = {
+        name: matrix_parameters(shape, layer.ranks.get(name))
+        for name, shape in matrices(config, layer).items()
+    }
+    attention = sum(sizes[name] for name in ATTENTION if name in sizes)
+    if (
+        config["model_type"] == "wavlm" and not layer.reuse
+    ):  # gated relative position bias; its table is shared, in layer 0
+        attention += len(layer.heads) + 8 * (head_dim(config) + 1)
+        attention += config["num_buckets"] * config["num_attention_heads"] if first else 0
+    ffn = sum(sizes[name] for name in FFN)
+    return {"attention": attention, "ffn": ffn, "norms": 4 * config["hidden_size"]}
+
+
+def positions(config: Mapping) -> tuple[int, int]:
+    """Return how many convolutions tell positions, and the taps of each; data2vec has several."""
+    number = config["num_conv_pos_embeddings"]
+    several = config["model_type"] == DATA2VEC
+    return (number, config["conv_pos_kernel_size"]) if several else (1, number)
+
+
+def count(config: Mapping) -> dict:
+    """Return the parameters of each part of a backbone, of `encoder` and in `total`.
+
+    `layers` is a list of `layer_parameters`; `encoder` is all but `stem`; `removed` are zeros in
+    `total`.
+    """
+    config = complete(config)
+    hidden, dims, kernels = config["hidden_size"], config["conv_dim"], config["conv_kernel"]
+    stem = 0
+    if section(config).get("stem") not in BANDS:
+        for index, (inputs, outputs, kernel) in enumerate(
+            zip((1, *dims[:-1]), dims, kernels, strict=True)
+        ):
+            stem += inputs * outputs * kernel + (outputs if config["conv_bias"] else 0)
+            stem += 2 * outputs if index == 0 or config["feat_extract_norm"] == "layer" else 0
+    normed = config["model_type"] != "hubert" or config["feat_proj_layer_norm"]
+    direct = section(config).get("projection") == "none"
+    projection = (2 * dims[-1] if normed else 0) + (0 if direct else dims[-1] * hidden + hidden)
+    (number, taps), groups = positions(config), config["num_conv_pos_embedding_groups"]
+    position = number * (hidden * (hidden // groups) * taps + hidden)
+    batch_norm = config["model_type"] == "hubert" and config["conv_pos_batch_norm"]
+    if config["model_type"] != DATA2VEC:
+        position += 2 * hidden if batch_norm else taps  # weight norm has one length per tap
+    masking = hidden if config["mask_time_prob"] > 0 or config["mask_feature_prob"] > 0 else 0
+    layers = [
+        layer_parameters(config, layer, index == 0) for index, layer in enumerate(layers_of(config))
+    ]
+    reduction = 2 * resampling_parameters(config)
+    encoder = projection + position + masking + 2 * hidden + reduction
+    encoder += sum(sum(x.values()) for x in layers)
+    return {
+        "stem": stem,
+        "projection": projection,
+        "position": position,
+        "masking": masking,
+        "norm": 2 * hidden,
+        "time_reduction": reduction,
+        "layers": layers,
+        "encoder": encoder,
+        "total": stem + encoder,
+        "removed": section(config).get("zeros", 0),
+    }
+
+
+def resampling_parameters(config: Mapping) -> int:
+    """Return the parameters of one of both convolutions of a time reduction, 0 without one."""
+    width, factor = complete(config)["hidden_size"], section(config).get("time_reduction")
+    return width * width * factor + width if factor else 0
+
+
+def remaining(config: Mapping) -> int:
+    """Return the parameters that a ratio counts: all that are there but those zeroed by pruning."""
+    parts = count(config)
+    return parts["total"] - parts["removed"]
+
+
+def ratio(teacher: Mapping, student: Mapping) -> float:
+    """Return the fraction of the teacher's parameters that the student lacks."""
+    return 1 - remaining(student) / remaining(teacher)
+
+
+def head_parameters(config: Mapping, layer: Layer) -> int:
+    """Return what removing one head from `layer` saves."""
+    fewer = replace(layer, heads=layer.heads[:-1])
+    return _saved(config, layer, fewer)
+
+
+def row_parameters(config: Mapping, layer: Layer) -> int:
+    """Return what removing one row of the feed-forward part from `layer` saves."""
+    return _saved(config, layer, replace(layer, ffn=layer.ffn - 1))
+
+
+def _saved(config: Mapping, before: Layer, after: Layer) -> int:
+    """Return the parameters in `before` that are not in `after`."""
+    sizes = (sum(layer_parameters(config, layer).values()) for layer in (before, after))
+    return next(sizes) - next(sizes)

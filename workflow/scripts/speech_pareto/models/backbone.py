@@ -1,0 +1,254 @@
+"""Load, save, make and describe backbones; a folder is a transformers folder, without any code."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from speech_pareto.models import architecture
+from speech_pareto.models.model_folder import (
+    CONFIG,
+    FEATURES,
+    PREPROCESSOR,
+    WEIGHTS,
+    preprocessing,
+    read_config,
+)
+from speech_pareto.models.padding import ignore_padding
+from speech_pareto.models.sparsity import hold_zeros
+from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shape_of
+from speech_pareto.models.weights import read_weights
+from speech_pareto.runtime.result import share
+
+
+def resolve(source: str | Path) -> Path:
+    """Return the local folder of `source`, a path (later also a model id of the hub)."""
+    return Path(source)
+
+
+def tiny_config(**settings):
+    """Return the small config of `architecture.tiny` as transformers' object."""
+    return _config(architecture.tiny(**settings))
+
+
+def new(config) -> nn.Module:
+    """Return a backbone with random weights after torch's seed, of layers of full shape."""
+    config = _config(config if isinstance(config, Mapping) else config.to_dict())
+    model = _fit(_classes(config.model_type)[1](config)).eval()
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("new() makes whole layers: compression may not cut their matrices")
+    return model
+
+
+def build(config: Mapping) -> nn.Module:
+    """Return the module that `config` describes, on the meta device: shapes without numbers."""
+    config = _config(config)
+    with torch.device("meta"):
+        model = _classes(config.model_type)[1](config)
+    return _fit(model).eval()
+
+
+def load(source) -> nn.Module:
+    """Return the backbone in a folder, in eval mode, whatever its storage and heads.
+
+    It is in fp32, or in the precision that its `compression` states. Zeros of a weight-pruned
+    student hold: training leaves them zero. `preprocessor` is what the folder says of it, else what
+    is usual for its kind. ValueError names the file that cannot be used, or the weights that are
+    missing or of another shape.
+    """
+    folder = resolve(source)
+    config, own = read_config(folder), preprocessing(folder)
+    try:
+        model = build(config)
+    except Exception as error:  # transformers' classes have errors of their own
+        raise ValueError(f"{folder / CONFIG}: {error}")
+    wanted = model.state_dict()
+    found = {}
+    for name, tensor in read_weights(folder).items():
+        name = name.removeprefix(f"{model.base_model_prefix}.")
+        name = name.replace("conv.weight_g", "conv.parametrizations.weight.original0")
+        name = name.replace("conv.weight_v", "conv.parametrizations.weight.original1")
+        if name in wanted:
+            # A copy lies on torch's own boundaries in memory, on which the last bit of a product
+            # can depend: a model gives the same bits from any file.
+            found[name] = tensor.to(wanted[name].dtype, copy=True)
+    if "masked_spec_embed" in wanted:  # only masking needs it, and some conversions leave it out
+        found.setdefault(
+            "masked_spec_embed", torch.zeros_like(wanted["masked_spec_embed"], device="cpu")
+        )
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"{folder}: {'; '.join(problems[:5])}{more}")
+    model.load_state_dict(found, assign=True)
+    if own is not None:
+        model.preprocessor = own
+    if architecture.section(config).get("zeros"):
+        hold_zeros(model)
+    return model
+
+
+def describe(model: nn.Module) -> dict:
+    """Return the config of `model` as it now stands: what `save` writes and `build` takes."""
+    config = model.config.to_dict()
+    for key in ("_name_or_path", "dtype", "transformers_version"):
+        config.pop(key, None)
+    if (
+        hasattr(model, "masked_spec_embed")
+        and not config["mask_time_prob"] + config["mask_feature_prob"]
+    ):
+        config["mask_time_prob"] = (
+            0.05  # transformers' default; with 0 the vector would not come back
+        )
+    config["architectures"] = [type(model).__name__]
+    layers = [shape_of(layer) for layer in model.encoder.layers]
+    zeros = architecture.section(config).get("zeros", 0)
+    return json.loads(
+        json.dumps(architecture.with_layers(config, layers, zeros))
+    )  # lists, no tuples
+
+
+def save(
+    model: nn.Module,
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Write `model` to `folder`, whole or not at all; `texts` are further files, by name.
+
+    `dtype` is how fp32 weights are stored: fp16 halves the bytes, and `load` gives fp32 again.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    config = describe(model)
+    own = architecture.section(config).get("precision", "int8")
+    dtype = dtype if own == "int8" else getattr(torch, own)
+    config |= {"dtype": str(dtype).removeprefix("torch.")}
+    tensors = {
+        name: tensor.detach()
+        .to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+        .contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    texts = {CONFIG: _json(config), PREPROCESSOR: _json(model.preprocessor), **(texts or {})}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        whole = Path(scratch) / "whole"
+        whole.mkdir()
+        save_file(tensors, whole / WEIGHTS, metadata={"format": "pt"})
+        share(whole / WEIGHTS)
+        for name, text in texts.items():
+            (whole / name).write_text(text, encoding="utf-8", newline="\n")
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(whole, folder)
+
+
+def _classes(model_type: str) -> tuple[type, type]:
+    """Return transformers' config and model class of a model type."""
+    if model_type == "hubert":
+        from transformers.models.hubert import modeling_hubert as module
+
+        return module.HubertConfig, module.HubertModel
+    if model_type == "wav2vec2":
+        from transformers.models.wav2vec2 import modeling_wav2vec2 as module
+
+        return module.Wav2Vec2Config, module.Wav2Vec2Model
+    if model_type == "wavlm":
+        from transformers.models.wavlm import modeling_wavlm as module
+
+        return module.WavLMConfig, module.WavLMModel
+    if model_type == architecture.DATA2VEC:
+        from transformers.models.data2vec import modeling_data2vec_audio as module
+
+        return module.Data2VecAudioConfig, module.Data2VecAudioModel
+    kinds = ", ".join(architecture.MODEL_TYPES)
+    raise ValueError(f"model_type {model_type!r} is not one of {kinds}")
+
+
+def _config(config: Mapping):
+    """Return transformers' config object; attention is plain, the fastest on a CPU in bf16."""
+    architecture.complete(config)
+    settings = {key: value for key, value in config.items() if key not in ("dtype", "model_type")}
+    made = _classes(config["model_type"])[0](**settings)
+    made._attn_implementation = "eager"
+    # What a model's code asks of its config, though transformers gives the config no such key.
+    for key, value in (("apply_spec_augment", True), ("mask_feature_min_masks", 0)):
+        if not hasattr(made, key):  # data2vec lacks the first, WavLM the second
+            setattr(made, key, value)
+    return made
+
+
+def _fit(model: nn.Module) -> nn.Module:
+    """Give a plain model the stem and the layer shapes of its config's `compression`."""
+    config = model.config.to_dict()
+    stem = architecture.section(config).get("stem")
+    if stem == "log_mel":
+        from speech_pareto.models.layers.log_mel import LogMel
+
+        model.feature_extractor = LogMel()  # real, never meta: its constants are in no file
+    elif stem == "kaldi_fbank":
+        from speech_pareto.models.layers.kaldi_fbank import KaldiFbank
+
+        model.feature_extractor = KaldiFbank()
+    if architecture.section(config).get("projection") == "none":
+        model.feature_projection.projection = nn.Identity()
+    if factor := architecture.section(config).get("time_reduction"):
+        from speech_pareto.models.layers.time_reduction import reduce_time
+
+        reduce_time(model, factor)
+    ignore_padding(model)
+    plain = tuple(range(config["num_attention_heads"]))
+    for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
+        set_heads(layer.attention, shape.heads)
+        if hasattr(layer.attention, "gru_rel_pos_const") and shape.heads != plain:
+            empty = torch.empty(1, len(shape.heads), 1, 1, device="meta")
+            layer.attention.gru_rel_pos_const = nn.Parameter(empty)
+        if shape.reuse:
+            from speech_pareto.models.layers.reused_attention import reuse_map
+
+            reuse_map(model, layer, shape.reuse)
+        for name, size in architecture.matrices(config, shape).items():
+            now, rank = matrix(layer, name), shape.ranks.get(name)
+            if rank or tuple(now.weight.shape) != size:
+                set_matrix(layer, name, _empty(*size, rank))
+    if name := architecture.section(config).get("precision"):
+        from speech_pareto.models.quantisation import set_precision
+
+        set_precision(model, name)
+    model.preprocessor = FEATURES | {"do_normalize": _normalises(config)}
+    return model
+
+
+def _empty(outputs: int, inputs: int, rank: int | None) -> nn.Module:
+    """Return a matrix of this shape on the meta device."""
+    with torch.device("meta"):
+        if rank is None:
+            return nn.Linear(inputs, outputs)
+        parts = {"down": nn.Linear(inputs, rank, bias=False), "up": nn.Linear(rank, outputs)}
+        sequence = nn.Sequential()
+        for name, part in parts.items():
+            sequence.add_module(name, part)
+        return sequence
+
+
+def _normalises(config: Mapping) -> bool:
+    """Return whether published models of this kind expect waveforms of mean 0 and variance 1."""
+    if architecture.section(config).get("stem"):
+        return False
+    return config["model_type"] != "wavlm" or config["feat_extract_norm"] == "layer"
+
+
+def _json(value) -> str:
+    """Return `value` as JSON with sorted keys."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

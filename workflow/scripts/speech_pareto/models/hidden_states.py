@@ -1,0 +1,44 @@
+"""Hidden states of a backbone, masked as told and not by its own config; planning reads this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def states(model: nn.Module, batch: Mapping, mask: Tensor | None = None) -> list[Tensor]:
+    """Return the input of the first layer and the output of each, L + 1 of (batch, time, dim).
+
+    The last one is what the model gives, after a final norm if it has one. `mask` (batch, time)
+    says which frames its mask vector replaces; without it nothing is masked, in training neither.
+    RuntimeError if a layer was skipped: the states would be those of other layers than they seem.
+    """
+    config = model.config
+    own = config.apply_spec_augment, config.mask_feature_prob
+    config.apply_spec_augment, config.mask_feature_prob = mask is not None, 0.0
+    try:
+        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
+        out = model(**inputs, mask_time_indices=mask, output_hidden_states=True)
+    finally:
+        config.apply_spec_augment, config.mask_feature_prob = own
+    ran, layers = len(out.hidden_states) - 1, len(model.encoder.layers)
+    if ran != layers:  # layerdrop is on: the training loop switches it off
+        raise RuntimeError(
+            f"{ran} of {layers} layers ran: whose hidden states these are is unknown"
+        )
+    return [*out.hidden_states[:-1], out.last_hidden_state]
+
+
+def at_home(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a batch on the model's device."""
+    home = next(model.parameters()).device
+    return {name: tensor.to(home) for name, tensor in batch.items()}
+
+
+def real_frames(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return which frames (batch, frames) of a batch are no padding."""
+    count = model._get_feat_extract_output_lengths(batch["input_values"].shape[1])
+    return model._get_feature_vector_attention_mask(int(count), batch["attention_mask"])

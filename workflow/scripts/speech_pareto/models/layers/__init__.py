@@ -1,0 +1,1 @@
+"""Layers that transformers does not have."""

@@ -1,0 +1,72 @@
+"""Multiply-accumulates of a model, from its config alone."""
+
+import math
+from collections.abc import Mapping
+
+from speech_pareto.models.architecture import (
+    BANDS,
+    BINS,
+    SAMPLE_RATE,
+    STACK,
+    Layer,
+    complete,
+    head_dim,
+    layers_of,
+    matrices,
+    matrix_parameters,
+    positions,
+    section,
+)
+
+
+def layer_macs(config: Mapping, layer: Layer, frames: int) -> dict[str, int]:
+    """Return a layer's multiply-accumulates over `frames`: of its `matrices` and attention `maps`.
+
+    `maps` are the products of queries with keys and of attention maps with values.
+    """
+    config, inner = complete(config), head_dim(config) * len(layer.heads)
+    weights = sum(
+        matrix_parameters(shape, layer.ranks.get(name)) - shape[0]  # less the biases
+        for name, shape in matrices(config, layer).items()
+    )
+    gated = config["model_type"] == "wavlm" and not layer.reuse
+    gate = 8 * inner if gated else 0  # of the relative position bias
+    products = 1 if layer.reuse else 2
+    return {"matrices": frames * (weights + gate), "maps": products * frames * frames * inner}
+
+
+def macs(config: Mapping, seconds: float) -> dict:
+    """Return the multiply-accumulates of one recording in each part of a backbone, and in `total`.
+
+    Products of matrices, convolutions and Fourier transforms count, zeros in them too: what
+    `cost.macs` measures on the module. `layers` is a list of `layer_macs`; `frames` is how many
+    there are. ValueError for a recording that is too short for one frame.
+    """
+    config = complete(config)
+    hidden, dims = config["hidden_size"], config["conv_dim"]
+    frames, stem = round(seconds * SAMPLE_RATE), 0
+    for inputs, outputs, kernel, stride in zip(
+        (1, *dims[:-1]), dims, config["conv_kernel"], config["conv_stride"], strict=True
+    ):
+        frames = (frames - kernel) // stride + 1
+        stem += frames * inputs * outputs * kernel
+    if frames < 1:
+        raise ValueError(f"{seconds} s are too short for one frame")
+    if bands := BANDS.get(section(config).get("stem")):
+        transform = round(2.5 * BINS * math.log2(BINS)) // 2  # operations, two of them a MAC
+        stem = frames * STACK * (transform + (BINS // 2 + 1) * bands)
+    (number, taps), groups = positions(config), config["num_conv_pos_embedding_groups"]
+    places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
+    direct = section(config).get("projection") == "none"
+    factor = section(config).get("time_reduction") or 1
+    inner = max(1, frames // factor)  # frames in the layers
+    parts = {
+        "stem": stem,
+        "projection": 0 if direct else frames * dims[-1] * hidden,
+        "position": number * places * hidden * (hidden // groups) * taps,
+        "time_reduction": 2 * inner * hidden * hidden * factor if factor > 1 else 0,
+        "layers": [layer_macs(config, layer, inner) for layer in layers_of(config)],
+    }
+    layers = sum(sum(layer.values()) for layer in parts["layers"])
+    total = sum(value for name, value in parts.items() if name != "layers") + layers
+    return {"frames": frames, **parts, "total": total}

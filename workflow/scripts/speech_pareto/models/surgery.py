@@ -1,0 +1,132 @@
+"""Cutting a backbone physically: heads, rows and layers go, the tensors get smaller.
+
+A matrix is an `nn.Linear`, or two in sequence (`down`, then `up`) once it is factorised; every
+function here takes both, so cuts chain in any order.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from speech_pareto.models.architecture import ATTENTION, FFN, Layer
+
+
+def matrix(layer: nn.Module, name: str) -> nn.Module:
+    """Return the matrix `name` of an encoder layer."""
+    return getattr(_holder(layer, name), name)
+
+
+def set_matrix(layer: nn.Module, name: str, value: nn.Module) -> None:
+    """Put `value` in the place of the matrix `name`."""
+    setattr(_holder(layer, name), name, value)
+    if hasattr(
+        _holder(layer, name), "gru_rel_pos_const"
+    ):  # WavLM's attention wants its matrices square
+        from speech_pareto.models.layers.wavlm_attention import PartialAttention
+
+        layer.attention.__class__ = PartialAttention
+
+
+def matrix_names(layer: nn.Module) -> tuple[str, ...]:
+    """Return the names of a layer's matrices; one that reuses a map has no q and k."""
+    return tuple(name for name in (*ATTENTION, *FFN) if hasattr(_holder(layer, name), name))
+
+
+def linears(layer: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear layers of a layer's matrices, by name: one each, two once factorised."""
+    found = {}
+    for name in matrix_names(layer):
+        module = matrix(layer, name)
+        parts = module.named_children() if isinstance(module, nn.Sequential) else [("", module)]
+        found |= {f"{name}.{part}".rstrip("."): linear for part, linear in parts}
+    return found
+
+
+def weight(module: nn.Module) -> Tensor:
+    """Return the weights (outputs, inputs) that `module` applies."""
+    return module.weight if isinstance(module, nn.Linear) else module.up.weight @ module.down.weight
+
+
+def bias(module: nn.Module) -> Tensor:
+    """Return the bias (outputs) of `module`."""
+    return module.bias if isinstance(module, nn.Linear) else module.up.bias
+
+
+def linear(weights: Tensor, biases: Tensor | None) -> nn.Linear:
+    """Return a linear layer made of copies of these tensors."""
+    with torch.device("meta"):
+        module = nn.Linear(weights.shape[1], weights.shape[0], bias=biases is not None)
+    module.weight = nn.Parameter(weights.detach().clone(memory_format=torch.contiguous_format))
+    if biases is not None:
+        module.bias = nn.Parameter(biases.detach().clone())
+    return module
+
+
+def factors(down: Tensor, up: Tensor, biases: Tensor) -> nn.Sequential:
+    """Return the matrix up (outputs, rank) @ down (rank, inputs) as two linear layers."""
+    return nn.Sequential(OrderedDict(down=linear(down, None), up=linear(up, biases)))
+
+
+def take_rows(module: nn.Module, index: Tensor) -> nn.Module:
+    """Return `module` with only the outputs in `index`."""
+    if isinstance(module, nn.Linear):
+        return linear(module.weight[index], module.bias[index])
+    return factors(module.down.weight, module.up.weight[index], module.up.bias[index])
+
+
+def take_columns(module: nn.Module, index: Tensor) -> nn.Module:
+    """Return `module` with only the inputs in `index`."""
+    if isinstance(module, nn.Linear):
+        return linear(module.weight[:, index], module.bias)
+    return factors(module.down.weight[:, index], module.up.weight, module.up.bias)
+
+
+def keep_heads(layer: nn.Module, heads: Sequence[int]) -> None:
+    """Leave only `heads`, numbered as in the teacher, in a layer."""
+    attention, heads = layer.attention, tuple(sorted(heads))
+    if heads == attention.heads:
+        return
+    places = torch.tensor([attention.heads.index(head) for head in heads])
+    # Head h owns rows h * d to (h + 1) * d of q, k, v and the same columns of the output matrix.
+    index = (places[:, None] * attention.head_dim + torch.arange(attention.head_dim)).flatten()
+    for name in (n for n in matrix_names(layer) if n in ATTENTION[:3]):
+        set_matrix(layer, name, take_rows(matrix(layer, name), index))
+    set_matrix(layer, "out_proj", take_columns(matrix(layer, "out_proj"), index))
+    if hasattr(attention, "gru_rel_pos_const"):
+        attention.gru_rel_pos_const = nn.Parameter(attention.gru_rel_pos_const.detach()[:, places])
+    set_heads(attention, heads)
+
+
+def set_heads(attention: nn.Module, heads: tuple[int, ...]) -> None:
+    """Note which of the teacher's heads an attention module holds."""
+    attention.heads, attention.num_heads = heads, len(heads)
+
+
+def keep_rows(layer: nn.Module, index: Tensor) -> None:
+    """Leave only the rows `index` of the feed-forward part of a layer."""
+    index = index.sort().values
+    set_matrix(layer, FFN[0], take_rows(matrix(layer, FFN[0]), index))
+    set_matrix(layer, FFN[1], take_columns(matrix(layer, FFN[1]), index))
+
+
+def keep_layers(model: nn.Module, indices: Sequence[int]) -> None:
+    """Leave only these layers; WavLM's layer 0 must stay, it holds the table of positions."""
+    model.encoder.layers = nn.ModuleList(model.encoder.layers[index] for index in indices)
+    model.config.num_hidden_layers = len(indices)
+
+
+def shape_of(layer: nn.Module) -> Layer:
+    """Return the shape of an encoder layer."""
+    modules = {name: matrix(layer, name) for name in matrix_names(layer)}
+    ranks = {
+        name: x.down.out_features for name, x in modules.items() if isinstance(x, nn.Sequential)
+    }
+    reuse = getattr(layer.attention, "reuse", None)
+    return Layer(layer.attention.heads, bias(modules[FFN[0]]).numel(), ranks, reuse)
+
+
+def _holder(layer: nn.Module, name: str) -> nn.Module:
+    """Return the submodule of `layer` that holds the matrix `name`."""
+    return layer.attention if name in ATTENTION else layer.feed_forward

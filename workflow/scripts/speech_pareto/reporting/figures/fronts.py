@@ -1,0 +1,391 @@
+"""Pareto figures: score against cost, one per task and cost axis, the same bytes every time."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from speech_pareto.reporting.figures.canvas import styled
+from speech_pareto.reporting.figures.labels import place
+from speech_pareto.reporting.figures.styles import CONTROL, INK, MUTED, SHADE, styles
+from speech_pareto.reporting.tables.pareto import SIGNS
+from speech_pareto.reporting.tables.published_scores import READ_OFF
+from speech_pareto.reporting.tables.results_table import (
+    CONTROLS,
+    COSTS,
+    TEACHER,
+    is_control,
+    is_random,
+)
+from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT, holes_text, metric_name
+from speech_pareto.runtime.formatting import filled, percent, short_count, short_seconds, trimmed
+
+COST_LABELS = {
+    "parameters": "parameters of the backbone",
+    "macs_per_second": "multiply-accumulates per second of speech",
+    "seconds": "time for {audio:g} s of speech on {threads} {device} thread{s}",
+}
+SHORT_COSTS = {"parameters": "parameters", "macs_per_second": "MACs", "seconds": "time"}
+
+
+@styled
+def pareto(
+    summary: pd.DataFrame, task: str, cost: str, recipes=None, published: pd.DataFrame | None = None
+) -> Figure:
+    """Return the figure of `task` over the axis `cost`, from the table's summary over seeds.
+
+    `recipes`: all of the study, for their styles; by default those of the summary.
+    """
+    if cost not in COSTS:
+        raise ValueError(f"cost {cost!r} is not one of {', '.join(COSTS)}")
+    rows = summary[summary["task"] == task]
+    if rows.empty:
+        known = ", ".join(sorted(summary["task"].unique()))
+        raise ValueError(f"task {task!r} is not in the table, which has {known}")
+    recipes = set(summary["recipe"] if recipes is None else recipes)
+    if published is not None:
+        recipes |= set(published["recipe"])
+    return _Front(rows, cost, styles(recipes), published).draw()
+
+
+def message(summary: pd.DataFrame, task: str, cost: str) -> str:
+    """Return what the figure of `task` over `cost` says in one sentence."""
+    return _Front(summary[summary["task"] == task], cost, {})._message()
+
+
+class _Front:
+    """One figure in the making."""
+
+    def __init__(self, rows: pd.DataFrame, cost: str, style: dict, published=None):
+        self.all, self.cost, self.style, self.published = rows, cost, style, published
+        column = COSTS[cost][0]
+        rows = rows[(rows["n"] > 0) & rows[column].notna() & rows["score"].notna()].copy()
+        if rows.empty:
+            raise ValueError(
+                f"task {self.all['task'].iloc[0]!r} has no cell with both a score and {column}"
+            )
+        rows["x"] = rows[column]
+        if cost == "parameters":
+            # zeros don't shrink a dense file: this is where they would stand if they did
+            rows["x"] = rows["nonzero_parameters"].where(rows["sparse"], rows["x"])
+        self.better = rows["better"].iloc[0]
+        spread = rows["score_std"].fillna(0)
+        self.bottom, self.top = (rows["score"] - spread).min(), (rows["score"] + spread).max()
+        self.costs = rows["x"]
+        if published is not None:
+            self.costs = pd.concat([rows["x"], published["params_m"] * 1e6])
+            self.bottom = min(self.bottom, published["value"].min())
+            self.top = max(self.top, published["value"].max())
+        if self.better == "lower":
+            self.top = min(self.top, 100.0)  # a rate above 100 % says no more than 100 %
+        rows["y"] = rows["score"].clip(upper=self.top)
+        self.rows = rows
+        self.short, self.long = metric_name(rows["metric"].iloc[0])
+        trained = ~rows["teacher"].map(is_random)
+        self.teachers = rows[(rows["recipe"] == TEACHER) & trained]
+        self.one_teacher = rows.loc[trained, "teacher"].nunique() < 2
+        self.star = {row.teacher: (row.x, row.y) for row in self.teachers.itertuples()}
+        self.labels, self.marks, self.paths = [], [], []
+
+    def draw(self) -> Figure:
+        """Return the figure."""
+        self.figure = Figure(figsize=(7.6, 5.2))
+        self.axes = self.figure.add_axes((0.07, 0.185, 0.9, 0.635))
+        self.axes.grid(axis="y", linewidth=0.8)
+        self.axes.set_axisbelow(True)
+        sns.despine(fig=self.figure, left=True)
+        self._limits()
+        self._front()
+        self._teachers()
+        if self.published is not None:
+            self._published()
+        for key, rows in self.rows[self.rows["recipe"] != TEACHER].groupby(["teacher", "recipe"]):
+            self._method(*key, rows.sort_values("ratio"))
+        self._ticks()
+        self._words()
+        place(self.figure, self.axes, self.labels, self.marks, self.paths)
+        return self.figure
+
+    def _limits(self) -> None:
+        """Set the ranges: costs from zero, or in decades where they span many."""
+        low, high = self.costs.min(), self.costs.max()
+        if high < 8 * low:
+            self.axes.set_xlim(0, 1.06 * high)
+        else:
+            self.axes.set_xscale("log")
+            self.axes.set_xlim(low / (high / low) ** 0.2, high * (high / low) ** 0.06)
+        height = max(self.top - self.bottom, 10.0)
+        self.axes.set_ylim(self.bottom - 0.11 * height, self.bottom + 1.05 * height)
+
+    def _front(self) -> None:
+        """Draw the bold steps: for each cost, the best score to be had for at most that."""
+        front = self.rows[self.rows[f"front_{self.cost}"]]
+        front = front.sort_values(["x", "y"], ascending=[True, self.better == "higher"])
+        if front.empty:
+            return
+        worst = self.axes.get_ylim()[1 if self.better == "lower" else 0]
+        right = self.axes.get_xlim()[1]
+        x = np.array([front["x"].iloc[0], *front["x"], right])
+        y = np.array([worst, *front["y"], front["y"].iloc[-1]])
+        self.axes.fill_between(x, y, worst, step="post", color=SHADE, linewidth=0, zorder=0.5)
+        x, y = x[1:-1], y[1:-1]
+        self.axes.plot(
+            x,
+            y,
+            drawstyle="steps-post",
+            color=INK,
+            linewidth=2.0,
+            zorder=3.5,
+            solid_joinstyle="miter",
+            solid_capstyle="butt",
+        )
+        self.paths.append([(x[0], y[0]), *_corners(x, y)])
+
+    def _teachers(self) -> None:
+        """Draw each teacher as a star with a thin line, those never pretrained in grey."""
+        for row in self.rows[self.rows["recipe"] == TEACHER].itertuples():
+            random = is_random(row.teacher)
+            colour = CONTROL if random else INK
+            if not random:
+                self.axes.axhline(
+                    row.y, color=INK, linewidth=0.8, linestyle=(0, (1, 2.5)), zorder=1.2
+                )
+                self.paths.append([(self.axes.get_xlim()[0], row.y), (row.x, row.y)])
+            self.axes.plot(
+                row.x,
+                row.y,
+                marker="*",
+                markersize=17,
+                color=colour,
+                zorder=5.9 if random else 6,
+                markeredgecolor="white",
+                markeredgewidth=0.8,
+            )
+            self.marks.append((row.x, row.y, 8.5))
+            name = f"{row.teacher}, not pretrained" if random else f"teacher ({row.teacher})"
+            text = f"{name}  {row.score:.1f} %"
+            self.labels.append((text, row.x, row.y, MUTED if random else INK, not random))
+
+    def _published(self) -> None:
+        """Draw what papers state of their systems, small and pale; hollow if read off a figure."""
+        for row in self.published.itertuples():
+            colour, marker = self.style[row.recipe]
+            x, read_off = row.params_m * 1e6, row.provenance in READ_OFF
+            self.axes.plot(
+                x,
+                row.value,
+                marker=marker,
+                markersize=5,
+                color=colour,
+                markerfacecolor="white" if read_off else colour,
+                linestyle="none",
+                alpha=0.5,
+                zorder=1.5,
+            )
+            self.marks.append((x, row.value, 3.5))
+            if not read_off:
+                self.labels.append((row.model, x, row.value, MUTED, False))
+
+    def _method(self, teacher: str, recipe: str, rows: pd.DataFrame) -> None:
+        """Draw one method's students, joined through the ratios from its teacher on."""
+        colour, marker = self.style[recipe]
+        control = is_control(teacher, recipe)
+        path = [self.star[teacher]] if teacher in self.star else []
+        path += list(zip(rows["x"], rows["y"], strict=True))
+        self.axes.plot(
+            *zip(*path, strict=True),
+            color=colour,
+            linewidth=1.1 if control else 1.6,
+            linestyle=(0, (4, 2)) if control else "-",
+            alpha=0.6,
+            zorder=2 if control else 3,
+        )
+        self.paths.append(path)
+        for row in rows.itertuples():
+            self._student(row, colour, marker, control)
+        remark = self._remark(teacher, recipe) if self.one_teacher else ""
+        self.labels.append(
+            (
+                recipe + remark,
+                *path[-1],
+                MUTED if control else colour,
+                not control,
+            )
+        )
+
+    def _student(self, row, colour: str, marker: str, control: bool) -> None:
+        """Draw one point with its spread.
+
+        Hollow where sparse, dark-edged on the front, in a ring where as good as its teacher.
+        """
+        if pd.notna(row.score_std):
+            self.axes.errorbar(
+                row.x, row.y, yerr=row.score_std, color=colour, linewidth=1.3, capsize=3.5, zorder=4
+            )
+        on_front = getattr(row, f"front_{self.cost}")
+        edge = colour if row.sparse else INK if on_front else "white"
+        self.axes.plot(
+            row.x,
+            row.y,
+            marker=marker,
+            markersize=(6.5 if control else 8) * (1.25 if marker in "PXp" else 1),
+            markerfacecolor="white" if row.sparse else colour,
+            markeredgecolor=edge,
+            markeredgewidth=1.6 if row.sparse else 1.2 if on_front else 0.7,
+            linestyle="none",
+            zorder=5.5 if on_front else 4.5 if control else 5,
+        )
+        self.marks.append((row.x, row.y, 9.0 if row.as_good else 5.5))
+        if row.as_good:
+            self.axes.plot(
+                row.x,
+                row.y,
+                marker="o",
+                markersize=16,
+                markerfacecolor="none",
+                markeredgecolor=colour,
+                markeredgewidth=1.1,
+                zorder=4.4,
+            )
+        if row.score > row.y:
+            grey = MUTED if control else colour
+            self.labels.append((f"↑ {row.score:.0f} %", row.x, row.y, grey, False))
+
+    def _remark(self, teacher: str, recipe: str) -> str:
+        """Return what a reader must know of a method beside its name."""
+        rows = self.all[(self.all["teacher"] == teacher) & (self.all["recipe"] == recipe)]
+        if rows["sparse"].any():
+            return " (zeros)"
+        reach = rows.loc[rows["status"] == "infeasible", "reachable"].max()
+        return "" if pd.isna(reach) else f" (at most −{percent(reach)})"
+
+    def _ticks(self) -> None:
+        """Write round costs below and, above, the share of the teacher's cost."""
+        form = short_seconds if self.cost == "seconds" else short_count
+        axis = self.axes.xaxis
+        if self.axes.get_xscale() == "log":
+            axis.set_major_locator(FixedLocator(_round_numbers(*self.axes.get_xlim())))
+            axis.set_minor_locator(NullLocator())
+        else:
+            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: trimmed(form(value))))
+        self.axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+        self.axes.tick_params(axis="x", length=3, width=0.8)
+        self.axes.tick_params(axis="y", length=0)
+        label = COST_LABELS[self.cost]
+        if self.cost == "seconds":
+            row = self.rows.iloc[0]
+            label = label.format(
+                audio=row["audio_seconds"],
+                threads=row["threads"],
+                device=str(row["device"]).upper(),
+                s="" if row["threads"] == 1 else "s",
+            )
+        elif self.cost == "parameters" and self.rows["sparse"].any():
+            label += " (hollow: non-zero parameters)"
+        self.axes.set_xlabel(label, fontsize=9.5, labelpad=4)
+        if len(self.teachers) == 1:
+            whole = self.teachers["x"].iloc[0]
+            logarithmic = self.axes.get_xscale() == "log"
+            shares = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if logarithmic else (0.25, 0.5, 0.75, 1)
+            shares = [share for share in shares if share * whole > self.axes.get_xlim()[0]]
+            top = self.axes.secondary_xaxis(
+                "top", functions=(lambda x: x / whole, lambda share: share * whole)
+            )
+            top.xaxis.set_major_locator(FixedLocator(shares))
+            top.xaxis.set_minor_locator(NullLocator())
+            top.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+            top.tick_params(length=3, width=0.8, labelsize=8, pad=2)
+            top.spines["top"].set_visible(False)
+            self.axes.annotate(
+                "share of teacher",
+                (0, 1),
+                (0, 7),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                fontsize=8,
+                color=MUTED,
+            )
+
+    def _words(self) -> None:
+        """Write the message, what is drawn, and what the signs mean."""
+        left = 0.018
+        self.figure.text(left, 0.957, self._message(), fontsize=13, fontweight="bold", va="center")
+        task = self.all["task"].iloc[0]
+        what = f"{task}: {self.long}, {self.better} is better"
+        self.figure.text(left, 0.910, what, fontsize=9.5, va="center")
+        notes = ["black line: the front, no method measured is cheaper and better"]
+        seeds = int(self.rows["seeds"].max())
+        if seeds > 1:
+            notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")
+        if self.rows["as_good"].any():
+            notes.append(f"ring: {AS_GOOD_TEXT}")
+        if self.rows["sparse"].any():
+            notes.append(
+                "hollow: zeros make a model neither faster nor, stored densely, smaller"
+                + (": not on the front" if self.cost == "parameters" else "")
+            )
+        if self.published is not None:
+            notes.append("small and pale: published systems, as printed; hollow: read off a figure")
+        controls = [r for r in self.rows["recipe"].unique() if r in CONTROLS and r != TEACHER]
+        if controls:
+            notes.append("grey: controls")
+        holes = holes_text(self.all)
+        notes += holes[:3] + ([f"{len(holes) - 3} more with holes"] if len(holes) > 3 else [])
+        text = "\n".join(filled(notes, 132))
+        self.figure.text(
+            left, 0.012, text, fontsize=7.2, color=MUTED, va="bottom", linespacing=1.35
+        )
+
+    def _message(self) -> str:
+        """Return what the best student for at most 60 % of the teacher's cost scores."""
+        name = SHORT_COSTS[self.cost]
+        best = self._headliner() if len(self.teachers) == 1 else None
+        if best is None:
+            return f"{self.short} against {name}"
+        part = "Half" if abs(best["share"] - 0.5) < 0.025 else f"{percent(best['share'])} of"
+        return (
+            f"{part} the {name}: {best['score']:.1f} % {self.short} with {best['recipe']}, "
+            f"teacher {self.teachers['score'].iloc[0]:.1f} %"
+        )
+
+    def _headliner(self) -> pd.Series | None:
+        """Return the best for at most 60 % of the teacher's cost, else the front's cheapest.
+
+        A control is no method to use, so it is left out. None if no student is on the front.
+        """
+        column, on_front = COSTS[self.cost][0], f"front_{self.cost}"
+        rows = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
+        methods = [not is_control(row.teacher, row.recipe) for row in rows.itertuples()]
+        students = rows[pd.Series(methods, index=rows.index, dtype=bool)]
+        # not by x: zeros are no saving
+        if students.empty or self.teachers.empty:
+            return None
+        students = students.assign(share=students[column] / self.teachers[column].iloc[0])
+        if not students[on_front].any():
+            return None
+        cheapest = students.loc[students[on_front], "share"].min()
+        students = students[students["share"].round(2) <= max(0.6, round(cheapest, 2))]
+        loss = students["score"] * SIGNS[self.better]
+        return students.loc[loss.idxmin()]
+
+
+def _corners(x, y) -> list[tuple[float, float]]:
+    """Return the corners of steps that hold each y until the next x."""
+    corners = []
+    for (_, y0), (x1, y1) in itertools.pairwise(zip(x, y, strict=True)):
+        corners += [(x1, y0), (x1, y1)]
+    return corners
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return at least four round numbers between `low` and `high`, if there are."""
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8), tuple(range(1, 10))):
+        ticks = [s * 10.0**p for p in range(-9, 16) for s in steps if low <= s * 10.0**p <= high]
+        if len(ticks) >= 4:
+            break
+    return ticks

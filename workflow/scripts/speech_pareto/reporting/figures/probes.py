@@ -1,0 +1,70 @@
+"""How much a probe listens to each layer: the shares of the learned weighted sum."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from speech_pareto.reporting.figures.canvas import (
+    axes_within,
+    in_order,
+    margin_labels,
+    nothing,
+    styled,
+    words,
+)
+from speech_pareto.reporting.figures.styles import INK, MUTED, styles
+from speech_pareto.reporting.tables.results_table import TEACHER, is_control, is_random
+from speech_pareto.runtime.formatting import percent
+
+TITLE = "Which layers a probe listens to"
+
+
+@styled
+def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
+    """Return the figure of a task's probes, from rows of `analysis.probes_of`."""
+    if rows.empty:
+        return nothing(TITLE, f"{task}: no probe was trained")
+    style, labels = styles(recipes), []
+    figure = Figure(figsize=(6.6, 4.2))
+    axes = axes_within(figure, 0.55, 2.15, 0.7, 0.75)
+    deepest = rows["layer"].max()
+    for teacher, recipe, ratio in in_order(rows):
+        own = rows[(rows["teacher"] == teacher) & (rows["recipe"] == recipe)]
+        own = own[own["ratio"] == ratio].sort_values("layer")
+        whole = recipe == TEACHER and not is_random(teacher)
+        control = is_control(teacher, recipe) and not whole
+        colour, marker = style[recipe]
+        colour = MUTED if is_random(teacher) else colour
+        # Shallow students are stretched: each line runs from the input to the last layer.
+        depth = own["layer"] / max(1, own["layer"].max())
+        axes.plot(
+            depth,
+            own["value"],
+            color=colour,
+            marker=marker,
+            markersize=9 if whole else 5,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            linewidth=2.0 if whole else 1.3,
+            linestyle=(0, (4, 2)) if control else "-",
+            zorder=4 if whole else 2 if control else 3,
+        )
+        name = f"{recipe} −{percent(ratio)}"
+        if recipe == TEACHER:
+            name = f"{teacher}, not pretrained" if is_random(teacher) else f"teacher ({teacher})"
+        grey = MUTED if control else INK if whole else colour
+        labels.append((name, 1.0, own["value"].iloc[-1], grey, marker, not control))
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(-0.03, 1.03)
+    axes.grid(axis="y", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(min(int(deepest), 6)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    axes.set_xlabel("depth: 0 % is the input of the first layer, 100 % the last layer")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    margin_labels(axes, labels)
+    notes = ["a marker is a layer; an even sum would be level", "grey: controls"]
+    words(figure, TITLE, f"{task}: share of each hidden state in what the head reads", notes)
+    return figure

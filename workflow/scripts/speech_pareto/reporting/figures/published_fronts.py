@@ -1,0 +1,91 @@
+"""Published systems: phone error rate and SUPERB's score against size and MACs."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
+
+from speech_pareto.reporting.figures.canvas import axes_within, nothing, styled, words
+from speech_pareto.reporting.figures.styles import INK, MUTED, styles
+from speech_pareto.reporting.tables.published_scores import PER, READ_OFF, SUPERB, systems
+from speech_pareto.reporting.tables.results_table import TEACHER
+
+TITLE = "Published systems: quality against size and computing"
+AXES = {"params_m": "parameters, millions", "macs_g": "MACs of the leaderboard, billions"}
+METRICS = {PER: "phone error rate, %", SUPERB: "SUPERB score"}
+TICKS = (10, 15, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 4000)
+
+
+@styled
+def published(rows: pd.DataFrame, recipes=()) -> Figure:
+    """Return the figure of all published systems; `recipes` of the study keep their colours."""
+    known = {metric: systems(rows, metric) for metric in METRICS}
+    if all(found.empty for found in known.values()):
+        return nothing(TITLE, "no system is known")
+    methods = sorted({name for found in known.values() for name in found["recipe"]} - {TEACHER})
+    style = styles([*recipes, *methods, TEACHER])
+    figure = Figure(figsize=(7.2, 5.6))
+    for line, (metric, name) in enumerate(METRICS.items()):
+        for column, (cost, label) in enumerate(AXES.items()):
+            below, above = 0.75 + 2.2 * (1 - line), 0.75 + 2.2 * line
+            left = 0.55 + 2.65 * column
+            axes = axes_within(figure, left, 7.2 - left - 2.2, below, above)
+            _panel(axes, known[metric].dropna(subset=[cost]), cost, style)
+            axes.set_ylim((2, 21) if metric == PER else (650, 1170))
+            axes.set_xlim((9, 400) if cost == "params_m" else (380, 5200))
+            axes.yaxis.set_major_locator(MultipleLocator(5 if metric == PER else 100))
+            if column == 0:
+                axes.set_ylabel(name, fontsize=8.5, labelpad=3)
+            if line:
+                axes.set_xlabel(label, fontsize=8.5)
+    _key(figure, [TEACHER, *methods], style)
+    words(
+        figure,
+        TITLE,
+        "SUPERB: frozen models; to the lower left is better above, to the upper left below",
+        ["hollow, joined: read off a figure of Lin et al. (MelHuBERT); others as printed",
+         "MACs where stated", "not comparable with scores on this study's corpora"],
+    )  # fmt: skip
+    return figure
+
+
+def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
+    """Draw one metric over one cost."""
+    for (recipe, provenance), own in rows.groupby(["recipe", "provenance"]):
+        colour, marker = style[recipe]
+        read_off = provenance in READ_OFF
+        own = own.sort_values(cost)
+        axes.plot(
+            own[cost],
+            own["value"],
+            marker=marker,
+            markersize=9 if recipe == TEACHER else 5 if read_off else 6.5,
+            color=colour,
+            markerfacecolor="white" if read_off else colour,
+            markeredgecolor=colour if read_off else "white",
+            markeredgewidth=0.9 if read_off else 0.6,
+            linestyle="-" if read_off else "none",
+            linewidth=0.8,
+            zorder=3 if read_off else 4,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(length=2, labelsize=7.5)
+    axes.grid(axis="y", linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _key(figure: Figure, methods: list[str], style: dict) -> None:
+    """Write which colour and marker is which method."""
+    width, height = figure.get_size_inches()
+    for place, method in enumerate(methods):
+        colour, marker = style[method]
+        name = "teacher" if method == TEACHER else method
+        y = 1 - (0.9 + 0.2 * place) / height
+        axes = figure.axes[0]
+        point = {"transform": figure.transFigure, "clip_on": False, "markeredgewidth": 0}
+        axes.plot((width - 1.62) / width, y, marker, color=colour, markersize=6.5, **point)
+        ink = INK if method == TEACHER else MUTED if colour == style["layer-drop"][0] else colour
+        figure.text((width - 1.48) / width, y, name, fontsize=8, color=ink, va="center")

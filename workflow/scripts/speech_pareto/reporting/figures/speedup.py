@@ -1,0 +1,91 @@
+"""Speed-up against the saving of MACs: how much of what is saved on paper is saved in time."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from speech_pareto.reporting.figures.canvas import (
+    axes_within,
+    margin_labels,
+    nothing,
+    styled,
+    words,
+)
+from speech_pareto.reporting.figures.styles import INK, MUTED, styles
+from speech_pareto.reporting.tables.results_table import TEACHER, is_control
+
+TITLE = "Speed-up against saved multiply-accumulates"
+TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+
+
+@styled
+def speedup(summary: pd.DataFrame, task: str, recipes) -> Figure:
+    """Return the figure of a task's students, from the table's summary over seeds."""
+    rows = summary[(summary["task"] == task) & summary["speedup"].notna()]
+    teachers = rows[rows["recipe"] == TEACHER].set_index("teacher")["macs_per_second"]
+    rows = rows[(rows["recipe"] != TEACHER) & rows["teacher"].isin(teachers.index)]
+    if rows.empty:
+        return nothing(TITLE, f"{task}: no student and teacher were timed")
+    rows = rows.assign(saving=rows["teacher"].map(teachers) / rows["macs_per_second"])
+    curves = list(rows.groupby(["teacher", "recipe"]))
+    figure = Figure(figsize=(6.2, max(4.4, 1.35 + 0.15 * len(curves))))
+    axes = axes_within(figure, 0.75, 1.75, 0.75, 0.75)
+    style, labels, several = styles(recipes), [], rows["teacher"].nunique() > 1
+    for (teacher, recipe), curve in curves:
+        colour, marker = style[recipe]
+        control = is_control(teacher, recipe)
+        curve = curve.sort_values("saving")
+        axes.errorbar(
+            curve["saving"],
+            curve["speedup"],
+            yerr=np.maximum(0, [curve["speedup"] - curve["speedup_low"],
+                                curve["speedup_high"] - curve["speedup"]]),
+            color=colour,
+            marker=marker,
+            markersize=6,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            linestyle=(0, (4, 2)) if control else "-",
+            linewidth=0.9,
+            elinewidth=0.9,
+            zorder=3 if control else 4,
+        )  # fmt: skip
+        name = f"{recipe} ({teacher})" if several else recipe
+        last = curve.iloc[-1]
+        point = (last["saving"], last["speedup"])
+        labels.append((name, *point, MUTED if control else colour, marker, not control))
+    low = 0.92 * min(1, rows["saving"].min(), rows["speedup_low"].min())
+    sides = (1.08 * rows["saving"].max(), 1.08 * max(rows["speedup_high"].max(), 1))
+    _scales(axes, low, *sides)
+    margin_labels(axes, labels)
+    row = rows.iloc[0]
+    where = f"{row['audio_seconds']:g} s of speech, {row['threads']} {str(row['device']).upper()}"
+    subtitle = f"{task}: {where} thread{'' if row['threads'] == 1 else 's'}, batch {row['batch']}"
+    notes = ["dotted: ideal, all MACs saved are time saved", "bars: quartiles of paired runs"]
+    words(figure, TITLE, subtitle, notes)
+    return figure
+
+
+def _scales(axes, low: float, right: float, top: float) -> None:
+    """Set both scales in octaves, draw the ideal line and the one of the teacher's speed."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(low, right)
+    axes.set_ylim(low, top)
+    end = max(right, top)
+    axes.plot([low, end], [low, end], color=INK, linewidth=1.1, linestyle=(0, (1, 2)), zorder=2)
+    style = {"rotation": 45, "transform_rotates_text": True, "rotation_mode": "anchor"}
+    axes.text(1.03 * low, 1.03 * low, "ideal", fontsize=8, ha="left", va="bottom", **style)
+    axes.axhline(1, color=MUTED, linewidth=0.8, zorder=1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(TICKS))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ×"))
+    axes.grid(linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_xlabel("MACs of the teacher / MACs of the student")
+    axes.set_ylabel("time of the teacher / time of the student", labelpad=2)

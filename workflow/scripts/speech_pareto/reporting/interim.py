@@ -1,0 +1,94 @@
+"""What is there of a study that still runs: tables and page with n of N, nothing waited for.
+
+Reads finished files only, needs no lock, and touches nothing that a rule makes.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from speech_pareto.reporting import leaderboard
+from speech_pareto.reporting.page import page
+from speech_pareto.reporting.tables import comparisons, points, results_table
+from speech_pareto.reporting.tables.results_table import PENDING
+from speech_pareto.runtime import result
+from speech_pareto.study.cells import Cell, cells
+from speech_pareto.study.config import resolve
+
+FOLDER = "interim"
+
+
+def read_study(file: Path) -> dict:
+    """Return the resolved config in a file."""
+    import yaml
+
+    return resolve(yaml.safe_load(Path(file).read_text(encoding="utf-8")), [str(file)])
+
+
+def write(study: dict, results) -> str:
+    """Write tables and page of the study's finished cells to results/interim; return the fronts."""
+    results = Path(results)
+    built, compared = gather(study, results)
+    if (built["status"] == PENDING).all():
+        return f"0 of {len(built)} cells done: there is nothing to show yet\n"
+    against, fronts, pairs = compared
+    folder = results / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    built.to_parquet(folder / "results.parquet", index=False)
+    result.write_text(folder / "results.csv", built.to_csv(index=False, lineterminator="\n"))
+    result.write_text(folder / "leaderboard.md", leaderboard.markdown(built, against))
+    result.write_text(folder / "leaderboard.csv", leaderboard.as_csv(built, against))
+    result.write_text(folder / "leaderboard.html", leaderboard.as_html(built, against))
+    known = points.study(built, against, fronts, pairs)
+    result.write_text(folder / "report.html", page.write(known, built, base="../"))
+    text = leaderboard.front_text(built, against)
+    return f"{text}\nTables and page: {folder}/ (report.html, leaderboard.html, results.csv)\n"
+
+
+def gather(study: dict, results: Path) -> tuple[pd.DataFrame, tuple]:
+    """Return the table, with a row for each cell that is not done, and the comparisons."""
+    metrics, profiles, hypotheses, pending = {}, {}, {}, []
+    for cell in cells(study):
+        files = cell_files(cell, results)
+        missing = [kind for kind, file in files.items() if not file.is_file()]
+        if missing:
+            pending.append(_pending(cell, study, f"waits for {' and '.join(missing)}"))
+            continue
+        metrics |= results_table.read_results([files["evaluate"]])
+        profiles |= results_table.read_results([files["profile"]])
+        hypotheses[str(files["evaluate"])] = str(files["evaluate"].with_suffix(".tsv"))
+    if not metrics:
+        return pd.DataFrame(pending), (None, None, None)
+    built = results_table.build(metrics, profiles)
+    try:
+        compared = comparisons.build(built, hypotheses)
+    except ValueError as error:  # such as one of the teachers being evaluated anew
+        sys.stderr.write(f"The comparisons are left out: {error}\n")
+        compared = (None, None, None)
+    if pending:
+        rows = pd.DataFrame(pending, columns=built.columns).astype(built.dtypes.to_dict())
+        built = pd.concat([built, rows]).sort_values(results_table.KEY, ignore_index=True)
+    return built, compared
+
+
+def cell_files(cell: Cell, results: Path) -> dict[str, Path]:
+    """Return the rules whose results a cell needs, and their files."""
+    path = Path(cell.teacher, cell.recipe, cell.ratio, cell.seed)
+    return {
+        "evaluate": results / "metrics" / path / f"{cell.task}.json",
+        "profile": results / "profile" / path / f"{cell.scope}.json",
+    }
+
+
+def _pending(cell: Cell, study: dict, reason: str) -> dict:
+    """Return the row of a cell that is not done."""
+    key = {"task": cell.task, "teacher": cell.teacher, "recipe": cell.recipe}
+    key |= {"ratio": float(cell.ratio), "seed": int(cell.seed)}
+    path = f"results/metrics/{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}/{cell.task}.json"
+    return key | {
+        "study": study["study"],
+        "status": PENDING,
+        "reason": reason,
+        "metrics_file": path,
+    }

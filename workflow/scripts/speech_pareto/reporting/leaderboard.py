@@ -1,0 +1,183 @@
+"""The table as text to read: the fronts for a terminal, the leaderboard in Markdown."""
+
+import textwrap
+from collections.abc import Iterator
+
+import pandas as pd
+
+from speech_pareto.reporting.page.template import render
+from speech_pareto.reporting.tables.pareto import SIGNS
+from speech_pareto.reporting.tables.results_table import COSTS, RESOLUTION, TEACHER, summarise
+from speech_pareto.reporting.tables.wording import (
+    AS_GOOD,
+    AS_GOOD_TEXT,
+    TEST,
+    completeness,
+    heading,
+    holes_text,
+    metric_name,
+    short_difference,
+    short_score,
+    status_text,
+)
+from speech_pareto.runtime.formatting import aligned, columns, short_count, short_seconds
+
+BOLD = (0, 9)  # recipe and score of a row on a front
+
+
+def best_first(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows by ratio and, within a ratio, best score first, holes last."""
+    signs = summary["better"].map(SIGNS).astype(float).fillna(1.0)
+    order = pd.DataFrame({"ratio": summary["ratio"], "score": summary["score"] * signs})
+    order["recipe"] = summary["recipe"]
+    return summary.loc[order.sort_values(["ratio", "score", "recipe"], kind="stable").index]
+
+
+def front_text(table: pd.DataFrame, comparisons=None, width: int = 100) -> str:
+    """Return the non-dominated points of each task as text of at most `width` columns."""
+    summary = summarise(table, comparisons)
+    blocks = []
+    for task, rows in summary.groupby("task"):
+        done = completeness(table[table["task"] == task])
+        lines = [*textwrap.wrap(f"{task}: {heading(rows)}; {done}", width), ""]
+        flags = rows[[f"front_{cost}" for cost in COSTS]]
+        front = best_first(rows[flags.any(axis=1)])
+        lines += aligned(_front_cells(front), width)
+        lines += _differences(front, width)
+        for i, line in enumerate(holes_text(rows)):
+            lines += [""] * (i == 0)
+            lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _front_cells(front: pd.DataFrame) -> list[list[str]]:
+    """Return header and rows of a task's front."""
+    many_teachers = front["teacher"].nunique() > 1
+    short = metric_name(front["metric"].iloc[0])[0] if len(front) else "score"
+    audio = front["audio_seconds"].dropna()
+    time = f"{audio.iloc[0]:g} s take" if len(audio) else "time"
+    cells = [["recipe", "ratio", "parameters", "MACs/s", time, f"{short} %", "seeds", "best for"]]
+    mark = ("  ", f" {AS_GOOD}") if front["as_good"].any() else ("", "")
+    for _, row in front.iterrows():
+        best = ", ".join(word for cost, (_, word) in COSTS.items() if row[f"front_{cost}"])
+        cells.append(
+            [
+                _front_name(row, many_teachers),
+                f"{row['ratio']:g}",
+                short_count(row["parameters"]),
+                short_count(row["macs_per_second"]),
+                short_seconds(row["paired_seconds"]),
+                short_score(row) + mark[bool(row["as_good"])],
+                str(row["n"]),
+                best,
+            ]
+        )
+    return cells
+
+
+def _front_name(row, many_teachers: bool) -> str:
+    """Return how a point of the front is called."""
+    if row["recipe"] == TEACHER:
+        return f"teacher ({row['teacher']})"
+    return f"{row['recipe']} ({row['teacher']})" if many_teachers else row["recipe"]
+
+
+def _differences(front: pd.DataFrame, width: int) -> list[str]:
+    """Return lines with the differences of a front's students to their teacher, if known."""
+    students = front[front["difference"].notna()]
+    if students.empty:
+        return []
+    short = metric_name(front["metric"].iloc[0])[0]
+    how = f"Against the teacher: points of {short} with 95 % interval; {AS_GOOD}: {AS_GOOD_TEXT} "
+    lines = ["", *textwrap.wrap(f"{how}({TEST})", width - 2), ""]
+    many_teachers = front["teacher"].nunique() > 1
+    cells = [
+        [_front_name(row, many_teachers), f"{row['ratio']:g}", short_difference(row)]
+        + [AS_GOOD if row["as_good"] else ""]
+        for _, row in students.iterrows()
+    ]
+    return [*(f"  {line}" if line else "" for line in lines), *columns(cells, width)]
+
+
+def _how(table: pd.DataFrame, compared: bool) -> str:
+    """Return what a reader of the leaderboard must know."""
+    how = (
+        f"{completeness(table)}. Scores are the mean over seeds ± the sample standard deviation; "
+        "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
+        "(parameters, MACs or wall clock against the score). Times are the teacher's typical time "
+        "divided by the speed-up measured side by side with it; a cost that is lower by less than "
+        f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured "
+        "pruning (`non-zero`) make a model neither faster nor, stored densely, smaller."
+    )
+    if compared:
+        how += (
+            " `against teacher` is the difference in points with its 95 % interval (bootstrap "
+            f"over utterances); {AS_GOOD}: {AS_GOOD_TEXT} ({TEST})."
+        )
+    return how
+
+
+def _tables(table: pd.DataFrame, comparisons) -> Iterator[tuple[str, str, list, list]]:
+    """Yield each task, its metric in words, the header and [(whether on a front, cells)]."""
+    for task, rows in summarise(table, comparisons).groupby("task"):
+        header = ["recipe", "teacher", "ratio", "reached", "parameters", "non-zero", "MACs/s"]
+        header += ["time", "speed-up", f"{metric_name(rows['metric'].iloc[0])[0]} %"]
+        header += ["against teacher", "seeds", "status"]
+        ranked = [
+            (any(row[f"front_{cost}"] for cost in COSTS), _leaderboard_cells(row))
+            for _, row in best_first(rows).iterrows()
+        ]
+        yield task, f"{heading(rows)[0].upper()}{heading(rows)[1:]}.", header, ranked
+
+
+def markdown(table: pd.DataFrame, comparisons=None) -> str:
+    """Return all rows of the summary as Markdown, a table per task, the front in bold."""
+    lines = ["# Leaderboard", "", _how(table, comparisons is not None), ""]
+    for task, what, header, rows in _tables(table, comparisons):
+        lines += [f"## {task}", "", what, ""]
+        lines += [_markdown_row(header), _markdown_row(["---"] * 2 + ["---:"] * 10 + ["---"])]
+        for front, cells in rows:
+            bold = [f"**{c}**" if front and i in BOLD else c for i, c in enumerate(cells)]
+            lines.append(_markdown_row(bold))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def as_html(table: pd.DataFrame, comparisons=None) -> str:
+    """Return the same as a page that stands for itself."""
+    how = _how(table, comparisons is not None).split("`")  # every second part is code
+    return render("leaderboard.html", how=how, tables=list(_tables(table, comparisons)))
+
+
+def as_csv(table: pd.DataFrame, comparisons=None) -> str:
+    """Return the same as numbers: a row per task, teacher, recipe and ratio, `done` n/N."""
+    summary = summarise(table, comparisons)
+    ranked = pd.concat([best_first(rows) for _, rows in summary.groupby("task")])
+    done = [f"{n}/{seeds}" for n, seeds in zip(ranked["n"], ranked["seeds"], strict=True)]
+    ranked.insert(list(ranked).index("seeds") + 1, "done", done)
+    return ranked.to_csv(index=False, lineterminator="\n")
+
+
+def _leaderboard_cells(row) -> list[str]:
+    """Return one row of the leaderboard."""
+    return [
+        row["recipe"],
+        row["teacher"],
+        f"{row['ratio']:g}",
+        "–" if pd.isna(row["achieved_ratio"]) else f"{row['achieved_ratio']:.3f}",
+        short_count(row["parameters"]),
+        short_count(row["nonzero_parameters"]),
+        short_count(row["macs_per_second"]),
+        short_seconds(row["paired_seconds"]),
+        "–" if pd.isna(row["speedup"]) else f"{row['speedup']:.2f}×",
+        short_score(row),
+        short_difference(row) + f" {AS_GOOD}" * bool(row["as_good"]),
+        f"{row['n']}/{row['seeds']}",
+        status_text(row),
+    ]
+
+
+def _markdown_row(cells: list[str]) -> str:
+    """Return a row of a Markdown table."""
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,1 @@
+"""Results in one table, and what is computed from it."""

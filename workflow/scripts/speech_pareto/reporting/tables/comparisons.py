@@ -1,0 +1,262 @@
+"""Students against their teacher, and the points of a front against each other."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from speech_pareto.reporting.tables.pareto import SIGNS, areas
+from speech_pareto.reporting.tables.results_table import COSTS, GROUP, TEACHER, summarise
+from speech_pareto.reporting.tables.significance import (
+    ALPHA,
+    holm,
+    interval,
+    matched_pairs,
+    resampled_rates,
+)
+
+KINDS = ("deletions", "insertions", "substitutions")
+NO_TEACHER = "no_teacher"  # status of a student without a row of its teacher to compare with
+WORST = 100.0  # error rate of the reference point of hypervolumes: nothing is recognised
+
+DIFFERENCE = ["difference", "difference_low", "difference_high"]
+HYPERVOLUME = ["hypervolume", "hypervolume_low", "hypervolume_high"]
+COMPARISONS = [*GROUP, "metric", "better", "status", "reason", "n", "seeds", "utterances"]
+COMPARISONS += ["score", "teacher_score", *DIFFERENCE, "z", "p", "p_corrected", "significant"]
+FRONTS = ["task", "cost", *GROUP[1:], "status", "reason", "cost_value", "score", "on_front"]
+FRONTS += ["next_teacher", "next_recipe", "next_ratio", *DIFFERENCE, "p", "p_corrected", "tie"]
+FRONTS += [*HYPERVOLUME, "reference_cost", "reference_score"]
+PAIRS = [*GROUP, "other_teacher", "other_recipe", "other_ratio", "p"]
+TEXTS = ["task", "cost", "teacher", "recipe", "metric", "better", "status", "reason"]
+TEXTS += ["next_teacher", "next_recipe", "other_teacher", "other_recipe"]
+TYPES = dict.fromkeys(TEXTS, "string")
+TYPES |= dict.fromkeys(["n", "seeds", "utterances"], "Int64")
+TYPES |= dict.fromkeys(["significant", "on_front", "tie"], "boolean")
+
+
+def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> tuple[pd.DataFrame, ...]:
+    """Return the comparisons with the teachers, the fronts, and all pairs, of the table of cells.
+
+    `hypotheses` maps each `metrics_file` of the table to its TSV of utterances.  Points with a
+    hole stand in the first two with their status and no numbers, and in no pair.
+    """
+    comparisons, fronts, pairs = [], [], []
+    for task, points in summarise(cells).groupby("task", sort=True):
+        if not _counted(cells[cells["task"] == task], hypotheses):
+            continue
+        systems = _Systems(cells[cells["task"] == task], points, hypotheses)
+        comparisons += _against_teachers(points, systems)
+        for cost in COSTS:
+            fronts += _front(points, systems, cost)
+        pairs += [{"task": task} | pair for pair in _pairs(systems)]
+    return _table(comparisons, COMPARISONS), _table(fronts, FRONTS), _table(pairs, PAIRS)
+
+
+def _table(rows: list[dict], columns: list[str]) -> pd.DataFrame:
+    """Return rows, in which holes may be left out, as a table."""
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({column: TYPES.get(column, "float64") for column in columns})
+
+
+def _counted(cells: pd.DataFrame, hypotheses: dict[str, str]) -> bool:
+    """Return whether a task counts errors of utterances; EER, DER and F1 are no such counts."""
+    done = [hypotheses[file] for file in cells[cells["status"] == "ok"]["metrics_file"]]
+    return not done or any(len(Path(file).read_bytes().splitlines()) > 1 for file in done)
+
+
+class _Systems:
+    """Errors per utterance of a task's whole points: those of which no seed is missing."""
+
+    def __init__(self, cells: pd.DataFrame, points: pd.DataFrame, hypotheses: dict[str, str]):
+        whole = [_key(row) for row in points.itertuples() if row.status == "ok"]
+        whole.sort(key=lambda key: key[1] != TEACHER)  # teachers first: errors name them
+        seeds = {key: [] for key in whole}
+        for cell in cells.itertuples():
+            if _key(cell) in seeds:
+                seeds[_key(cell)].append(cell)
+        self.errors, self.utterances, first, totals = {}, [], None, []
+        for key in whole:
+            total = 0
+            for cell in seeds[key]:
+                file = hypotheses[cell.metrics_file]
+                utterances, errors, lengths = read_errors(file, cell.metric)
+                _check_score(file, cell, errors, lengths)
+                if first is None:
+                    first, self.utterances, self.lengths = file, utterances, lengths
+                _check_utterances(file, utterances, first, self.utterances)
+                total = total + errors
+            totals.append(total)
+            self.errors[key] = total / len(seeds[key])  # the mean over the seeds
+        if whole:
+            # whole numbers are resampled: the same bytes on every machine
+            drawn = resampled_rates(totals, self.lengths).T
+            self.rates = {key: drawn[i] / len(seeds[key]) for i, key in enumerate(whole)}
+
+    def rate(self, key) -> float:
+        """Return the error rate in percent."""
+        return float(100 * self.errors[key].sum() / self.lengths.sum())
+
+    def difference(self, a, b, better: str) -> dict:
+        """Return how many points of the metric `a` is above `b`, and how sure that is.
+
+        `z` counts errors, whatever the metric: above 0, `a` makes more.
+        """
+        sign = SIGNS[better]
+        points = sign * (self.rate(a) - self.rate(b))
+        bounds = interval(sign * (self.rates[a] - self.rates[b]))
+        z, p = matched_pairs(self.errors[a], self.errors[b])
+        # + 0.0: no -0.0
+        values = [value + 0.0 for value in (points, *bounds)]
+        return dict(zip(DIFFERENCE, values, strict=True)) | {"z": z, "p": p}
+
+
+def _key(row) -> tuple[str, str, float]:
+    """Return what names a point within its task."""
+    return row.teacher, row.recipe, row.ratio
+
+
+def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
+    """Return (id, reference), errors and reference length of each utterance in a TSV."""
+    try:
+        with Path(file).open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        utterances = [(row["id"], row["reference"]) for row in rows]
+        if metric == "wer":  # the columns count characters
+            words = [(row["reference"].split(), row["hypothesis"].split()) for row in rows]
+            counts = [(edit_distance(*pair), len(pair[0])) for pair in words]
+        else:
+            counts = [(sum(int(row[kind]) for kind in KINDS), int(row["length"])) for row in rows]
+    except KeyError as error:
+        raise ValueError(f"{file} has no column {error}; evaluate this cell again")
+    except (
+        csv.Error,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # a cut row
+        raise ValueError(f"{file} is damaged ({error}); evaluate this cell again")
+    if any(errors < 0 or length < 0 for errors, length in counts):
+        raise ValueError(f"{file} has counts below 0; evaluate this cell again")
+    errors, lengths = np.array(counts, dtype=np.int64).reshape(-1, 2).T
+    return utterances, errors, lengths
+
+
+def edit_distance(reference: list[str], hypothesis: list[str]) -> int:
+    """Return how many words must be deleted, inserted or replaced."""
+    row = list(range(len(hypothesis) + 1))
+    for i, word in enumerate(reference, start=1):
+        above, row = row, [i]
+        for j, guess in enumerate(hypothesis, start=1):
+            row.append(min(row[-1] + 1, above[j] + 1, above[j - 1] + (word != guess)))
+    return row[-1]
+
+
+def _check_score(file, cell, errors: np.ndarray, lengths: np.ndarray) -> None:
+    """Raise a ValueError if the counts in a TSV do not give the cell's score."""
+    rate = 100 * errors.sum() / max(1, lengths.sum())
+    score = rate if cell.better == "lower" else 100 - rate
+    if abs(score - cell.score) > 1e-3:
+        raise ValueError(
+            f"{file}: its errors give {cell.metric} {score:.4f}, but {cell.metrics_file} says "
+            f"{cell.score:.4f}; evaluate this cell again"
+        )
+
+
+def _check_utterances(file, utterances: list, other, expected: list) -> None:
+    """Raise a ValueError that names two files of different utterances or references."""
+    if utterances == expected:
+        return
+    ids, others = ([name for name, _ in each] for each in (utterances, expected))
+    if ids == others:
+        name = next(a[0] for a, b in zip(utterances, expected, strict=True) if a != b)
+        what = f"{name} has another reference"
+    elif odd := sorted(set(ids) ^ set(others)):
+        what = f"{odd[0]} is in one alone"
+    else:
+        what = "the utterances stand in another order"
+    raise ValueError(f"{file} and {other} cannot be compared: {what}; evaluate both again")
+
+
+def _against_teachers(points: pd.DataFrame, systems: _Systems) -> list[dict]:
+    """Return a row per student of a task; Holm's correction is over all of them."""
+    teachers = {row.teacher: row for row in points.itertuples() if row.recipe == TEACHER}
+    rows, tested = [], []
+    for point in points[points["recipe"] != TEACHER].itertuples():
+        teacher = teachers.get(point.teacher)
+        row = {column: getattr(point, column) for column in COMPARISONS[: len(GROUP) + 6]}
+        if point.status == "ok" and teacher is None:
+            row |= {"status": NO_TEACHER, "reason": f"the study has no {TEACHER}"}
+        elif point.status == "ok" and teacher.status != "ok":
+            row |= {"status": NO_TEACHER, "reason": f"{TEACHER}: {teacher.status}"}
+        elif point.status == "ok":
+            row |= {"utterances": len(systems.utterances)}
+            row |= {"score": point.score, "teacher_score": teacher.score}
+            row |= systems.difference(_key(point), _key(teacher), point.better)
+            tested.append(row)
+        rows.append(row)
+    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        row |= {"p_corrected": float(p), "significant": bool(p < ALPHA and row["z"] > 0)}
+    return rows
+
+
+def _front(points: pd.DataFrame, systems: _Systems, cost: str) -> list[dict]:
+    """Return a row per point of a task over a cost: its neighbour, its recipe's hypervolume."""
+    points = points.assign(cost=cost, cost_value=points[COSTS[cost][0]])
+    points = points.assign(on_front=points[f"front_{cost}"])
+    better = points["better"].iloc[0]
+    whole = (points["status"] == "ok") & points["cost_value"].notna()
+    points.loc[~whole, ["cost_value", "score"]] = np.nan
+    teachers = points[whole & (points["recipe"] == TEACHER)]
+    dearest = (points if teachers.empty else teachers)["cost_value"].max()
+    reference = {"reference_cost": dearest}
+    reference |= {"reference_score": WORST if better == "lower" else 100 - WORST}
+    volumes = {
+        name: _hypervolume(group, systems, dearest)
+        for name, group in points[whole].groupby(["teacher", "recipe"])
+    }
+    rows = []
+    for point in points.itertuples():
+        row = {column: getattr(point, column) for column in FRONTS[: FRONTS.index("on_front") + 1]}
+        rows.append(row | volumes.get((point.teacher, point.recipe), {}) | reference)
+    _ties([row for row in rows if row["on_front"]], systems, better)
+    return rows
+
+
+def _hypervolume(points: pd.DataFrame, systems: _Systems, dearest: float) -> dict:
+    """Return what points hold of the box below (dearest, WORST), in percent, and the interval."""
+    keys = [_key(point) for point in points.itertuples()]
+    measured = [[systems.rate(key) for key in keys]]
+    drawn = np.stack([systems.rates[key] for key in keys], axis=1)
+    held = areas(points["cost_value"], np.vstack([measured, drawn]), (dearest, WORST))
+    share = 100 * held / (dearest * WORST)
+    return dict(zip(HYPERVOLUME, (float(share[0]), *interval(share[1:])), strict=True))
+
+
+def _pairs(systems: _Systems) -> list[dict]:
+    """Return a row per pair of whole points: the test between them, not corrected.
+
+    Rounded, so that whoever reads it as text decides alike.
+    """
+    rows = []
+    for one, other in itertools.combinations(sorted(systems.errors), 2):
+        row = dict(zip(PAIRS[1:-1], (*one, *other), strict=True))
+        p = matched_pairs(systems.errors[one], systems.errors[other])[1]
+        rows.append(row | {"p": round(p, 6)})
+    return rows
+
+
+def _ties(front: list[dict], systems: _Systems, better: str) -> None:
+    """Compare each point of a front with the next dearer one; Holm's correction over the front.
+
+    A tie: the dearer one is not shown to be better.
+    """
+    # of equal costs, the better score is the dearer's place
+    front = sorted(front, key=lambda row: (row["cost_value"], -SIGNS[better] * row["score"]))
+    for row, dearer in zip(front, front[1:], strict=False):
+        row |= {f"next_{name}": dearer[name] for name in GROUP[1:]}
+        keys = [(each["teacher"], each["recipe"], each["ratio"]) for each in (row, dearer)]
+        row |= systems.difference(*keys, better)
+    for row, p in zip(front, holm([row["p"] for row in front[:-1]]), strict=False):
+        row |= {"p_corrected": float(p), "tie": bool(p >= ALPHA or row["z"] <= 0)}

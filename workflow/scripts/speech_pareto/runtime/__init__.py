@@ -1,0 +1,1 @@
+"""What makes a job robust: files, logs, devices, processes, provenance."""

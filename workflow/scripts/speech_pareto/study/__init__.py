@@ -1,0 +1,1 @@
+"""A study: its config, cells, files, forecast and progress."""

@@ -1,0 +1,363 @@
+"""What a study will make, before anything is computed: sizes, feasibility, jobs and hours."""
+
+import csv
+import statistics
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from speech_pareto.compression import recipes
+from speech_pareto.models import architecture, operations
+from speech_pareto.models.model_folder import read_config
+from speech_pareto.models.teachers import known
+from speech_pareto.runtime.formatting import aligned, short_count
+from speech_pareto.study.cells import (
+    Cell,
+    cells,
+    downloads,
+    figures_of,
+    learns,
+    locate,
+    task_aware,
+    teacher_scope,
+)
+from speech_pareto.tasks.kind import TRAINING, kind_of
+from speech_pareto.training.settings import Training
+
+# What is assumed of jobs that no benchmark file tells of.
+START = 5.0  # seconds that any job takes to start
+CORPUS = 60.0  # ... to download or to prepare a corpus, or to download a teacher
+RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughput` of a study says
+TEST_SECONDS = 1800.0  # audio of a test split
+HEARD = 30.0  # seconds of audio that `analyse` listens to
+
+EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
+COLUMNS = ("task", "teacher", "recipe", "ratio", "seed", "scope")
+COLUMNS += ("feasible", "reason", "reachable", *EXPECTED)
+ORIGINS = ("measured", "alike", "assumed", "unknown")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a study, and the MACs it will take; None where the teacher is not known yet."""
+
+    rule: str
+    benchmark: str  # its benchmark file below results/benchmarks, without suffix
+    macs: float | None = 0.0
+    start: float = START  # seconds beside the MACs
+    computes: bool = True  # False: only passes on that its cell is not feasible
+
+
+def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict | None:
+    """Return the config of the teacher that is compressed for `scope`; None before it is fetched.
+
+    A teacher of the hub is found in `results` once it is fetched, others without having been made;
+    of published ones the shape is known before.
+    """
+    teacher = study["teachers"][name]
+    if path := teacher["finetuned"].get(teacher_scope(study, scope)) or teacher.get("path"):
+        return read_config(locate(path))
+    if "pretrain" in teacher:
+        return architecture.tiny(**teacher["pretrain"].get("model", {}))
+    folder = results / "teachers" / name / "backbone"
+    if (folder / "config.json").is_file():
+        return read_config(folder)
+    published = known(teacher.get("hub", ""))
+    return dict(published[1].config) if published else None
+
+
+def expect(study: Mapping, results: Path) -> dict[Cell, dict]:
+    """Return what is expected of each cell: its feasibility and, if it is feasible, its student.
+
+    `feasible` is yes, no or unknown. A `reason` and, where a recipe misses its ratio, the
+    `reachable` one stand with no and unknown. `counted_parameters` leave pruned zeros out.
+    """
+    found, known = {}, {}
+    for cell in cells(study):
+        key = (cell.teacher, cell.recipe, cell.ratio, cell.scope)
+        if key not in known:
+            known[key] = _expected(study, cell, results)
+        found[cell] = known[key]
+    return found
+
+
+def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
+    """Return what is expected of one cell."""
+    config = teacher_config(study, cell.teacher, cell.scope, results)
+    if config is None:
+        teacher = study["teachers"][cell.teacher]
+        origin = teacher.get("hub") or teacher["checkpoint"]
+        return {"feasible": "unknown", "reason": f"the teacher {origin} is not fetched yet"}
+    try:
+        solution = recipes.solve(study["recipes"][cell.recipe], config, float(cell.ratio))
+    except ValueError as error:  # of settings or models that a method refuses
+        return {"feasible": "no", "reason": str(error)}
+    if solution.reason:
+        reachable = round(solution.ratio, 4)
+        return {"feasible": "no", "reason": solution.reason, "reachable": reachable}
+    return {
+        "feasible": "yes",
+        "expected_ratio": round(solution.ratio, 6),
+        "parameters": architecture.count(solution.config)["total"],
+        "counted_parameters": architecture.remaining(solution.config),
+        "macs_per_second": _macs_per_second(study, solution.config),
+    }
+
+
+def _macs_per_second(study: Mapping, config: Mapping) -> float:
+    """Return MACs per second of audio at the length that the study profiles."""
+    seconds = study["profile"]["audio_seconds"]
+    return operations.macs(config, seconds)["total"] / seconds
+
+
+def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[Job]:
+    """Return all jobs that Snakemake plans for the targets `tables` and `figures`, each once."""
+    found = _corpus_jobs(study) + _teacher_jobs(study, results)
+    for cell, facts in expected.items():
+        found += _cell_jobs(study, cell, facts, results)
+    found += [Job("compare", "compare"), Job("aggregate", "aggregate"), Job("report", "report")]
+    found += [Job("plot", f"plot/{name}") for name in figures_of(study)]
+    return list({job.benchmark: job for job in found}.values())
+
+
+def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> list[Job]:
+    """Return the jobs of a cell; without a student they only pass its status on."""
+    point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
+    task = study["tasks"][cell.task]
+    scored = kind_of(task["kind"]).rules
+    macs = dict.fromkeys(("compress", *scored, "profile", "analyse"), 0.0)
+    if facts["feasible"] == "unknown":
+        macs = dict.fromkeys(macs)
+    elif facts["feasible"] == "yes":
+        settings = study["profile"]
+        student = facts["macs_per_second"]
+        teacher = _macs_per_second(study, teacher_config(study, cell.teacher, cell.scope, results))
+        timed = sum(
+            one["audio_seconds"] * one["batch"] * (one["repeats"] + 1)
+            for one in (settings, *settings["conditions"])
+            if one.get("device", "cpu") == "cpu"
+        )
+        heard = kind_of(task["kind"]).audio_seconds(task, TEST_SECONDS)
+        macs = {
+            "compress": _compression(study["recipes"][cell.recipe], student, teacher),
+            **{rule: seconds * student for rule, seconds in heard.items()},
+            "profile": timed * (student + teacher),
+            "analyse": HEARD * (student + teacher),
+        }
+    last = dict.fromkeys(("compress", "profile", "analyse"), cell.scope)
+    return [
+        Job(
+            rule,
+            f"{rule}/{point}/{last.get(rule, cell.task)}",
+            number,
+            computes=facts["feasible"] != "no",
+        )
+        for rule, number in macs.items()
+    ]
+
+
+def _compression(recipe: list, student: float, teacher: float) -> float:
+    """Return the MACs of a recipe's training; on a task, the student learns without the teacher."""
+    macs = 0.0
+    for step in recipes.make_all(recipe):
+        if step.needs != "nothing":
+            passes = TRAINING * student + (0 if step.needs == "task" else teacher)
+            macs += step.training_steps() * _batch_seconds(vars(step)) * passes
+    return macs
+
+
+def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
+    """Return the jobs that make teachers which no folder stands for."""
+    found = []
+    for name, scope in _made_teachers(study):
+        teacher, config = study["teachers"][name], teacher_config(study, name, "any", results)
+        macs = None if config is None else TRAINING * _macs_per_second(study, config)
+        if "hub" in teacher:
+            found.append(Job("fetch_teacher", f"fetch_teacher/{name}", start=CORPUS))
+        elif "checkpoint" in teacher:
+            found.append(Job("convert_teacher", f"convert_teacher/{name}"))
+        elif "path" not in teacher:
+            heard = sum(map(_heard, teacher["pretrain"]["iterations"]))
+            found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", heard * macs))
+        if scope != "any":
+            work = None if macs is None else _heard(study["tasks"][scope]["teacher"]) * macs
+            found.append(Job("finetune_one_teacher", f"finetune_teacher/{name}/{scope}", work))
+    return found
+
+
+def _corpus_jobs(study: Mapping) -> list[Job]:
+    """Return the jobs that make the corpora which are listened to."""
+    needed = set()
+    for cell in cells(study):
+        needed |= set(study["tasks"][cell.task]["corpora"])
+        recipe = study["recipes"][cell.recipe]
+        if learns(recipe) and not task_aware(recipe):  # that one listens to the task's
+            needed |= set(study["compress"]["corpora"])
+    for name, _ in _made_teachers(study):
+        if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
+            needed |= set(study["teachers"][name]["pretrain"]["corpora"])
+    fetched = [name for name in needed if downloads(study["corpora"][name])]
+    tasks = {cell.task: study["tasks"][cell.task] for cell in cells(study)}
+    made = [("fetch_corpus", name) for name in fetched]
+    made += [("prepare_corpus", name) for name in needed]
+    writers = {name: kind_of(task["kind"]).writer(task) for name, task in tasks.items()}
+    made += [(rule, name) for name, rule in writers.items() if rule]
+    return [Job(rule, f"{rule}/{name}", start=CORPUS) for rule, name in made]
+
+
+def _made_teachers(study: Mapping) -> list[tuple[str, str]]:
+    """Return (teacher, scope) where no folder of the config holds the teacher fine-tuned."""
+    used = sorted({(cell.teacher, teacher_scope(study, cell.scope)) for cell in cells(study)})
+    return [pair for pair in used if pair[1] not in study["teachers"][pair[0]]["finetuned"]]
+
+
+def _heard(settings: Mapping) -> float:
+    """Return the seconds of audio that a training hears."""
+    return settings["steps"] * _batch_seconds(settings)
+
+
+def _batch_seconds(settings: Mapping) -> float:
+    """Return the audio in a batch, by default that of the training loop."""
+    return settings.get("batch_seconds", Training.batch_seconds)
+
+
+def benchmarks(results: Path) -> dict[str, float]:
+    """Return the seconds of each job's last run, from what Snakemake left in results/benchmarks."""
+    root, found = results / "benchmarks", {}
+    for file in sorted(root.rglob("*.tsv")):
+        with file.open(newline="", encoding="utf-8") as stream:
+            seconds = [float(row["s"]) for row in csv.DictReader(stream, delimiter="\t")]
+        if seconds:
+            found[str(file.relative_to(root)).removesuffix(".tsv")] = statistics.mean(seconds)
+    return found
+
+
+def durations(
+    todo: list[Job], measured: Mapping[str, float], throughput: float = RATE
+) -> list[tuple[str, float]]:
+    """Return (origin, seconds) of each job: where the number is from is one of `ORIGINS`.
+
+    measured: the job's own last run. alike: the median of jobs of the same rule, teacher, recipe
+    and task or scope. assumed: from MACs. unknown: 0, as its teacher is not fetched.
+    """
+    groups, idle = defaultdict(list), {job.benchmark for job in todo if not job.computes}
+    for benchmark, seconds in measured.items():
+        if benchmark not in idle:
+            groups[_kind(benchmark)].append(seconds)
+    found = []
+    for job in todo:
+        if job.benchmark in measured:
+            found.append(("measured", measured[job.benchmark]))
+        elif job.computes and (alike := groups[_kind(job.benchmark)]):
+            found.append(("alike", statistics.median(alike)))
+        elif job.macs is None:
+            found.append(("unknown", 0.0))
+        else:
+            rate = RATE if job.rule == "profile" else throughput
+            found.append(("assumed", job.start + job.macs / rate))
+    return found
+
+
+def _kind(benchmark: str) -> tuple[str, ...]:
+    """Return a benchmark's path, that of a cell without ratio and seed."""
+    parts = tuple(benchmark.split("/"))
+    return (*parts[:3], parts[5]) if len(parts) == 6 else parts
+
+
+def rows(expected: Mapping[Cell, dict]) -> list[dict]:
+    """Return a row per cell with the columns `COLUMNS`."""
+    found = ({**vars(cell), **facts} for cell, facts in expected.items())
+    return [{column: row.get(column) for column in COLUMNS} for row in found]
+
+
+def text(study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: list) -> str:
+    """Return the plan to read, at most 100 columns wide; `spent` are the jobs' `durations`."""
+    hours = sum(seconds for _, seconds in spent) / 3600
+    counts = Counter(facts["feasible"] for facts in expected.values())
+    states = ", ".join(
+        f"{counts[key]} {word}"
+        for key, word in (("yes", "feasible"), ("no", "infeasible"), ("unknown", "unknown"))
+        if counts[key]
+    )
+    first = (
+        f"Study {study['study']}: {len(expected)} cells ({states}), {len(todo)} jobs, "
+        f"{hours:.1f} hours one after another. MACs are per second of audio of "
+        f"{study['profile']['audio_seconds']:g} s; counted parameters leave pruned zeros out."
+    )
+    blocks = [_wrap(first), _students(expected), _reasons(expected), _work(todo, spent)]
+    blocks += [_wrap(_assumptions(study, todo, spent))]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _students(expected: Mapping[Cell, dict]) -> str:
+    """Return the table of students."""
+    shown = ("feasible", *EXPECTED[1:])
+    points = Counter(
+        (cell.teacher, cell.recipe, cell.ratio, *(facts.get(key) for key in shown))
+        for cell, facts in expected.items()
+    )
+    lines = [["recipe", "teacher", "ratio", "parameters", "counted", "MACs/s", "cells", "feasible"]]
+    for (teacher, recipe, ratio, feasible, *sizes), count in points.items():
+        numbers = map(short_count, sizes)
+        lines.append([recipe, teacher, ratio, *numbers, str(count), feasible])
+    return "\n".join(aligned(lines, 100))
+
+
+def _reasons(expected: Mapping[Cell, dict]) -> str:
+    """Return why cells are not known to be feasible."""
+    reasons = defaultdict(list)
+    for cell, facts in expected.items():
+        if "reason" in facts:
+            point = f"{cell.recipe} of {cell.teacher} at {cell.ratio}"
+            reasons[facts["reason"]].append(point)
+    return "\n".join(
+        _wrap(f"{', '.join(dict.fromkeys(points))}: {reason}", "  ")
+        for reason, points in reasons.items()
+    )
+
+
+def _work(todo: list[Job], spent: list[tuple[str, float]]) -> str:
+    """Return the table of jobs by rule."""
+    lines = [["rule", "jobs", "hours", "known from"]]
+    rules = dict.fromkeys(job.rule for job in todo)
+    for rule in rules:
+        own = [about for job, about in zip(todo, spent, strict=True) if job.rule == rule]
+        origins = Counter(origin for origin, _ in own)
+        known = ", ".join(f"{origins[origin]} {origin}" for origin in ORIGINS if origins[origin])
+        hours = sum(seconds for _, seconds in own) / 3600
+        lines.append([rule, str(len(own)), f"{hours:.2f}", known])
+    return "\n".join(aligned(lines, 100))
+
+
+def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]) -> str:
+    """Return what the hours rest on."""
+    origins = {origin for origin, _ in spent}
+    lines = [
+        "All jobs of the study count, also those that are done; `snakemake -n` lists the rest."
+    ]
+    if origins & {"measured", "alike"}:
+        lines.append(
+            "Measured: results/benchmarks, the job's last run, whatever its settings were then; "
+            "alike: the median of that rule, teacher, recipe and task at other ratios and seeds."
+        )
+    if "assumed" in origins:
+        macs = sum(
+            job.macs for job, (origin, _) in zip(todo, spent, strict=True) if origin == "assumed"
+        )
+        lines.append(
+            f"Assumed: {START:g} s for a job, {CORPUS:g} s for a download or a corpus, "
+            f"{short_count(study['throughput'])} MACs per second (profiles: {short_count(RATE)}; "
+            f"{short_count(macs)} MACs in all), {TRAINING} passes' worth in a training step, "
+            f"{TEST_SECONDS / 60:g} min of test audio."
+        )
+    if "unknown" in origins:
+        lines.append("Unknown: its teacher is not fetched yet; no hours are counted.")
+    return " ".join(lines)
+
+
+def _wrap(line: str, indent: str = "") -> str:
+    """Return a line as a paragraph of 100 columns."""
+    further = indent and indent + "  "
+    return "\n".join(textwrap.wrap(line, 100, initial_indent=indent, subsequent_indent=further))

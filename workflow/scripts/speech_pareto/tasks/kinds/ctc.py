@@ -1,0 +1,145 @@
+"""Recognition with CTC: phones (scored by PER) or characters (scored by CER and WER).
+
+Graves et al. 2006 for the loss; decoding takes the best symbol of each frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from speech_pareto.data.text import characters, unspelt
+from speech_pareto.runtime.extras import extra
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speech_pareto.data.corpus import Utterance
+
+METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
+LONGEST = 20.0  # seconds; longer recordings are left out of training
+
+
+def metrics_of(task: Mapping) -> list[str]:
+    """Return the metrics that suit a task's unit: phones have no words to count."""
+    return ["per"] if task.get("unit", "phones") == "phones" else ["cer", "wer"]
+
+
+def comparable(task: Mapping, sources: set[str]) -> bool:
+    """Return whether scores may stand beside published ones: a probe's PER on LibriSpeech."""
+    probed = task["protocol"] == "probe" and task["metric"] == "per"
+    return probed and sources == {"librispeech"}
+
+
+class Task:
+    """CTC over `settings["unit"]`: `phones` or `characters`; output 0 is the blank."""
+
+    METRICS = METRICS
+
+    def __init__(self, settings: dict, symbols: list[str] | None = None) -> None:
+        self.unit, self.symbols = settings["unit"], symbols or []
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs: the symbols and the blank."""
+        return len(self.symbols) + 1
+
+    def units(self, utterance: Utterance) -> list[str]:
+        """Return the target symbols of an utterance; [] if it has none that can be learnt."""
+        return list(utterance.phones) if self.unit == "phones" else characters(utterance.text)
+
+    def objection(self, utterance: Utterance) -> str:
+        """Return why an utterance cannot be used: it has no units.
+
+        Training also leaves out what is longer than `LONGEST`, and what has more units than CTC has
+        frames for; such utterances are scored.
+        """
+        if not utterance.text:
+            return "no text"
+        units = self.units(utterance)
+        if not units:
+            return "no phones" if self.unit == "phones" else unspelt(utterance.text)
+        if utterance.split != "train":
+            return ""
+        if utterance.seconds > LONGEST:
+            return f"longer than {LONGEST:g} s"
+        repeats = sum(a == b for a, b in zip(units, units[1:], strict=False))
+        if len(units) + repeats >= 49 * utterance.seconds:
+            return f"more {self.unit} than frames"
+        return ""
+
+    def learn_symbols(self, utterances: list[Utterance]) -> None:
+        """Set `symbols` to every unit of the training utterances."""
+        self.symbols = sorted({unit for u in utterances for unit in self.units(u)})
+
+    def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
+        """Return the CTC loss per frame, averaged over the frames of a batch."""
+        import torch
+        from torch.nn import functional
+
+        index = {symbol: i for i, symbol in enumerate(self.symbols, start=1)}
+        targets = [[index[unit] for unit in self.units(u) if unit in index] for u in utterances]
+        total = functional.ctc_loss(
+            logits.float().log_softmax(-1).transpose(0, 1),  # (T, B, outputs)
+            torch.tensor(sum(targets, []), device=logits.device),
+            lengths,
+            torch.tensor([len(target) for target in targets], device=logits.device),
+            reduction="sum",
+            zero_infinity=True,
+        )
+        return total / lengths.sum()
+
+    def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
+        """Return the best path without repeats and blanks; phones are separated by blanks."""
+        import torch
+
+        best = logits.argmax(-1)  # (B, T)
+        joint = " " if self.unit == "phones" else ""
+        hypotheses = []
+        for path, length in zip(best, lengths, strict=True):
+            indices = torch.unique_consecutive(path[:length]).tolist()
+            hypotheses.append(joint.join(self.symbols[i - 1] for i in indices if i).strip())
+        return hypotheses
+
+    def join(self, hypotheses: list[str]) -> str:
+        """Return the hypothesis of a recording from those of its windows, cut in pauses."""
+        return " ".join(text for text in hypotheses if text)
+
+    def reference(self, utterance: Utterance) -> str:
+        """Return an utterance's units as `decode` writes them."""
+        return (" " if self.unit == "phones" else "").join(self.units(utterance))
+
+    def score(self, references: list[str], hypotheses: list[str]) -> tuple[dict, list[dict]]:
+        """Return PER, or CER and WER, and error shares, all in percent of the reference length.
+
+        Counts per utterance come second: deletions, insertions, substitutions, length.
+        """
+        with extra("train"):
+            import jiwer
+
+        if self.unit == "phones":
+            errors = jiwer.process_words(references, hypotheses)
+            metrics = {"per": 100 * errors.wer}
+        else:
+            errors = jiwer.process_characters(references, hypotheses)
+            metrics = {"cer": 100 * errors.cer, "wer": 100 * jiwer.wer(references, hypotheses)}
+        counts = [
+            _count(reference, chunks)
+            for reference, chunks in zip(errors.references, errors.alignments, strict=True)
+        ]
+        length = sum(count["length"] for count in counts)
+        for kind in ("deletions", "insertions", "substitutions"):
+            metrics[kind] = 100 * sum(count[kind] for count in counts) / length
+        return {k: round(v, 4) for k, v in metrics.items()}, counts
+
+
+def _count(reference: list[str], chunks: list) -> dict[str, int]:
+    """Return the errors of one utterance from its alignment."""
+    kinds = {"delete": "deletions", "insert": "insertions", "substitute": "substitutions"}
+    count = {**dict.fromkeys(kinds.values(), 0), "length": len(reference)}
+    for chunk in chunks:
+        if chunk.type in kinds:
+            count[kinds[chunk.type]] += max(
+                chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
+            )
+    return count

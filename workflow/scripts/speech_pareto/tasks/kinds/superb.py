@@ -1,0 +1,159 @@
+"""SUPERB's tasks, trained and scored by s3prl: a head on a learned mix of the frozen layers.
+
+https://arxiv.org/abs/2105.01051. Hyper-parameters are those of s3prl's own recipes, s3prl.problem,
+but for the learning rate: SUPERB searches it for each model and task, and so does rule `superb`.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from speech_pareto.runtime.suggest import unknown
+
+RULES = ("superb",)
+REQUIRED = ("problem",)
+OWN = ("problem", "data", "label", "learning_rates", "settings")
+METRICS = {
+    "per": "lower",
+    "wer": "lower",
+    "cer": "lower",
+    "accuracy": "higher",
+    "slot_type_f1": "higher",
+    "slot_value_cer": "lower",
+    "eer": "lower",
+    "der": "lower",
+}
+RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # SUPERB's search, its section 3.2
+# recipe: class of s3prl.problem; metrics: the first one is the score; data: what s3prl must be told
+# to read the task's own corpus; own: what recordings of a prepared corpus need, if it takes them;
+# updates, batch: how long it trains, and recordings in an update (for estimates).
+PROBLEMS = {
+    "PR": {
+        "recipe": "SuperbPR",
+        "metrics": ["per"],
+        "data": ["dataset_root"],
+        "own": "phones",
+        "updates": 100_000,
+        "batch": 32,
+    },
+    "ASR": {
+        "recipe": "SuperbASR",
+        "metrics": ["wer", "cer"],
+        "data": ["dataset_root"],
+        "own": "characters",
+        "updates": 200_000,
+        "batch": 16,  # s3prl halves its 32 for recordings beyond 2000 samples, which is all of them
+    },
+    "KS": {
+        "recipe": "SuperbKS",
+        "metrics": ["accuracy"],
+        "data": ["gsc1", "gsc1_test"],
+        "own": "label",
+        "updates": 200_000,
+        "batch": 32,
+    },
+    "SID": {
+        "recipe": "SuperbSID",
+        "metrics": ["accuracy"],
+        "data": ["dataset_root"],
+        "own": "label",
+        "updates": 200_000,
+        "batch": 32,
+    },
+    "ER": {
+        "recipe": "SuperbER",
+        "metrics": ["accuracy"],
+        "data": ["iemocap", "test_fold"],
+        "own": "label",
+        "updates": 30_000,
+        "batch": 32,
+    },
+    "IC": {
+        "recipe": "SuperbIC",
+        "metrics": ["accuracy"],
+        "data": ["dataset_root"],
+        "own": None,  # three labels for a recording
+        "updates": 200_000,
+        "batch": 32,
+    },
+    "SF": {
+        "recipe": "SuperbSF",
+        "metrics": ["slot_type_f1", "slot_value_cer"],
+        "data": ["dataset_root"],
+        "own": None,
+        "updates": 200_000,
+        "batch": 32,
+    },
+    "SD": {
+        "recipe": "SuperbSD",
+        "metrics": ["der"],
+        "data": ["data_dir"],
+        "own": None,
+        "updates": 30_000,
+        "batch": 32,
+    },
+    "ASV": {
+        "recipe": "SuperbASV",
+        "metrics": ["eer"],
+        "data": ["dataset_root"],
+        "own": None,
+        "updates": 200_000,
+        "batch": 50,
+    },
+}
+RECORDING = 10.0  # seconds of a recording, for estimates
+
+
+def metrics_of(task: Mapping) -> list[str]:
+    """Return the metrics of a task's problem, the score first."""
+    return PROBLEMS[task["problem"]]["metrics"] if task.get("problem") in PROBLEMS else []
+
+
+def problems_of(task: Mapping) -> Iterator[tuple[str | None, str]]:
+    """Yield (key, sentence) for what is wrong with a task's settings."""
+    problem = task.get("problem")
+    facts = PROBLEMS.get(problem) if isinstance(problem, str) else None
+    if problem == "QbE":
+        yield "problem", f"s3prl has no recipe for QbE, only for {', '.join(PROBLEMS)}."
+    elif isinstance(problem, str) and not facts:
+        yield "problem", unknown("problem", problem, list(PROBLEMS))
+    for key in ("teacher", "student", "unit", "protocol", "start"):
+        if key in task:
+            yield key, "s3prl trains the tasks of SUPERB; this key is for others."
+    if ("data" in task) == ("corpora" in task):
+        yield None, "either 'corpora' or 'data' must say what it learns from."
+    if not facts:
+        return
+    if "corpora" in task and not facts["own"]:
+        yield "corpora", f"{problem} needs its own corpus, 'data: {{{facts['data'][0]}: ...}}'."
+    if isinstance(task.get("data"), dict):
+        for key in facts["data"]:
+            if key not in task["data"]:
+                yield "data", f"the key '{key}' is missing, which {problem} of s3prl needs."
+    if "label" in task and facts["own"] != "label":
+        yield "label", f"{problem} has no label."
+    rates = task.get("learning_rates")
+    if problem == "ASV" and not (isinstance(rates, list) and len(rates) == 1):
+        yield "learning_rates", "ASV has no validation split to choose on, name one rate."
+
+
+def filled(task: Mapping) -> dict:
+    """Return a task with the settings that follow from others; s3prl needs no unit and no seed."""
+    own = {key: value for key, value in task.items() if key not in ("unit", "seed")}
+    defaults = {"corpora": [], "metric": metrics_of(task)[0], "learning_rates": list(RATES)}
+    return defaults | own | {"protocol": "probe", "start": "backbone"}
+
+
+def audio_seconds(task: Mapping, test_seconds: float) -> dict[str, float]:
+    """Return by rule the audio that goes through a student: of all learning rates."""
+    facts, given = PROBLEMS[task["problem"]], task.get("settings", {}).get("train", {})
+    heard = given.get("total_steps", facts["updates"]) * facts["batch"] * RECORDING
+    return {"superb": len(task["learning_rates"]) * (heard + test_seconds)}
+
+
+def comparable(task: Mapping, sources: set[str]) -> bool:
+    """Return whether scores may stand beside published ones: PR on SUPERB's own corpus."""
+    return task["problem"] == "PR" and "data" in task
+
+
+def writer(task: Mapping) -> str | None:
+    """Return the rule that writes recordings of our corpora as s3prl reads them."""
+    return "prepare_superb" if task["corpora"] else None

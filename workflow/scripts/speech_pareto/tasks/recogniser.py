@@ -1,0 +1,146 @@
+"""Recordings in, text out, with a fine-tuned folder or with the ONNX file that `export` made of it.
+
+recognise = load_recogniser("results/finetuned/tiny/low-rank/0.5/1/phones")
+print(recognise("speech.wav"))
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speech_pareto.data.audio import SAMPLE_RATE, decode, pieces
+from speech_pareto.models.backbone import load
+from speech_pareto.runtime import result
+from speech_pareto.runtime.extras import extra
+from speech_pareto.runtime.hardware import device
+from speech_pareto.tasks.task import Task, TaskModel, load_task_model, make_task
+
+SHORTEST = SAMPLE_RATE // 10  # samples; enough for a frame of any stem
+
+
+class EndToEnd(nn.Module):
+    """A task model from padded samples to log-probabilities: it normalises and masks itself."""
+
+    def __init__(self, model: TaskModel) -> None:
+        super().__init__()
+        self.model = model
+        self.normalize = model.backbone.preprocessor["do_normalize"]
+
+    def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities (batch, frames, outputs) and the valid frames (batch,).
+
+        waves (batch, samples): 16 kHz, in [-1, 1]; of each `lengths` (batch,) samples are valid.
+        """
+        mask = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # (B, S)
+        waves = waves * mask
+        if self.normalize:  # mean 0 and variance 1 over the valid samples
+            waves = (waves - waves.sum(1, keepdim=True) / lengths[:, None]) * mask
+            variance = waves.square().sum(1, keepdim=True) / lengths[:, None]
+            waves = waves / (variance + 1e-7).sqrt()
+        logits, frames = self.model(waves, mask.long())
+        return logits.float().log_softmax(-1), frames
+
+
+class Recogniser:
+    """Transcribes recordings; `run` takes and returns arrays like the tensors of `EndToEnd`."""
+
+    def __init__(self, run: Callable, task: Task, device: str) -> None:
+        self.run, self.task, self.device = run, task, device
+
+    def __call__(self, recording: str | Path | np.ndarray) -> str:
+        """Return the text of a file of any format, or of float samples (samples,) at 16 kHz.
+
+        Recordings of more than 40 s are cut in pauses. Raises `UnreadableAudio`, and ValueError for
+        a model whose outputs are not finite.
+        """
+        wave = recording if isinstance(recording, np.ndarray) else read(recording)
+        texts = []
+        for piece in pieces(wave):
+            piece = np.pad(piece, (0, max(0, SHORTEST - len(piece)))).astype(np.float32)
+            scores, frames = self.run(piece[None], np.array([len(piece)]))
+            if np.isnan(scores).any():  # a log-probability may be -inf
+                raise ValueError("the model's outputs are not finite: its training diverged")
+            texts += self.task.decode(torch.from_numpy(scores), torch.from_numpy(frames))
+        return self.task.join(texts)
+
+
+def load_recogniser(source: str | Path) -> Recogniser:
+    """Return what transcribes with `source`, a fine-tuned folder or an exported .onnx file.
+
+    It runs on a GPU if torch sees one (an .onnx file always on the CPU), with torch's number of
+    threads. FileNotFoundError or ValueError if there is no such model.
+    """
+    path = Path(source)
+    if path.suffix == ".onnx" and path.is_file():
+        return _from_onnx(path)
+    if path.is_dir():
+        return _from_folder(path)
+    raise FileNotFoundError(f"{path}: no such folder or .onnx file")
+
+
+def read(path: str | Path) -> np.ndarray:
+    """Return float32 samples (samples,) at 16 kHz of a recording of any format and rate."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return decode(path).astype(np.float32) / 32768
+
+
+def settings_of(folder: Path) -> dict:
+    """Return the settings of the task that a folder was fine-tuned on; ValueError if it was not."""
+    if status := result.read_status(folder):
+        raise ValueError(f"{folder} holds no model, it is {status['status']}: {status['reason']}")
+    if not (folder / "head.safetensors").is_file():
+        raise ValueError(f"{folder} has no head.safetensors: it was not fine-tuned on a task")
+    file = folder / "provenance.json"
+    task = result.read_json(file).get("task") if file.is_file() else None
+    if not task:
+        raise ValueError(f"{folder} has no provenance.json that names its task; finetune writes it")
+    return task
+
+
+def _from_folder(folder: Path) -> Recogniser:
+    """Return the recogniser of a fine-tuned folder, run by torch."""
+    settings, where = settings_of(folder), device()
+    model, task = load_task_model(settings, load(folder), folder)
+    model = EndToEnd(model).eval().to(where)
+
+    def run(waves: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            outputs = model(torch.from_numpy(waves).to(where), torch.from_numpy(lengths).to(where))
+        return tuple(output.cpu().numpy() for output in outputs)
+
+    return Recogniser(run, task, f"{where} (torch)")
+
+
+def _from_onnx(file: Path) -> Recogniser:
+    """Return the recogniser of an exported file, run by onnxruntime."""
+    if not file.stat().st_size:  # what `export` leaves of a model that it could not make
+        report = file.with_suffix(".json")
+        reason = f": {result.read_json(report)['reason']}" if report.is_file() else ""
+        raise ValueError(f"{file} holds no model{reason}")
+    session = open_session(file)
+    facts = session.get_modelmeta().custom_metadata_map
+    if "task" not in facts:
+        raise ValueError(f"{file} names no task; only files that `export` wrote can be read")
+    task = make_task(json.loads(facts["task"]), json.loads(facts["symbols"]))
+    return Recogniser(
+        lambda waves, lengths: session.run(None, {"waves": waves, "lengths": lengths}),
+        task,
+        "cpu (onnxruntime)",
+    )
+
+
+def open_session(file: Path):
+    """Return onnxruntime's session of a file, on the CPU with torch's number of threads."""
+    with extra("onnx"):
+        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own have no common class
+        raise ValueError(f"{file}: onnxruntime cannot read it: {error}")

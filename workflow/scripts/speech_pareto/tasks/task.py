@@ -1,0 +1,140 @@
+"""The Task contract: what a file in `tasks/` offers, and the model that a task trains."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from speech_pareto.data.corpus import Utterance
+from speech_pareto.runtime import plugins
+from speech_pareto.runtime.result import share
+
+PACKAGE = "tasks.kinds"
+
+
+class Task(Protocol):
+    """One downstream task; `tasks/<kind>.py` defines it as a class named `Task`.
+
+    `METRICS` maps each metric to the direction that is better, `lower` or `higher`.
+    """
+
+    METRICS: dict[str, str]
+    symbols: list[str]  # what the outputs stand for
+    outputs: int  # how many the head needs
+
+    def __init__(self, settings: dict, symbols: list[str] | None = None) -> None: ...
+
+    def objection(self, utterance: Utterance) -> str:
+        """Return why this task cannot train and score on an utterance, "" if it can.
+
+        Equal reasons are counted, so they do not name the utterance. A score is comparable only if
+        the test split has none.
+        """
+
+    def learn_symbols(self, utterances: list[Utterance]) -> None:
+        """Set `symbols` from the training utterances."""
+
+    def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
+        """Return the loss of logits (batch, frames, outputs), `lengths` (batch,) of them valid."""
+
+    def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
+        """Return a hypothesis per utterance."""
+
+    def join(self, hypotheses: list[str]) -> str:
+        """Return the hypothesis of a long recording from those of its windows, in order."""
+
+    def reference(self, utterance: Utterance) -> str:
+        """Return what a hypothesis is compared with."""
+
+    def score(self, references: list[str], hypotheses: list[str]) -> tuple[dict, list[dict]]:
+        """Return metrics in percent, and the error counts of each utterance."""
+
+
+def make_task(settings: dict, symbols: list[str] | None = None) -> Task:
+    """Return the task that `settings["kind"]` names."""
+    return plugins.load(PACKAGE, settings["kind"], "kind of task").Task(settings, symbols)
+
+
+class TaskModel(nn.Module):
+    """A backbone with a linear head, under one of two protocols.
+
+    `finetune`: the head reads the last layer, everything trains.  `probe`: the backbone is frozen
+    and in evaluation mode, the head reads a learned weighted sum of all layers (SUPERB,
+    arXiv 2105.01051, section 3).
+    """
+
+    def __init__(self, backbone: nn.Module, outputs: int, protocol: str) -> None:
+        super().__init__()
+        self.backbone, self.protocol = backbone, protocol
+        self.dropout = nn.Dropout(0.0)
+        self.head = nn.Linear(backbone.config.hidden_size, outputs)
+        if protocol == "probe":
+            backbone.requires_grad_(False)
+            self.layer_weights = nn.Parameter(torch.zeros(backbone.config.num_hidden_layers + 1))
+
+    def train(self, mode: bool = True) -> "TaskModel":
+        """Set training mode, but never on a frozen backbone."""
+        super().train(mode)
+        if self.protocol == "probe":
+            self.backbone.eval()
+        return self
+
+    def forward(
+        self, waves: Tensor, attention_mask: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (batch, frames, outputs) and the valid frames (batch,) of waveforms."""
+        probe = self.protocol == "probe"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not probe):
+            out = self.backbone(
+                waves,
+                attention_mask=attention_mask,
+                mask_time_indices=mask,
+                output_hidden_states=probe,
+            )
+        hidden = out.last_hidden_state  # (B, T, D)
+        if probe:
+            layers = torch.stack(out.hidden_states)  # (L + 1, B, T, D)
+            hidden = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), layers.float())
+        return self.head(self.dropout(hidden)), self.frames(attention_mask.sum(1))
+
+    def frames(self, samples: Tensor | int) -> Tensor | int:
+        """Return the number of frames that waveforms of `samples` give."""
+        return self.backbone._get_feat_extract_output_lengths(samples)
+
+    def head_state(self) -> dict[str, Tensor]:
+        """Return the weights that are not the backbone's."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
+
+
+def save_head(model: TaskModel, task: Task, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write `head.safetensors` beside a saved backbone, the symbols in its metadata."""
+    tensors = {
+        k: v.detach().to(dtype or v.dtype).contiguous() for k, v in model.head_state().items()
+    }
+    path = folder / "head.safetensors"
+    save_file(tensors, path, {"symbols": "\t".join(task.symbols)})
+    share(path)
+
+
+def load_task_model(
+    settings: dict, backbone: nn.Module, folder: str | Path
+) -> tuple[TaskModel, Task] | None:
+    """Return the task model and task whose head lies in `folder`; None if there is no head."""
+    path = Path(folder) / "head.safetensors"
+    if not path.is_file():
+        return None
+    with safe_open(path, "pt") as file:
+        task = make_task(settings, file.metadata()["symbols"].split("\t"))
+        tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no dict)
+    model = TaskModel(backbone, tensors["head.weight"].shape[0], settings["protocol"])
+    model.load_state_dict(tensors, strict=False)
+    missing = set(model.head_state()) ^ set(tensors)
+    if missing:
+        raise ValueError(
+            f"{path} does not fit the protocol {settings['protocol']}: {sorted(missing)}"
+        )
+    return model, task

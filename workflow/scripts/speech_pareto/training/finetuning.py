@@ -1,0 +1,199 @@
+"""Training a backbone and a head on a task: what `finetune.py` and task-aware methods share."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speech_pareto.data.batches import Epochs, collate
+from speech_pareto.data.corpus import Utterance
+from speech_pareto.data.selection import select, told
+from speech_pareto.models.quantisation import trainable
+from speech_pareto.runtime.extras import extra
+from speech_pareto.tasks.head import HEAD, hand_on_head
+from speech_pareto.tasks.task import Task, TaskModel, load_task_model, make_task, save_head
+from speech_pareto.training.loop import train
+from speech_pareto.training.masking import span_mask
+from speech_pareto.training.settings import FineTuning
+
+log = logging.getLogger(__name__)
+Penalty = Callable[[int], "Tensor | float"]
+
+
+class Tuner:
+    """`tune` of a method's `Context`: fine-tunes a student and the head of one task together.
+
+    The head in the folder `start` is trained on if it fits, otherwise a new one begins; it stays
+    the same over all calls. Each call has its own batches and its own checkpoint below `state`.
+    """
+
+    def __init__(
+        self,
+        task: Mapping,
+        start: str | Path,
+        corpora: Sequence,
+        seed: int,
+        state: str | Path | None = None,
+        precision: str = "auto",
+        accumulate: int = 1,
+    ) -> None:
+        self.task, self.start, self.corpora, self.seed = task, start, corpora, seed
+        self.state, self.precision, self.accumulate = state, precision, accumulate
+        self.calls = 0
+
+    def __call__(self, student: nn.Module, penalty: Penalty, **settings) -> None:
+        """Train `student` in place with the settings of `settings.FineTuning`.
+
+        `penalty(step)` is called before the forward pass of each step; what it returns is added to
+        the task's loss.
+        """
+        if not self.calls:
+            torch.manual_seed(self.seed)  # a new head's weights
+            with TemporaryDirectory() as folder:  # the head that fits what earlier steps made
+                if (Path(self.start) / HEAD).is_file():
+                    hand_on_head(Path(self.start) / HEAD, student, Path(folder) / HEAD)
+                started = begin(self.task, student, folder, self.corpora)
+            self.model, self.definition, self.data = started
+            student.readout = None  # it is in the head now
+        self.calls += 1
+        self.model.backbone = student
+        own = {"precision": self.precision, "accumulate": self.accumulate}
+        training = FineTuning(**(own | settings))
+        folder = Path(self.state) / f"tune{self.calls}" if self.state else None
+        seed = self.seed + self.calls
+        fit(self.model, self.definition, self.data, training, seed, folder, penalty)
+
+    def save_head(self, folder: str | Path) -> None:
+        """Write the trained head beside a saved student."""
+        save_head(self.model, self.definition, Path(folder))
+
+
+def begin(
+    settings: Mapping, backbone: nn.Module, folder: str | Path, corpora: Sequence
+) -> tuple[TaskModel, Task, list[Utterance]]:
+    """Return `backbone` with a head, its task and the training utterances.
+
+    The head is that in `folder`, or a new one for the symbols of the utterances; ValueError if
+    there are none.
+    """
+    with_head = load_task_model(settings, backbone, folder)
+    if with_head:
+        model, task = with_head
+        data, losses = select(settings, task, corpora, "train")
+    else:
+        task = make_task(settings)
+        data, losses = select(settings, task, corpora, "train")
+        task.learn_symbols(data)
+        model = TaskModel(backbone, task.outputs, settings["protocol"])
+    if not data:
+        names = ", ".join(map(str, corpora))
+        why = f" (left out: {told(losses)})" if losses else ""
+        raise ValueError(f"no training utterance of {names} suits the task {settings}{why}")
+    if losses:
+        log.info("utterances left out: %s", told(losses))
+    log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
+    return model, task, data
+
+
+def fit(
+    model: TaskModel,
+    task: Task,
+    data: list[Utterance],
+    settings: FineTuning,
+    seed: int,
+    state: Path | None = None,
+    penalty: Penalty | None = None,
+) -> list[dict[str, float]]:
+    """Train `model` in place and return its curve; for `penalty` see `Tuner`."""
+    normalize = model.backbone.preprocessor["do_normalize"]
+    with trainable(model.backbone), regularised(model, settings):
+        return train(
+            model,
+            _batches(data, settings, seed, normalize),
+            _loss(model, task, settings, penalty),
+            settings,
+            seed,
+            state,
+            "fine-tune",
+            lambda batch: model.frames(batch[2].sum(1)).sum(),
+        )
+
+
+@contextmanager
+def regularised(model: TaskModel, settings: FineTuning):
+    """Put the dropout and SpecAugment of `settings` in place of the model's own, for a while.
+
+    Inside the layers there is no dropout, neither of activations nor of attention: it would treble
+    a step on a CPU.  A model without a mask vector hides frames behind zeros.
+    """
+    config, backbone = model.backbone.config, model.backbone
+    names = ("apply_spec_augment", "mask_time_prob", "mask_feature_prob")
+    own = [(config, name, getattr(config, name)) for name in names]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            own.append((module, "p", module.p))
+            module.p = 0.0 if ".layers." in name else settings.dropout
+        elif isinstance(getattr(module, "dropout", None), float):  # attention: a plain number
+            own.append((module, "dropout", module.dropout))
+            module.dropout = 0.0
+    config.apply_spec_augment = True
+    config.mask_time_prob = 0.0  # time masks come from `_loss`, drawn from the step's own seed
+    vectorless = bool(settings.mask_share) and not hasattr(backbone, "masked_spec_embed")
+    if vectorless:
+        zeros = torch.zeros(config.hidden_size, device=next(backbone.parameters()).device)
+        backbone.register_buffer("masked_spec_embed", zeros, persistent=False)
+    try:
+        yield
+    finally:
+        for owner, name, value in own:
+            setattr(owner, name, value)
+        if vectorless:
+            del backbone.masked_spec_embed
+
+
+def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
+    """Return a function from step to (step, waveforms, attention mask, utterances, augmented)."""
+    from speech_pareto.data.audio import SAMPLE_RATE
+
+    lengths = np.array([u.samples for u in data])
+    epochs = Epochs(lengths, int(settings.batch_seconds * SAMPLE_RATE), seed)
+
+    def batch(step: int, generator: np.random.Generator) -> tuple:
+        chosen = [data[i] for i in epochs(step)]
+        waves = [u.wave() for u in chosen]
+        augmented = settings.augmented(step)
+        if settings.speed and augmented:
+            with extra():
+                import soxr
+
+            factors = generator.uniform(1 - settings.speed, 1 + settings.speed, len(waves))
+            waves = [
+                soxr.resample(w, f * SAMPLE_RATE, SAMPLE_RATE, "LQ")
+                for w, f in zip(waves, factors, strict=True)
+            ]
+        return step, *collate(waves, normalize), chosen, augmented
+
+    return batch
+
+
+def _loss(model: TaskModel, task: Task, settings: FineTuning, penalty: Penalty | None):
+    """Return the task's loss with SpecAugment, and the penalty."""
+    config = model.backbone.config
+
+    def loss(batch: tuple) -> tuple[Tensor, dict]:
+        step, waves, attention_mask, chosen, augmented = batch
+        more = penalty(step) if penalty else 0.0  # before the forward pass: it may change the model
+        config.mask_feature_prob = settings.mask_channels if augmented else 0.0
+        mask = None
+        if settings.mask_share and augmented:
+            lengths, frames = model.frames(attention_mask.sum(1)), model.frames(waves.shape[1])
+            mask = span_mask(lengths, settings.mask_share, settings.mask_span, frames)
+        logits, lengths = model(waves, attention_mask, mask)
+        return task.loss(logits, lengths, chosen) + more, {}
+
+    return loss

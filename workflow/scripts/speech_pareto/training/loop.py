@@ -1,0 +1,281 @@
+"""The one training loop: pretraining, compressing and fine-tuning all run through `train`.
+
+Step k of a run depends on the seed, k and the state after step k - 1 alone: batches and every
+random draw are derived from (seed, k).  So a run that was killed continues from its checkpoint
+and ends with the same bytes as one that was not.
+
+A batch may be cut into `accumulate` pieces, whose gradients add up to that of the whole batch; each
+piece draws its own masks and dropout from (seed, k, piece).  Processes, one for each GPU, share the
+pieces of every batch.  So their number changes no more than the order in which numbers are added.
+"""
+
+import logging
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from speech_pareto.runtime.extras import extra
+from speech_pareto.runtime.hardware import device, precision
+from speech_pareto.runtime.processes import alone
+from speech_pareto.training.checkpoint import keep, newest
+from speech_pareto.training.settings import Training
+
+CHECKPOINT = "checkpoint"
+log = logging.getLogger(__name__)
+# cuBLAS reads it before its first product; without it, products differ from run to run.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+class Diverged(RuntimeError):
+    """A loss, or what a model gives, is NaN or infinite; the message says where."""
+
+
+def seed_all(seed: int, step: int = 0, piece: int = 0) -> np.random.Generator:
+    """Seed torch and NumPy for a piece of a step's batch; return a generator of the same origin."""
+    sequence = np.random.SeedSequence([seed, step, piece])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    np.random.seed(sequence.generate_state(1)[0])  # transformers draws SpecAugment masks from it
+    return np.random.default_rng(sequence)
+
+
+def train(
+    model: nn.Module,
+    batch: Callable[[int, np.random.Generator], object],
+    loss: Callable[[object], tuple[Tensor, dict[str, float]]],
+    settings: Training,
+    seed: int,
+    state: Path | None = None,
+    name: str = "train",
+    size: Callable[[object], float] | None = None,
+    follow: Callable[[float], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
+
+    `batch(step, generator)` makes the batch of a step, `loss(batch)` returns the loss and what to
+    log beside it.  `size(batch)` says over how much the loss is a mean, so that pieces weigh as
+    they should; None: over rows.  `follow(loss)` is told the loss of each step, over all pieces.
+    `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
+    `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
+    """
+    with extra("train"):
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+        from accelerate.utils import find_batch_size
+
+    AcceleratorState._reset_state(True)  # an earlier run may have had another precision
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads any
+    with alone():
+        accelerator = Accelerator(
+            mixed_precision=precision(settings.precision), cpu=device().type == "cpu"
+        )
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    # Never DistributedDataParallel: losses call parts of a model, which it does not see.
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    optimizer = accelerator.prepare_optimizer(optimizer)
+    start, curve, sums, count = _restore(state, model, optimizer)
+    _share_weights(accelerator, model)
+    every = max(1, settings.steps // 100)
+    began = saved = reported = time.monotonic()
+    terminal = sys.stderr.isatty() and accelerator.is_main_process
+    bar = tqdm(total=settings.steps, initial=start, desc=name, unit="step", disable=not terminal)
+    model.train()
+    with _stop_on_sigterm() as stopped, every_layer_runs(model):
+        for step in range(start, settings.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate(step)
+            whole = batch(step, seed_all(seed, step))
+            pieces = _pieces(accelerator, whole, settings.accumulate, size or find_batch_size)
+            numbers, stop = _backward(accelerator, pieces, loss, seed, step, stopped)
+            if not math.isfinite(numbers["loss"]):
+                raise Diverged(f"{name}: the loss is {numbers['loss']} at step {step + 1}")
+            _add_up(accelerator, model)
+            accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            if follow:
+                follow(numbers["loss"])
+            for key, number in numbers.items():
+                sums[key] = sums.get(key, 0.0) + number
+            count, now = count + 1, time.monotonic()
+            bar.update()
+            if (step + 1) % every == 0 or step + 1 == settings.steps:
+                curve.append({"step": step + 1} | {k: round(v / count, 4) for k, v in sums.items()})
+                bar.set_postfix({k: f"{v:.3f}" for k, v in curve[-1].items() if k != "step"})
+                if not terminal and (now - reported > 20 or step + 1 == settings.steps):
+                    reported = now
+                    pace = (now - began) / (step + 1 - start)
+                    left = tqdm.format_interval(pace * (settings.steps - step - 1))
+                    numbers = ", ".join(f"{k} {v:.3f}" for k, v in curve[-1].items() if k != "step")
+                    log.info(
+                        "%s: step %d of %d, %s, %s left",
+                        name,
+                        step + 1,
+                        settings.steps,
+                        numbers,
+                        left,
+                    )
+                sums, count = {}, 0
+            due = now - saved > settings.checkpoint_seconds or step + 1 == settings.steps
+            if stop or due:
+                _save(state, model, optimizer, step + 1, curve, sums, count)
+                saved = now
+            if stop:
+                log.warning(
+                    "%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1
+                )
+                accelerator.wait_for_everyone()  # the first one to end is the end of all
+                sys.exit(143)
+    bar.close()
+    for name in ("forward", "_original_forward"):  # accelerate's cast to bf16 ends here
+        model.__dict__.pop(name, None)
+    model.eval()
+    return curve
+
+
+@contextmanager
+def every_layer_runs(model: nn.Module) -> Iterator[None]:
+    """Switch layerdrop off for a while, in each model below `model`.
+
+    Published teachers have `layerdrop: 0.1`, the default of transformers.  A student that learns
+    its teacher's layers one by one needs all of its own in each step; no published method that
+    runs here drops any.
+    """
+    found = (getattr(module, "config", None) for module in model.modules())
+    configs = {id(config): config for config in found if hasattr(config, "layerdrop")}
+    own = {key: config.layerdrop for key, config in configs.items()}
+    try:
+        for config in configs.values():
+            config.layerdrop = 0.0
+        yield
+    finally:
+        for key, config in configs.items():
+            config.layerdrop = own[key]
+
+
+def _pieces(
+    accelerator, batch: object, number: int, size: Callable[[object], float]
+) -> list[tuple[int, float, object]]:
+    """Return this process's pieces of a batch: their number, share of the whole, and content."""
+    mine = range(accelerator.process_index, number, accelerator.num_processes)
+    if number == 1:
+        return [(index, 1.0, batch) for index in mine]
+    whole = float(size(batch))
+    pieces = [(index, piece_of(batch, index, number)) for index in mine]
+    shares = [(index, float(size(piece)) / whole, piece) for index, piece in pieces]
+    return [piece for piece in shares if piece[1]]  # there may be fewer rows than pieces
+
+
+def piece_of(batch: object, index: int, number: int) -> object:
+    """Return every `number`-th row from `index` on, of each tensor and list in a batch."""
+    if isinstance(batch, Mapping):
+        return {key: piece_of(value, index, number) for key, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(piece_of(value, index, number) for value in batch)
+    return batch[index::number] if isinstance(batch, Tensor | list) else batch
+
+
+def _backward(
+    accelerator, pieces: list, loss: Callable, seed: int, step: int, stopped: list
+) -> tuple[dict[str, float], bool]:
+    """Leave the gradient of this process's pieces in the model.
+
+    Return loss and metrics of the whole batch, and whether any process was told to stop.
+    """
+    from accelerate.utils import gather_object, send_to_device
+
+    own, failure = {}, None
+    try:
+        for index, share, piece in pieces:
+            if index:
+                seed_all(seed, step, index)
+            inputs = send_to_device(piece, accelerator.device)
+            with accelerator.autocast():
+                value, metrics = loss(inputs)
+            accelerator.backward(value * share)
+            for key, number in {"loss": value.item(), **metrics}.items():
+                own[key] = own.get(key, 0.0) + share * number
+    except torch.OutOfMemoryError as error:
+        if accelerator.num_processes == 1:
+            raise
+        failure = str(error)  # all have to end, or the others would wait for this one
+    heard = gather_object([(own, bool(stopped), failure)])
+    if failures := [failure for _, _, failure in heard if failure]:
+        raise torch.OutOfMemoryError(failures[0])
+    keys = dict.fromkeys(key for numbers, _, _ in heard for key in numbers)
+    totals = {key: sum(numbers.get(key, 0.0) for numbers, _, _ in heard) for key in keys}
+    return totals, any(stop for _, stop, _ in heard)
+
+
+def _add_up(accelerator, model: nn.Module) -> None:
+    """Make each gradient the sum over all processes; what has none in any process keeps none."""
+    if accelerator.num_processes == 1:
+        return
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    there = torch.tensor([float(p.grad is not None) for p in parameters], device=accelerator.device)
+    for parameter, number in zip(parameters, accelerator.reduce(there).tolist(), strict=True):
+        if number:
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = accelerator.reduce(own.contiguous())
+
+
+def _share_weights(accelerator, model: nn.Module) -> None:
+    """Give all processes the weights of the first, down to the last bit."""
+    if accelerator.num_processes == 1:
+        return
+    from accelerate.utils import broadcast
+
+    accelerator.wait_for_everyone()  # all have read the checkpoint before any may delete it
+    for tensor in model.state_dict().values():
+        tensor.copy_(broadcast(tensor.contiguous()))
+
+
+class _stop_on_sigterm:
+    """A list that is non-empty after SIGTERM; the former handler is put back at the end."""
+
+    def __enter__(self) -> list:
+        received: list = []
+        self.former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+        return received
+
+    def __exit__(self, *error) -> None:
+        signal.signal(signal.SIGTERM, self.former)
+
+
+def _save(
+    state: Path | None, model: nn.Module, optimizer, step: int, curve: list, sums: dict, count: int
+) -> None:
+    """Write a checkpoint; `sums` over `count` steps are what the curve's next point is made of."""
+    if state is None:
+        return
+    saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    saved |= {"curve": curve, "sums": {k: float(v) for k, v in sums.items()}, "count": count}
+    keep(state, CHECKPOINT, lambda path: torch.save(saved, path), step)
+
+
+def _restore(state: Path | None, model: nn.Module, optimizer) -> tuple[int, list, dict, int]:
+    """Load the newest sound checkpoint; return the step to begin with, and the curve so far."""
+    path = newest(state, CHECKPOINT)
+    if path is None:
+        return 0, [], {}, 0
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    log.info("continuing after step %d from %s", saved["step"], path)
+    return tuple(saved[key] for key in ("step", "curve", "sums", "count"))
