@@ -156,5 +156,5 @@ def test_spread_is_even(amount, capacities, shares):
 
 
 def test_planning_needs_no_torch():
-    code = "import sys, speech_pareto.method; assert 'torch' not in sys.modules"
+    code = "import sys, speech_pareto.compression.method; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": "workflow/scripts"})

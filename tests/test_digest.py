@@ -88,6 +88,6 @@ def test_fingerprint_sees_content_only(tmp_path):
 
 
 def test_planning_imports_no_torch():
-    code = "import sys; import speech_pareto.config; sys.exit('torch' in sys.modules)"
+    code = "import sys; import speech_pareto.study.config; sys.exit('torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(source_digest.SCRIPTS)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -147,7 +147,7 @@ def test_what_is_left_out_stands_in_the_result(prompts_en, model, tmp_path):
 
 def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
     """LibriSpeech's test sets go to 35 s; what is longer still is recognised in windows."""
-    spelt = [u for u in read(prompts_en) if not Task(TASK).objection(u)]
+    spelt = [u for u in read(prompts_en) if not Task(TASK).obstacle(u)]
     short = [u for u in spelt if u.split == "test" and 2 < u.seconds < 6]
     groups, rows, waves, begin = [short[:1], short[:8], short[:16]], [], [], 0
     for number, group in enumerate(groups):
@@ -204,4 +204,4 @@ def spoken(text, seconds=3.0, phones="a", split="train"):
     ],
 )
 def test_each_utterance_that_is_left_out_has_a_reason(unit, utterance, reason):
-    assert Task({"unit": unit}).objection(utterance) == reason
+    assert Task({"unit": unit}).obstacle(utterance) == reason

@@ -127,7 +127,7 @@ def test_what_is_no_model_is_said(tmp_path):
 
 
 def test_the_package_imports_nothing_heavy_before_it_is_asked():
-    code = "import sys; from speech_pareto import config; print('torch' in sys.modules)"
+    code = "import sys; from speech_pareto.study import config; print('torch' in sys.modules)"
     folder = ROOT / "workflow" / "scripts"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.stdout == "False\n"

@@ -37,9 +37,9 @@ def test_the_shortest_gives_every_model_a_frame(kind, stem):
 
 
 def test_one_sample_less_is_too_short():
-    assert usable.objection(speech(usable.SHORTEST)) is None
+    assert usable.obstacle(speech(usable.SHORTEST)) is None
     for samples in (0, 1, 399, usable.SHORTEST - 1):
-        assert usable.objection(speech(samples))[0] == "too short"
+        assert usable.obstacle(speech(samples))[0] == "too short"
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_one_sample_less_is_too_short():
     ],
 )
 def test_what_is_no_speech_is_refused(wave, reason):
-    assert usable.objection(wave)[0] == reason
+    assert usable.obstacle(wave)[0] == reason
 
 
 def test_loud_and_quiet_speech_is_used():
-    assert usable.objection(np.clip(speech(16_000) * 12.0, -32768, 32767).astype(np.int16)) is None
-    assert usable.objection(np.arange(16_000, dtype=np.int16) % 2) is None
+    assert usable.obstacle(np.clip(speech(16_000) * 12.0, -32768, 32767).astype(np.int16)) is None
+    assert usable.obstacle(np.arange(16_000, dtype=np.int16) % 2) is None

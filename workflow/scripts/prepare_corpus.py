@@ -63,7 +63,7 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     lost = [
         LeftOut(_name(recording, number), split, recording.language, reason, " ".join(said.split()))
         for recording, one, split in zip(recordings, decoded, splits, strict=True)
-        for number, reason, said in one.objections
+        for number, reason, said in one.obstacles
     ]
     utterances = _utterances(recordings, decoded, splits, spoken)
     write(part, utterances, lost)
@@ -105,27 +105,27 @@ def _tell(name: str, utterances: list, lost: list[LeftOut], copies: list[str]) -
 class Decoded:
     """What became of a recording: its pieces (samples of each, in a row), and what is left out.
 
-    An objection is (number of the piece, 0 for the whole recording; reason; sentence).
+    An obstacle is (number of the piece, 0 for the whole recording; reason; sentence).
     """
 
     pieces: list[int]
     seconds: float
     content: bytes  # SHA-256 of the samples, of the file of a lossy codec
-    objections: list[tuple[int, str, str]]
+    obstacles: list[tuple[int, str, str]]
 
 
 def _decode(recording: Recording, lossy: bool, longest: float, append) -> Decoded:
     """Append the samples of a recording; one without words that is too long becomes pieces."""
     try:
         wave = decode(recording.path)
-        objection = usable.objection(wave)
+        obstacle = usable.obstacle(wave)
     except UnreadableAudio as error:
-        wave, objection = np.empty(0, np.int16), (error.reason, error.detail)
+        wave, obstacle = np.empty(0, np.int16), (error.reason, error.detail)
     seconds, parts = len(wave) / SAMPLE_RATE, [wave]
-    if not objection and seconds > longest:
+    if not obstacle and seconds > longest:
         if recording.text or recording.label:
             said = f"{seconds:.1f} s are longer than the {longest:g} s that `longest` allows"
-            objection = "too long", said
+            obstacle = "too long", said
         else:
             parts = list(pieces(wave, round(min(usable.PIECE, longest) * SAMPLE_RATE)))
     if lossy and recording.path.is_file():
@@ -133,16 +133,16 @@ def _decode(recording: Recording, lossy: bool, longest: float, append) -> Decode
             content = hashlib.file_digest(file, "sha256").digest()
     else:
         content = hashlib.sha256(wave.data).digest()
-    if objection:
-        return Decoded([], seconds, content, [(0, *objection)])
-    kept, objections = [], []
+    if obstacle:
+        return Decoded([], seconds, content, [(0, *obstacle)])
+    kept, obstacles = [], []
     for number, part in enumerate(parts, start=1):
-        if len(parts) > 1 and (objection := usable.objection(part)):
-            objections.append((number, *objection))
+        if len(parts) > 1 and (obstacle := usable.obstacle(part)):
+            obstacles.append((number, *obstacle))
         else:
             append(part)
             kept.append(len(part))
-    return Decoded(kept, seconds, content, objections)
+    return Decoded(kept, seconds, content, obstacles)
 
 
 def _utterances(
@@ -151,7 +151,7 @@ def _utterances(
     """Return the rows of the corpus; pieces of a recording are numbered behind its id."""
     utterances, offset = [], 0
     for recording, one, split, symbols in zip(recordings, decoded, splits, spoken, strict=True):
-        lost = [piece for piece, *_ in one.objections]
+        lost = [piece for piece, *_ in one.obstacles]
         cut = len(one.pieces) + len(lost) > 1
         numbers = (number for number in itertools.count(1) if number not in lost)
         for number, samples in zip(numbers, one.pieces, strict=False):

@@ -65,7 +65,7 @@ class Labelled:
     def __init__(self, label: str) -> None:
         self.label = label
 
-    def objection(self, utterance: Utterance) -> str:
+    def obstacle(self, utterance: Utterance) -> str:
         """Return why a recording cannot be used: it has no label."""
         return "" if self.reference(utterance) else f"no {self.label}"
 

@@ -11,7 +11,7 @@ Losses = dict[str, dict[str, dict[str, int]]]  # corpus -> split -> reason -> ut
 class Selects(Protocol):
     """The part of a task that tells which utterances it can use, see `task.Task`."""
 
-    def objection(self, utterance: Utterance) -> str: ...
+    def obstacle(self, utterance: Utterance) -> str: ...
 
 
 def utterances(settings: dict, task: Selects, corpora: list, split: str) -> list[Utterance]:
@@ -35,7 +35,7 @@ def select(
             reasons = []
             for member in (x for x in members if x.split == split):
                 known = isinstance(member, Utterance)
-                if reason := task.objection(member) if known else member.reason:
+                if reason := task.obstacle(member) if known else member.reason:
                     reasons.append(reason)
                 else:
                     found.append(member)

@@ -14,7 +14,7 @@ PIECE = 20.0  # seconds; longer recordings without words are cut into such piece
 TOLERATED = 0.1  # share of the recordings, if the corpus sets no `unusable`
 
 
-def objection(wave: np.ndarray) -> tuple[str, str] | None:
+def obstacle(wave: np.ndarray) -> tuple[str, str] | None:
     """Return why int16 samples (samples,) cannot be used: what counts it, and a sentence."""
     if len(wave) < SHORTEST:
         milliseconds = 1000 * len(wave) / SAMPLE_RATE

@@ -139,7 +139,9 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
             for one in (settings, *settings["conditions"])
             if one.get("device", "cpu") == "cpu"
         )
-        heard = kind_of(task["kind"]).audio_seconds(task, TEST_SECONDS)
+        kind = kind_of(task["kind"])
+        taught = _heard(task["student"]) if kind.finetunes else 0.0
+        heard = kind.audio_seconds(task, taught, TEST_SECONDS)
         macs = {
             "compress": _compression(study["recipes"][cell.recipe], student, teacher),
             **{rule: seconds * student for rule, seconds in heard.items()},

@@ -8,7 +8,7 @@ inside functions. Whatever else it leaves out is as for a task that the workflow
     metrics_of(task)        metrics that suit a task's settings
     problems_of(task)       (key, sentence) for what is wrong with them
     filled(task)            settings that follow from others
-    audio_seconds(task, test_seconds)  rule -> audio that goes through a student, once forward
+    audio_seconds(task, taught, tested)  rule -> audio that goes through a student, once forward
     comparable(task, sources)  whether scores may stand beside published ones
     writer(task)            the rule that writes the task's files for another trainer, if any
 """
@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from speech_pareto.runtime import plugins
-from speech_pareto.training.settings import FineTuning
 
 PACKAGE = "tasks.kinds"
 TRAINING = 3  # passes' worth of MACs in a training step: forward, and twice that backward
@@ -68,14 +67,15 @@ class Kind:
         """Return a task with the settings that follow from others."""
         return self._own.get("filled", dict)(task)
 
-    def audio_seconds(self, task: Mapping, test_seconds: float) -> dict[str, float]:
-        """Return by rule the audio that goes through a student, counted in forward passes."""
+    def audio_seconds(self, task: Mapping, taught: float, tested: float) -> dict[str, float]:
+        """Return by rule the audio that goes through a student, counted in forward passes.
+
+        `taught` and `tested` are the seconds on which it is fine-tuned and scored.
+        """
         if own := self._own.get("audio_seconds"):
-            return own(task, test_seconds)
+            return own(task, taught, tested)
         passes = TRAINING if task["protocol"] == "finetune" else 1  # of a probe, heads alone train
-        taught = task["student"]
-        heard = taught["steps"] * taught.get("batch_seconds", FineTuning.batch_seconds)
-        return {"finetune": heard * passes, "evaluate": test_seconds}
+        return {"finetune": passes * taught, "evaluate": tested}
 
     def comparable(self, task: Mapping, sources: set[str]) -> bool:
         """Return whether a task's scores on corpora of these sources may stand beside published."""

@@ -28,7 +28,7 @@ class Task(Protocol):
 
     def __init__(self, settings: dict, symbols: list[str] | None = None) -> None: ...
 
-    def objection(self, utterance: Utterance) -> str:
+    def obstacle(self, utterance: Utterance) -> str:
         """Return why this task cannot train and score on an utterance, "" if it can.
 
         Equal reasons are counted, so they do not name the utterance. A score is comparable only if

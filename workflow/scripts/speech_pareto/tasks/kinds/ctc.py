@@ -48,7 +48,7 @@ class Task:
         """Return the target symbols of an utterance; [] if it has none that can be learnt."""
         return list(utterance.phones) if self.unit == "phones" else characters(utterance.text)
 
-    def objection(self, utterance: Utterance) -> str:
+    def obstacle(self, utterance: Utterance) -> str:
         """Return why an utterance cannot be used: it has no units.
 
         Training also leaves out what is longer than `LONGEST`, and what has more units than CTC has

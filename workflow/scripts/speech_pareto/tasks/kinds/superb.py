@@ -142,11 +142,11 @@ def filled(task: Mapping) -> dict:
     return defaults | own | {"protocol": "probe", "start": "backbone"}
 
 
-def audio_seconds(task: Mapping, test_seconds: float) -> dict[str, float]:
+def audio_seconds(task: Mapping, taught: float, tested: float) -> dict[str, float]:
     """Return by rule the audio that goes through a student: of all learning rates."""
     facts, given = PROBLEMS[task["problem"]], task.get("settings", {}).get("train", {})
     heard = given.get("total_steps", facts["updates"]) * facts["batch"] * RECORDING
-    return {"superb": len(task["learning_rates"]) * (heard + test_seconds)}
+    return {"superb": len(task["learning_rates"]) * (heard + tested)}
 
 
 def comparable(task: Mapping, sources: set[str]) -> bool:
