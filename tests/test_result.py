@@ -128,7 +128,8 @@ def test_what_is_known_of_a_student_is_its_cost_or_an_analysis():
 
 def test_needs_neither_torch_nor_pandas():
     code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from speech_pareto.runtime import result;"
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r});"
+        "from speech_pareto.runtime import result;"
         "result._validator(); assert not {'torch', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
