@@ -9,6 +9,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/params.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/fetch_corpus.smk"

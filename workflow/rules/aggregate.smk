@@ -58,7 +58,7 @@ rule aggregate:
     conda:
         "../../envs/plot.yaml"
     params:
-        job=together(
+        **job_params(
             code=code("aggregate.py"),
             software=pins("plot"),
         ),

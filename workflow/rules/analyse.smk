@@ -1,17 +1,14 @@
-"""What compression did to a model: its layers, heads and hidden states beside its teacher's.
-
-Leaves results/analysis/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json.
-"""
+"""What compression did to a model: its layers, heads and hidden states beside its teacher's."""
 
 
 rule analyse:
     """Look into a student and its teacher while they listen to validation audio."""
     input:
         teacher=teacher_for,
-        student="results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}",
+        student=paths.STUDENT,
         corpora=corpora_of_scope,
     output:
-        "results/analysis/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json",
+        paths.ANALYSIS,
     log:
         "logs/analyse/{teacher}/{recipe}/{ratio}/{seed}/{scope}.log",
     benchmark:
@@ -19,12 +16,12 @@ rule analyse:
     conda:
         "../../envs/torch.yaml"
     params:
-        job=together(
+        **job_params(
             teacher=content(teacher_for),
             recordings=recordings_used(corpora_of_scope),
             code=code("analyse.py"),
             software=pins("torch"),
         ),
-        run=identity_of_run("scope"),
+        run=untracked(cell("scope")),
     script:
         "../scripts/analyse.py"

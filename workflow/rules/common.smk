@@ -1,14 +1,9 @@
-"""What the rules share: the checked config, wildcard constraints, how params are made."""
+"""What the rules share: the checked config, its cells, constraints of wildcards."""
 
-import hashlib
-import inspect
-import json
 import os
 import re
 import sys
 from pathlib import Path
-
-import yaml
 
 SCRIPTS = Path(
     workflow.current_basedir.join("../scripts").get_path_or_uri(secret_free=True)
@@ -28,6 +23,7 @@ from speech_pareto.compression import catalogue
 from speech_pareto.data import sources
 from speech_pareto.runtime import plugins
 from speech_pareto.tasks import kind
+from speech_pareto.study import paths
 from speech_pareto.study.cells import (
     cells,
     downloads,
@@ -103,83 +99,4 @@ localrules:
 
 
 onstart:
-    dump(study, "results/run_config.yaml")
-
-
-def quick(function):
-    """This function, with its signature: Snakemake asks for it for each job, which takes long."""
-    function.__signature__ = inspect.signature(function)
-    return function
-
-
-def remembered(function):
-    """This function of wildcards, called once for all jobs that differ in ratio and seed alone.
-
-    So planning a thousand cells is no slower than a handful of plain strings would be.
-    """
-    known = {}
-
-    @quick
-    def value(wildcards):
-        key = tuple(
-            item for item in wildcards.items() if item[0] not in ("ratio", "seed")
-        )
-        if key not in known:
-            known[key] = function(wildcards)
-        return known[key]
-
-    return value
-
-
-def code(*sources):
-    """Params function: digest of every file that `sources` and all their imports are made of."""
-
-    @remembered
-    def digests(wildcards):
-        files = []
-        for source in sources:
-            files += source(wildcards) if callable(source) else [source]
-        return closure(files)
-
-    return digests
-
-
-def pins(name):
-    """Param: digest of what is pinned in an environment; comments in its file do not count."""
-    file = SCRIPTS.parents[1] / "envs" / f"{name}.yaml"
-    pinned = json.dumps(
-        yaml.safe_load(file.read_text(encoding="utf-8"))["dependencies"]
-    )
-    return {f"envs/{name}.yaml": hashlib.sha256(pinned.encode()).hexdigest()[:8]}
-
-
-def together(**params):
-    """Params function: all these as one mapping, which Snakemake asks for once in each job."""
-
-    @remembered
-    def job(wildcards):
-        return {
-            name: value(wildcards) if callable(value) else value
-            for name, value in params.items()
-        }
-
-    return job
-
-
-def checkpointed(stage, **params):
-    """These params together, and a folder for checkpoints: another one when any of them changes.
-
-    It is no output, so that it outlives a job that is killed, and the next try goes on from there.
-    """
-    job = together(**params)
-
-    @remembered
-    def key(wildcards):
-        text = json.dumps(job(wildcards), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    @quick
-    def state(wildcards):
-        return str(Path("checkpoints", stage, *wildcards, key(wildcards)))
-
-    return {"job": job, "state": state}
+    dump(study, paths.RESOLVED)

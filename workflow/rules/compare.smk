@@ -38,7 +38,7 @@ rule compare:
     conda:
         "../../envs/plot.yaml"
     params:
-        job=together(
+        **job_params(
             code=code("compare.py"),
             software=pins("plot"),
         ),

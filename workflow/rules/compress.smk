@@ -1,6 +1,6 @@
 """Students: a teacher with a share `ratio` of its parameters removed by a recipe.
 
-Leaves results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}; scope is `any`, or the task on which
+The scope is `any`, or the task on which
 the compressed teacher was fine-tuned or the recipe fine-tunes.
 """
 
@@ -11,7 +11,7 @@ rule compress:
         model=teacher_for,
         corpora=corpora_of_recipe,
     output:
-        directory("results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}"),
+        directory(paths.STUDENT),
     log:
         "logs/compress/{teacher}/{recipe}/{ratio}/{seed}/{scope}.log",
     benchmark:
@@ -23,8 +23,8 @@ rule compress:
     resources:
         runtime=minutes_to_compress,
     params:
-        **checkpointed(
-            "compress",
+        **job_params(
+            checkpoints="compress",
             steps=steps_of_recipe,
             precision=precision_of_recipe,
             accumulate=pieces_of_recipe,
@@ -34,6 +34,6 @@ rule compress:
             code=code("compress.py", method_files, task_file_of_recipe),
             software=pins("torch"),
         ),
-        run=identity_of_run("scope"),
+        run=untracked(cell("scope")),
     script:
         "../scripts/compress.py"

@@ -1,7 +1,4 @@
-"""Teachers from checkpoints of fairseq and its kin, as folders of safetensors.
-
-Leaves results/teachers/{teacher}/backbone.
-"""
+"""Teachers from checkpoints of fairseq and its kin, as folders of safetensors."""
 
 
 rule convert_teacher:
@@ -10,7 +7,7 @@ rule convert_teacher:
         checkpoint=file_of_teacher("checkpoint"),
         statistics=file_of_teacher("statistics"),
     output:
-        directory("results/teachers/{teacher}/backbone"),
+        directory(paths.BACKBONE),
     log:
         "logs/convert_teacher/{teacher}.log",
     benchmark:
@@ -21,7 +18,7 @@ rule convert_teacher:
     conda:
         "../../envs/torch.yaml"
     params:
-        job=together(
+        **job_params(
             code=code("convert_teacher.py"),
             software=pins("torch"),
         ),

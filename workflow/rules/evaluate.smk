@@ -1,17 +1,14 @@
-"""Scores on a task's test split, over all and for every utterance.
-
-Leaves results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.{json,tsv}.
-"""
+"""Scores on a task's test split, over all and for every utterance."""
 
 
 rule evaluate:
     """Score a fine-tuned student."""
     input:
-        model="results/finetuned/{teacher}/{recipe}/{ratio}/{seed}/{task}",
+        model=paths.FINETUNED,
         corpora=corpora_of_task,
     output:
-        metrics="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json",
-        hypotheses="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv",
+        metrics=paths.METRICS,
+        hypotheses=paths.HYPOTHESES,
     log:
         "logs/evaluate/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
     benchmark:
@@ -21,11 +18,11 @@ rule evaluate:
     conda:
         "../../envs/torch.yaml"
     params:
-        job=together(
+        **job_params(
             task=evaluation_settings,
             code=code("evaluate.py", task_file),
             software=pins("torch"),
         ),
-        run=identity_of_run("task"),
+        run=untracked(cell("task")),
     script:
         "../scripts/evaluate.py"

@@ -1,17 +1,14 @@
-"""Students for other programs: one ONNX file each, samples in, log-probabilities out.
-
-Leaves results/export/{teacher}/{recipe}/{ratio}/{seed}/{task}.{onnx,json}.
-"""
+"""Students for other programs: one ONNX file each, samples in, log-probabilities out."""
 
 
 rule export:
     """Write a fine-tuned student as ONNX and compare it with torch on real recordings."""
     input:
-        model="results/finetuned/{teacher}/{recipe}/{ratio}/{seed}/{task}",
+        model=paths.FINETUNED,
         corpora=corpora_of_task,
     output:
-        model="results/export/{teacher}/{recipe}/{ratio}/{seed}/{task}.onnx",
-        report="results/export/{teacher}/{recipe}/{ratio}/{seed}/{task}.json",
+        model=paths.ONNX,
+        report=paths.EXPORT_REPORT,
     log:
         "logs/export/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
     benchmark:
@@ -19,12 +16,12 @@ rule export:
     conda:
         "../../envs/export.yaml"
     params:
-        job=together(
+        **job_params(
             task=task_settings("kind", "unit", "languages", "protocol"),
             code=code("export.py", task_file),
             software=pins("export"),
         ),
-        run=identity_of_run("task"),
+        run=untracked(cell("task")),
     script:
         "../scripts/export.py"
 
@@ -33,7 +30,7 @@ rule exports:
     """Target: all fine-tuned students of the study as ONNX."""
     input:
         [
-            f"results/export/{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}/{cell.task}.onnx"
+            paths.ONNX.format(**vars(cell))
             for cell in CELLS
             if cell.task in tasks_with(study, "finetune")
         ],

@@ -1,13 +1,13 @@
 """Recordings and transcripts of built-in corpora, as their publishers pack them.
 
-Leaves results/downloads/{corpus}.  Runs where Snakemake runs: compute nodes may have no internet.
+Runs where Snakemake runs: compute nodes may have no internet.
 """
 
 
 rule fetch_corpus:
     """Download a corpus, from apt where there is apt, else from upstream."""
     output:
-        directory("results/downloads/{corpus}"),
+        directory(paths.DOWNLOAD),
     log:
         "logs/fetch_corpus/{corpus}.log",
     benchmark:
@@ -20,11 +20,11 @@ rule fetch_corpus:
     conda:
         "../../envs/data.yaml"
     params:
-        job=together(
+        **job_params(
             source=lookup("corpora/{corpus}/source", within=study),
             languages=lookup("corpora/{corpus}/languages", within=study),
             code=code("fetch_corpus.py", source_file),
         ),
-        settings=download_settings,
+        settings=untracked(download_settings),
     script:
         "../scripts/fetch_corpus.py"

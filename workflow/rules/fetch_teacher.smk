@@ -1,6 +1,6 @@
 """Teachers from the Hugging Face hub, as folders of safetensors.
 
-Leaves results/teachers/{teacher}/backbone.  Runs where Snakemake runs: compute nodes may have no
+Runs where Snakemake runs: compute nodes may have no
 internet.  Downloads lie in the hub's own cache, which other workflows share (HF_HOME).
 """
 
@@ -8,7 +8,7 @@ internet.  Downloads lie in the hub's own cache, which other workflows share (HF
 rule fetch_teacher:
     """Download a teacher at the revision that the config names."""
     output:
-        directory("results/teachers/{teacher}/backbone"),
+        directory(paths.BACKBONE),
     log:
         "logs/fetch_teacher/{teacher}.log",
     benchmark:
@@ -19,7 +19,7 @@ rule fetch_teacher:
     conda:
         "../../envs/torch.yaml"
     params:
-        job=together(
+        **job_params(
             hub=lookup("teachers/{teacher}/hub", within=study),
             revision=lookup("teachers/{teacher}/revision", within=study),
             sha256=lookup("teachers/{teacher}/sha256", within=study),
@@ -34,7 +34,7 @@ rule teachers:
     """Target: all teachers of the hub and all converted ones, for machines without internet."""
     input:
         expand(
-            "results/teachers/{teacher}/backbone",
+            paths.BACKBONE,
             teacher=teachers_with("hub") + teachers_with("checkpoint"),
         ),
     localrule: True

@@ -1,7 +1,4 @@
-"""Students fine-tuned on a task: a short recovery, or the whole way from a bare backbone.
-
-Leaves results/finetuned/{teacher}/{recipe}/{ratio}/{seed}/{task}.
-"""
+"""Students fine-tuned on a task: a short recovery, or the whole way from a bare backbone."""
 
 
 rule finetune:
@@ -10,7 +7,7 @@ rule finetune:
         model=student,
         corpora=corpora_of_task,
     output:
-        directory("results/finetuned/{teacher}/{recipe}/{ratio}/{seed}/{task}"),
+        directory(paths.FINETUNED),
     log:
         "logs/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
     benchmark:
@@ -20,8 +17,8 @@ rule finetune:
     conda:
         "../../envs/torch.yaml"
     params:
-        **checkpointed(
-            "finetune",
+        **job_params(
+            checkpoints="finetune",
             task=task_settings("kind", "unit", "languages", "protocol"),
             training=recovery,
             recordings=recordings_used(corpora_of_task),

@@ -1,6 +1,6 @@
 """Teachers fine-tuned on a task: where tasks with `start: finetuned` begin.
 
-Leaves results/teachers/{teacher}/{task}.  The target `finetune_teacher` also makes those that a
+The target `finetune_teacher` also makes those that a
 folder of the config stands for, so that shipped ones can be reproduced.
 """
 
@@ -11,7 +11,7 @@ rule finetune_one_teacher:
         model=backbone,
         corpora=corpora_of_task,
     output:
-        directory("results/teachers/{teacher}/{task}"),
+        directory(paths.TASK_TEACHER),
     log:
         "logs/finetune_teacher/{teacher}/{task}.log",
     benchmark:
@@ -19,8 +19,8 @@ rule finetune_one_teacher:
     conda:
         "../../envs/torch.yaml"
     params:
-        **checkpointed(
-            "finetune_teacher",
+        **job_params(
+            checkpoints="finetune_teacher",
             task=task_settings("kind", "unit", "languages", "protocol"),
             training=lookup("tasks/{task}/teacher", within=study),
             seed=lookup("tasks/{task}/seed", within=study),
@@ -38,7 +38,7 @@ rule finetune_teacher:
     """Target: every teacher of the study, fine-tuned on every task."""
     input:
         expand(
-            "results/teachers/{teacher}/{task}",
+            paths.TASK_TEACHER,
             teacher=study["teachers"],
             task=tasks_with(study, "finetune"),
         ),

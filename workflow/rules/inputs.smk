@@ -25,20 +25,20 @@ def source_file(wildcards):
     return [plugins.path(sources.PACKAGE, study["corpora"][wildcards.corpus]["source"])]
 
 
-@remembered
+@once_per_recipe
 def method_files(wildcards):
     """Files of the recipe's methods."""
     steps = study["recipes"][wildcards.recipe]
     return [plugins.path(catalogue.PACKAGE, name) for step in steps for name in step]
 
 
-@remembered
+@once_per_recipe
 def task_file(wildcards):
     """File of the task's kind."""
     return [plugins.path(kind.PACKAGE, task_of(wildcards)["kind"])]
 
 
-@remembered
+@once_per_recipe
 def task_file_of_recipe(wildcards):
     """File of the task's kind, for a recipe that fine-tunes on the task."""
     return task_file(wildcards) if tunes(wildcards) else []
@@ -49,16 +49,16 @@ def task_file_of_recipe(wildcards):
 
 def corpora(names):
     """Folders of prepared corpora."""
-    return [f"results/corpora/{name}" for name in names]
+    return [paths.CORPUS.format(corpus=name) for name in names]
 
 
-@remembered
+@once_per_recipe
 def corpora_of_task(wildcards):
     """Corpora of the task."""
     return corpora(task_of(wildcards)["corpora"])
 
 
-@remembered
+@once_per_recipe
 def corpora_of_scope(wildcards):
     """Corpora of the tasks of a scope: those that its students are made for."""
     tasks = {cell.task for cell in CELLS if cell.scope == wildcards.scope}
@@ -67,13 +67,13 @@ def corpora_of_scope(wildcards):
     )
 
 
-@remembered
+@once_per_recipe
 def corpora_of_pretraining(wildcards):
     """Corpora on which the teacher is pretrained."""
     return corpora(study["teachers"][wildcards.teacher]["pretrain"]["corpora"])
 
 
-@remembered
+@once_per_recipe
 def corpora_of_recipe(wildcards):
     """Corpora for compression, if the recipe has a method that looks at recordings."""
     if tunes(wildcards):
@@ -86,7 +86,7 @@ def recordings_of_corpus(wildcards):
     """What a corpus is prepared from: its downloads, a copy of them, or the user's TSV."""
     corpus = study["corpora"][wildcards.corpus]
     if downloads(corpus):
-        return f"results/downloads/{wildcards.corpus}"
+        return paths.DOWNLOAD
     path = locate(corpus["path"])
     return ancient(str(path)) if path.is_dir() else str(path)
 
@@ -96,13 +96,13 @@ def shipped(path):
     return ancient(str(locate(path)))
 
 
-@remembered
+@once_per_recipe
 def backbone(wildcards):
     """Folder of the bare teacher."""
     teacher = study["teachers"][wildcards.teacher]
     if "path" in teacher:
         return shipped(teacher["path"])
-    return f"results/teachers/{wildcards.teacher}/backbone"
+    return paths.BACKBONE.format(teacher=wildcards.teacher)
 
 
 def file_of_teacher(key):
@@ -115,7 +115,7 @@ def file_of_teacher(key):
     return file
 
 
-@remembered
+@once_per_recipe
 def teacher_for(wildcards):
     """Folder of what is compressed: the bare teacher, or the one fine-tuned on the task (scope)."""
     if teacher_scope(study, wildcards.scope) == "any":
@@ -123,13 +123,13 @@ def teacher_for(wildcards):
     finetuned = study["teachers"][wildcards.teacher]["finetuned"]
     if wildcards.scope in finetuned:
         return shipped(finetuned[wildcards.scope])
-    return f"results/teachers/{wildcards.teacher}/{wildcards.scope}"
+    return paths.TASK_TEACHER.format(teacher=wildcards.teacher, task=wildcards.scope)
 
 
 def content(folder):
     """Params function: digests of a teacher's folder if no rule makes it, else nothing."""
 
-    @remembered
+    @once_per_recipe
     def digests(wildcards):
         path = str(folder(wildcards))
         return None if path.startswith("results/") else fingerprint(Path(path))
@@ -137,26 +137,25 @@ def content(folder):
     return digests
 
 
-@remembered
+@once_per_recipe
 def student(wildcards):
     """Folder of the student that the task takes."""
-    return "results/models/{{teacher}}/{{recipe}}/{{ratio}}/{{seed}}/{}".format(
-        scope_of(study, wildcards.recipe, wildcards.task)
-    )
+    scope = scope_of(study, wildcards.recipe, wildcards.task)
+    return paths.STUDENT.replace("{scope}", scope)
 
 
-@remembered
+@once_per_recipe
 def data_of_superb(wildcards):
     """A SUPERB task's files, where they are from our corpora: s3prl reads others itself."""
     own = task_of(wildcards)["corpora"]
-    return {"data": f"results/superb/{wildcards.task}"} if own else {}
+    return {"data": paths.SUPERB_DATA.format(task=wildcards.task)} if own else {}
 
 
 # slices of the config that a job uses
 
 
-def download_settings(wildcards, input):
-    """How a corpus is downloaded; left out when Snakemake looks for changes, see identity_of_run."""
+def download_settings(wildcards):
+    """How a corpus is downloaded."""
     return study["corpora"][wildcards.corpus]
 
 
@@ -181,19 +180,19 @@ def pretraining_settings(wildcards):
     }
 
 
-@remembered
+@once_per_recipe
 def steps_of_recipe(wildcards):
     """Methods of the recipe, with their settings."""
     return study["recipes"][wildcards.recipe]
 
 
-@remembered
+@once_per_recipe
 def recovery(wildcards):
     """How a student is fine-tuned on the task."""
     return study["tasks"][wildcards.task]["student"]
 
 
-@remembered
+@once_per_recipe
 def evaluation_settings(wildcards):
     """What of a task matters to its scores once a model is fine-tuned."""
     names = ("kind", "unit", "languages", "protocol", "metric")
@@ -205,31 +204,31 @@ def trains(wildcards):
     return tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
 
 
-@remembered
+@once_per_recipe
 def precision_of_recipe(wildcards):
     """Arithmetic of compression, for a recipe with a method that learns."""
     return study["precision"] if trains(wildcards) else "auto"
 
 
-@remembered
+@once_per_recipe
 def pieces_of_recipe(wildcards):
     """How many pieces batches of compression are cut into, for a recipe with a method that learns."""
     return study["compress"]["accumulate"] if trains(wildcards) else 1
 
 
-@remembered
+@once_per_recipe
 def short_compression(wildcards):
     """Group of the students that are made in seconds; on a cluster one job makes many of them."""
     return None if trains(wildcards) else "students"
 
 
-@quick
+@with_signature
 def minutes_to_compress(wildcards, attempt):
     """Time that a cluster's scheduler is asked for; those of a group add up."""
     return (240 if trains(wildcards) else 5) * attempt
 
 
-@remembered
+@once_per_recipe
 def task_of_recipe(wildcards):
     """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
     names = ("kind", "unit", "languages", "protocol")
@@ -239,7 +238,7 @@ def task_of_recipe(wildcards):
 def recordings_used(names):
     """Params function: what corpora are made from; `names` is a function that lists their folders."""
 
-    @remembered
+    @once_per_recipe
     def used(wildcards):
         chosen = [Path(folder).name for folder in names(wildcards)]
         files = [
@@ -258,7 +257,7 @@ def recordings_used(names):
 def task_settings(*names):
     """Params function: the settings of the task under these names that it has."""
 
-    @remembered
+    @once_per_recipe
     def settings(wildcards):
         task = task_of(wildcards)
         return {name: task[name] for name in names if name in task}
@@ -266,7 +265,7 @@ def task_settings(*names):
     return settings
 
 
-@remembered
+@once_per_recipe
 def recordings_of_superb(wildcards):
     """What a SUPERB task's files are made from, as recordings_used says it."""
     prepared = task_settings("label", "languages")(wildcards)
@@ -275,30 +274,25 @@ def recordings_of_superb(wildcards):
     return {"corpora": made, "task": prepared, "code": code}
 
 
-def identity_of_run(what):
-    """Params function: what a result says of the cell it belongs to.
+def cell(what):
+    """What a result says of the cell that it belongs to; `what` is its last wildcard.
 
-    Asking for `input` makes Snakemake leave the value out when it looks for changes: all that
-    matters to the numbers stands in other params, and a study's new name reruns nothing.
+    Numbers depend on other params alone: a study's new name reruns nothing.
     """
 
-    @remembered
+    @once_per_recipe
     def slice_of_config(wildcards):
         teacher = study["teachers"][wildcards.teacher]
+        origin = ("path", "hub", "revision", "checkpoint")
         slice = {
-            "teacher": {
-                key: teacher[key]
-                for key in ("path", "hub", "revision", "checkpoint")
-                if key in teacher
-            },
+            "teacher": {key: teacher[key] for key in origin if key in teacher},
             "recipe": study["recipes"][wildcards.recipe],
         }
         if what == "task":
             slice["task"] = study["tasks"][wildcards.task]
         return slice
 
-    @quick
-    def run(wildcards, input):
+    def run(wildcards):
         return {
             "study": study["study"],
             "teacher": wildcards.teacher,

@@ -29,7 +29,7 @@ rule plot:
     conda:
         "../../envs/plot.yaml"
     params:
-        job=together(
+        **job_params(
             figure=figure_of,
             published=fingerprint(locate("resources/published.csv")),
             code=code("plot.py"),

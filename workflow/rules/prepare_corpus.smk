@@ -1,7 +1,4 @@
-"""Recordings decoded to 16 kHz, transcribed to phones, split into train, valid and test.
-
-Leaves results/corpora/{corpus}.
-"""
+"""Recordings decoded to 16 kHz, transcribed to phones, split into train, valid and test."""
 
 
 rule prepare_corpus:
@@ -9,7 +6,7 @@ rule prepare_corpus:
     input:
         recordings_of_corpus,
     output:
-        directory("results/corpora/{corpus}"),
+        directory(paths.CORPUS),
     log:
         "logs/prepare_corpus/{corpus}.log",
     benchmark:
@@ -17,7 +14,7 @@ rule prepare_corpus:
     conda:
         "../../envs/data.yaml"
     params:
-        job=together(
+        **job_params(
             settings=corpus_settings,
             code=code("prepare_corpus.py", source_file),
             software=pins("data"),

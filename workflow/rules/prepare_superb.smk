@@ -1,7 +1,4 @@
-"""Recordings and labels of a SUPERB task as files that s3prl reads, where they are from our corpora.
-
-Leaves results/superb/{task}.
-"""
+"""Recordings and labels of a SUPERB task as files that s3prl reads, where they are from our corpora."""
 
 
 rule prepare_superb:
@@ -9,7 +6,7 @@ rule prepare_superb:
     input:
         corpora=corpora_of_task,
     output:
-        directory("results/superb/{task}"),
+        directory(paths.SUPERB_DATA),
     log:
         "logs/prepare_superb/{task}.log",
     benchmark:
@@ -19,7 +16,7 @@ rule prepare_superb:
     conda:
         "../../envs/torch.yaml"
     params:
-        job=together(
+        **job_params(
             task=task_settings("problem", "label", "languages"),
             recordings=recordings_used(corpora_of_task),
             code=code("prepare_superb.py"),

@@ -1,6 +1,6 @@
 """Teachers that this workflow pretrains itself.
 
-Leaves results/teachers/{teacher}/backbone.  A teacher with a `path` is not made for a study, but the
+A teacher with a `path` is not made for a study, but the
 target `pretrain_teacher` makes it all the same: so a shipped teacher can be reproduced.
 """
 
@@ -10,7 +10,7 @@ rule pretrain_one_teacher:
     input:
         corpora=corpora_of_pretraining,
     output:
-        directory("results/teachers/{teacher}/backbone"),
+        directory(paths.BACKBONE),
     log:
         "logs/pretrain_teacher/{teacher}.log",
     benchmark:
@@ -21,8 +21,8 @@ rule pretrain_one_teacher:
         "../../envs/torch.yaml"
     threads: 2
     params:
-        **checkpointed(
-            "pretrain_teacher",
+        **job_params(
+            checkpoints="pretrain_teacher",
             settings=pretraining_settings,
             seed=lookup("teachers/{teacher}/pretrain/seed", within=study),
             recordings=recordings_used(corpora_of_pretraining),
@@ -36,5 +36,5 @@ rule pretrain_one_teacher:
 rule pretrain_teacher:
     """Target: pretrain every teacher of the study that has a `pretrain` section."""
     input:
-        expand("results/teachers/{teacher}/backbone", teacher=teachers_with("pretrain")),
+        expand(paths.BACKBONE, teacher=teachers_with("pretrain")),
     localrule: True

@@ -1,16 +1,13 @@
-"""What a student costs: parameters, bytes, MACs, and wall clock beside its teacher's.
-
-Leaves results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json.
-"""
+"""What a student costs: parameters, bytes, MACs, and wall clock beside its teacher's."""
 
 
 rule profile:
     """Count and time a student and its teacher."""
     input:
         teacher=teacher_for,
-        student="results/models/{teacher}/{recipe}/{ratio}/{seed}/{scope}",
+        student=paths.STUDENT,
     output:
-        "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json",
+        paths.PROFILE,
     log:
         "logs/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.log",
     benchmark:
@@ -19,13 +16,13 @@ rule profile:
         "../../envs/torch.yaml"
     threads: most_threads(study["profile"])
     params:
-        job=together(
+        **job_params(
             settings=study["profile"],
             teacher=content(teacher_for),
             steps=steps_of_recipe,
             code=code("profile_student.py", method_files),
             software=pins("torch"),
         ),
-        run=identity_of_run("scope"),
+        run=untracked(cell("scope")),
     script:
         "../scripts/profile_student.py"

@@ -32,7 +32,7 @@ rule report:
     conda:
         "../../envs/plot.yaml"
     params:
-        job=together(
+        **job_params(
             page=fingerprint(SCRIPTS / "speech_pareto/reporting/page/assets"),
             code=code("report.py"),
             software=pins("plot"),

@@ -1,7 +1,4 @@
-"""SUPERB's tasks on frozen students, trained and scored by s3prl in an environment of its own.
-
-Leaves results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.{json,tsv}.
-"""
+"""SUPERB's tasks on frozen students, trained and scored by s3prl in an environment of its own."""
 
 
 rule superb:
@@ -10,8 +7,8 @@ rule superb:
         unpack(data_of_superb),
         model=student,
     output:
-        metrics="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json",
-        hypotheses="results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv",
+        metrics=paths.METRICS,
+        hypotheses=paths.HYPOTHESES,
     log:
         "logs/superb/{teacher}/{recipe}/{ratio}/{seed}/{task}.log",
     benchmark:
@@ -21,8 +18,8 @@ rule superb:
     conda:
         "../../envs/s3prl.yaml"
     params:
-        **checkpointed(
-            "superb",
+        **job_params(
+            checkpoints="superb",
             task=task_settings(
                 "problem", "metric", "data", "learning_rates", "settings"
             ),
@@ -30,6 +27,6 @@ rule superb:
             code=code("superb.py", "s3prl_trial.py"),
             software=pins("s3prl"),
         ),
-        run=identity_of_run("task"),
+        run=untracked(cell("task")),
     script:
         "../scripts/superb.py"

@@ -118,11 +118,11 @@ def _status(options: argparse.Namespace) -> None:
     with extra("study"):
         from speech_pareto.study import config, progress
 
-    study = options.directory / "results" / "run_config.yaml"
+    study = options.directory / paths.RESOLVED
     if not study.is_file():
         sys.exit(f"{study} is not there; has Snakemake started a study here?")
     os.chdir(options.directory)  # paths of the study are seen from there
-    study = config.load(Path("results", "run_config.yaml"))
+    study = config.load(paths.RESOLVED)
     sys.stdout.write(progress.text(study, Path()))
 
 

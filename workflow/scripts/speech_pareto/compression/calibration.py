@@ -1,32 +1,12 @@
 """What flows through a model on a few batches of audio, for methods that look at activations."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from speech_pareto.models.architecture import ATTENTION
 from speech_pareto.models.hidden_states import at_home, real_frames
-from speech_pareto.models.surgery import matrix, set_matrix
-
-
-@contextmanager
-def called(model: nn.Module) -> Iterator[None]:
-    """Make every matrix of the layers a module that is called, so that hooks see its inputs.
-
-    transformers' WavLM hands its attention's weights to one function of torch and calls none of
-    those modules.
-    """
-    attentions = [layer.attention for layer in model.encoder.layers]
-    classes = [attention.__class__ for attention in attentions]
-    for layer in model.encoder.layers:
-        set_matrix(layer, ATTENTION[-1], matrix(layer, ATTENTION[-1]))
-    try:
-        yield
-    finally:
-        for attention, kind in zip(attentions, classes, strict=True):
-            attention.__class__ = kind
+from speech_pareto.models.hooks import removed_after
 
 
 @torch.no_grad()
@@ -46,12 +26,10 @@ def input_norms(
 
         return hook
 
-    handles = [x.register_forward_pre_hook(listen(name)) for name, x in modules.items()]
-    with called(model):
+    handles = (x.register_forward_pre_hook(listen(name)) for name, x in modules.items())
+    with removed_after(handles):
         for batch in batches:
             batch = at_home(model, batch)
             frames = real_frames(model, batch)
             model(**batch)
-    for handle in handles:
-        handle.remove()
     return {name: total.sqrt() for name, total in squares.items()}

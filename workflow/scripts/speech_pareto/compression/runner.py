@@ -56,6 +56,7 @@ def trainer(
     Each call in a recipe has its own batches and its own checkpoint.
     """
     from speech_pareto.models.hidden_states import real_frames
+    from speech_pareto.models.spec_augment import masking
     from speech_pareto.training.loop import Training
     from speech_pareto.training.loop import train as run_loop
 
@@ -78,9 +79,7 @@ def trainer(
         def frames(batch: dict) -> Tensor:
             return real_frames(backbone, batch).sum()
 
-        augment = student.config.apply_spec_augment
-        student.config.apply_spec_augment = False  # teacher and student get the same input
-        try:
+        with masking(student, on=False):  # teacher and student get the same input
             run_loop(
                 student,
                 lambda step, generator: batch(step),
@@ -92,7 +91,5 @@ def trainer(
                 frames if averages == "frames" else None,
                 follow,
             )
-        finally:
-            student.config.apply_spec_augment = augment
 
     return train

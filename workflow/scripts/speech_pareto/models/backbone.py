@@ -208,6 +208,10 @@ def _fit(model: nn.Module) -> nn.Module:
 
         reduce_time(model, factor)
     ignore_padding(model)
+    if config["model_type"] == "wavlm":
+        from speech_pareto.models.layers.wavlm_attention import use_partial_attention
+
+        use_partial_attention(model)
     plain = tuple(range(config["num_attention_heads"]))
     for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
         set_heads(layer.attention, shape.heads)

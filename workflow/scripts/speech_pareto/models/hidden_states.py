@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from speech_pareto.models.spec_augment import masking
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -16,14 +18,9 @@ def states(model: nn.Module, batch: Mapping, mask: Tensor | None = None) -> list
     says which frames its mask vector replaces; without it nothing is masked, in training neither.
     RuntimeError if a layer was skipped: the states would be those of other layers than they seem.
     """
-    config = model.config
-    own = config.apply_spec_augment, config.mask_feature_prob
-    config.apply_spec_augment, config.mask_feature_prob = mask is not None, 0.0
-    try:
-        inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
+    inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
+    with masking(model, on=mask is not None):
         out = model(**inputs, mask_time_indices=mask, output_hidden_states=True)
-    finally:
-        config.apply_spec_augment, config.mask_feature_prob = own
     ran, layers = len(out.hidden_states) - 1, len(model.encoder.layers)
     if ran != layers:  # layerdrop is on: the training loop switches it off
         raise RuntimeError(

@@ -21,12 +21,6 @@ def matrix(layer: nn.Module, name: str) -> nn.Module:
 def set_matrix(layer: nn.Module, name: str, value: nn.Module) -> None:
     """Put `value` in the place of the matrix `name`."""
     setattr(_holder(layer, name), name, value)
-    if hasattr(
-        _holder(layer, name), "gru_rel_pos_const"
-    ):  # WavLM's attention wants its matrices square
-        from speech_pareto.models.layers.wavlm_attention import PartialAttention
-
-        layer.attention.__class__ = PartialAttention
 
 
 def matrix_names(layer: nn.Module) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from speech_pareto.compression.calibration import called
 from speech_pareto.data.batches import collate
 from speech_pareto.data.corpus import read
 from speech_pareto.models.architecture import ATTENTION
 from speech_pareto.models.backbone import load
 from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hooks import removed_after
 from speech_pareto.models.surgery import matrix, matrix_names, shape_of
 from speech_pareto.profiling.diagonality import DEFINITIONS
 from speech_pareto.profiling.similarity import linear_cka
@@ -91,15 +91,13 @@ def listen(model, utterances: list) -> dict:
             near[name][index].append(define(output[1][0].float()))
 
     attentions = [layer.attention for layer in model.encoder.layers]
-    with called(model), torch.inference_mode():
-        hooks = [x.register_forward_hook(partial(keep, i)) for i, x in enumerate(attentions)]
+    hooks = (x.register_forward_hook(partial(keep, i)) for i, x in enumerate(attentions))
+    with removed_after(hooks), torch.inference_mode():
         for utterance in utterances:
             wave, mask = collate([utterance.wave()], model.preprocessor["do_normalize"])
             wave, mask = (x[:, : utterance.samples] for x in (wave, mask))  # no padding
             batch = {"input_values": wave, "attention_mask": mask}
             hidden.append([x[0].float() for x in states(model, batch)])
-        for hook in hooks:
-            hook.remove()
     means = {
         name: [_rounded(torch.stack(heads).mean(0).tolist()) for heads in every]
         for name, every in near.items()

@@ -14,29 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speech_pareto.runtime.formatting import aligned
-from speech_pareto.study import forecast
+from speech_pareto.study import forecast, paths
 from speech_pareto.study.cells import Cell, cells
 
 STATES = ("done", "running", "failed", "waiting")
-OUTPUTS = {
-    "fetch_corpus": "downloads/{}",
-    "prepare_corpus": "corpora/{}",
-    "fetch_teacher": "teachers/{}/backbone",
-    "pretrain_one_teacher": "teachers/{}/backbone",
-    "convert_teacher": "teachers/{}/backbone",
-    "finetune_one_teacher": "teachers/{}",
-    "compress": "models/{}",
-    "finetune": "finetuned/{}",
-    "evaluate": "metrics/{}.json",
-    "prepare_superb": "superb/{}",
-    "superb": "metrics/{}.json",
-    "profile": "profile/{}.json",
-    "analyse": "analysis/{}.json",
-    "compare": "tables/comparisons.csv",
-    "aggregate": "tables/results.csv",
-    "report": "report.html",
-    "plot": "figures/{}.svg",
-}
 STAGES = {"compress": "scope", "finetune": "task", "evaluate": "task", "superb": "task"}
 STAGES |= {"profile": "scope", "analyse": "scope"}  # a cell's jobs, and their last wildcard
 
@@ -77,7 +58,7 @@ def state(job: forecast.Job, root: Path, begun: Mapping[str, float], since: floa
     none runs. `since` is when the present one began: what logs say of former ones is past.
     """
     rule, _, name = job.benchmark.partition("/")
-    output = f"results/{OUTPUTS[job.rule].format(name)}"
+    output = paths.filled(paths.OUTPUTS[job.rule], name)
     log = root / "logs" / f"{job.benchmark}.log"
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     if output in begun:

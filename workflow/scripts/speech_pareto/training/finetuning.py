@@ -14,6 +14,7 @@ from speech_pareto.data.batches import Epochs, collate
 from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.selection import select, told
 from speech_pareto.models.quantisation import trainable
+from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.extras import extra
 from speech_pareto.tasks.head import HEAD, hand_on_head
 from speech_pareto.tasks.task import Task, TaskModel, load_task_model, make_task, save_head
@@ -126,14 +127,12 @@ def fit(
 
 @contextmanager
 def regularised(model: TaskModel, settings: FineTuning):
-    """Put the dropout and SpecAugment of `settings` in place of the model's own, for a while.
+    """Put the dropout of `settings` in place of the model's own, for a while.
 
     Inside the layers there is no dropout, neither of activations nor of attention: it would treble
     a step on a CPU.  A model without a mask vector hides frames behind zeros.
     """
-    config, backbone = model.backbone.config, model.backbone
-    names = ("apply_spec_augment", "mask_time_prob", "mask_feature_prob")
-    own = [(config, name, getattr(config, name)) for name in names]
+    backbone, own = model.backbone, []
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout):
             own.append((module, "p", module.p))
@@ -141,11 +140,9 @@ def regularised(model: TaskModel, settings: FineTuning):
         elif isinstance(getattr(module, "dropout", None), float):  # attention: a plain number
             own.append((module, "dropout", module.dropout))
             module.dropout = 0.0
-    config.apply_spec_augment = True
-    config.mask_time_prob = 0.0  # time masks come from `_loss`, drawn from the step's own seed
     vectorless = bool(settings.mask_share) and not hasattr(backbone, "masked_spec_embed")
     if vectorless:
-        zeros = torch.zeros(config.hidden_size, device=next(backbone.parameters()).device)
+        zeros = torch.zeros(backbone.config.hidden_size, device=next(backbone.parameters()).device)
         backbone.register_buffer("masked_spec_embed", zeros, persistent=False)
     try:
         yield
@@ -183,17 +180,17 @@ def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
 
 def _loss(model: TaskModel, task: Task, settings: FineTuning, penalty: Penalty | None):
     """Return the task's loss with SpecAugment, and the penalty."""
-    config = model.backbone.config
 
     def loss(batch: tuple) -> tuple[Tensor, dict]:
         step, waves, attention_mask, chosen, augmented = batch
         more = penalty(step) if penalty else 0.0  # before the forward pass: it may change the model
-        config.mask_feature_prob = settings.mask_channels if augmented else 0.0
+        channels = settings.mask_channels if augmented else 0.0
         mask = None
         if settings.mask_share and augmented:
             lengths, frames = model.frames(attention_mask.sum(1)), model.frames(waves.shape[1])
             mask = span_mask(lengths, settings.mask_share, settings.mask_span, frames)
-        logits, lengths = model(waves, attention_mask, mask)
+        with masking(model.backbone, on=True, channels=channels):
+            logits, lengths = model(waves, attention_mask, mask)
         return task.loss(logits, lengths, chosen) + more, {}
 
     return loss

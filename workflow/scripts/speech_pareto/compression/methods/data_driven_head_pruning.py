@@ -76,20 +76,20 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
         """Return the score of each head (heads,) of each layer, in float64, not yet divided."""
         import torch
 
-        from speech_pareto.compression.calibration import called
         from speech_pareto.models.hidden_states import at_home
+        from speech_pareto.models.hooks import removed_after
         from speech_pareto.models.surgery import matrix
 
         layers, contexts = predictor.backbone.encoder.layers, []
         totals = [torch.zeros(len(layer.attention.heads)).double() for layer in layers]
-        with torch.random.fork_rng(), called(predictor.backbone):
+        handles = (
+            matrix(layer, "out_proj").register_forward_pre_hook(
+                lambda module, inputs: contexts.append(inputs[0])  # (batch, time, inner)
+            )
+            for layer in layers
+        )
+        with torch.random.fork_rng(), removed_after(handles):
             torch.manual_seed(seed)  # of the masks
-            handles = [
-                matrix(layer, "out_proj").register_forward_pre_hook(
-                    lambda module, inputs: contexts.append(inputs[0])  # (batch, time, inner)
-                )
-                for layer in layers
-            ]
             for batch in batches:
                 contexts.clear()
                 loss = self.masked_prediction(predictor, labeller, at_home(predictor, batch))
@@ -97,6 +97,4 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
                 for total, c, gradient in zip(totals, contexts, gradients, strict=True):
                     product = (c * gradient).detach().double().unflatten(2, (len(total), -1))
                     total += product.sum(3).abs().sum((0, 1)).cpu() / len(batches)
-            for handle in handles:
-                handle.remove()
         return totals

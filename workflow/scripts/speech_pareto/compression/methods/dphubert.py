@@ -85,17 +85,15 @@ class DPHuBERT(Method):
 
     def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
         """Return the student, within half a row of the planned size."""
-        from speech_pareto.compression.calibration import called
         from speech_pareto.compression.parts.hard_concrete_gates import Gating, MappedStudent
         from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
 
         scale, drops = self.gate_rate / self.learning_rate, (self.head_drop, self.row_drop)
-        with called(model):
-            gating = Gating(model, drops, scale, context.generator())
-            student = MappedStudent(model, gating)
-            target = plan.knobs["removed"] / gating.total
-            self._train(student, context, self.steps, self.learning_rate, target)
-            gating.detach(model)
+        gating = Gating(model, drops, scale, context.generator())
+        student = MappedStudent(model, gating)
+        target = plan.knobs["removed"] / gating.total
+        self._train(student, context, self.steps, self.learning_rate, target)
+        gating.detach(model)
         student.gating = None
         heads, rows = (
             [x.log_alpha.detach() for x in gates] for gates in (gating.heads, gating.rows)

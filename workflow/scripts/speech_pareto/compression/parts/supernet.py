@@ -183,10 +183,12 @@ def run(
     from torch.func import functional_call
 
     from speech_pareto.models.backbone import build
+    from speech_pareto.models.spec_augment import masking
 
     nested = build(config).train(model.training)  # on the meta device: it holds no weights
     nested.feature_extractor = model.feature_extractor
-    nested.config.apply_spec_augment, nested.config.mask_feature_prob = True, 0.0
     inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
     inputs["mask_time_indices"] = mask
-    return functional_call(nested, views(model, nested, layers), kwargs=inputs).last_hidden_state
+    with masking(nested, on=True):
+        out = functional_call(nested, views(model, nested, layers), kwargs=inputs)
+    return out.last_hidden_state

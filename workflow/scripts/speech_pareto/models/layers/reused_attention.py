@@ -101,11 +101,7 @@ def reuse_map(model: nn.Module, layer: nn.Module, reuse: str) -> None:
         maps = model.encoder.maps = Maps()
         model.encoder.register_forward_hook(maps.clear)
         for other in model.encoder.layers:
-            if isinstance(other.attention, WavLMAttention):  # its own gives the mean over the heads
-                from speech_pareto.models.layers.wavlm_attention import PartialAttention
-
-                other.attention.__class__ = PartialAttention
-            else:
+            if not isinstance(other.attention, WavLMAttention):  # that gives its map as it is
                 other.attention.__class__ = LendingAttention
             other.attention.register_forward_hook(maps.keep)
     layer.attention = ReusedAttention(layer.attention, maps, reuse)

@@ -1,7 +1,7 @@
 """WavLM's attention for any subset of heads and any shape of matrices."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 
@@ -45,3 +45,12 @@ class PartialAttention(WavLMAttention):
         maps = scores.softmax(-1)
         dropped = torch.nn.functional.dropout(maps, self.dropout, self.training)
         return self.out_proj((dropped @ value).transpose(1, 2).flatten(2)), maps, position_bias
+
+
+def use_partial_attention(model: nn.Module) -> None:
+    """Give every layer of a WavLM attention that can be cut, and whose maps can be read.
+
+    All WavLM models here have it, teachers too, so that both are measured in the same code.
+    """
+    for layer in model.encoder.layers:
+        layer.attention.__class__ = PartialAttention

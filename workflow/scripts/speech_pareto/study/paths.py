@@ -1,0 +1,51 @@
+"""Where a study keeps its files: each pattern below results/, once.
+
+Rules take the patterns as they are, with Snakemake's wildcards; Python fills them in.
+"""
+
+import re
+
+CELL = "{teacher}/{recipe}/{ratio}/{seed}"
+
+DOWNLOAD = "results/downloads/{corpus}"
+CORPUS = "results/corpora/{corpus}"
+BACKBONE = "results/teachers/{teacher}/backbone"
+TASK_TEACHER = "results/teachers/{teacher}/{task}"
+STUDENT = f"results/models/{CELL}/{{scope}}"
+FINETUNED = f"results/finetuned/{CELL}/{{task}}"
+METRICS = f"results/metrics/{CELL}/{{task}}.json"
+HYPOTHESES = f"results/metrics/{CELL}/{{task}}.tsv"
+PROFILE = f"results/profile/{CELL}/{{scope}}.json"
+ANALYSIS = f"results/analysis/{CELL}/{{scope}}.json"
+SUPERB_DATA = "results/superb/{task}"
+ONNX = f"results/export/{CELL}/{{task}}.onnx"
+EXPORT_REPORT = f"results/export/{CELL}/{{task}}.json"
+FIGURE = "results/figures/{figure}"
+RESOLVED = "results/run_config.yaml"
+
+# The output by which a rule's job is known to be done.
+OUTPUTS = {
+    "fetch_corpus": DOWNLOAD,
+    "prepare_corpus": CORPUS,
+    "fetch_teacher": BACKBONE,
+    "convert_teacher": BACKBONE,
+    "pretrain_one_teacher": BACKBONE,
+    "finetune_one_teacher": TASK_TEACHER,
+    "compress": STUDENT,
+    "finetune": FINETUNED,
+    "evaluate": METRICS,
+    "prepare_superb": SUPERB_DATA,
+    "superb": METRICS,
+    "profile": PROFILE,
+    "analyse": ANALYSIS,
+    "compare": "results/tables/comparisons.csv",
+    "aggregate": "results/tables/results.csv",
+    "report": "results/report.html",
+    "plot": f"{FIGURE}.svg",
+}
+
+
+def filled(pattern: str, names: str) -> str:
+    """Return a pattern with its wildcards filled in, in their order: "tiny/identity/0/1/phones"."""
+    parts = iter(names.split("/"))
+    return re.sub(r"\{\w+\}", lambda _: next(parts), pattern)
