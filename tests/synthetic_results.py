@@ -10,6 +10,7 @@ import numpy as np
 
 from speech_pareto.runtime import result
 
+KINDS = ("md", "csv", "html")  # of the leaderboard
 METRIC = {"phones": "per", "characters": "cer"}
 RATIOS = (0.25, 0.5, 0.75)
 TEACHER_SCORE = {"phones": 29.8, "characters": 41.5}
@@ -26,6 +27,8 @@ RECIPES = {
     "low-rank": ((0.035, 0.12, 0.36), (0.84, 0.66, 0.46), 0.8),
     "distillation": ((0.07, 0.14, 0.28), (0.78, 0.57, 0.35), 0.97),
 }
+ROLES = dict.fromkeys(RECIPES, "student")
+ROLES |= {"identity": "teacher", "random-pruning": "control", "layer-drop": "control"}
 
 
 def noise(*names, scale: float = 1.0) -> float:
@@ -52,6 +55,7 @@ def write(folder, tasks=("phones", "characters"), scope=None):
         path = f"{teacher}/{recipe}/{ratio:g}/{seed}"
         run = {"study": "default", "teacher": teacher, "recipe": recipe, "ratio": ratio}
         run |= {"seed": seed, "config": {"steps": [recipe.replace("-", "_")]}}
+        run |= {"role": ROLES[recipe], "pretrained": teacher != "tiny-random"}
         meta = {"commit": "0" * 40, "dirty": False, "seed": seed}
         meta |= {"versions": {"torch": "0"}, "hardware": {"cpu": "made up", "threads": 1}}
         status = None
@@ -225,11 +229,11 @@ def write_tables(root):
     folder = root / "results"
     metrics, profiles = write(folder)
     hypotheses = write_hypotheses(metrics)
-    names = ["comparisons.parquet", "comparisons.csv", "fronts.csv", "pairs.csv"]
-    compared = [folder / "tables" / name for name in names]
-    compare.main(metrics, hypotheses, profiles, *compared)
-    names = ["results.parquet", "results.csv", "front.txt", "leaderboard.md", "leaderboard.csv"]
-    made = [folder / "tables" / name for name in names]
-    aggregate.main(metrics, profiles, *made, comparisons=compared[0])
-    report.main(made[0], folder / "report.html", folder / "tables" / "leaderboard.html")
-    return folder / "tables"
+    tables = folder / "tables"
+    cells, compared = tables / "results.parquet", tables / "comparisons.parquet"
+    beside = [tables / name for name in ("fronts.csv", "pairs.csv")]
+    aggregate.main(metrics, profiles, cells, tables / "results.csv")
+    compare.main(cells, hypotheses, compared, tables / "comparisons.csv", *beside)
+    read = [tables / name for name in ("front.txt", *map("leaderboard.{}".format, KINDS))]
+    report.main(cells, compared, *beside, [*read, folder / "report.html"])
+    return tables

@@ -9,20 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import aggregate
 import compare
 import synthetic_results
 from speech_pareto.reporting.tables import comparisons, pareto
 from speech_pareto.reporting.tables import results_table as table
 from speech_pareto.reporting.tables.significance import holm
 from speech_pareto.runtime import result
+from speech_pareto.study import quantities
 
 NAMES = {"parquet": "c.parquet", "csv": "c.csv", "fronts": "f.csv", "pairs": "p.csv"}
 
 
 def run(files, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compare into `folder`; return the two tables."""
+    metrics, hypotheses, profiles = files
     outputs = {key: folder / name for key, name in NAMES.items()}
-    compare.main(*files, **outputs)
+    aggregate.main(metrics, profiles, folder / "r.parquet", folder / "r.csv")
+    compare.main(folder / "r.parquet", hypotheses, **outputs)
     return pd.read_parquet(outputs["parquet"]), pd.read_csv(outputs["fronts"])
 
 
@@ -119,7 +123,7 @@ def test_every_student_has_a_row_and_no_teacher(written, made):
     )
     students = summary[summary["recipe"] != "identity"]
     assert made[0][table.GROUP].to_numpy().tolist() == students[table.GROUP].to_numpy().tolist()
-    assert len(made[1]) == len(summary) * len(table.COSTS)
+    assert len(made[1]) == len(summary) * len(quantities.main_axes())
 
 
 def test_holes_keep_their_reason(made):
@@ -174,7 +178,7 @@ def test_each_student_meets_its_own_teacher(files, tmp_path):
 def test_without_a_teacher_there_is_no_verdict(files, tmp_path):
     moved(files, "low-rank", "orphan")
     row = the(run(files, tmp_path)[0], recipe="low-rank", ratio=0.25)
-    assert (row["status"], row["reason"]) == ("no_teacher", "the study has no identity")
+    assert (row["status"], row["reason"]) == ("no_teacher", "the study has no identity of orphan")
     file = cell(files, "identity", "0", kind=0)
     status = {"status": "out_of_memory", "reason": "2 GiB were not enough"}
     result.write(file, result.compose(result.read(file)["run"], {}, status=status))

@@ -6,6 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import synthetic_results
 from speech_pareto.reporting.figures import fronts
 from speech_pareto.reporting.tables import results_table
+from speech_pareto.study import quantities
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def boxes(figure, axes):
 
 
 @pytest.mark.parametrize("task", ["phones", "characters"])
-@pytest.mark.parametrize("cost", list(results_table.COSTS))
+@pytest.mark.parametrize("cost", list(quantities.axes()))
 def test_labels_do_not_collide(summary, task, cost):
     figure = fronts.pareto(summary, task, cost)
     found = boxes(figure, figure.axes[0])

@@ -21,13 +21,16 @@ from speech_pareto.reporting.figures import (
     probes,
     ratios,
     speedup,
+    styles,
 )
 from speech_pareto.reporting.figures import published_fronts as systems
-from speech_pareto.reporting.figures.styles import CONTROL, STYLES
+from speech_pareto.reporting.figures.styles import GREY, INK, STYLES
 from speech_pareto.reporting.tables import analysis, published_scores, results_table
 from speech_pareto.study import cells as study
+from speech_pareto.study import quantities
 
 SCRIPTS = Path(plot.__file__).parent
+ROLES = synthetic_results.ROLES
 PUBLISHED = study.ROOT / "resources" / "published.csv"
 
 
@@ -36,8 +39,7 @@ def parquet(tmp_path_factory):
     """Return the path of the synthetic grid's table."""
     folder = tmp_path_factory.mktemp("grid")
     files = synthetic_results.write(folder)
-    names = ("r.parquet", "r.csv", "f.txt", "l.md", "l.csv")
-    aggregate.main(*files, *(folder / name for name in names))
+    aggregate.main(*files, folder / "r.parquet", folder / "r.csv")
     analyses = synthetic_results.write_analyses(files[1])
     aggregate.gather(analyses, files[0], folder / "analysis.parquet", folder / "analysis.csv")
     return folder / "r.parquet"
@@ -73,7 +75,7 @@ def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["phones", "characters"])
-@pytest.mark.parametrize("cost", list(results_table.COSTS))
+@pytest.mark.parametrize("cost", list(quantities.axes()))
 def test_a_figure_says_what_it_shows(parquet, task, cost):
     figure = fronts.pareto(results_table.summarise(results_table.read(parquet)), task, cost)
     text = words(figure)
@@ -127,13 +129,12 @@ def test_a_ring_marks_no_significant_increase(parquet):
     assert [line.get_xdata()[0] for line in rings] == expected.to_list()
 
 
-def test_controls_are_grey(parquet):
-    assert results_table.is_control("tiny", "random-pruning")
-    assert results_table.is_control("tiny-random", "low-rank")
-    assert not results_table.is_control("tiny", "low-rank")
-    assert not results_table.is_random("randomness")
-    for recipe in ("random-pruning", "layer-drop"):
-        assert STYLES[recipe][0] == CONTROL
+def test_controls_are_grey_and_teachers_black():
+    found = styles.styles({"mine": "control", "layer-drop": "control", "as-it-is": "teacher"})
+    assert {found["mine"][0], found["layer-drop"][0]} == {GREY}
+    assert found["as-it-is"] == (INK, "*")
+    named = styles.styles({"layer-drop": "student", "identity": "student"})
+    assert {colour for colour, _ in named.values()}.isdisjoint({GREY, INK})
 
 
 def test_scores_above_100_are_clipped_and_named(parquet):
@@ -186,7 +187,7 @@ def test_no_control_is_on_a_front_or_in_a_headline(parquet, better):
     if better == "higher":
         cells = cells.assign(score=100 - cells["score"], better=better)
     summary = results_table.summarise(cells)
-    for cost in results_table.COSTS:
+    for cost in quantities.main_axes():
         front = summary[summary[f"front_{cost}"]]
         assert {"layer-drop", "random-pruning"}.isdisjoint(front["recipe"])
         assert set(front["teacher"]) == {"tiny"} and len(front) > 2
@@ -198,7 +199,7 @@ def test_a_teacher_without_any_student_has_its_figure(parquet):
     cells = results_table.read(parquet)
     for recipes in (["identity"], ["identity", "layer-drop"]):
         some = cells[cells["recipe"].isin(recipes)]
-        for cost in results_table.COSTS:
+        for cost in quantities.axes():
             text = fronts.pareto(results_table.summarise(some), "phones", cost).texts[0].get_text()
             assert "PER against" in text
     failed = cells[cells["task"] == "phones"].copy()
@@ -265,11 +266,11 @@ def test_layers_show_what_is_left_of_each(students):
     assert zeros["heads"].tolist() == [1] * 4
     assert zeros["weights"].tolist() == [0.55] * 4
     assert left["tiny", "head-pruning", 0.25]["number"].tolist() == [3] * 4
-    figure = layers.layers(students, "phones", synthetic_results.RECIPES)
+    figure = layers.layers(students, "phones", ROLES)
     assert [axes.get_title() for axes in figure.axes] == list(layers.PANELS.values())
     assert "weight-pruning −50 %" in [text.get_text() for text in figure.axes[0].get_yticklabels()]
     whole = students[students["recipe"] == "identity"]
-    assert "no student lost" in words(layers.layers(whole, "phones", ["identity"]))
+    assert "no student lost" in words(layers.layers(whole, "phones", ROLES))
 
 
 def test_diagonality_of_heads_kept_and_removed(students):
@@ -279,12 +280,12 @@ def test_diagonality_of_heads_kept_and_removed(students):
     pruned = heads[heads["recipe"] == "head-pruning"]
     assert pruned.groupby("kept").size().to_dict() == {True: 12, False: 4}
     assert pruned.loc[~pruned["kept"], "head"].unique().tolist() == [3]
-    figure = head_diagonality.diagonality(students, "phones", synthetic_results.RECIPES)
+    figure = head_diagonality.diagonality(students, "phones", ROLES)
     title = figure.texts[0].get_text()
     assert title == "head-pruning keeps the more diagonal heads: 0.82 kept, 0.61 removed"
     assert "row-normalised diagonality" in words(figure)
     whole = students[students["recipe"] == "identity"]
-    figure = head_diagonality.diagonality(whole, "phones", ["identity"])
+    figure = head_diagonality.diagonality(whole, "phones", ROLES)
     assert figure.axes[1].get_title() == "no student lost a head"
 
 
@@ -292,7 +293,7 @@ def test_similarity_has_a_map_per_recipe_nearest_first(students):
     maps = layer_similarity.maps_of(students)
     assert {key[1] for key in maps} == {"identity", *synthetic_results.RECIPES}
     assert maps["tiny", "layer-drop", 0.25].shape == (4, 5)
-    figure = layer_similarity.similarity(students, "phones", synthetic_results.RECIPES)
+    figure = layer_similarity.similarity(students, "phones", ROLES)
     assert figure.axes[0].get_title() == "teacher\ntiny, 1.00"
     assert len([axes for axes in figure.axes if axes.get_title()]) == len(maps) + 1  # and the scale
 
@@ -300,15 +301,15 @@ def test_similarity_has_a_map_per_recipe_nearest_first(students):
 def test_ratio_curves_and_speed_ups_name_every_recipe(parquet):
     summary = results_table.summarise(results_table.read(parquet))
     for draw in (ratios.ratios, speedup.speedup):
-        figure = draw(summary, "phones", synthetic_results.RECIPES)
+        figure = draw(summary, "phones", ROLES)
         texts = [text for text in figure.axes[0].texts if text.get_text() not in ("", "ideal")]
         assert {text.get_text() for text in texts} == set(synthetic_results.RECIPES)
         heights = sorted(text.xy[1] for text in texts)
         size = figure.get_size_inches()[1] * figure.axes[0].get_position().height
         assert min(np.diff(heights)) * size * 72 > texts[0].get_fontsize() * 1.3  # apart
     lonely = summary[summary["recipe"] == "identity"]
-    assert "no student" in words(ratios.ratios(lonely, "phones", ["identity"]))
-    assert "no student" in words(speedup.speedup(lonely, "phones", ["identity"]))
+    assert "no student" in words(ratios.ratios(lonely, "phones", ROLES))
+    assert "no student" in words(speedup.speedup(lonely, "phones", ROLES))
 
 
 def test_labels_are_spaced_near_their_points():
@@ -321,23 +322,19 @@ def test_labels_are_spaced_near_their_points():
 
 
 def test_one_method_has_one_colour_in_all_figures(parquet, students):
-    recipes = [*synthetic_results.RECIPES, "identity"]
     summary = results_table.summarise(results_table.read(parquet))
     colour = STYLES["low-rank"][0]
-    labels = layers.layers(students, "phones", recipes).axes[0].get_yticklabels()
+    labels = layers.layers(students, "phones", ROLES).axes[0].get_yticklabels()
     found = {text.get_color() for text in labels if text.get_text().startswith("low-rank")}
     for draw in (ratios.ratios, speedup.speedup):
-        texts = draw(summary, "phones", recipes).axes[0].texts
+        texts = draw(summary, "phones", ROLES).axes[0].texts
         found |= {text.get_color() for text in texts if text.get_text() == "low-rank"}
     assert found == {colour}
 
 
 def test_all_tasks_stand_side_by_side(parquet, tmp_path):
-    summary, recipes = (
-        results_table.summarise(results_table.read(parquet)),
-        [*synthetic_results.RECIPES, "identity"],
-    )
-    figure = side_by_side.tasks(summary, "parameters", recipes)
+    summary = results_table.summarise(results_table.read(parquet))
+    figure = side_by_side.tasks(summary, "parameters", ROLES)
     assert [axes.get_title() for axes in figure.axes] == ["characters: CER", "phones: PER"]
     assert set(synthetic_results.RECIPES) <= {text.get_text() for text in figure.texts}
     plot.main(parquet, None, "parameters", [tmp_path / "all.png"])
@@ -350,17 +347,17 @@ def test_published_systems_are_drawn_as_stated_or_hollow():
     stated = found.set_index("model").loc["DPHuBERT-960h"]
     assert stated[["params_m", "macs_g", "value"]].tolist() == [23.59, 654.1, 9.67]
     assert set(found["provenance"]) == {"table", "leaderboard", "digitised"}
-    figure = systems.published(known, ["dphubert", "mine"])
+    figure = systems.published(known, {"dphubert": "student", "mine": "student"})
     lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-"]
     assert {line.get_markerfacecolor() for line in lines} == {"white"}
     drawn = {line.get_color() for axes in figure.axes for line in axes.lines}
     assert STYLES["dphubert"][0] in drawn
     assert "not comparable" in words(figure)
-    assert "no system" in words(systems.published(known[:0]))
+    assert "no system" in words(systems.published(known[:0], {}))
 
 
 def test_published_scores_stand_beside_those_of_superb_alone(parquet):
-    superb = {"corpora": ["read"], "protocol": "probe", "metric": "per"}
+    superb = {"kind": "ctc", "corpora": ["read"], "protocol": "probe", "metric": "per"}
     corpora = {"read": {"source": "librispeech"}, "prompts": {"source": "prompts"}}
 
     def comparable(**other) -> bool:
@@ -382,19 +379,20 @@ def test_published_scores_stand_beside_those_of_superb_alone(parquet):
 
 
 def test_probes_are_drawn_by_depth(tmp_path):
-    key = {"teacher": "tiny", "seed": 1, "status": "ok"}
+    key = {"teacher": "tiny", "seed": 1, "pretrained": True}
     files = {}
     for name, run, shares in [
         ("a", {"recipe": "identity", "ratio": 0.0}, [0.1, 0.2, 0.7]),
         ("b", {"recipe": "low-rank", "ratio": 0.5}, [0.4, 0.6]),
         ("c", {"recipe": "layer-drop", "ratio": 0.5}, None),
     ]:
-        files[name] = {"run": key | run | {"task": "pr"}}
+        own = {"task": "pr", "role": ROLES[run["recipe"]]}
+        files[name] = {"run": key | run | own, "status": "ok"}
         if shares:
             files[name]["layer_weights"] = shares
     rows = analysis.probes_of(analysis.build({}, files), "pr")
     assert rows["value"].tolist() == [0.1, 0.2, 0.7, 0.4, 0.6]
-    figure = probes.probes(rows, "pr", ["identity", "low-rank"])
+    figure = probes.probes(rows, "pr", ROLES)
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]
     assert sorted(list(line.get_xdata()) for line in lines) == [[0, 0.5, 1], [0, 1]]
     assert {"teacher (tiny)", "low-rank −50 %"} <= set(words(figure).splitlines())

@@ -8,7 +8,7 @@ import pytest
 from speech_pareto import __main__
 from speech_pareto.reporting import budget
 from speech_pareto.reporting.tables import points
-from speech_pareto.reporting.tables.points import COLUMNS
+from speech_pareto.study.quantities import QUANTITIES
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,11 @@ def test_mistakes_are_named(text, words):
     assert words in str(caught.value)
 
 
-def test_what_is_shown_is_what_can_be_limited():
-    assert set(COLUMNS) == set(budget.NAMES) == set(budget.DIMENSION)
-    aliases = [name.lower() for names in budget.NAMES.values() for name in names]
-    assert len(aliases) == len(set(aliases))
-    assert {name: kind for name, (_, kind, _) in COLUMNS.items()} == budget.DIMENSION
+def test_no_name_and_no_unit_of_a_budget_stands_for_two_things():
+    names = [name.lower() for one in QUANTITIES.values() for name in one.names]
+    assert len(names) == len(set(names))
+    units = {unit for one in QUANTITIES.values() for unit in one.dimension.units if unit}
+    assert not {unit.lower() for unit in units} & set(names)
 
 
 def test_the_best_within_the_budget_and_its_ties(study, tables):

@@ -10,6 +10,7 @@ import pytest
 import synthetic_results
 from speech_pareto.reporting.tables import results_table, wording
 from speech_pareto.runtime import result
+from speech_pareto.study import quantities
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_a_diverged_seed_is_not_averaged_away(built):
     cells = change(built, "distillation", 0.75, seed=2, **hole)
     row = row_of(results_table.summarise(cells), "distillation", 0.75)
     assert (row["n"], row["seeds"], row["status"]) == (2, 3, "diverged")
-    assert not any(row[f"front_{cost}"] for cost in results_table.COSTS)
+    assert not any(row[f"front_{cost}"] for cost in quantities.axes())
 
 
 def test_zeros_do_not_make_the_front(built):
@@ -190,7 +191,7 @@ def test_a_teacher_that_was_never_trained_is_no_candidate(built):
     cells = built[0].copy()
     cells.loc[cells["teacher"] == "tiny-random", "score"] = 0.0  # better than all
     summary = results_table.summarise(cells).set_index("teacher")
-    fronts = summary[[f"front_{cost}" for cost in results_table.COSTS]]
+    fronts = summary[[f"front_{cost}" for cost in quantities.axes()]]
     assert len(fronts.loc[["tiny-random"]]) and not fronts.loc[["tiny-random"]].any(axis=None)
     assert fronts.loc["tiny"].any(axis=None)
 
@@ -205,7 +206,7 @@ def test_higher_may_be_better(built):
     cells = built[0].copy()
     cells["score"], cells["better"] = 100 - cells["score"], "higher"
     summary, mirrored = results_table.summarise(built[0]), results_table.summarise(cells)
-    for cost in results_table.COSTS:
+    for cost in quantities.axes():
         assert (summary[f"front_{cost}"] == mirrored[f"front_{cost}"]).all()
 
 
@@ -241,7 +242,7 @@ def test_a_damaged_result_is_a_hole_and_enters_no_mean(tmp_path, damage, said):
     summary = results_table.summarise(cells)
     row = summary[(summary["recipe"] == "low-rank") & (summary["ratio"] == 0.5)].iloc[0]
     assert row["status"] == "damaged" and row["n"] == row["seeds"] - 1
-    assert not any(row[f"front_{cost}"] for cost in results_table.COSTS)
+    assert not any(row[f"front_{cost}"] for cost in quantities.axes())
     assert "1 damaged" in wording.completeness(cells)
 
 
@@ -275,6 +276,7 @@ def test_an_analysis_has_its_layers_and_a_folder_its_kind(tmp_path):
     sound |= {"layers": {m: [layer] for m in ("teacher", "student")}}
     sound |= {"diagonality": {m: {"d": [[0.1, 0.2]]} for m in ("teacher", "student")}}
     run = {"study": "s", "teacher": "t", "recipe": "r", "ratio": 0.5, "seed": 1, "scope": "any"}
+    run |= {"role": "student", "pretrained": True}
     good = result.compose(run, {}) | {"analysis": sound}
     bad = [
         (lambda a: a["layers"].update(teacher=None), "is not of type 'array'"),

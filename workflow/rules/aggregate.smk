@@ -1,6 +1,6 @@
-"""All results of the study in one table, a leaderboard and the fronts as text.
+"""All results of the study in one table, and what was seen inside its students in another.
 
-Leaves results/tables/.
+Leaves results/tables/results.{parquet,csv} and results/tables/analysis.{parquet,csv}.
 """
 
 
@@ -16,7 +16,6 @@ rule aggregate:
         analyses=results_of_cells(
             "results/analysis/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
         ),
-        comparisons="results/tables/comparisons.parquet",
     output:
         parquet="results/tables/results.parquet",
         csv=report(
@@ -32,24 +31,6 @@ rule aggregate:
             category="Tables",
             labels={"table": "layers, heads, hidden states"},
         ),
-        front=report(
-            "results/tables/front.txt",
-            caption="../report/aggregate.rst",
-            category="Tables",
-            labels={"table": "fronts"},
-        ),
-        leaderboard=report(
-            "results/tables/leaderboard.md",
-            caption="../report/aggregate.rst",
-            category="Tables",
-            labels={"table": "leaderboard (Markdown)"},
-        ),
-        numbers=report(
-            "results/tables/leaderboard.csv",
-            caption="../report/aggregate.rst",
-            category="Tables",
-            labels={"table": "leaderboard (CSV)"},
-        ),
     log:
         "logs/aggregate.log",
     benchmark:
@@ -64,29 +45,3 @@ rule aggregate:
         ),
     script:
         "../scripts/aggregate.py"
-
-
-rule tables:
-    """Target: the tables of the study."""
-    input:
-        "results/tables/results.parquet",
-        "results/tables/results.csv",
-        "results/tables/analysis.parquet",
-        "results/tables/analysis.csv",
-        "results/tables/comparisons.parquet",
-        "results/tables/comparisons.csv",
-        "results/tables/fronts.csv",
-        "results/tables/pairs.csv",
-        "results/tables/front.txt",
-        "results/tables/leaderboard.md",
-        "results/tables/leaderboard.csv",
-    localrule: True
-
-
-rule leaderboard:
-    """Target: the ranking of the recipes."""
-    input:
-        "results/tables/leaderboard.md",
-        "results/tables/leaderboard.csv",
-        "results/tables/leaderboard.html",
-    localrule: True

@@ -7,14 +7,9 @@ Leaves results/tables/comparisons.{parquet,csv}, results/tables/fronts.csv and r
 rule compare:
     """Test all students against their teacher, utterance by utterance."""
     input:
-        metrics=results_of_cells(
-            "results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json"
-        ),
+        cells="results/tables/results.parquet",
         hypotheses=results_of_cells(
             "results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
-        ),
-        profiles=results_of_cells(
-            "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
         ),
     output:
         parquet="results/tables/comparisons.parquet",

@@ -1,11 +1,12 @@
-"""One page to choose a student from: a static file that needs no server and no network.
+"""The fronts as text, the leaderboard, and one page to choose a student from, which needs no network.
 
-Leaves results/report.html and results/tables/leaderboard.html.  `snakemake interim` makes the same of an unfinished study, from what is there.
+Leaves results/tables/front.txt, results/tables/leaderboard.{md,csv,html} and results/report.html.
+`snakemake interim` makes the same of an unfinished study, from the cells that are done.
 """
 
 
 rule report:
-    """Make the page of the study."""
+    """Write what a reader opens: fronts, leaderboard, page."""
     input:
         cells="results/tables/results.parquet",
         comparisons="results/tables/comparisons.parquet",
@@ -18,9 +19,27 @@ rule report:
             category="Choose a student",
             labels={"page": "fronts, tables and budgets"},
         ),
+        front=report(
+            "results/tables/front.txt",
+            caption="../report/leaderboard.rst",
+            category="Tables",
+            labels={"table": "fronts"},
+        ),
+        markdown=report(
+            "results/tables/leaderboard.md",
+            caption="../report/leaderboard.rst",
+            category="Tables",
+            labels={"table": "leaderboard (Markdown)"},
+        ),
+        numbers=report(
+            "results/tables/leaderboard.csv",
+            caption="../report/leaderboard.rst",
+            category="Tables",
+            labels={"table": "leaderboard (CSV)"},
+        ),
         leaderboard=report(
             "results/tables/leaderboard.html",
-            caption="../report/aggregate.rst",
+            caption="../report/leaderboard.rst",
             category="Tables",
             labels={"table": "leaderboard"},
         ),
@@ -39,6 +58,32 @@ rule report:
         ),
     script:
         "../scripts/report.py"
+
+
+rule tables:
+    """Target: the tables of the study."""
+    input:
+        "results/tables/results.parquet",
+        "results/tables/results.csv",
+        "results/tables/analysis.parquet",
+        "results/tables/analysis.csv",
+        "results/tables/comparisons.parquet",
+        "results/tables/comparisons.csv",
+        "results/tables/fronts.csv",
+        "results/tables/pairs.csv",
+        "results/tables/front.txt",
+        "results/tables/leaderboard.md",
+        "results/tables/leaderboard.csv",
+    localrule: True
+
+
+rule leaderboard:
+    """Target: the ranking of the recipes."""
+    input:
+        "results/tables/leaderboard.md",
+        "results/tables/leaderboard.csv",
+        "results/tables/leaderboard.html",
+    localrule: True
 
 
 rule interim:

@@ -5,16 +5,14 @@ from pathlib import Path
 from speech_pareto.reporting.tables import comparisons, results_table
 
 
-def main(metrics: list, hypotheses: list, profiles: list, parquet, csv, fronts, pairs) -> None:
+def main(cells, hypotheses: list, parquet, csv, fronts, pairs) -> None:
     """Write the comparisons (Parquet, CSV), the fronts and all pairs (CSV).
 
-    `hypotheses` holds the utterances (TSV) of each file of `metrics`, in the same order.
+    `cells` is the table (Parquet) that `aggregate` wrote; `hypotheses` holds the utterances (TSV)
+    that lie beside the metrics of its cells.
     """
-    cells = results_table.build(
-        results_table.read_results(metrics), results_table.read_results(profiles)
-    )
-    files = dict(zip(map(str, metrics), map(str, hypotheses), strict=True))
-    against_teachers, points, tests = comparisons.build(cells, files)
+    files = {str(Path(file).with_suffix(".json")): str(file) for file in hypotheses}
+    against_teachers, points, tests = comparisons.build(results_table.read(cells), files)
     for file in (parquet, csv, fronts, pairs):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     against_teachers.to_parquet(parquet, index=False)
@@ -28,9 +26,8 @@ if "snakemake" in globals():
 
     with logged(snakemake.log[0]):
         main(
-            metrics=snakemake.input.metrics,
+            cells=snakemake.input.cells,
             hypotheses=snakemake.input.hypotheses,
-            profiles=snakemake.input.profiles,
             parquet=snakemake.output.parquet,
             csv=snakemake.output.csv,
             fronts=snakemake.output.fronts,

@@ -16,6 +16,7 @@ from speech_pareto.reporting.figures import (
 from speech_pareto.reporting.figures import published_fronts as papers
 from speech_pareto.reporting.tables import analysis, published_scores
 from speech_pareto.reporting.tables.results_table import read, summarise
+from speech_pareto.reporting.tables.roles import roles_of
 
 log = logging.getLogger(__name__)
 SCORES = {"ratios": ratios.ratios, "speedup": speedup.speedup}
@@ -38,13 +39,13 @@ def main(
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
-    `kind` is a cost axis (parameters, macs_per_second, seconds), one of `study.VIEWS`, `probes` or
-    `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
+    `kind` is a cost axis (see `quantities.axes`), one of `study.VIEWS`, `probes` or `published`;
+    the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
     `known` holds published figures (CSV). With `overlay` they are drawn into a task's front, unless
     its scores lack some of the test utterances.
     """
     cells = read(table)
-    recipes = cells["recipe"].unique()
+    recipes = roles_of(cells)
     if kind == "published":
         figure = papers.published(published_scores.read(known), recipes)
     elif kind in MODELS:

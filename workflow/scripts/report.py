@@ -1,23 +1,32 @@
-"""Make the page of a study and the leaderboard in HTML, out of the tables alone."""
+"""Write what a reader opens of a study: the fronts, the leaderboard and the page."""
 
 from pathlib import Path
 
-from speech_pareto.reporting import leaderboard
-from speech_pareto.reporting.page import page
+from speech_pareto.reporting import documents
 from speech_pareto.reporting.tables import points, results_table
 from speech_pareto.runtime import result
 
 
-def main(cells, output, ranking) -> None:
-    """Write the page of the table `cells` (Parquet) and of those beside it, and the leaderboard."""
-    compared = Path(cells).with_name("comparisons.parquet")
-    known = results_table.read(cells)
-    result.write_text(output, page.write(points.read(cells), known))
-    result.write_text(ranking, leaderboard.as_html(known, results_table.read(compared)))
+def main(cells, comparisons, fronts, pairs, outputs: list) -> None:
+    """Write each of `outputs`, which have the names of `documents.written`, from the tables.
+
+    `cells` and `comparisons` are Parquet, `fronts` and `pairs` CSV.
+    """
+    texts = documents.written(
+        *map(results_table.read, (cells, comparisons)), *map(points.read_csv, (fronts, pairs))
+    )
+    for output in outputs:
+        result.write_text(output, texts[Path(output).name])
 
 
 if "snakemake" in globals():
     from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
-        main(snakemake.input.cells, snakemake.output.page, snakemake.output.leaderboard)
+        main(
+            cells=snakemake.input.cells,
+            comparisons=snakemake.input.comparisons,
+            fronts=snakemake.input.fronts,
+            pairs=snakemake.input.pairs,
+            outputs=list(snakemake.output),
+        )

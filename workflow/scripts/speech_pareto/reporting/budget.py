@@ -1,71 +1,46 @@
 """A budget in words, and the best students within it.
 
-The page does the same in page/budget.js; a test runs both on the same budgets.
+The page does the same in page/assets/budget.js; a test runs both on the same budgets.
 """
 
+import difflib
 import itertools
 import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from speech_pareto.reporting.tables.comparisons import edit_distance
 from speech_pareto.reporting.tables.pareto import SIGNS
 from speech_pareto.reporting.tables.significance import ALPHA, holm
-from speech_pareto.runtime.formatting import aligned
+from speech_pareto.runtime.formatting import aligned, shortest
+from speech_pareto.study.quantities import QUANTITIES
 
-# what a budget may limit (see `points.COLUMNS`): the names that stand for it, the first is shown
-NAMES = {
-    "parameters": ["parameters", "parameter", "params", "weights"],
-    "macs_per_second": ["MACs/s", "MACs", "macs_per_second", "multiply-accumulates"],
-    "seconds": ["time", "seconds", "latency", "wall clock"],
-    "rtf": ["RTF", "real-time factor", "real time factor"],
-    "bytes": ["bytes", "size", "disk", "file size"],
-    "peak_memory_bytes": ["memory", "peak memory", "RAM", "peak_memory_bytes"],
-    "nonzero_parameters": ["non-zero", "nonzero", "non-zero parameters", "nonzero_parameters"],
-    "speedup": ["speed-up", "speedup", "faster"],
-    "score": ["score", "PER", "CER", "WER", "error rate", "errors", "accuracy"],
-    "ratio": ["ratio", "sparsity", "removed"],
-}
-DIMENSIONS = {  # of the columns, with the units and what they multiply by
-    "count": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "million": 1e6, "billion": 1e9},
-    "seconds": {"ms": 1e-3, "s": 1.0},
-    "bytes": {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9},
-    "times": {"": 1.0, "x": 1.0, "×": 1.0},
-    "share": {"": 1.0, "%": 0.01},
-    "percent": {"": 1.0, "%": 1.0},
-}
-DIMENSION = {
-    "parameters": "count",
-    "macs_per_second": "count",
-    "seconds": "seconds",
-    "rtf": "share",
-    "bytes": "bytes",
-    "peak_memory_bytes": "bytes",
-    "nonzero_parameters": "count",
-    "speedup": "times",
-    "score": "percent",
-    "ratio": "share",
-}
-UNNAMED = {"seconds": "seconds", "bytes": "bytes"}  # dimension of a unit: the column it stands for
 OPERATORS = {"<=": "<=", "=<": "<=", "≤": "<=", "at most": "<=", "up to": "<=", "<": "<"}
 OPERATORS |= {">=": ">=", "=>": ">=", "≥": ">=", "at least": ">=", ">": ">"}
 OPERATORS |= {"under": "<", "below": "<", "over": ">", "above": ">"}
 
 EXAMPLE = "<= 3 M parameters, <= 0.05 RTF"
-GRAMMAR = {
-    "names": NAMES,
-    "dimension": DIMENSION,
-    "dimensions": DIMENSIONS,
-    "unnamed": UNNAMED,
-    "operators": OPERATORS,
-    "alpha": ALPHA,
-    "example": EXAMPLE,
-}
-
-TIE = f"matched pairs, α = {ALPHA:g} after Holm's correction over the budget"
+TIE = f"matched pairs, α = {shortest(ALPHA)} after Holm's correction over the budget"
 _SIGN = "|".join(sorted(map(re.escape, OPERATORS), key=len, reverse=True))
 _LIMIT = re.compile(rf"(.*?)\s*({_SIGN})\s*([0-9]*\.?[0-9]+(?:e[0-9]+)?)\s*(.*)", re.I)
+
+
+def grammar() -> dict:
+    """Return what the page needs to read a budget as this module does."""
+    return {
+        "names": {name: one.names for name, one in QUANTITIES.items()},
+        "units": {name: dict(one.dimension.units) for name, one in QUANTITIES.items()},
+        "unnamed": _unnamed(),
+        "operators": OPERATORS,
+        "alpha": ALPHA,
+        "example": EXAMPLE,
+    }
+
+
+def _unnamed() -> dict[str, str]:
+    """Return unit -> the quantity that it limits where no name stands beside it."""
+    alone = [(name, one) for name, one in QUANTITIES.items() if one.dimension.alone]
+    return {unit: name for name, one in reversed(alone) for unit in one.dimension.units}
 
 
 @dataclass(frozen=True)
@@ -102,49 +77,42 @@ def _limit(clause: str) -> Limit:
         raise ValueError(f"“{clause}” names two things, {before} and {name}")
     if before or name:
         column = _column(before or name, clause)
-    else:
-        dimension = next((d for d in UNNAMED if unit in DIMENSIONS[d]), None)
-        if dimension is None:
-            raise ValueError(f"“{clause}” does not say of what; write it as in “{EXAMPLE}”")
-        column = UNNAMED[dimension]
-    units = DIMENSIONS[DIMENSION[column]]
+    elif (column := _unnamed().get(unit)) is None:
+        raise ValueError(f"“{clause}” does not say of what; write it as in “{EXAMPLE}”")
+    units = QUANTITIES[column].dimension.units
     if unit not in units:
         known = ", ".join(u for u in units if u)
         what = f"cannot be in {unit}" if unit else "needs a unit"
-        raise ValueError(f"“{clause}”: {NAMES[column][0]} {what}, only in {known}")
+        raise ValueError(f"“{clause}”: {QUANTITIES[column].names[0]} {what}, only in {known}")
     return Limit(column, OPERATORS[sign.lower()], float(number) * units[unit])
 
 
 def _unit_and_name(words: str) -> tuple[str, str]:
     """Return the unit, if the first word is one, and the rest."""
     first, _, rest = words.partition(" ")
-    known = any(first in units for units in DIMENSIONS.values())
+    known = any(first in one.dimension.units for one in QUANTITIES.values())
     return (first, rest.strip()) if known else ("", words)
 
 
 def _column(name: str, clause: str) -> str:
-    """Return the column that a name stands for."""
-    by_name = {alias.lower(): column for column, names in NAMES.items() for alias in names}
-    if name.lower() in by_name:
-        return by_name[name.lower()]
+    """Return the quantity that a name stands for."""
+    spelt = {alias.lower(): alias for one in QUANTITIES.values() for alias in one.names}
+    if name.lower() in spelt:
+        alias = spelt[name.lower()]
+        return next(column for column, one in QUANTITIES.items() if alias in one.names)
     # a unit that is misspelt, with a name after it
     first, _, rest = name.partition(" ")
-    units = {unit.lower(): unit for units in DIMENSIONS.values() for unit in units if unit}
-    if rest.strip().lower() in by_name or first.lower() in units:
-        near = nearest(first.lower(), list(units))
-        raise ValueError(f"“{clause}”: unknown unit {first}; did you mean {units[near]}?")
-    near = nearest(name.lower(), list(by_name))
-    raise ValueError(f"“{clause}”: unknown name {name}; did you mean {by_name_shown(near)}?")
+    units = {u.lower(): u for one in QUANTITIES.values() for u in one.dimension.units if u}
+    if rest.strip().lower() in spelt or first.lower() in units:
+        near = units[_nearest(first, units)]
+        raise ValueError(f"“{clause}”: unknown unit {first}; did you mean {near}?")
+    near = spelt[_nearest(name, spelt)]
+    raise ValueError(f"“{clause}”: unknown name {name}; did you mean {near}?")
 
 
-def by_name_shown(alias: str) -> str:
-    """Return a name as it is written."""
-    return next(name for names in NAMES.values() for name in names if name.lower() == alias)
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """Return the known word that takes the fewest edits, the first of several."""
-    return min(known, key=lambda other: edit_distance(list(word), list(other)))
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """Return the known word, in small letters, that is most like a misspelt one."""
+    return difflib.get_close_matches(word.lower(), known, n=1, cutoff=0)[0]
 
 
 def choose(study: dict, limits: Iterable[Limit], task: str) -> list[dict]:
@@ -208,8 +176,9 @@ def text(study: dict, budget: str, task: str, width: int = 100) -> str:
 def _cells(chosen: list[dict], facts: dict, named: bool) -> list[list[str]]:
     """Return header and rows of an answer; `named`: with the teacher of each student."""
     columns = ["ratio", "parameters", "macs_per_second", "seconds", "rtf", "bytes"]
-    time = facts["take"] or "time"
-    header = [*["teacher"] * named, "recipe", "ratio", "parameters", "MACs/s", time, "RTF", "bytes"]
+    labels = {name: QUANTITIES[name].label for name in columns}
+    labels |= {"seconds": facts["take"] or labels["seconds"], "bytes": "bytes"}
+    header = [*["teacher"] * named, "recipe", *labels.values()]
     rows = [[*header, f"{facts['short']} %", "against teacher", ""]]
     for i, point in enumerate(chosen):
         texts = [point["text"][column] for column in [*columns, "score", "difference"]]
@@ -227,5 +196,5 @@ def _nearest_miss(study: dict, limits: list[Limit], task: str) -> str:
         known = [p for p in students if whole(p) and p["values"][column] is not None]
         if known:
             end = min(known, key=lambda p: sign * p["values"][column])
-            found.append(f"{NAMES[column][0]} {end['text'][column]}")
+            found.append(f"{QUANTITIES[column].names[0]} {end['text'][column]}")
     return f" The farthest any goes: {', '.join(found)}." if found else ""

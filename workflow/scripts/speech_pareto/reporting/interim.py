@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from speech_pareto.reporting import leaderboard
-from speech_pareto.reporting.page import page
-from speech_pareto.reporting.tables import comparisons, points, results_table
+from speech_pareto.reporting import documents
+from speech_pareto.reporting.tables import comparisons, results_table
 from speech_pareto.reporting.tables.results_table import PENDING
 from speech_pareto.runtime import result
-from speech_pareto.study.cells import Cell, cells
+from speech_pareto.study.cells import Cell, cells, pretrained, role_of
 from speech_pareto.study.config import resolve
 
 FOLDER = "interim"
@@ -32,18 +31,15 @@ def write(study: dict, results) -> str:
     built, compared = gather(study, results)
     if (built["status"] == PENDING).all():
         return f"0 of {len(built)} cells done: there is nothing to show yet\n"
-    against, fronts, pairs = compared
     folder = results / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     built.to_parquet(folder / "results.parquet", index=False)
     result.write_text(folder / "results.csv", built.to_csv(index=False, lineterminator="\n"))
-    result.write_text(folder / "leaderboard.md", leaderboard.markdown(built, against))
-    result.write_text(folder / "leaderboard.csv", leaderboard.as_csv(built, against))
-    result.write_text(folder / "leaderboard.html", leaderboard.as_html(built, against))
-    known = points.study(built, against, fronts, pairs)
-    result.write_text(folder / "report.html", page.write(known, built, base="../"))
-    text = leaderboard.front_text(built, against)
-    return f"{text}\nTables and page: {folder}/ (report.html, leaderboard.html, results.csv)\n"
+    texts = documents.written(built, *compared, base="../")
+    for name, text in texts.items():
+        result.write_text(folder / name, text)
+    where = f"{folder}/ (report.html, leaderboard.html, results.csv)"
+    return f"{texts['front.txt']}\nTables and page: {where}\n"
 
 
 def gather(study: dict, results: Path) -> tuple[pd.DataFrame, tuple]:
@@ -88,6 +84,8 @@ def _pending(cell: Cell, study: dict, reason: str) -> dict:
     path = f"results/metrics/{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}/{cell.task}.json"
     return key | {
         "study": study["study"],
+        "role": role_of(study["recipes"][cell.recipe]),
+        "pretrained": pretrained(study["teachers"][cell.teacher]),
         "status": PENDING,
         "reason": reason,
         "metrics_file": path,

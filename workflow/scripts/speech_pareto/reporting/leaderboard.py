@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from speech_pareto.reporting.page.template import render
+from speech_pareto.reporting.tables import points
 from speech_pareto.reporting.tables.pareto import SIGNS
-from speech_pareto.reporting.tables.results_table import COSTS, RESOLUTION, TEACHER, summarise
+from speech_pareto.reporting.tables.results_table import RESOLUTION, summarise
 from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
     AS_GOOD_TEXT,
@@ -16,12 +17,14 @@ from speech_pareto.reporting.tables.wording import (
     heading,
     holes_text,
     metric_name,
-    short_difference,
-    short_score,
-    status_text,
+    take,
 )
-from speech_pareto.runtime.formatting import aligned, columns, short_count, short_seconds
+from speech_pareto.runtime.formatting import aligned, columns, percent
+from speech_pareto.study import quantities
+from speech_pareto.study.quantities import QUANTITIES
 
+# quantities of a row, in the leaderboard between what was removed and the score
+COSTS = ("parameters", "nonzero_parameters", "macs_per_second", "seconds", "speedup")
 BOLD = (0, 9)  # recipe and score of a row on a front
 
 
@@ -39,9 +42,9 @@ def front_text(table: pd.DataFrame, comparisons=None, width: int = 100) -> str:
     blocks = []
     for task, rows in summary.groupby("task"):
         done = completeness(table[table["task"] == task])
-        lines = [*textwrap.wrap(f"{task}: {heading(rows)}; {done}", width), ""]
-        flags = rows[[f"front_{cost}" for cost in COSTS]]
-        front = best_first(rows[flags.any(axis=1)])
+        what = heading(*rows[["metric", "better"]].iloc[0])
+        lines = [*textwrap.wrap(f"{task}: {what}; {done}", width), ""]
+        front = best_first(rows[_on_a_front(rows)])
         lines += aligned(_front_cells(front), width)
         lines += _differences(front, width)
         for i, line in enumerate(holes_text(rows)):
@@ -51,36 +54,28 @@ def front_text(table: pd.DataFrame, comparisons=None, width: int = 100) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def _on_a_front(rows: pd.DataFrame) -> pd.Series:
+    """Return of each row whether it is on the front of any cost."""
+    return rows[[f"front_{cost}" for cost in quantities.main_axes()]].any(axis=1)
+
+
 def _front_cells(front: pd.DataFrame) -> list[list[str]]:
     """Return header and rows of a task's front."""
-    many_teachers = front["teacher"].nunique() > 1
     short = metric_name(front["metric"].iloc[0])[0] if len(front) else "score"
-    audio = front["audio_seconds"].dropna()
-    time = f"{audio.iloc[0]:g} s take" if len(audio) else "time"
-    cells = [["recipe", "ratio", "parameters", "MACs/s", time, f"{short} %", "seeds", "best for"]]
+    shown = ("ratio", "parameters", "macs_per_second", "seconds")
+    header = {name: QUANTITIES[name].label for name in shown}
+    header |= {"seconds": take(front["audio_seconds"]) or header["seconds"], "score": f"{short} %"}
+    cells = [["recipe", *header.values(), "seeds", "best for"]]
+    many_teachers = front["teacher"].nunique() > 1
     mark = ("  ", f" {AS_GOOD}") if front["as_good"].any() else ("", "")
     for _, row in front.iterrows():
-        best = ", ".join(word for cost, (_, word) in COSTS.items() if row[f"front_{cost}"])
-        cells.append(
-            [
-                _front_name(row, many_teachers),
-                f"{row['ratio']:g}",
-                short_count(row["parameters"]),
-                short_count(row["macs_per_second"]),
-                short_seconds(row["paired_seconds"]),
-                short_score(row) + mark[bool(row["as_good"])],
-                str(row["n"]),
-                best,
-            ]
-        )
+        text = points.texts(row)
+        text["score"] += mark[bool(row["as_good"])]
+        axes = quantities.main_axes().items()
+        best = ", ".join(one.axis.front for cost, one in axes if row[f"front_{cost}"])
+        numbers = [text[name] for name in header]
+        cells.append([points.named(row, many_teachers), *numbers, str(row["n"]), best])
     return cells
-
-
-def _front_name(row, many_teachers: bool) -> str:
-    """Return how a point of the front is called."""
-    if row["recipe"] == TEACHER:
-        return f"teacher ({row['teacher']})"
-    return f"{row['recipe']} ({row['teacher']})" if many_teachers else row["recipe"]
 
 
 def _differences(front: pd.DataFrame, width: int) -> list[str]:
@@ -92,11 +87,11 @@ def _differences(front: pd.DataFrame, width: int) -> list[str]:
     how = f"Against the teacher: points of {short} with 95 % interval; {AS_GOOD}: {AS_GOOD_TEXT} "
     lines = ["", *textwrap.wrap(f"{how}({TEST})", width - 2), ""]
     many_teachers = front["teacher"].nunique() > 1
-    cells = [
-        [_front_name(row, many_teachers), f"{row['ratio']:g}", short_difference(row)]
-        + [AS_GOOD if row["as_good"] else ""]
-        for _, row in students.iterrows()
-    ]
+    cells = []
+    for _, row in students.iterrows():
+        text, mark = points.texts(row), AS_GOOD if row["as_good"] else ""
+        difference = text["difference"].removesuffix(f" {AS_GOOD}")
+        cells.append([points.named(row, many_teachers), text["ratio"], difference, mark])
     return [*(f"  {line}" if line else "" for line in lines), *columns(cells, width)]
 
 
@@ -107,7 +102,7 @@ def _how(table: pd.DataFrame, compared: bool) -> str:
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
         "(parameters, MACs or wall clock against the score). Times are the teacher's typical time "
         "divided by the speed-up measured side by side with it; a cost that is lower by less than "
-        f"{100 * RESOLUTION:.0f} % of the dearest model's counts as equal. Zeros of unstructured "
+        f"{percent(RESOLUTION)} of the dearest model's counts as equal. Zeros of unstructured "
         "pruning (`non-zero`) make a model neither faster nor, stored densely, smaller."
     )
     if compared:
@@ -120,15 +115,16 @@ def _how(table: pd.DataFrame, compared: bool) -> str:
 
 def _tables(table: pd.DataFrame, comparisons) -> Iterator[tuple[str, str, list, list]]:
     """Yield each task, its metric in words, the header and [(whether on a front, cells)]."""
+    labels = [QUANTITIES[name].label for name in COSTS]
     for task, rows in summarise(table, comparisons).groupby("task"):
-        header = ["recipe", "teacher", "ratio", "reached", "parameters", "non-zero", "MACs/s"]
-        header += ["time", "speed-up", f"{metric_name(rows['metric'].iloc[0])[0]} %"]
+        score = f"{metric_name(rows['metric'].iloc[0])[0]} %"
+        header = ["recipe", "teacher", QUANTITIES["ratio"].label, "reached", *labels, score]
         header += ["against teacher", "seeds", "status"]
-        ranked = [
-            (any(row[f"front_{cost}"] for cost in COSTS), _leaderboard_cells(row))
-            for _, row in best_first(rows).iterrows()
-        ]
-        yield task, f"{heading(rows)[0].upper()}{heading(rows)[1:]}.", header, ranked
+        rows = best_first(rows)
+        cells = [_leaderboard_cells(row) for _, row in rows.iterrows()]
+        what = heading(*rows[["metric", "better"]].iloc[0])
+        ranked = list(zip(_on_a_front(rows), cells, strict=True))
+        yield task, f"{what[0].upper()}{what[1:]}.", header, ranked
 
 
 def markdown(table: pd.DataFrame, comparisons=None) -> str:
@@ -159,23 +155,11 @@ def as_csv(table: pd.DataFrame, comparisons=None) -> str:
     return ranked.to_csv(index=False, lineterminator="\n")
 
 
-def _leaderboard_cells(row) -> list[str]:
+def _leaderboard_cells(row: pd.Series) -> list[str]:
     """Return one row of the leaderboard."""
-    return [
-        row["recipe"],
-        row["teacher"],
-        f"{row['ratio']:g}",
-        "–" if pd.isna(row["achieved_ratio"]) else f"{row['achieved_ratio']:.3f}",
-        short_count(row["parameters"]),
-        short_count(row["nonzero_parameters"]),
-        short_count(row["macs_per_second"]),
-        short_seconds(row["paired_seconds"]),
-        "–" if pd.isna(row["speedup"]) else f"{row['speedup']:.2f}×",
-        short_score(row),
-        short_difference(row) + f" {AS_GOOD}" * bool(row["as_good"]),
-        f"{row['n']}/{row['seeds']}",
-        status_text(row),
-    ]
+    text = points.texts(row)
+    numbers = ["ratio", "achieved_ratio", *COSTS, "score", "difference", "seeds", "status"]
+    return [row["recipe"], row["teacher"], *(text[name] for name in numbers)]
 
 
 def _markdown_row(cells: list[str]) -> str:

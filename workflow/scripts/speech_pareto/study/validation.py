@@ -12,15 +12,14 @@ from speech_pareto.data import sources
 from speech_pareto.data.sources import languages_of
 from speech_pareto.models.model_folder import problem
 from speech_pareto.models.teachers import TEACHERS, known
-from speech_pareto.runtime import source_digest
 from speech_pareto.runtime.bounds import exponent, problems, shown
 from speech_pareto.runtime.suggest import unknown
+from speech_pareto.study import quantities
 from speech_pareto.study.cells import locate, settings_of
 from speech_pareto.study.messages import NAMED, join, limits, listed, mapping, number, unknown_names
 from speech_pareto.tasks import kind
 from speech_pareto.training.settings import FineTuning, TinyModel, Training
 
-LIBRARY = source_digest.SCRIPTS / "speech_pareto"
 RESERVED = {
     "any": "it stands for students of no task",
     "backbone": "it stands for the bare teacher",
@@ -133,12 +132,8 @@ def _cross_problems(config: dict) -> list[str]:
         problems += _frozen(f"grid[{index}]", mapping(block), parts)
     learn_from = mapping(config.get("compress")).get("corpora")
     problems += unknown_names("compress.corpora", "corpus", learn_from, parts["corpora"])
-    costs = list(
-        source_digest.constant(LIBRARY / "reporting/tables/results_table.py", "COSTS") or {}
-    )
-    problems += unknown_names(
-        "figures.costs", "cost", mapping(config.get("figures")).get("costs"), costs
-    )
+    costs = mapping(config.get("figures")).get("costs")
+    problems += unknown_names("figures.costs", "cost", costs, list(quantities.axes()))
     return problems
 
 

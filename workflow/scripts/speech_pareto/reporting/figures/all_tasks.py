@@ -6,28 +6,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from speech_pareto.reporting.figures.canvas import axes_within, nothing, styled, words
-from speech_pareto.reporting.figures.styles import CONTROL, INK, MUTED, SHADE, styles
-from speech_pareto.reporting.tables.results_table import COSTS, TEACHER, is_control, is_random
+from speech_pareto.reporting.figures.styles import GREY, INK, MUTED, SHADE, styles
+from speech_pareto.reporting.tables.roles import STUDENT, TEACHER
 from speech_pareto.reporting.tables.wording import metric_name
-from speech_pareto.runtime.formatting import short_count, short_seconds, trimmed
+from speech_pareto.runtime.formatting import in_percent, trimmed
+from speech_pareto.study.quantities import QUANTITIES
 
-NAMES = {"parameters": "parameters", "macs_per_second": "MACs per second", "seconds": "time"}
 COLUMNS, SIDE, KEY = 3, 2.15, 1.75  # panels in a line; their size and that of the key in inches
 
 
 @styled
 def tasks(summary: pd.DataFrame, cost: str, recipes) -> Figure:
     """Return the figure of all tasks over `cost`, from the table's summary over seeds."""
-    column = COSTS[cost][0]
+    column, panel = QUANTITIES[cost].column, QUANTITIES[cost].axis.panel
     rows = summary[(summary["n"] > 0) & summary[column].notna() & summary["score"].notna()]
-    title = f"All tasks: score against {NAMES[cost]}"
+    title = f"All tasks: score against {panel}"
     if rows.empty:
         return nothing(title, "no task has a score and a cost")
     rows, style = rows.assign(x=rows[column].astype(float)), styles(recipes)
     names = sorted(rows["task"].unique())
     columns = min(COLUMNS, len(names))
     lines = -(-len(names) // columns)
-    methods = sorted(rows["recipe"].unique(), key=lambda r: (r != TEACHER, is_control("", r), r))
+    order = (TEACHER, STUDENT)  # then controls
+    methods = sorted(
+        rows["recipe"].unique(), key=lambda r: (*(recipes[r] != role for role in order), r)
+    )
     width = columns * (SIDE + 0.55) + KEY
     height = max(1.35 + lines * (SIDE + 0.5), 1.35 + 0.19 * len(methods))
     figure = Figure(figsize=(width, height))
@@ -40,8 +43,8 @@ def tasks(summary: pd.DataFrame, cost: str, recipes) -> Figure:
         _panel(axes, own, cost, style)
         axes.set_title(f"{task}: {metric_name(own['metric'].iloc[0])[0]}", fontsize=9)
         if line == lines - 1 or place + columns >= len(names):
-            axes.set_xlabel(NAMES[cost], fontsize=8.5)
-    _key(figure, methods, style)
+            axes.set_xlabel(panel, fontsize=8.5)
+    _key(figure, {method: recipes[method] for method in methods}, style)
     notes = ["black line: the front, no method measured is cheaper and better", "star: the teacher"]
     words(figure, title, "error rates: lower is better; accuracies: higher is better", notes)
     return figure
@@ -50,21 +53,20 @@ def tasks(summary: pd.DataFrame, cost: str, recipes) -> Figure:
 def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
     """Draw one task: its points, a line through each recipe, the front."""
     better = rows["better"].iloc[0]
-    for (teacher, recipe), own in rows.groupby(["teacher", "recipe"]):
+    for (_, recipe), own in rows.groupby(["teacher", "recipe"]):
         colour, marker = style[recipe]
-        control = is_control(teacher, recipe)
-        whole = recipe == TEACHER and not is_random(teacher)
+        first = own.iloc[0]
         axes.plot(
             own["x"],
             own["score"],
-            color=CONTROL if is_random(teacher) else colour,
+            color=colour if first["pretrained"] else GREY,
             marker=marker,
-            markersize=10 if recipe == TEACHER else 5,
+            markersize=10 if first["role"] == TEACHER else 5,
             markeredgecolor="white",
             markeredgewidth=0.5,
-            linestyle=(0, (3, 2)) if control else "-",
+            linestyle="-" if first["kind"] == STUDENT else (0, (3, 2)),
             linewidth=0.9,
-            zorder=5 if whole else 3 if control else 4,
+            zorder={TEACHER: 5, STUDENT: 4}.get(first["kind"], 3),
         )
     high = axes.get_ylim()[1]
     axes.set_xlim(0, 1.06 * rows["x"].max())
@@ -75,11 +77,11 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
         y = np.array([*front["score"], front["score"].iloc[-1]])
         axes.fill_between(x, y, worst, step="post", color=SHADE, linewidth=0, zorder=0.5)
         axes.plot(x, y, drawstyle="steps-post", color=INK, linewidth=1.5, zorder=2)
-    form = short_seconds if cost == "seconds" else short_count
+    form = QUANTITIES[cost].form
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: trimmed(form(value))))
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_percent(value)))
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=7.5, length=2)
@@ -87,14 +89,14 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _key(figure: Figure, methods: list[str], style: dict) -> None:
+def _key(figure: Figure, recipes: dict[str, str], style: dict) -> None:
     """Write which colour and marker is which recipe."""
     width, height = figure.get_size_inches()
-    for place, method in enumerate(methods):
+    for place, (method, role) in enumerate(recipes.items()):
         colour, marker = style[method]
         y = 1 - (1.0 + 0.19 * place) / height
         point = {"transform": figure.transFigure, "clip_on": False, "markeredgewidth": 0}
         figure.axes[0].plot((width - KEY + 0.15) / width, y, marker, color=colour, **point)
-        ink = {"color": MUTED if is_control("", method) else colour, "fontsize": 7.5}
-        name = "teacher" if method == TEACHER else method
+        ink = {"color": colour if role == STUDENT else MUTED, "fontsize": 7.5}
+        name = "teacher" if role == TEACHER else method
         figure.text((width - KEY + 0.28) / width, y, name, va="center", **ink)

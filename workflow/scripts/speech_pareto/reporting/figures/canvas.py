@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -10,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from speech_pareto.reporting.figures.styles import MUTED, RC
-from speech_pareto.reporting.tables.results_table import TEACHER, is_control
+from speech_pareto.reporting.tables.roles import CONTROL, TEACHER, kind
 from speech_pareto.runtime.formatting import filled
 
 FORMATS = ("svg", "pdf", "png")
@@ -147,7 +148,27 @@ def _high(group: list, gap: float, height: float) -> float:
     return _low(group, gap, height) + gap * group[1] - 1e-9
 
 
-def in_order(rows) -> list[tuple]:
-    """Return the (teacher, recipe, ratio) of some rows: methods by name, then controls."""
-    keys = {(row.teacher, row.recipe, row.ratio) for row in rows.itertuples()}
-    return sorted(keys, key=lambda key: (key[1] != TEACHER, is_control(*key[:2]), key))
+class Student(NamedTuple):
+    """One student of a figure; `key` names it."""
+
+    teacher: str
+    recipe: str
+    ratio: float
+    role: str
+    kind: str
+
+    @property
+    def key(self) -> tuple[str, str, float]:
+        """The teacher, the recipe and the ratio."""
+        return self[:3]
+
+
+def in_order(rows) -> list[Student]:
+    """Return the students of some rows: teachers, then methods by name, then controls."""
+    students = {
+        Student(row.teacher, row.recipe, row.ratio, row.role, kind(row.role, row.pretrained))
+        for row in rows[["teacher", "recipe", "ratio", "role", "pretrained"]]
+        .drop_duplicates()
+        .itertuples()
+    }
+    return sorted(students, key=lambda one: (one.role != TEACHER, one.kind == CONTROL, one.key))

@@ -10,25 +10,20 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from speech_pareto.reporting.figures.canvas import styled
 from speech_pareto.reporting.figures.labels import place
-from speech_pareto.reporting.figures.styles import CONTROL, INK, MUTED, SHADE, styles
+from speech_pareto.reporting.figures.styles import GREY, INK, MUTED, SHADE, styles
 from speech_pareto.reporting.tables.pareto import SIGNS
 from speech_pareto.reporting.tables.published_scores import READ_OFF
-from speech_pareto.reporting.tables.results_table import (
-    CONTROLS,
-    COSTS,
-    TEACHER,
-    is_control,
-    is_random,
+from speech_pareto.reporting.tables.roles import CONTROL, STUDENT, TEACHER, roles_of
+from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT, holes_text, metric_name, speech_on
+from speech_pareto.runtime.formatting import (
+    filled,
+    in_percent,
+    one_decimal,
+    percent,
+    trimmed,
+    whole,
 )
-from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT, holes_text, metric_name
-from speech_pareto.runtime.formatting import filled, percent, short_count, short_seconds, trimmed
-
-COST_LABELS = {
-    "parameters": "parameters of the backbone",
-    "macs_per_second": "multiply-accumulates per second of speech",
-    "seconds": "time for {audio:g} s of speech on {threads} {device} thread{s}",
-}
-SHORT_COSTS = {"parameters": "parameters", "macs_per_second": "MACs", "seconds": "time"}
+from speech_pareto.study import quantities
 
 
 @styled
@@ -37,17 +32,17 @@ def pareto(
 ) -> Figure:
     """Return the figure of `task` over the axis `cost`, from the table's summary over seeds.
 
-    `recipes`: all of the study, for their styles; by default those of the summary.
+    `recipes`: all of the study, each with its role, for their styles; by default the summary's.
     """
-    if cost not in COSTS:
-        raise ValueError(f"cost {cost!r} is not one of {', '.join(COSTS)}")
+    if cost not in (known := quantities.axes()):
+        raise ValueError(f"cost {cost!r} is not one of {', '.join(known)}")
     rows = summary[summary["task"] == task]
     if rows.empty:
         known = ", ".join(sorted(summary["task"].unique()))
         raise ValueError(f"task {task!r} is not in the table, which has {known}")
-    recipes = set(summary["recipe"] if recipes is None else recipes)
+    recipes = roles_of(summary) if recipes is None else dict(recipes)
     if published is not None:
-        recipes |= set(published["recipe"])
+        recipes = roles_of(published) | recipes
     return _Front(rows, cost, styles(recipes), published).draw()
 
 
@@ -61,16 +56,17 @@ class _Front:
 
     def __init__(self, rows: pd.DataFrame, cost: str, style: dict, published=None):
         self.all, self.cost, self.style, self.published = rows, cost, style, published
-        column = COSTS[cost][0]
+        self.quantity = quantities.QUANTITIES[cost]
+        self.axis, column = self.quantity.axis, self.quantity.column
         rows = rows[(rows["n"] > 0) & rows[column].notna() & rows["score"].notna()].copy()
         if rows.empty:
             raise ValueError(
                 f"task {self.all['task'].iloc[0]!r} has no cell with both a score and {column}"
             )
         rows["x"] = rows[column]
-        if cost == "parameters":
+        if self.axis.sparse:
             # zeros don't shrink a dense file: this is where they would stand if they did
-            rows["x"] = rows["nonzero_parameters"].where(rows["sparse"], rows["x"])
+            rows["x"] = rows[self.axis.sparse].where(rows["sparse"], rows["x"])
         self.better = rows["better"].iloc[0]
         spread = rows["score_std"].fillna(0)
         self.bottom, self.top = (rows["score"] - spread).min(), (rows["score"] + spread).max()
@@ -84,9 +80,8 @@ class _Front:
         rows["y"] = rows["score"].clip(upper=self.top)
         self.rows = rows
         self.short, self.long = metric_name(rows["metric"].iloc[0])
-        trained = ~rows["teacher"].map(is_random)
-        self.teachers = rows[(rows["recipe"] == TEACHER) & trained]
-        self.one_teacher = rows.loc[trained, "teacher"].nunique() < 2
+        self.teachers = rows[rows["kind"] == TEACHER]
+        self.one_teacher = rows.loc[rows["pretrained"], "teacher"].nunique() < 2
         self.star = {row.teacher: (row.x, row.y) for row in self.teachers.itertuples()}
         self.labels, self.marks, self.paths = [], [], []
 
@@ -102,7 +97,7 @@ class _Front:
         self._teachers()
         if self.published is not None:
             self._published()
-        for key, rows in self.rows[self.rows["recipe"] != TEACHER].groupby(["teacher", "recipe"]):
+        for key, rows in self.rows[self.rows["role"] != TEACHER].groupby(["teacher", "recipe"]):
             self._method(*key, rows.sort_values("ratio"))
         self._ticks()
         self._words()
@@ -146,10 +141,9 @@ class _Front:
 
     def _teachers(self) -> None:
         """Draw each teacher as a star with a thin line, those never pretrained in grey."""
-        for row in self.rows[self.rows["recipe"] == TEACHER].itertuples():
-            random = is_random(row.teacher)
-            colour = CONTROL if random else INK
-            if not random:
+        for row in self.rows[self.rows["role"] == TEACHER].itertuples():
+            colour = INK if row.pretrained else GREY
+            if row.pretrained:
                 self.axes.axhline(
                     row.y, color=INK, linewidth=0.8, linestyle=(0, (1, 2.5)), zorder=1.2
                 )
@@ -160,14 +154,16 @@ class _Front:
                 marker="*",
                 markersize=17,
                 color=colour,
-                zorder=5.9 if random else 6,
+                zorder=6 if row.pretrained else 5.9,
                 markeredgecolor="white",
                 markeredgewidth=0.8,
             )
             self.marks.append((row.x, row.y, 8.5))
-            name = f"{row.teacher}, not pretrained" if random else f"teacher ({row.teacher})"
-            text = f"{name}  {row.score:.1f} %"
-            self.labels.append((text, row.x, row.y, MUTED if random else INK, not random))
+            own = f"teacher ({row.teacher})"
+            name = own if row.pretrained else f"{row.teacher}, not pretrained"
+            text = f"{name}  {one_decimal(row.score)} %"
+            ink = INK if row.pretrained else MUTED
+            self.labels.append((text, row.x, row.y, ink, bool(row.pretrained)))
 
     def _published(self) -> None:
         """Draw what papers state of their systems, small and pale; hollow if read off a figure."""
@@ -192,7 +188,7 @@ class _Front:
     def _method(self, teacher: str, recipe: str, rows: pd.DataFrame) -> None:
         """Draw one method's students, joined through the ratios from its teacher on."""
         colour, marker = self.style[recipe]
-        control = is_control(teacher, recipe)
+        control = rows["kind"].iloc[0] == CONTROL
         path = [self.star[teacher]] if teacher in self.star else []
         path += list(zip(rows["x"], rows["y"], strict=True))
         self.axes.plot(
@@ -252,7 +248,7 @@ class _Front:
             )
         if row.score > row.y:
             grey = MUTED if control else colour
-            self.labels.append((f"↑ {row.score:.0f} %", row.x, row.y, grey, False))
+            self.labels.append((f"↑ {whole(row.score)} %", row.x, row.y, grey, False))
 
     def _remark(self, teacher: str, recipe: str) -> str:
         """Return what a reader must know of a method beside its name."""
@@ -264,7 +260,7 @@ class _Front:
 
     def _ticks(self) -> None:
         """Write round costs below and, above, the share of the teacher's cost."""
-        form = short_seconds if self.cost == "seconds" else short_count
+        form = self.quantity.form
         axis = self.axes.xaxis
         if self.axes.get_xscale() == "log":
             axis.set_major_locator(FixedLocator(_round_numbers(*self.axes.get_xlim())))
@@ -273,28 +269,20 @@ class _Front:
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: trimmed(form(value))))
         self.axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-        self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+        self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_percent(value)))
         self.axes.tick_params(axis="x", length=3, width=0.8)
         self.axes.tick_params(axis="y", length=0)
-        label = COST_LABELS[self.cost]
-        if self.cost == "seconds":
-            row = self.rows.iloc[0]
-            label = label.format(
-                audio=row["audio_seconds"],
-                threads=row["threads"],
-                device=str(row["device"]).upper(),
-                s="" if row["threads"] == 1 else "s",
-            )
-        elif self.cost == "parameters" and self.rows["sparse"].any():
-            label += " (hollow: non-zero parameters)"
+        label = self.axis.label.format(speech=speech_on(self.rows.iloc[0]))
+        if self.axis.sparse and self.rows["sparse"].any():
+            label += f" (hollow: {quantities.QUANTITIES[self.axis.sparse].label} parameters)"
         self.axes.set_xlabel(label, fontsize=9.5, labelpad=4)
         if len(self.teachers) == 1:
-            whole = self.teachers["x"].iloc[0]
+            full = self.teachers["x"].iloc[0]
             logarithmic = self.axes.get_xscale() == "log"
             shares = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if logarithmic else (0.25, 0.5, 0.75, 1)
-            shares = [share for share in shares if share * whole > self.axes.get_xlim()[0]]
+            shares = [share for share in shares if share * full > self.axes.get_xlim()[0]]
             top = self.axes.secondary_xaxis(
-                "top", functions=(lambda x: x / whole, lambda share: share * whole)
+                "top", functions=(lambda x: x / full, lambda share: share * full)
             )
             top.xaxis.set_major_locator(FixedLocator(shares))
             top.xaxis.set_minor_locator(NullLocator())
@@ -327,12 +315,11 @@ class _Front:
         if self.rows["sparse"].any():
             notes.append(
                 "hollow: zeros make a model neither faster nor, stored densely, smaller"
-                + (": not on the front" if self.cost == "parameters" else "")
+                + (": not on the front" if self.axis.sparse else "")
             )
         if self.published is not None:
             notes.append("small and pale: published systems, as printed; hollow: read off a figure")
-        controls = [r for r in self.rows["recipe"].unique() if r in CONTROLS and r != TEACHER]
-        if controls:
+        if ((self.rows["kind"] == CONTROL) & (self.rows["role"] != TEACHER)).any():
             notes.append("grey: controls")
         holes = holes_text(self.all)
         notes += holes[:3] + ([f"{len(holes) - 3} more with holes"] if len(holes) > 3 else [])
@@ -343,14 +330,14 @@ class _Front:
 
     def _message(self) -> str:
         """Return what the best student for at most 60 % of the teacher's cost scores."""
-        name = SHORT_COSTS[self.cost]
+        name = self.axis.short
         best = self._headliner() if len(self.teachers) == 1 else None
         if best is None:
             return f"{self.short} against {name}"
         part = "Half" if abs(best["share"] - 0.5) < 0.025 else f"{percent(best['share'])} of"
+        score, teacher = one_decimal(best["score"]), one_decimal(self.teachers["score"].iloc[0])
         return (
-            f"{part} the {name}: {best['score']:.1f} % {self.short} with {best['recipe']}, "
-            f"teacher {self.teachers['score'].iloc[0]:.1f} %"
+            f"{part} the {name}: {score} % {self.short} with {best['recipe']}, teacher {teacher} %"
         )
 
     def _headliner(self) -> pd.Series | None:
@@ -358,10 +345,8 @@ class _Front:
 
         A control is no method to use, so it is left out. None if no student is on the front.
         """
-        column, on_front = COSTS[self.cost][0], f"front_{self.cost}"
-        rows = self.rows[(self.rows["recipe"] != TEACHER) & (self.rows["status"] == "ok")]
-        methods = [not is_control(row.teacher, row.recipe) for row in rows.itertuples()]
-        students = rows[pd.Series(methods, index=rows.index, dtype=bool)]
+        column, on_front = self.quantity.column, f"front_{self.cost}"
+        students = self.rows[(self.rows["kind"] == STUDENT) & (self.rows["status"] == "ok")]
         # not by x: zeros are no saving
         if students.empty or self.teachers.empty:
             return None

@@ -4,11 +4,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from speech_pareto.reporting.figures.canvas import axes_within, in_order, nothing, styled, words
+from speech_pareto.reporting.figures.canvas import (
+    Student,
+    axes_within,
+    in_order,
+    nothing,
+    styled,
+    words,
+)
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
-from speech_pareto.reporting.tables.analysis import DIAGONALITY
-from speech_pareto.reporting.tables.results_table import is_control
-from speech_pareto.runtime.formatting import percent
+from speech_pareto.reporting.tables.analysis import ABOUT, DIAGONALITY
+from speech_pareto.reporting.tables.roles import CONTROL
+from speech_pareto.runtime.formatting import percent, two_decimals
 
 TITLE = "How diagonal attention is, and what pruning keeps"
 FORMULAS = {
@@ -24,7 +31,7 @@ def heads_of(rows: pd.DataFrame, definition: str) -> pd.DataFrame:
     """
     keys = ["teacher", "recipe", "ratio", "layer", "other"]
     near = rows[rows["quantity"] == f"diagonality:{definition}"]
-    heads = near[near["model"] == "teacher"][[*keys, "value"]]
+    heads = near[near["model"] == "teacher"][[*keys, *ABOUT, "value"]]
     kept = near.loc[near["model"] == "student", keys].assign(kept=True)
     heads = heads.merge(kept, how="left", on=keys)
     heads["kept"] = heads["kept"].eq(True).fillna(False).astype(bool)
@@ -43,8 +50,8 @@ def diagonality(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGON
         return nothing(TITLE, f"{task}: no student as deep as its teacher")
     pruned = heads.groupby(["teacher", "recipe", "ratio"])["kept"].transform(lambda x: not x.all())
     students = in_order(heads[pruned])
-    teacher = heads["teacher"].iloc[0] if not students else students[0][0]
-    students = [key for key in students if key[0] == teacher]
+    teacher = heads["teacher"].iloc[0] if not students else students[0].teacher
+    students = [one for one in students if one.teacher == teacher]
     whole = heads[heads["teacher"] == teacher].drop_duplicates(["layer", "head"])
     grid = whole.pivot(index="layer", columns="head", values="diagonality")
     height = max(2.9, 1.45 + 0.3 * len(students))
@@ -58,17 +65,17 @@ def diagonality(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGON
         ["highest: each frame attends to itself", "filled: kept, hollow: removed, bars: means"],
     )
     style = styles(recipes)
-    names = [f"{recipe} −{percent(ratio)}" for _, recipe, ratio in students]
+    names = [f"{one.recipe} −{percent(one.ratio)}" for one in students]
     room = 0.072 * max(map(len, names), default=0) + 0.15
     axes = axes_within(figure, 2.6 + room, 0.15, 0.75, 0.85)
     axes.set_title("heads kept and removed" if students else "no student lost a head", fontsize=8.5)
     span = (heads["diagonality"].min(), heads["diagonality"].max())
-    for line, key in enumerate(students):
-        own = heads[(heads[["teacher", "recipe", "ratio"]] == list(key)).all(axis=1)]
-        _strip(axes, line, own, style[key[1]][0])
+    for line, one in enumerate(students):
+        own = heads[(heads[["teacher", "recipe", "ratio"]] == list(one.key)).all(axis=1)]
+        _strip(axes, line, own, style[one.recipe][0])
     axes.set_yticks(range(len(students)), names, fontsize=7.5)
-    for text, key in zip(axes.get_yticklabels(), students, strict=True):
-        text.set_color(MUTED if is_control(*key[:2]) else style[key[1]][0])
+    for text, one in zip(axes.get_yticklabels(), students, strict=True):
+        text.set_color(MUTED if one.kind == CONTROL else style[one.recipe][0])
     axes.set_ylim(max(3, len(students)) - 0.5, -0.5)
     edge = 0.04 * (span[1] - span[0]) + 1e-3
     axes.set_xlim(span[0] - edge, span[1] + edge)
@@ -79,16 +86,16 @@ def diagonality(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGON
     return figure
 
 
-def _message(heads: pd.DataFrame, students: list[tuple]) -> str:
+def _message(heads: pd.DataFrame, students: list[Student]) -> str:
     """Return what the first method that prunes heads keeps and removes."""
-    methods = [key for key in students if not is_control(*key[:2])]
+    methods = [one for one in students if one.kind != CONTROL]
     if not methods:
         return TITLE
-    own = heads[(heads[["teacher", "recipe", "ratio"]] == list(methods[0])).all(axis=1)]
+    own = heads[(heads[["teacher", "recipe", "ratio"]] == list(methods[0].key)).all(axis=1)]
     kept, gone = (own.loc[own["kept"] == kept, "diagonality"].mean() for kept in (True, False))
     more = "more" if kept > gone else "less"
-    numbers = f"{kept:.2f} kept, {gone:.2f} removed".replace("-", "−")
-    return f"{methods[0][1]} keeps the {more} diagonal heads: {numbers}"
+    numbers = f"{two_decimals(kept)} kept, {two_decimals(gone)} removed"
+    return f"{methods[0].recipe} keeps the {more} diagonal heads: {numbers}"
 
 
 def _map(axes, grid: pd.DataFrame, teacher: str) -> None:
@@ -101,7 +108,7 @@ def _map(axes, grid: pd.DataFrame, teacher: str) -> None:
         for (layer, head), value in np.ndenumerate(values):
             dark = value < (low + high) / 2
             style = {"ha": "center", "va": "center_baseline", "fontsize": 6.5}
-            text = f"{value:.2f}".replace("-", "−")
+            text = two_decimals(value)
             axes.text(head, layer + 1, text, color="white" if dark else INK, **style)
     axes.set_xticks(range(values.shape[1]), [str(head) for head in grid.columns])
     axes.set_yticks(range(1, values.shape[0] + 1))

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from speech_pareto.reporting.figures.canvas import nothing, styled, words
+from speech_pareto.reporting.figures.canvas import in_order, nothing, styled, words
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.analysis import CKA
-from speech_pareto.reporting.tables.results_table import TEACHER, is_control
-from speech_pareto.runtime.formatting import percent
+from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
+from speech_pareto.runtime.formatting import percent, two_decimals
 
 TITLE = "Which of the teacher's layers the student's resemble"
 COLUMNS = 6
@@ -38,8 +38,9 @@ def similarity(rows: pd.DataFrame, task: str, recipes) -> Figure:
     if not maps:
         return nothing(TITLE, f"{task}: no student was made")
     # the teacher first, then those whose output is nearest to its output
-    order = sorted(maps, key=lambda key: (key[1] != TEACHER, -maps[key][-1, -1], key))
-    several = len({teacher for teacher, *_ in maps}) > 1
+    order = [one for one in in_order(rows) if one.key in maps]
+    order.sort(key=lambda one: (one.role != TEACHER, -maps[one.key][-1, -1], one.key))
+    several = len({one.teacher for one in order}) > 1
     columns = min(COLUMNS, len(order))
     lines = -(-len(order) // columns)
     side, gap = 0.88, 0.46
@@ -47,20 +48,22 @@ def similarity(rows: pd.DataFrame, task: str, recipes) -> Figure:
     width = max(5.6, 0.5 + columns * (side + 0.28) + 0.45)
     height = 1.1 + lines * (side + gap)
     figure, style = Figure(figsize=(width, height)), styles(recipes)
-    for place, key in enumerate(order):
+    for place, one in enumerate(order):
+        grid = maps[one.key]
         line, column = divmod(place, columns)
         x, y = 0.5 + column * (side + 0.28), height - 0.95 - line * (side + gap) - side
         axes = figure.add_axes((x / width, y / height, side / width, side / height))
-        mesh = axes.pcolormesh(maps[key], cmap="cividis", vmin=least, vmax=1)
-        nearest = maps[key].argmax(1) + 0.5
+        mesh = axes.pcolormesh(grid, cmap="cividis", vmin=least, vmax=1)
+        nearest = grid.argmax(1) + 0.5
         axes.plot(nearest, np.arange(len(nearest)) + 0.5, "o", color=INK, markersize=2.2)
-        _frame(axes, maps[key], line == lines - 1 or place + columns >= len(order), column == 0)
-        name = "teacher" if key[1] == TEACHER else _broken(key[1])
-        about = f"{key[0]}, " if several else ""
-        about += f"−{percent(key[2])}: " if key[2] else ""
-        colour = MUTED if is_control(*key[:2]) else style[key[1]][0]
-        head = {"fontsize": 6.6, "color": INK if key[1] == TEACHER else colour}
-        axes.set_title(f"{name}\n{about}{maps[key][-1, -1]:.2f}", pad=2, linespacing=1.1, **head)
+        _frame(axes, grid, line == lines - 1 or place + columns >= len(order), column == 0)
+        name = "teacher" if one.role == TEACHER else _broken(one.recipe)
+        about = f"{one.teacher}, " if several else ""
+        about += f"−{percent(one.ratio)}: " if one.ratio else ""
+        colour = MUTED if one.kind == CONTROL else style[one.recipe][0]
+        head = {"fontsize": 6.6, "color": INK if one.role == TEACHER else colour}
+        title = f"{name}\n{about}{two_decimals(grid[-1, -1])}"
+        axes.set_title(title, pad=2, linespacing=1.1, **head)
     bar = figure.add_axes((1 - 0.42 / width, 1 - 1.83 / height, 0.09 / width, side / height))
     figure.colorbar(mesh, cax=bar, ticks=[least, 1])
     bar.tick_params(labelsize=6.5, length=0, pad=2)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from speech_pareto.reporting.figures.canvas import axes_within, in_order, nothing, styled, words
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
-from speech_pareto.runtime.formatting import percent
+from speech_pareto.runtime.formatting import percent, whole
 
 TITLE = "What each layer keeps"
 KEPT = LinearSegmentedColormap.from_list("kept", ["#ffffff", "#9fc8e3", "#0072b2"])
@@ -31,11 +31,11 @@ def shares(rows: pd.DataFrame) -> dict[tuple, dict[str, np.ndarray]]:
             index=["model", "layer"], columns="quantity", values="value"
         )
         sizes = sizes.assign(weights=sizes["attention"] + sizes["ffn"])
-        whole = sizes.loc["teacher"]
-        share = sizes.loc["student"].reindex(whole.index) / whole
+        full = sizes.loc["teacher"]
+        share = sizes.loc["student"].reindex(full.index) / full
         if not (share[list(PANELS)] >= WHOLE).all(axis=None):
             found[key] = {name: share[name].to_numpy(dtype=float) for name in PANELS}
-            found[key]["number"] = sizes.loc["student"].reindex(whole.index)["heads"].to_numpy()
+            found[key]["number"] = sizes.loc["student"].reindex(full.index)["heads"].to_numpy()
     return found
 
 
@@ -45,7 +45,7 @@ def layers(rows: pd.DataFrame, task: str, recipes) -> Figure:
     left = shares(rows)
     if not left:
         return nothing(TITLE, f"{task}: no student lost a part of a layer")
-    students = [key for key in in_order(rows) if key in left]
+    students = [one.key for one in in_order(rows) if one.key in left]
     style, several = styles(recipes), len({teacher for teacher, *_ in students}) > 1
     depth = max(len(share["heads"]) for share in left.values())
     names = [_name(key, several) for key in students]
@@ -96,7 +96,7 @@ def _panel(axes, students: list[dict], panel: str, depth: int) -> None:
             continue
         else:
             number = students[line]["number"][layer] if panel == "heads" else 100 * value
-            text = f"{number:.0f}"
+            text = whole(number)
         light = np.isnan(value) or value < 0.6
         colour = MUTED if np.isnan(value) else INK if light else "white"
         place = {"ha": "center", "va": "center_baseline"}

@@ -13,7 +13,7 @@ from speech_pareto.reporting.figures.canvas import (
     words,
 )
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
-from speech_pareto.reporting.tables.results_table import TEACHER, is_control, is_random
+from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
 from speech_pareto.runtime.formatting import percent
 
 TITLE = "Which layers a probe listens to"
@@ -28,13 +28,12 @@ def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
     figure = Figure(figsize=(6.6, 4.2))
     axes = axes_within(figure, 0.55, 2.15, 0.7, 0.75)
     deepest = rows["layer"].max()
-    for teacher, recipe, ratio in in_order(rows):
-        own = rows[(rows["teacher"] == teacher) & (rows["recipe"] == recipe)]
-        own = own[own["ratio"] == ratio].sort_values("layer")
-        whole = recipe == TEACHER and not is_random(teacher)
-        control = is_control(teacher, recipe) and not whole
-        colour, marker = style[recipe]
-        colour = MUTED if is_random(teacher) else colour
+    for one in in_order(rows):
+        own = rows[(rows[["teacher", "recipe", "ratio"]] == list(one.key)).all(axis=1)]
+        own = own.sort_values("layer")
+        whole, control = one.kind == TEACHER, one.kind == CONTROL
+        colour, marker = style[one.recipe]
+        colour = colour if own["pretrained"].iloc[0] else MUTED
         # Shallow students are stretched: each line runs from the input to the last layer.
         depth = own["layer"] / max(1, own["layer"].max())
         axes.plot(
@@ -49,9 +48,9 @@ def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
             linestyle=(0, (4, 2)) if control else "-",
             zorder=4 if whole else 2 if control else 3,
         )
-        name = f"{recipe} −{percent(ratio)}"
-        if recipe == TEACHER:
-            name = f"{teacher}, not pretrained" if is_random(teacher) else f"teacher ({teacher})"
+        name = f"{one.recipe} −{percent(one.ratio)}"
+        if one.role == TEACHER:
+            name = f"teacher ({one.teacher})" if whole else f"{one.teacher}, not pretrained"
         grey = MUTED if control else INK if whole else colour
         labels.append((name, 1.0, own["value"].iloc[-1], grey, marker, not control))
     axes.set_ylim(bottom=0)

@@ -1,5 +1,7 @@
 """Published systems: phone error rate and SUPERB's score against size and MACs."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
@@ -7,7 +9,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, Null
 from speech_pareto.reporting.figures.canvas import axes_within, nothing, styled, words
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.published_scores import PER, READ_OFF, SUPERB, systems
-from speech_pareto.reporting.tables.results_table import TEACHER
+from speech_pareto.reporting.tables.roles import CONTROL, TEACHER, roles_of
+from speech_pareto.runtime.formatting import shortest
 
 TITLE = "Published systems: quality against size and computing"
 AXES = {"params_m": "parameters, millions", "macs_g": "MACs of the leaderboard, billions"}
@@ -16,13 +19,16 @@ TICKS = (10, 15, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 4000)
 
 
 @styled
-def published(rows: pd.DataFrame, recipes=()) -> Figure:
-    """Return the figure of all published systems; `recipes` of the study keep their colours."""
+def published(rows: pd.DataFrame, recipes: Mapping[str, str]) -> Figure:
+    """Return the figure of all published systems.
+
+    `recipes` of the study, each with its role, keep their colours.
+    """
     known = {metric: systems(rows, metric) for metric in METRICS}
     if all(found.empty for found in known.values()):
         return nothing(TITLE, "no system is known")
-    methods = sorted({name for found in known.values() for name in found["recipe"]} - {TEACHER})
-    style = styles([*recipes, *methods, TEACHER])
+    roles = roles_of(pd.concat(known.values()))
+    style = styles(roles | dict(recipes))
     figure = Figure(figsize=(7.2, 5.6))
     for line, (metric, name) in enumerate(METRICS.items()):
         for column, (cost, label) in enumerate(AXES.items()):
@@ -37,7 +43,7 @@ def published(rows: pd.DataFrame, recipes=()) -> Figure:
                 axes.set_ylabel(name, fontsize=8.5, labelpad=3)
             if line:
                 axes.set_xlabel(label, fontsize=8.5)
-    _key(figure, [TEACHER, *methods], style)
+    _key(figure, roles, style)
     words(
         figure,
         TITLE,
@@ -52,13 +58,13 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
     """Draw one metric over one cost."""
     for (recipe, provenance), own in rows.groupby(["recipe", "provenance"]):
         colour, marker = style[recipe]
-        read_off = provenance in READ_OFF
+        read_off, teacher = provenance in READ_OFF, own["role"].iloc[0] == TEACHER
         own = own.sort_values(cost)
         axes.plot(
             own[cost],
             own["value"],
             marker=marker,
-            markersize=9 if recipe == TEACHER else 5 if read_off else 6.5,
+            markersize=9 if teacher else 5 if read_off else 6.5,
             color=colour,
             markerfacecolor="white" if read_off else colour,
             markeredgecolor=colour if read_off else "white",
@@ -70,22 +76,23 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shortest(value)))
     axes.tick_params(length=2, labelsize=7.5)
     axes.grid(axis="y", linewidth=0.6)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
-def _key(figure: Figure, methods: list[str], style: dict) -> None:
-    """Write which colour and marker is which method."""
+def _key(figure: Figure, roles: dict[str, str], style: dict) -> None:
+    """Write which colour and marker is which method, the teacher first."""
     width, height = figure.get_size_inches()
-    for place, method in enumerate(methods):
+    for place, method in enumerate(sorted(roles, key=lambda name: (roles[name] != TEACHER, name))):
         colour, marker = style[method]
-        name = "teacher" if method == TEACHER else method
+        teacher = roles[method] == TEACHER
+        name = "teacher" if teacher else method
         y = 1 - (0.9 + 0.2 * place) / height
         axes = figure.axes[0]
         point = {"transform": figure.transFigure, "clip_on": False, "markeredgewidth": 0}
         axes.plot((width - 1.62) / width, y, marker, color=colour, markersize=6.5, **point)
-        ink = INK if method == TEACHER else MUTED if colour == style["layer-drop"][0] else colour
+        ink = INK if teacher else MUTED if roles[method] == CONTROL else colour
         figure.text((width - 1.48) / width, y, name, fontsize=8, color=ink, va="center")

@@ -12,9 +12,9 @@ from speech_pareto.reporting.figures.canvas import (
     words,
 )
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
-from speech_pareto.reporting.tables.results_table import TEACHER, is_control, is_random
+from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
 from speech_pareto.reporting.tables.wording import metric_name
-from speech_pareto.runtime.formatting import percent
+from speech_pareto.runtime.formatting import in_percent, percent
 
 WORST = 100.0  # an error rate above it says no more
 
@@ -23,7 +23,7 @@ WORST = 100.0  # an error rate above it says no more
 def ratios(summary: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task, from the table's summary over seeds."""
     rows = summary[(summary["task"] == task) & (summary["n"] > 0) & summary["score"].notna()]
-    students = rows[(rows["recipe"] != TEACHER) & rows["achieved_ratio"].notna()]
+    students = rows[(rows["role"] != TEACHER) & rows["achieved_ratio"].notna()]
     students = students[students["ratio"] > 0]
     short, long = metric_name(rows["metric"].iloc[0]) if len(rows) else ("score", "score")
     title = f"{short} against the share of parameters removed"
@@ -38,7 +38,7 @@ def ratios(summary: pd.DataFrame, task: str, recipes) -> Figure:
     several = students["teacher"].nunique() > 1
     for (teacher, recipe), curve in curves:
         colour, marker = style[recipe]
-        control = is_control(teacher, recipe)
+        control = curve["kind"].iloc[0] == CONTROL
         curve = curve.sort_values("achieved_ratio")
         y = curve["score"].clip(upper=WORST) if lower else curve["score"]
         start = [(0.0, stars[teacher])] if teacher in stars else []
@@ -66,7 +66,7 @@ def ratios(summary: pd.DataFrame, task: str, recipes) -> Figure:
     axes.set_xlim(0, 1.03 * students["achieved_ratio"].max())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_percent(value)))
     axes.set_xlabel("share of the teacher's parameters removed (zeros count)")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -75,19 +75,18 @@ def ratios(summary: pd.DataFrame, task: str, recipes) -> Figure:
     notes = ["star and dotted line: the teacher"]
     if (seeds := int(students["seeds"].max())) > 1:
         notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")
-    if any(is_control(*key) for key, _ in curves):
+    if (students["kind"] == CONTROL).any():
         notes.append("grey: controls")
     words(figure, title, f"{task}: {long}, {rows['better'].iloc[0]} is better", notes)
     return figure
 
 
 def _teachers(axes, rows: pd.DataFrame) -> dict[str, float]:
-    """Draw the trained teachers; return their scores."""
+    """Draw the pretrained teachers; return their scores."""
     found = {}
-    for row in rows[rows["recipe"] == TEACHER].itertuples():
-        if not is_random(row.teacher):
-            found[row.teacher] = row.score
-            axes.axhline(row.score, color=INK, linewidth=0.8, linestyle=(0, (1, 2.5)), zorder=1)
-            star = {"marker": "*", "markersize": 14, "markeredgecolor": "white"}
-            axes.plot(0, row.score, color=INK, clip_on=False, zorder=6, **star)
+    for row in rows[rows["kind"] == TEACHER].itertuples():
+        found[row.teacher] = row.score
+        axes.axhline(row.score, color=INK, linewidth=0.8, linestyle=(0, (1, 2.5)), zorder=1)
+        star = {"marker": "*", "markersize": 14, "markeredgecolor": "white"}
+        axes.plot(0, row.score, color=INK, clip_on=False, zorder=6, **star)
     return found

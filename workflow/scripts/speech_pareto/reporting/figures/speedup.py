@@ -13,7 +13,8 @@ from speech_pareto.reporting.figures.canvas import (
     words,
 )
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
-from speech_pareto.reporting.tables.results_table import TEACHER, is_control
+from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
+from speech_pareto.runtime.formatting import factor, shortest
 
 TITLE = "Speed-up against saved multiply-accumulates"
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -23,8 +24,9 @@ TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 def speedup(summary: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task's students, from the table's summary over seeds."""
     rows = summary[(summary["task"] == task) & summary["speedup"].notna()]
-    teachers = rows[rows["recipe"] == TEACHER].set_index("teacher")["macs_per_second"]
-    rows = rows[(rows["recipe"] != TEACHER) & rows["teacher"].isin(teachers.index)]
+    teachers = rows[rows["role"] == TEACHER].drop_duplicates("teacher")
+    teachers = teachers.set_index("teacher")["macs_per_second"]
+    rows = rows[(rows["role"] != TEACHER) & rows["teacher"].isin(teachers.index)]
     if rows.empty:
         return nothing(TITLE, f"{task}: no student and teacher were timed")
     rows = rows.assign(saving=rows["teacher"].map(teachers) / rows["macs_per_second"])
@@ -34,7 +36,7 @@ def speedup(summary: pd.DataFrame, task: str, recipes) -> Figure:
     style, labels, several = styles(recipes), [], rows["teacher"].nunique() > 1
     for (teacher, recipe), curve in curves:
         colour, marker = style[recipe]
-        control = is_control(teacher, recipe)
+        control = curve["kind"].iloc[0] == CONTROL
         curve = curve.sort_values("saving")
         axes.errorbar(
             curve["saving"],
@@ -60,7 +62,8 @@ def speedup(summary: pd.DataFrame, task: str, recipes) -> Figure:
     _scales(axes, low, *sides)
     margin_labels(axes, labels)
     row = rows.iloc[0]
-    where = f"{row['audio_seconds']:g} s of speech, {row['threads']} {str(row['device']).upper()}"
+    where = f"{shortest(row['audio_seconds'])} s of speech, "
+    where += f"{row['threads']} {str(row['device']).upper()}"
     subtitle = f"{task}: {where} thread{'' if row['threads'] == 1 else 's'}, batch {row['batch']}"
     notes = ["dotted: ideal, all MACs saved are time saved", "bars: quartiles of paired runs"]
     words(figure, TITLE, subtitle, notes)
@@ -81,7 +84,7 @@ def _scales(axes, low: float, right: float, top: float) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator(TICKS))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ×"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: factor(value)))
     axes.grid(linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):

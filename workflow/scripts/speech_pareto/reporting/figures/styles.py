@@ -1,8 +1,11 @@
 """How figures look: a colour and a marker for each recipe, and the settings of matplotlib."""
 
 import hashlib
+from collections.abc import Mapping
 
-INK, MUTED, CONTROL = "#1a1a1a", "#6b6b6b", "#9a9a9a"
+from speech_pareto.reporting.tables.roles import CONTROL, STUDENT, TEACHER
+
+INK, MUTED, GREY = "#1a1a1a", "#6b6b6b", "#9a9a9a"
 GRID, SHADE = "#e6e6e6", "#f6f6f4"
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that paper
@@ -20,10 +23,9 @@ STYLES = {
     "lighthubert": ("#44aa99", "H"),
     "maskhubert": ("#56b4e9", "d"),
     "starhubert": ("#cc6677", "8"),
-    "random-pruning": (CONTROL, "X"),
-    "layer-drop": (CONTROL, "v"),
-    "identity": (INK, "*"),
 }
+OF_TEACHERS = (INK, "*")
+OF_CONTROLS = {"random-pruning": (GREY, "X"), "layer-drop": (GREY, "v")}
 # For any other method.
 COLOURS = ("#332288", "#882255", "#56b4e9", "#999933", "#117733", "#cc6677", "#44aa99")
 MARKERS = ("P", "<", "h", ">", "d", "8", "H")
@@ -43,16 +45,20 @@ RC = {
 }
 
 
-def styles(recipes) -> dict[str, tuple[str, str]]:
+def styles(recipes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return (colour, marker) by recipe: fixed for the known, free and stable for the others.
 
-    Give all recipes of a study, so that a recipe looks the same in all its figures.
+    `recipes` maps each recipe of a study to its role: teachers are black stars, controls grey.
+    Give all of a study, so that a recipe looks the same in all its figures.
     """
-    recipes = set(recipes)
-    found = {recipe: STYLES[recipe] for recipe in STYLES if recipe in recipes}
-    for recipe in sorted(recipes - set(found)):
+    fixed = {STUDENT: STYLES, CONTROL: OF_CONTROLS}
+    found = {recipe: OF_TEACHERS for recipe, role in recipes.items() if role == TEACHER}
+    for role, known in fixed.items():
+        found |= {name: known[name] for name in known if recipes.get(name) == role}
+    for recipe in sorted(set(recipes) - set(found)):
         start = int(hashlib.sha256(recipe.encode()).hexdigest(), 16)
-        turns = [[x[(start + k) % len(x)] for k in range(len(x))] for x in (COLOURS, MARKERS)]
+        colours = (GREY,) if recipes[recipe] == CONTROL else COLOURS
+        turns = [[x[(start + k) % len(x)] for k in range(len(x))] for x in (colours, MARKERS)]
         pairs = [(colour, marker) for colour in turns[0] for marker in turns[1]]
         used = list(found.values())
         colours, markers = zip(*used, strict=True) if used else ((), ())

@@ -8,16 +8,11 @@ from speech_pareto.reporting import budget
 from speech_pareto.reporting.figures import fronts
 from speech_pareto.reporting.figures.styles import styles
 from speech_pareto.reporting.page.template import render
-from speech_pareto.reporting.tables.points import COLUMNS
-from speech_pareto.reporting.tables.results_table import COSTS, TEACHER, summarise
+from speech_pareto.reporting.tables.results_table import summarise
+from speech_pareto.reporting.tables.roles import TEACHER
 from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT
+from speech_pareto.study import quantities
 
-# cost axis: how it is called beside numbers, its label; {take} is the length that was timed
-AXES = {
-    "parameters": ("parameters", "parameters of the backbone"),
-    "macs_per_second": ("MACs", "multiply-accumulates per second of speech"),
-    "seconds": ("time", "time for a {take}"),
-}
 EXAMPLES = [budget.EXAMPLE, "<= 1.6 M parameters, <= 50 ms", "score <= 50 %, <= 5 MB"]
 
 
@@ -26,21 +21,22 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
 
     `base` leads from the page's folder to that of the results.
     """
-    trained = {point["teacher"] for point in study["points"] if point["kind"] == "teacher"}
+    trained = {point["teacher"] for point in study["points"] if point["kind"] == TEACHER}
     data = study | {
         "costs": {
-            cost: {"short": short, "label": label, "unit": COLUMNS[cost][1]}
-            for cost, (short, label) in AXES.items()
+            cost: {"short": one.axis.short, "label": one.axis.label, "sparse": one.axis.sparse}
+            for cost, one in quantities.main_axes().items()
         },
         "columns": {
-            name: shown for name, (shown, _, _) in COLUMNS.items() if name not in ("score", "ratio")
+            name: one.label
+            for name, one in quantities.QUANTITIES.items()
+            if name not in ("score", "ratio")  # these stand elsewhere
         },
         "messages": messages(cells),
-        "styles": styles({point["recipe"] for point in study["points"]}),
-        "grammar": budget.GRAMMAR,
+        "styles": styles({point["recipe"]: point["role"] for point in study["points"]}),
+        "grammar": budget.grammar(),
         "examples": EXAMPLES,
         "asGood": AS_GOOD_TEXT,
-        "teacher": TEACHER,
         "teachers": len(trained),
         "base": base,
     }
@@ -60,8 +56,8 @@ def messages(cells: pd.DataFrame) -> dict[str, dict[str, str]]:
     summary, found = summarise(cells), {}
     for task in summary["task"].unique():
         found[task] = {}
-        for cost, (column, _) in COSTS.items():
+        for cost, axis in quantities.main_axes().items():
             rows = summary[summary["task"] == task]
-            if (rows[column].notna() & rows["score"].notna()).any():
+            if (rows[axis.column].notna() & rows["score"].notna()).any():
                 found[task][cost] = fronts.message(summary, task, cost)
     return found

@@ -3,7 +3,8 @@
 import pandas as pd
 
 STUDENT = ["teacher", "recipe", "ratio", "seed", "scope"]
-COLUMNS = [*STUDENT, "model", "quantity", "layer", "other", "value"]
+ABOUT = ["role", "pretrained"]
+COLUMNS = [*STUDENT, *ABOUT, "model", "quantity", "layer", "other", "value"]
 WEIGHTS = ("rows", "attention", "ffn", "zeros")
 DIAGONALITY = "row_normalised"  # the definition that is drawn, see `diagonality.py`
 CKA = "cka"
@@ -19,13 +20,15 @@ def build(results: dict[str, dict], metrics: dict[str, dict]) -> pd.DataFrame:
     """
     rows = []
     for value in results.values():
-        key = [value["run"][name] for name in STUDENT]
+        key = [value["run"].get(name) for name in [*STUDENT, *ABOUT]]
         rows += [[*key, *row] for row in _rows(value.get("analysis"))]
     for value in metrics.values():
-        key = [*(value["run"][name] for name in STUDENT[:-1]), value["run"]["task"]]
+        names = [*STUDENT[:-1], "task", *ABOUT]
+        key = [value["run"].get(name) for name in names]
         for layer, share in enumerate(value.get("layer_weights", ())):
             rows.append([*key, "student", LISTENS, layer, None, share])
-    types = {"ratio": float, "seed": "Int64", "layer": "Int64", "other": "Int64", "value": float}
+    types = {"pretrained": "boolean"}
+    types |= {"ratio": float, "seed": "Int64", "layer": "Int64", "other": "Int64", "value": float}
     table = pd.DataFrame(rows, columns=COLUMNS).astype(
         {column: types.get(column, "string") for column in COLUMNS}
     )

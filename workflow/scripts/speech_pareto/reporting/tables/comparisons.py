@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from speech_pareto.reporting.tables.pareto import SIGNS, areas
-from speech_pareto.reporting.tables.results_table import COSTS, GROUP, TEACHER, summarise
+from speech_pareto.reporting.tables.results_table import GROUP, summarise
+from speech_pareto.reporting.tables.roles import TEACHER
 from speech_pareto.reporting.tables.significance import (
     ALPHA,
     holm,
@@ -16,6 +17,7 @@ from speech_pareto.reporting.tables.significance import (
     matched_pairs,
     resampled_rates,
 )
+from speech_pareto.study import quantities
 
 KINDS = ("deletions", "insertions", "substitutions")
 NO_TEACHER = "no_teacher"  # status of a student without a row of its teacher to compare with
@@ -48,7 +50,7 @@ def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> tuple[pd.DataFrame
             continue
         systems = _Systems(cells[cells["task"] == task], points, hypotheses)
         comparisons += _against_teachers(points, systems)
-        for cost in COSTS:
+        for cost in quantities.main_axes():
             fronts += _front(points, systems, cost)
         pairs += [{"task": task} | pair for pair in _pairs(systems)]
     return _table(comparisons, COMPARISONS), _table(fronts, FRONTS), _table(pairs, PAIRS)
@@ -70,8 +72,9 @@ class _Systems:
     """Errors per utterance of a task's whole points: those of which no seed is missing."""
 
     def __init__(self, cells: pd.DataFrame, points: pd.DataFrame, hypotheses: dict[str, str]):
-        whole = [_key(row) for row in points.itertuples() if row.status == "ok"]
-        whole.sort(key=lambda key: key[1] != TEACHER)  # teachers first: errors name them
+        whole = [row for row in points.itertuples() if row.status == "ok"]
+        whole.sort(key=lambda row: row.role != TEACHER)  # teachers first: errors name them
+        whole = [_key(row) for row in whole]
         seeds = {key: [] for key in whole}
         for cell in cells.itertuples():
             if _key(cell) in seeds:
@@ -181,15 +184,16 @@ def _check_utterances(file, utterances: list, other, expected: list) -> None:
 
 def _against_teachers(points: pd.DataFrame, systems: _Systems) -> list[dict]:
     """Return a row per student of a task; Holm's correction is over all of them."""
-    teachers = {row.teacher: row for row in points.itertuples() if row.recipe == TEACHER}
+    own = points[points["role"] == TEACHER].drop_duplicates("teacher")
+    teachers = {row.teacher: row for row in own.itertuples()}
     rows, tested = [], []
-    for point in points[points["recipe"] != TEACHER].itertuples():
+    for point in points[points["role"] != TEACHER].itertuples():
         teacher = teachers.get(point.teacher)
         row = {column: getattr(point, column) for column in COMPARISONS[: len(GROUP) + 6]}
         if point.status == "ok" and teacher is None:
-            row |= {"status": NO_TEACHER, "reason": f"the study has no {TEACHER}"}
+            row |= {"status": NO_TEACHER, "reason": _missing(point.teacher, own)}
         elif point.status == "ok" and teacher.status != "ok":
-            row |= {"status": NO_TEACHER, "reason": f"{TEACHER}: {teacher.status}"}
+            row |= {"status": NO_TEACHER, "reason": f"{teacher.recipe}: {teacher.status}"}
         elif point.status == "ok":
             row |= {"utterances": len(systems.utterances)}
             row |= {"score": point.score, "teacher_score": teacher.score}
@@ -201,14 +205,21 @@ def _against_teachers(points: pd.DataFrame, systems: _Systems) -> list[dict]:
     return rows
 
 
+def _missing(teacher: str, own: pd.DataFrame) -> str:
+    """Return which row of a study is missing, given those it has of teachers themselves."""
+    if own.empty:
+        return f"the study has no recipe that leaves {teacher} as it is"
+    return f"the study has no {own['recipe'].iloc[0]} of {teacher}"
+
+
 def _front(points: pd.DataFrame, systems: _Systems, cost: str) -> list[dict]:
     """Return a row per point of a task over a cost: its neighbour, its recipe's hypervolume."""
-    points = points.assign(cost=cost, cost_value=points[COSTS[cost][0]])
+    points = points.assign(cost=cost, cost_value=points[quantities.QUANTITIES[cost].column])
     points = points.assign(on_front=points[f"front_{cost}"])
     better = points["better"].iloc[0]
     whole = (points["status"] == "ok") & points["cost_value"].notna()
     points.loc[~whole, ["cost_value", "score"]] = np.nan
-    teachers = points[whole & (points["recipe"] == TEACHER)]
+    teachers = points[whole & (points["role"] == TEACHER)]
     dearest = (points if teachers.empty else teachers)["cost_value"].max()
     reference = {"reference_cost": dearest}
     reference |= {"reference_score": WORST if better == "lower" else 100 - WORST}

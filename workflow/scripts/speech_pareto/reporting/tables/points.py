@@ -7,39 +7,25 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from speech_pareto.reporting.tables.results_table import (
-    COSTS,
-    GROUP,
-    PENDING,
-    TEACHER,
-    is_control,
-    is_random,
-    summarise,
-)
-from speech_pareto.reporting.tables.results_table import read as read_table
+from speech_pareto.reporting.tables import results_table, roles
+from speech_pareto.reporting.tables.results_table import GROUP, PENDING, summarise
 from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
     completeness,
+    heading,
     metric_name,
-    short_difference,
-    short_score,
     status_text,
+    take,
 )
-from speech_pareto.runtime.formatting import short_bytes, short_count, short_seconds
-
-# what a point is known by: how it is called, its dimension (see `recommend.UNITS`), its column
-COLUMNS = {
-    "parameters": ("parameters", "count", "parameters"),
-    "macs_per_second": ("MACs/s", "count", "macs_per_second"),
-    "seconds": ("time", "seconds", "paired_seconds"),
-    "rtf": ("RTF", "share", "rtf"),
-    "bytes": ("on disk", "bytes", "bytes"),
-    "peak_memory_bytes": ("memory", "bytes", "peak_memory_bytes"),
-    "nonzero_parameters": ("non-zero", "count", "nonzero_parameters"),
-    "speedup": ("speed-up", "times", "speedup"),
-    "score": ("score", "percent", "score"),
-    "ratio": ("ratio", "share", "ratio"),
-}
+from speech_pareto.runtime.formatting import (
+    shortest,
+    three_decimals,
+    with_interval,
+    with_spread,
+)
+from speech_pareto.study import quantities
+from speech_pareto.study.quantities import QUANTITIES
+from speech_pareto.tasks.kind import kind_of
 
 BESIDE = ("fronts.csv", "pairs.csv")
 
@@ -60,13 +46,13 @@ def read(table) -> dict:
     folder = Path(table).parent
     compared = folder / "comparisons.parquet"
     return study(
-        read_table(table),
-        read_table(compared) if compared.is_file() else None,
-        *(_read_csv(folder / name) for name in BESIDE),
+        results_table.read(table),
+        results_table.read(compared) if compared.is_file() else None,
+        *(read_csv(folder / name) for name in BESIDE),
     )
 
 
-def _read_csv(file: Path) -> pd.DataFrame | None:
+def read_csv(file: Path) -> pd.DataFrame | None:
     """Return a table beside that of `aggregate`; ValueError with its name if it is damaged."""
     if not file.is_file():
         return None
@@ -80,14 +66,12 @@ def _facts(cells: pd.DataFrame) -> dict:
     """Return what a task's scores are."""
     known = cells.dropna(subset=["metric", "better"])
     metric, better = ("score", "lower") if known.empty else known.iloc[0][["metric", "better"]]
-    short, long = metric_name(metric)
-    take = cells["audio_seconds"].dropna()
     return {
         "metric": metric,
         "better": better,
-        "short": short,
-        "heading": f"{long} in %, {better} is better",
-        "take": f"{take.iloc[0]:g} s take" if len(take) else None,
+        "short": metric_name(metric)[0],
+        "heading": heading(metric, better),
+        "take": take(cells["audio_seconds"]),
         "done": completeness(cells),
     }
 
@@ -105,19 +89,17 @@ def _flat(pairs: pd.DataFrame) -> dict:
 
 def key(teacher: str, recipe: str, ratio: float) -> str:
     """Return what names a point within its task."""
-    return f"{recipe} {ratio:g} of {teacher}"
+    return f"{recipe} {shortest(ratio)} of {teacher}"
 
 
 def points(cells: pd.DataFrame, comparisons=None, fronts=None) -> list[dict]:
     """Return the points of the table `cells`, each a dict that JSON can hold, holes as None.
 
-    `values` has the numbers of `COLUMNS`, `text` the same as the tables print them; `front` names
-    the costs on whose front the point is, `ties` those of which the next dearer point of the front
+    `values` has the `QUANTITIES`, `text` the same as the tables print them; `front` names the
+    costs on whose front the point is, `ties` those of which the next dearer point of the front
     (see `fronts` of `compare`) is not shown to be better.
     """
     summary = summarise(cells, comparisons)
-    # the wall clock of `profile` is for batch 1; pairing corrects for busy machines, as in figures
-    summary["rtf"] = summary["paired_seconds"] / (summary["audio_seconds"] * summary["batch"])
     seeds = dict(list(cells.groupby(GROUP, sort=False)))
     ties = {} if fronts is None else _ties(fronts)
     return [_point(row, seeds[tuple(row[GROUP])], ties) for _, row in summary.iterrows()]
@@ -128,7 +110,8 @@ def _point(row: pd.Series, cells: pd.DataFrame, ties: dict) -> dict:
     names = {name: plain(row[name]) for name in GROUP}
     return names | {
         "key": key(*list(names.values())[1:]),
-        "kind": _kind(row["teacher"], row["recipe"]),
+        "role": row["role"],
+        "kind": row["kind"],
         "status": row["status"],
         "reason": plain(row["reason"]),
         "n": int(row["n"]),
@@ -136,39 +119,31 @@ def _point(row: pd.Series, cells: pd.DataFrame, ties: dict) -> dict:
         "spread": plain(row["score_std"]),
         "as_good": bool(row["as_good"]),
         "sparse": bool(row["sparse"]),
-        "front": [cost for cost in COSTS if row[f"front_{cost}"]],
+        "front": [cost for cost in quantities.main_axes() if row[f"front_{cost}"]],
         "ties": {cost: name for (cost, *ends), name in ties.items() if ends == [*names.values()]},
-        "values": {name: plain(row[column]) for name, (_, _, column) in COLUMNS.items()},
-        "text": _text(row),
+        "values": {name: plain(row[one.column]) for name, one in QUANTITIES.items()},
+        "text": texts(row),
         "links": [_links(cell) for cell in cells.to_dict("records")],
     }
 
 
-def _kind(teacher: str, recipe: str) -> str:
-    """Return what a point is: the teacher itself, a control, or a student to be used."""
-    if recipe == TEACHER and not is_random(teacher):
-        return "teacher"
-    return "control" if is_control(teacher, recipe) else "student"
-
-
-def _text(row: pd.Series) -> dict[str, str]:
-    """Return the numbers of a point in words, as the leaderboard prints them."""
-    missing = pd.isna(row["speedup"])
-    return {
-        "parameters": short_count(row["parameters"]),
-        "macs_per_second": short_count(row["macs_per_second"]),
-        "seconds": short_seconds(row["paired_seconds"]),
-        "rtf": "–" if pd.isna(row["rtf"]) else f"{row['rtf']:#.2g}",
-        "bytes": short_bytes(row["bytes"]),
-        "peak_memory_bytes": short_bytes(row["peak_memory_bytes"]),
-        "nonzero_parameters": short_count(row["nonzero_parameters"]),
-        "speedup": "–" if missing else f"{row['speedup']:.2f}×",
-        "score": short_score(row),
-        "ratio": f"{row['ratio']:g}",
-        "difference": short_difference(row) + f" {AS_GOOD}" * bool(row["as_good"]),
+def texts(row: pd.Series) -> dict[str, str]:
+    """Return the numbers of a row of the summary in words: in every table they read alike."""
+    difference = with_interval(*(row[f"difference{end}"] for end in ("", "_low", "_high")))
+    return {name: one.form(row[one.column]) for name, one in QUANTITIES.items()} | {
+        "achieved_ratio": three_decimals(row["achieved_ratio"]),
+        "score": with_spread(row["score"], row["score_std"]),
+        "difference": difference + f" {AS_GOOD}" * bool(row["as_good"]),
         "seeds": f"{row['n']}/{row['seeds']}",
         "status": status_text(row),
     }
+
+
+def named(row: pd.Series, with_teacher: bool) -> str:
+    """Return what a row of the summary is called: its recipe, or the teacher that it is."""
+    if row["role"] == roles.TEACHER:
+        return f"teacher ({row['teacher']})"
+    return f"{row['recipe']} ({row['teacher']})" if with_teacher else row["recipe"]
 
 
 def _ties(fronts: pd.DataFrame) -> dict[tuple, str]:
@@ -176,7 +151,7 @@ def _ties(fronts: pd.DataFrame) -> dict[tuple, str]:
     found = {}
     tied = fronts["tie"].eq(True).fillna(False).astype(bool)
     for row in fronts[tied].to_dict("records"):
-        name = f"{row['next_recipe']} {row['next_ratio']:g}"
+        name = f"{row['next_recipe']} {shortest(row['next_ratio'])}"
         found[row["cost"], *(row[column] for column in GROUP)] = name
     return found
 
@@ -186,15 +161,15 @@ def _links(cell: dict) -> dict:
     teacher, recipe, ratio, seed = PurePosixPath(cell["metrics_file"]).parts[-5:-1]
     path, task = f"{teacher}/{recipe}/{ratio}/{seed}", cell["task"]
     config = json.loads(cell["config"]) if isinstance(cell["config"], str) else {}
-    superb = config.get("task", {}).get("kind") == "superb"
+    own = kind_of(config.get("task", {}).get("kind", "ctc"))
     links = {"seed": int(seed), "metrics": f"metrics/{path}/{task}.json"}
     if cell["status"] == "ok":
-        folder = f"models/{path}/{cell['scope']}" if superb else f"finetuned/{path}/{task}"
+        folder = f"finetuned/{path}/{task}" if own.finetunes else f"models/{path}/{cell['scope']}"
         links["model card"] = f"{folder}/README.md"
         links["config"] = f"{folder}/config.json"
         links["cost"] = f"profile/{path}/{cell['scope']}.json"
     if cell["status"] != PENDING:
-        links["log"] = f"../logs/{'superb' if superb else 'finetune'}/{path}/{task}.log"
+        links["log"] = f"../logs/{own.rules[0]}/{path}/{task}.log"
     else:
         del links["metrics"]
     return links

@@ -2,13 +2,16 @@
 
 `provenance` says where a number was read: `table` of a paper, `leaderboard` of SUPERB, `readme` or
 `abstract`; not the authors' own words are `digitised` (read off a figure), `counted` (from a
-config) and `issue`. `recipe` is what the method is called here, empty where it is not.
+config) and `issue`. `recipe` is what the method is called here, empty where it has no name here.
 """
 
 import pandas as pd
 
+from speech_pareto.reporting.tables.roles import CONTROL, STUDENT, TEACHER
+
 STATED = ("table", "leaderboard")
 READ_OFF = ("digitised",)
+ROLES = {"identity": TEACHER, "layer-drop": CONTROL}  # of the file's recipes; others: students
 PER, SUPERB = "PER_%", "superb_s"
 
 
@@ -20,6 +23,8 @@ def read(file) -> pd.DataFrame:
 def systems(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return a row per published system: parameters and MACs in 10^6 and 10^9, `value` of `metric`.
 
+    `role` is what it is beside a study: a teacher, a control or a student.
+
     What is stated goes before what was read off a figure, where a system may have several sizes.
     MACs are those of the leaderboard's recordings, known of some systems only.
     """
@@ -30,4 +35,5 @@ def systems(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     stated = rows[rows["provenance"].isin(STATED)].drop_duplicates("model")
     read_off = rows[rows["provenance"].isin(READ_OFF) & ~rows["model"].isin(stated["model"])]
     found = pd.concat([stated, read_off], ignore_index=True)
-    return found.assign(macs_g=found["macs_g"].fillna(found["model"].map(macs)))
+    found["macs_g"] = found["macs_g"].fillna(found["model"].map(macs))
+    return found.assign(role=found["recipe"].map(ROLES).fillna(STUDENT))

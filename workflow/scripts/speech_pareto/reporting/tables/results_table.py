@@ -7,15 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from speech_pareto.reporting.tables import roles
 from speech_pareto.reporting.tables.pareto import non_dominated
 from speech_pareto.runtime import result
+from speech_pareto.study import quantities
 
 log = logging.getLogger(__name__)
 KEY = ["task", "teacher", "recipe", "ratio", "seed"]
 GROUP = KEY[:-1]
-CONTROLS = ("identity", "random-pruning", "layer-drop")
 PENDING = "pending"  # status of a cell that is not done yet, in interim tables
-TEACHER = "identity"  # the recipe that leaves the teacher as it is
 # Ratios are met within ±0.01, so two students of one ratio may differ by 2 % of the teacher, and
 # times are no surer than that: being cheaper by less puts nobody on the front.
 RESOLUTION = 0.02
@@ -28,6 +28,8 @@ FROM_METRICS = {
     "recipe": ("run", "recipe"),
     "ratio": ("run", "ratio"),
     "seed": ("run", "seed"),
+    "role": ("run", "role"),
+    "pretrained": ("run", "pretrained"),
     "status": ("status",),
     "reason": ("reason",),
     "reachable": ("reachable",),
@@ -99,11 +101,13 @@ INTEGERS = [
     "threads",
     "peak_memory_bytes",
 ]
+BOOLEANS = ["pretrained", "dirty"]
 TEXTS = [
     "study",
     "task",
     "teacher",
     "recipe",
+    "role",
     "status",
     "reason",
     "metric",
@@ -120,28 +124,6 @@ TEXTS = [
 ]
 CONDITIONS = ["device", "threads", "batch", "audio_seconds"]
 COMPARED = ["difference", "difference_low", "difference_high", "significant"]
-
-# cost axis: its column in the summary, in which the front is sought, and its name in front.txt
-COSTS = {
-    "parameters": ("parameters", "size"),
-    "macs_per_second": ("macs_per_second", "MACs"),
-    "seconds": ("paired_seconds", "time"),
-}
-
-
-def is_random(teacher: str) -> bool:
-    """Return whether a teacher's name says that it was never trained."""
-    return "random" in teacher.replace("_", "-").split("-")
-
-
-def is_control(teacher: str, recipe: str) -> bool:
-    """Return whether a row is there to compare with, not to be used."""
-    return recipe in CONTROLS or is_random(teacher)
-
-
-def is_candidate(teacher: str, recipe: str) -> bool:
-    """Return whether a row may be on a front: a method's student, or the teacher itself."""
-    return not is_random(teacher) and (recipe == TEACHER or recipe not in CONTROLS)
 
 
 def look_up(value, path: tuple[str, ...]):
@@ -174,6 +156,7 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
     if not rows:
         raise ValueError("there are no results to put into a table")
     table = pd.DataFrame(rows).sort_values(KEY, kind="stable", ignore_index=True)
+    table = roles.filled(table)
     table["paired_seconds"] = paired_seconds(table)
 
     numbers = sorted(c for c in table if c.startswith("metrics:"))
@@ -186,8 +169,8 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
     table = table.rename(columns={column: column.removeprefix("metrics:") for column in numbers})
     whole = [c for c in further if c.partition(".")[0] in INTEGERS]
     types = dict.fromkeys(INTEGERS + whole, "Int64") | dict.fromkeys(TEXTS, "string")
-    floats = [c for c in table if c not in types and c != "dirty"]
-    return table.astype(types | {"dirty": "boolean"} | dict.fromkeys(floats, "float64"))
+    types |= dict.fromkeys(BOOLEANS, "boolean")
+    return table.astype({column: types.get(column, "float64") for column in table})
 
 
 def _place(column: str) -> tuple[str, int]:
@@ -214,6 +197,9 @@ def _row(file: str, value: dict, profile_file: str | None, profile: dict | None)
     """Return one row of the table."""
     row = {column: look_up(value, path) for column, path in FROM_METRICS.items()}
     row |= {column: look_up(profile, path) for column, path in FROM_PROFILE.items()}
+    for column in ("role", "pretrained"):  # of a damaged file its profile may still tell
+        if row[column] is None:
+            row[column] = look_up(profile, ("run", column))
     for condition in look_up(profile, ("cost", "conditions")) or ():
         measured = {key: condition[key] for key in UNDER if key in condition}
         row |= {f"{key}.{condition['name']}": number for key, number in measured.items()}
@@ -273,19 +259,19 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
     """Return a row per (task, teacher, recipe, ratio): mean and spread over the seeds.
 
     `n` of `seeds` cells are done.  `status` is `ok` only when all are, else the first other
-    status; `score_std` is the sample standard deviation, a hole for a single seed.  Columns
-    `front_parameters`, `front_macs_per_second`, `front_seconds` say whether a row is on the front
-    of its task; a row with a hole never is.  `comparisons` (of `compare`) adds the `difference` to
-    the teacher and `as_good`, whether it is no significant increase in errors.
+    status; `score_std` is the sample standard deviation, a hole for a single seed.  `kind` says
+    what a row is to a reader (see `roles.kind`).  A column `front_{axis}` for each of
+    `quantities.axes` says whether a row is on that front of its task; a row with a hole never is.
+    `comparisons` (of `compare`) adds the `difference` to the teacher and `as_good`, whether it is
+    no significant increase in errors.
     """
-    rows = []
-    means = ["achieved_ratio", "parameters", "nonzero_parameters", "bytes", "macs_per_second"]
-    means += ["paired_seconds", "speedup", "speedup_low", "speedup_high", "peak_memory_bytes"]
+    rows, means = [], _means()
     for key, cells in table.groupby(GROUP, sort=True):
         done = cells[cells["status"] == "ok"]
         holes = cells[cells["status"] != "ok"]
         score = done["score"].astype(float)
         row = dict(zip(GROUP, key, strict=True))
+        row |= {column: cells[column].iloc[0] for column in ("role", "pretrained")}
         row |= {"metric": cells["metric"].iloc[0], "better": cells["better"].iloc[0]}
         row |= {"n": len(done), "seeds": len(cells)}
         row["status"] = holes["status"].iloc[0] if len(holes) else "ok"
@@ -296,18 +282,28 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
         # a thousandth of zeros is chance, a hundredth is pruning
         row["sparse"] = bool(row["nonzero_parameters"] < 0.99 * row["parameters"])
         rows.append(row | {column: cells[column].iloc[0] for column in CONDITIONS})
-    summary = pd.DataFrame(rows)
+    summary = roles.with_kinds(pd.DataFrame(rows))
     # a task's metric is known even where all seeds of a group failed before they had one
     for column in ("metric", "better"):
         summary[column] = summary.groupby("task")[column].transform(lambda x: x.ffill().bfill())
     summary = summary.fillna({"metric": "score", "better": "lower"})  # holes alone
     summary["reachable"] = summary["reachable"].astype(float)
-    for cost, (column, _) in COSTS.items():
-        summary[f"front_{cost}"] = _on_front(summary, column)
+    # pairing corrects for busy machines, which the real-time factor of a single job does not
+    spoken = [pd.to_numeric(summary[column], "coerce") for column in ("audio_seconds", "batch")]
+    summary["rtf"] = (summary["paired_seconds"] / (spoken[0] * spoken[1])).astype(float)
+    for name, axis in quantities.axes().items():
+        summary[f"front_{name}"] = _on_front(summary, axis.column)
     if comparisons is None:
         return summary.assign(**dict.fromkeys(COMPARED, np.nan), as_good=False)
     summary = summary.merge(comparisons[[*GROUP, *COMPARED]], how="left", on=GROUP)
     return summary.assign(as_good=summary["significant"].eq(False).fillna(False).astype(bool))
+
+
+def _means() -> list[str]:
+    """Return the columns whose means over seeds are in the summary."""
+    measured = [quantity.column for quantity in quantities.QUANTITIES.values()]
+    measured = [column for column in measured if column not in (*GROUP, "score", "rtf")]
+    return list(dict.fromkeys(["achieved_ratio", *measured, "speedup_low", "speedup_high"]))
 
 
 def _on_front(summary: pd.DataFrame, column: str) -> np.ndarray:
@@ -317,8 +313,7 @@ def _on_front(summary: pd.DataFrame, column: str) -> np.ndarray:
     """
     front = pd.Series(False, index=summary.index)
     whole = (summary["status"] == "ok") & summary[column].notna() & summary["score"].notna()
-    pairs = zip(summary["teacher"], summary["recipe"], strict=True)
-    whole &= pd.Series([is_candidate(*pair) for pair in pairs], index=summary.index, dtype=bool)
+    whole &= summary["kind"] != roles.CONTROL
     for _, rows in summary[whole].groupby("task"):
         better = ("lower", rows["better"].iloc[0])
         slack = (RESOLUTION * rows[column].max(), 0.0)

@@ -1,9 +1,11 @@
-"""Numbers, metrics and holes in words, as figures, fronts and leaderboard print them."""
+"""Metrics, statuses and holes in words, as figures, fronts, leaderboard and page print them."""
 
 import pandas as pd
 
-from speech_pareto.reporting.tables.results_table import PENDING, TEACHER
+from speech_pareto.reporting.tables import roles
+from speech_pareto.reporting.tables.results_table import PENDING
 from speech_pareto.runtime import result
+from speech_pareto.runtime.formatting import shortest, two_decimals
 
 AS_GOOD = "†"  # marks a student that shows no significant increase in errors
 AS_GOOD_TEXT = "no significant increase in errors over the teacher"
@@ -26,31 +28,15 @@ def metric_name(metric: str) -> tuple[str, str]:
     return METRIC_NAMES.get(metric, (metric, metric.replace("_", " ")))
 
 
-def short_score(row) -> str:
-    """Return a score with its spread: 31.2, or 31.2 ± 0.4 where there are several seeds."""
-    if pd.isna(row["score"]):
-        return "–"
-    spread = "" if pd.isna(row["score_std"]) else f" ± {row['score_std']:.1f}"
-    return f"{row['score']:.1f}{spread}"
-
-
-def short_difference(row) -> str:
-    """Return the difference to the teacher with its interval: "+2.7 [+2.3, +3.2]"."""
-    if pd.isna(row["difference"]):
-        return "–"
-    names = ("difference", "difference_low", "difference_high")
-    middle, low, high = (f"{row[name]:+z.1f}".replace("-", "−") for name in names)
-    return f"{middle} [{low}, {high}]"
-
-
 def status_text(row) -> str:
     """Return `ok`, or what stood in the way: "infeasible: heads hold too little ..."."""
     status = row["status"]
     if status == "ok":
         return status
     status = f"{status.replace('_', ' ')}: {row['reason']}"
-    if pd.notna(row["reachable"]) and f"{row['reachable']:.2f}" not in row["reason"]:
-        status += f" (reaches {row['reachable']:.2f})"
+    reachable = two_decimals(row["reachable"])
+    if pd.notna(row["reachable"]) and reachable not in row["reason"]:
+        status += f" (reaches {reachable})"
     return status
 
 
@@ -69,22 +55,34 @@ def completeness(table: pd.DataFrame) -> str:
 def holes_text(summary: pd.DataFrame) -> list[str]:
     """Return a line per recipe that has holes: "head-pruning: infeasible at 0.5, 0.75 (...)"."""
     lines = []
-    teachers = summary.loc[summary["recipe"] != TEACHER, "teacher"].nunique()
+    teachers = summary.loc[summary["role"] != roles.TEACHER, "teacher"].nunique()
     holes = summary[summary["status"] != "ok"]
     for (teacher, recipe, status), rows in holes.groupby(["teacher", "recipe", "status"]):
         ratios = ", ".join(
-            f"{row.ratio:g}" + (f" ({row.n} of {row.seeds} seeds done)" if row.n else "")
+            shortest(row.ratio) + (f" ({row.n} of {row.seeds} seeds done)" if row.n else "")
             for row in rows.itertuples()
         )
         name = recipe if teachers < 2 else f"{recipe} of {teacher}"
         line = f"{name}: {status.replace('_', ' ')} at {ratios}"
         if rows["reachable"].notna().any():
-            line += f"; reaches {rows['reachable'].max():.2f}"
+            line += f"; reaches {two_decimals(rows['reachable'].max())}"
         lines.append(line)
     return lines
 
 
-def heading(rows: pd.DataFrame) -> str:
-    """Return a task's metric with unit and direction: "phone error rate in %, lower is better"."""
-    long = metric_name(rows["metric"].iloc[0])[1]
-    return f"{long} in %, {rows['better'].iloc[0]} is better"
+def heading(metric: str, better: str) -> str:
+    """Return a metric with unit and direction: "phone error rate in %, lower is better"."""
+    return f"{metric_name(metric)[1]} in %, {better} is better"
+
+
+def take(audio_seconds: pd.Series) -> str | None:
+    """Return the recording that was timed, "10 s take"; None where nothing was."""
+    known = audio_seconds.dropna()
+    return f"{shortest(known.iloc[0])} s take" if len(known) else None
+
+
+def speech_on(row) -> str:
+    """Return what was timed and where: "10 s of speech on 1 CPU thread"."""
+    threads = "thread" if row["threads"] == 1 else "threads"
+    seconds, device = shortest(row["audio_seconds"]), str(row["device"]).upper()
+    return f"{seconds} s of speech on {row['threads']} {device} {threads}"

@@ -1,7 +1,7 @@
-// A budget in words, and the best students within it: the same as recommend.py, by test.
+// A budget in words, and the best students within it: the same as budget.py, by test.
 
 function makeBudget(grammar) {
-  const { names, dimension, dimensions, unnamed, operators, alpha, example } = grammar;
+  const { names, units: unitsOf, unnamed, operators, alpha, example } = grammar;
   const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   const signs = Object.keys(operators).sort((a, b) => b.length - a.length).map(escaped).join("|");
   const limitPattern = new RegExp(
@@ -9,7 +9,7 @@ function makeBudget(grammar) {
   const aliases = new Map();
   for (const [column, list] of Object.entries(names))
     for (const name of list) aliases.set(name.toLowerCase(), { column, name });
-  const allUnits = Object.values(dimensions);
+  const allUnits = Object.values(unitsOf);
   const spelt = new Map(allUnits.flatMap((units) => Object.keys(units))
     .filter((unit) => unit).map((unit) => [unit.toLowerCase(), unit]));
 
@@ -26,12 +26,9 @@ function makeBudget(grammar) {
     if (before && name) throw Error(`“${clause}” names two things, ${before} and ${name}`);
     let column;
     if (before || name) column = columnOf(before || name, clause);
-    else {
-      const kind = Object.keys(unnamed).find((d) => Object.hasOwn(dimensions[d], unit));
-      if (!kind) throw Error(`“${clause}” does not say of what; write it as in “${example}”`);
-      column = unnamed[kind];
-    }
-    const units = dimensions[dimension[column]];
+    else if (Object.hasOwn(unnamed, unit)) column = unnamed[unit];
+    else throw Error(`“${clause}” does not say of what; write it as in “${example}”`);
+    const units = unitsOf[column];
     if (!Object.hasOwn(units, unit)) {
       const known = Object.keys(units).filter((u) => u).join(", ");
       const what = unit ? `cannot be in ${unit}` : "needs a unit";

@@ -97,7 +97,7 @@ function drawMethods() {
   })));
   for (const [kind, title] of Object.entries(groups)) {
     const points = new Map(study.points.filter((p) => p.kind === kind).map((p) =>
-      kind === "student" ? [p.recipe, p] : [p.recipe === study.teacher ? `teacher ${p.teacher}` : p.recipe, p]));
+      kind === "student" ? [p.recipe, p] : [p.role === "teacher" ? `teacher ${p.teacher}` : p.recipe, p]));
     if (!points.size) continue;
     const list = [...points].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, point]) => {
       const input = html("input", { type: "checkbox", checked: state.off.has(name) ? null : "" });
@@ -135,12 +135,12 @@ function drawWords() {
   const facts = study.tasks[state.task], cost = study.costs[state.cost];
   $("study").textContent = `Study “${study.study}”: ${study.done}.`;
   $("message").textContent = (study.messages[state.task] || {})[state.cost] || `${facts.short} against ${cost.short}`;
-  $("axis").textContent = `${facts.heading}, against ${cost.label.replace("{take}", facts.take || "speech")}`;
+  $("axis").textContent = `${facts.heading}, against ${cost.label.replace("{speech}", facts.take ? `a ${facts.take}` : "speech")}`;
   const points = here().filter(isShown);
   const notes = ["line: the front, no method measured is cheaper and better",
     points.some((p) => p.spread) && "bars: ± 1 standard deviation over seeds",
     points.some((p) => p.as_good) && `ring: ${study.asGood}`,
-    points.some((p) => p.sparse) && `hollow: zeros, neither faster nor smaller${state.cost === "parameters" ? ", drawn at their non-zero parameters" : ""}`,
+    points.some((p) => p.sparse) && `hollow: zeros, neither faster nor smaller${cost.sparse ? ", drawn at their non-zero parameters" : ""}`,
     "grey: controls", "click a point to keep its card"];
   const waiting = points.filter((p) => p.status !== "ok").length;
   if (waiting) notes.push(`${waiting} points with holes are in the table (all)`);

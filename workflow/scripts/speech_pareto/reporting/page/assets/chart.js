@@ -61,8 +61,7 @@ function marker(point, radius) {
 
 // ---- scales
 
-const xOf = (point) => state.cost === "parameters" && point.sparse
-  ? point.values.nonzero_parameters : point.values[state.cost];
+const xOf = (point) => point.values[point.sparse && study.costs[state.cost].sparse || state.cost];
 
 function ticks(low, high, log) {
   if (log) {
@@ -80,12 +79,10 @@ function ticks(low, high, log) {
 }
 
 function short(value) {
-  const unit = study.costs[state.cost].unit;
-  const steps = unit === "seconds" ? [[1, " s"], [1e-3, " ms"]]
-    : unit === "bytes" ? [[1e9, " GB"], [1e6, " MB"], [1e3, " kB"]]
-    : unit === "count" ? [[1e9, " G"], [1e6, " M"], [1e3, " k"]] : [];
-  const [size, name] = steps.find(([s]) => value >= s * (1 - 1e-9)) || [1, ""];
-  return `${Number((value / size).toPrecision(3))}${value ? name : ""}`;
+  // the largest unit that is not more than the value; of two names of a unit, the first
+  const units = Object.entries(study.grammar.units[state.cost]).sort(([, a], [, b]) => b - a);
+  const [name, size] = units.find(([, s]) => value >= s * (1 - 1e-9)) || ["", 1];
+  return `${Number((value / size).toPrecision(3))}${value && name ? ` ${name}` : ""}`;
 }
 
 // ---- the chart
