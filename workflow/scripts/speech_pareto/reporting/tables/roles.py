@@ -31,7 +31,8 @@ def filled(cells: pd.DataFrame) -> pd.DataFrame:
     A recipe has one role and a teacher is pretrained or not, whatever the cell. Where no cell
     tells, a row counts as a student of a pretrained teacher.
     """
-    role = cells["role"].astype("string").fillna(cells["recipe"].map(roles_of(cells)))
+    role = cells["role"].astype("string")
+    role = role.fillna(cells["recipe"].map(roles_of(cells)).astype("string"))
     known = cells.dropna(subset=["pretrained"]).drop_duplicates("teacher")
     known = dict(zip(known["teacher"], known["pretrained"], strict=True))
     pretrained = cells["pretrained"].astype("boolean")

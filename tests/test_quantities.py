@@ -1,0 +1,115 @@
+"""A number by which students are compared is one entry: then it has a front, a figure, a budget."""
+
+import re
+
+import pytest
+
+import synthetic_results
+from speech_pareto.reporting import budget, documents
+from speech_pareto.reporting.figures import all_tasks, fronts
+from speech_pareto.reporting.page import page
+from speech_pareto.reporting.tables import comparisons, points, results_table
+from speech_pareto.runtime import formatting, result
+from speech_pareto.study import quantities, validation
+from speech_pareto.study.quantities import Axis, Dimension, Quantity
+
+ENERGY = Quantity(
+    "energy_joules",
+    "energy",
+    Dimension({"mJ": 1e-3, "J": 1.0}, alone=True),
+    lambda joules: f"{formatting.three_digits(joules)} J",
+    ("energy", "joules"),
+    Axis(label="energy for {speech}", panel="energy", short="energy", front="energy"),
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Return the synthetic grid's metrics, hypotheses and profiles, each with its energy."""
+    metrics, profiles = synthetic_results.write(tmp_path_factory.mktemp("grid"))
+    for file in profiles:
+        value = result.read(file)
+        if value["status"] == "ok":
+            clock = value["cost"]["wall_clock"]
+            # a student that is slow but sparing: ffn pruning
+            sparing = 0.2 if value["run"]["recipe"] == "ffn-pruning" else 1.0
+            energy = 20 * sparing / clock["speedup"]
+            clock |= {"energy_source": "RAPL", "energy_joules": energy}
+            result.write(file, value)
+    return metrics, synthetic_results.write_hypotheses(metrics), profiles
+
+
+@pytest.fixture
+def built(files, monkeypatch):
+    """Return the table of cells, its comparisons and fronts, where energy is a quantity."""
+    monkeypatch.setitem(quantities.QUANTITIES, "energy", ENERGY)
+    metrics, hypotheses, profiles = files
+    cells = results_table.build(*map(results_table.read_results, (metrics, profiles)))
+    beside = dict(zip(map(str, metrics), map(str, hypotheses), strict=True))
+    return cells, comparisons.build(cells, beside)
+
+
+def test_a_new_axis_has_a_front_a_figure_and_a_budget(built):
+    cells, compared = built
+    summary = results_table.summarise(cells, compared[0])
+    on_front = summary[summary["front_energy"] & (summary["task"] == "phones")]
+    assert "ffn-pruning" in set(on_front["recipe"])
+    assert "random-pruning" not in set(on_front["recipe"])
+    drawn = compared[1].query("task == 'phones' and cost == 'energy' and on_front")
+    assert sorted(drawn["cost_value"]) == sorted(on_front["energy_joules"])
+
+    figure = fronts.pareto(summary, "phones", "energy")
+    assert figure.axes[0].get_xlabel() == "energy for 10 s of speech on 1 CPU thread"
+    assert re.search(
+        "of the energy: .* % PER with ffn-pruning, teacher", figure.texts[0].get_text()
+    )
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert "10 J" in ticks
+    line = next(x for x in figure.axes[0].lines if x.get_drawstyle() == "steps-post")
+    assert sorted(line.get_xdata()) == sorted(on_front["energy_joules"])
+    together = all_tasks.tasks(summary, "energy", synthetic_results.ROLES)
+    assert together.texts[-3].get_text() == "All tasks: score against energy"
+
+    study = points.study(cells, *compared)
+    for text in ("<= 5 J", "energy <= 5000 mJ", "<= 5 J joules"):
+        assert budget.parse(text) == [budget.Limit("energy", "<=", 5.0)]
+        chosen = budget.choose(study, budget.parse(text), "phones")
+        assert chosen and {point["recipe"] for point in chosen} == {"ffn-pruning"}
+    with pytest.raises(ValueError, match="energy cannot be in MB, only in mJ, J"):
+        budget.parse("energy <= 5 MB")
+
+
+def test_a_new_axis_is_in_every_document(built):
+    cells, compared = built
+    texts = documents.written(cells, *compared)
+    assert re.search("ffn-pruning .*energy", texts["front.txt"])
+    assert ",front_energy" in texts["leaderboard.csv"].splitlines()[0]
+    for part in ('"energy":{"short":"energy","label":"energy for {speech}"', '"energy":"energy"',
+                 '"energy":["energy","joules"]', '"energy":{"mJ":0.001,"J":1.0}'):  # fmt: skip
+        assert part in texts["report.html"], part
+
+
+def test_a_study_may_ask_for_it(built):
+    assert not [line for line in problems(["energy", "bytes"]) if "cost" in line]
+
+
+def test_what_is_no_axis_is_refused():
+    (line,) = (line for line in problems(["energy"]) if "cost" in line)
+    known = "parameters, macs_per_second, seconds, bytes, peak_memory_bytes"
+    assert line.startswith("figures.costs: unknown cost 'energy'") and line.endswith(f"{known}.")
+
+
+def problems(costs):
+    """Return what is wrong with a config that has these costs of figures, and nothing else."""
+    return validation._cross_problems({"figures": {"costs": costs}})
+
+
+@pytest.mark.parametrize("cost", ["bytes", "peak_memory_bytes"])
+def test_sizes_in_bytes_are_drawn_where_a_study_asks_for_them(built, cost):
+    cells, compared = built
+    summary = results_table.summarise(cells)
+    figure = fronts.pareto(summary, "phones", cost)
+    assert any(text.get_text().endswith("MB") for text in figure.axes[0].get_xticklabels())
+    assert summary[f"front_{cost}"].any()
+    assert cost not in set(compared[1]["cost"])
+    assert cost not in page.messages(cells)["phones"]
