@@ -17,6 +17,8 @@ from speech_pareto.reporting.tables import results_table as table
 from speech_pareto.reporting.tables.significance import holm
 from speech_pareto.runtime import result
 from speech_pareto.study import quantities
+from speech_pareto.tasks import hypotheses
+from speech_pareto.tasks.kinds import ctc
 
 NAMES = {"parquet": "c.parquet", "csv": "c.csv", "fronts": "f.csv", "pairs": "p.csv"}
 
@@ -245,18 +247,25 @@ def test_higher_is_better(files, made, tmp_path):
     assert set(points["reference_score"]) == {0}
 
 
-def test_word_errors_are_counted_anew(tmp_path):
-    jiwer = pytest.importorskip("jiwer")
+def test_word_errors_are_those_that_evaluate_counted(tmp_path):
+    pytest.importorskip("jiwer")
     pairs = [("the cat sat", "a cat sat down"), ("no", ""), ("one two three", "two one three")]
-    file = tmp_path / "h.tsv"
-    rows = [[f"u{i}", "c", *pair, 9, 9, 9, 99] for i, pair in enumerate(pairs)]
-    file.write_text("id\tcorpus\treference\thypothesis\tdeletions\tinsertions\tsubstitutions\t")
-    file.write_text(file.read_text() + "length\n")
-    edit(file, lambda _: rows)
-    _, errors, lengths = comparisons.read_errors(file, "wer")
-    references, hypotheses = (list(texts) for texts in zip(*pairs, strict=True))
+    references, guesses = (list(texts) for texts in zip(*pairs, strict=True))
+    metrics, counts = ctc.Task({"unit": "characters"}).score(references, guesses)
+    rows = [
+        {"id": f"u{i}", "corpus": "c", "reference": one, "hypothesis": other} | count
+        for i, ((one, other), count) in enumerate(zip(pairs, counts, strict=True))
+    ]
+    hypotheses.write_table(tmp_path / "h.tsv", rows)
+    _, errors, lengths = comparisons.read_errors(tmp_path / "h.tsv", "wer")
     assert errors.tolist() == [2, 1, 2] and lengths.tolist() == [3, 1, 3]
-    assert errors.sum() / lengths.sum() == pytest.approx(jiwer.wer(references, hypotheses))
+    assert 100 * errors.sum() / lengths.sum() == pytest.approx(metrics["wer"], abs=1e-4)
+    _, errors, lengths = comparisons.read_errors(tmp_path / "h.tsv", "cer")
+    assert 100 * errors.sum() / lengths.sum() == pytest.approx(metrics["cer"], abs=1e-4)
+    phones = [{k: v for k, v in row.items() if k not in hypotheses.WORDS} for row in rows]
+    hypotheses.write_table(tmp_path / "p.tsv", phones)
+    with pytest.raises(ValueError, match="has no column 'word_errors'; evaluate this cell again"):
+        comparisons.read_errors(tmp_path / "p.tsv", "wer")
 
 
 def test_the_same_bytes_in_any_order(written, tmp_path):

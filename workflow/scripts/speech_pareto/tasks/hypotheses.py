@@ -13,11 +13,13 @@ COLUMNS = (
     "substitutions",
     "length",
 )
+WORDS = ("word_errors", "words")  # of tasks that are scored by words too
 
 
 def write_table(path: str | Path, rows: list[dict]) -> None:
-    """Write a row per utterance as tab-separated values."""
+    """Write a row per utterance as tab-separated values, with `WORDS` if the rows have them."""
+    columns = COLUMNS + WORDS if rows and WORDS[0] in rows[0] else COLUMNS
     with Path(path).open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
+        table = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)

@@ -18,6 +18,7 @@ from speech_pareto.reporting.tables.significance import (
     resampled_rates,
 )
 from speech_pareto.study import quantities
+from speech_pareto.tasks.hypotheses import WORDS
 
 KINDS = ("deletions", "insertions", "substitutions")
 NO_TEACHER = "no_teacher"  # status of a student without a row of its teacher to compare with
@@ -121,16 +122,16 @@ def _key(row) -> tuple[str, str, float]:
 
 
 def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
-    """Return (id, reference), errors and reference length of each utterance in a TSV."""
+    """Return (id, reference), errors and reference length of each utterance in a TSV.
+
+    They are counted in words for the metric `wer`, else in the symbols that the task recognises.
+    """
     try:
         with Path(file).open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         utterances = [(row["id"], row["reference"]) for row in rows]
-        if metric == "wer":  # the columns count characters
-            words = [(row["reference"].split(), row["hypothesis"].split()) for row in rows]
-            counts = [(edit_distance(*pair), len(pair[0])) for pair in words]
-        else:
-            counts = [(sum(int(row[kind]) for kind in KINDS), int(row["length"])) for row in rows]
+        errors, length = (WORDS[:1], WORDS[1]) if metric == "wer" else (KINDS, "length")
+        counts = [(sum(int(row[kind]) for kind in errors), int(row[length])) for row in rows]
     except KeyError as error:
         raise ValueError(f"{file} has no column {error}; evaluate this cell again")
     except (
@@ -144,16 +145,6 @@ def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
         raise ValueError(f"{file} has counts below 0; evaluate this cell again")
     errors, lengths = np.array(counts, dtype=np.int64).reshape(-1, 2).T
     return utterances, errors, lengths
-
-
-def edit_distance(reference: list[str], hypothesis: list[str]) -> int:
-    """Return how many words must be deleted, inserted or replaced."""
-    row = list(range(len(hypothesis) + 1))
-    for i, word in enumerate(reference, start=1):
-        above, row = row, [i]
-        for j, guess in enumerate(hypothesis, start=1):
-            row.append(min(row[-1] + 1, above[j] + 1, above[j - 1] + (word != guess)))
-    return row[-1]
 
 
 def _check_score(file, cell, errors: np.ndarray, lengths: np.ndarray) -> None:

@@ -6,7 +6,7 @@ Graves et al. 2006 for the loss; decoding takes the best symbol of each frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speech_pareto.data.text import characters, unspelt
 from speech_pareto.runtime.extras import extra
@@ -112,7 +112,8 @@ class Task:
     def score(self, references: list[str], hypotheses: list[str]) -> tuple[dict, list[dict]]:
         """Return PER, or CER and WER, and error shares, all in percent of the reference length.
 
-        Counts per utterance come second: deletions, insertions, substitutions, length.
+        Counts per utterance come second: deletions, insertions, substitutions and length, of
+        phones or characters; beside characters also `word_errors` and `words`.
         """
         with extra("train"):
             import jiwer
@@ -122,15 +123,23 @@ class Task:
             metrics = {"per": 100 * errors.wer}
         else:
             errors = jiwer.process_characters(references, hypotheses)
-            metrics = {"cer": 100 * errors.cer, "wer": 100 * jiwer.wer(references, hypotheses)}
-        counts = [
-            _count(reference, chunks)
-            for reference, chunks in zip(errors.references, errors.alignments, strict=True)
-        ]
+            words = jiwer.process_words(references, hypotheses)
+            metrics = {"cer": 100 * errors.cer, "wer": 100 * words.wer}
+        counts = _counts(errors)
         length = sum(count["length"] for count in counts)
         for kind in ("deletions", "insertions", "substitutions"):
             metrics[kind] = 100 * sum(count[kind] for count in counts) / length
+        if self.unit == "characters":
+            for count, word in zip(counts, _counts(words), strict=True):
+                length = word.pop("length")
+                count |= {"word_errors": sum(word.values()), "words": length}
         return {k: round(v, 4) for k, v in metrics.items()}, counts
+
+
+def _counts(errors: Any) -> list[dict[str, int]]:
+    """Return the errors of each utterance from what jiwer found."""
+    pairs = zip(errors.references, errors.alignments, strict=True)
+    return [_count(reference, chunks) for reference, chunks in pairs]
 
 
 def _count(reference: list[str], chunks: list) -> dict[str, int]:
