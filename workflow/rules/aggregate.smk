@@ -7,15 +7,9 @@ Leaves results/tables/results.{parquet,csv} and results/tables/analysis.{parquet
 rule aggregate:
     """Gather the results of all cells."""
     input:
-        metrics=results_of_cells(
-            "results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.json"
-        ),
-        profiles=results_of_cells(
-            "results/profile/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
-        ),
-        analyses=results_of_cells(
-            "results/analysis/{teacher}/{recipe}/{ratio}/{seed}/{scope}.json"
-        ),
+        metrics=results_of_cells(paths.METRICS),
+        profiles=results_of_cells(paths.PROFILE),
+        analyses=results_of_cells(paths.ANALYSIS),
     output:
         parquet="results/tables/results.parquet",
         csv=report(

@@ -8,9 +8,7 @@ rule compare:
     """Test all students against their teacher, utterance by utterance."""
     input:
         cells="results/tables/results.parquet",
-        hypotheses=results_of_cells(
-            "results/metrics/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
-        ),
+        hypotheses=results_of_cells(paths.HYPOTHESES),
     output:
         parquet="results/tables/comparisons.parquet",
         csv=report(

@@ -4,7 +4,7 @@ Reads finished files only, needs no lock, and touches nothing that a rule makes.
 """
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from speech_pareto.reporting import documents
 from speech_pareto.reporting.tables import comparisons, results_table
 from speech_pareto.reporting.tables.results_table import PENDING
 from speech_pareto.runtime import result
+from speech_pareto.study import paths
 from speech_pareto.study.cells import Cell, cells, pretrained, role_of
 from speech_pareto.study.config import resolve
 
@@ -69,24 +70,21 @@ def gather(study: dict, results: Path) -> tuple[pd.DataFrame, tuple]:
 
 
 def cell_files(cell: Cell, results: Path) -> dict[str, Path]:
-    """Return the rules whose results a cell needs, and their files."""
-    path = Path(cell.teacher, cell.recipe, cell.ratio, cell.seed)
-    return {
-        "evaluate": results / "metrics" / path / f"{cell.task}.json",
-        "profile": results / "profile" / path / f"{cell.scope}.json",
-    }
+    """Return the rules whose results a cell needs, and their files below `results`."""
+    patterns = {"evaluate": paths.METRICS, "profile": paths.PROFILE}
+    files = {rule: PurePosixPath(path.format(**vars(cell))) for rule, path in patterns.items()}
+    return {rule: results / file.relative_to("results") for rule, file in files.items()}
 
 
 def _pending(cell: Cell, study: dict, reason: str) -> dict:
     """Return the row of a cell that is not done."""
     key = {"task": cell.task, "teacher": cell.teacher, "recipe": cell.recipe}
     key |= {"ratio": float(cell.ratio), "seed": int(cell.seed)}
-    path = f"results/metrics/{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}/{cell.task}.json"
     return key | {
         "study": study["study"],
         "role": role_of(study["recipes"][cell.recipe]),
         "pretrained": pretrained(study["teachers"][cell.teacher]),
         "status": PENDING,
         "reason": reason,
-        "metrics_file": path,
+        "metrics_file": paths.METRICS.format(**vars(cell)),
     }

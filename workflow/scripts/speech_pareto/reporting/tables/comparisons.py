@@ -124,13 +124,15 @@ def _key(row) -> tuple[str, str, float]:
 def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
     """Return (id, reference), errors and reference length of each utterance in a TSV.
 
-    They are counted in words for the metric `wer`, else in the symbols that the task recognises.
+    They are counted in the symbols that the task recognises; for `wer` in words, where the task
+    writes these apart.
     """
     try:
         with Path(file).open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         utterances = [(row["id"], row["reference"]) for row in rows]
-        errors, length = (WORDS[:1], WORDS[1]) if metric == "wer" else (KINDS, "length")
+        worded = metric == "wer" and rows and WORDS[0] in rows[0]
+        errors, length = (WORDS[:1], WORDS[1]) if worded else (KINDS, "length")
         counts = [(sum(int(row[kind]) for kind in errors), int(row[length])) for row in rows]
     except KeyError as error:
         raise ValueError(f"{file} has no column {error}; evaluate this cell again")

@@ -23,7 +23,8 @@ from speech_pareto.runtime.formatting import (
     with_interval,
     with_spread,
 )
-from speech_pareto.study import quantities
+from speech_pareto.study import paths, quantities
+from speech_pareto.study.cells import ratio_name
 from speech_pareto.study.quantities import QUANTITIES
 from speech_pareto.tasks.kind import kind_of
 
@@ -158,20 +159,24 @@ def _ties(fronts: pd.DataFrame) -> dict[tuple, str]:
 
 def _links(cell: dict) -> dict:
     """Return where a cell's files lie, seen from the results folder."""
-    teacher, recipe, ratio, seed = PurePosixPath(cell["metrics_file"]).parts[-5:-1]
-    path, task = f"{teacher}/{recipe}/{ratio}/{seed}", cell["task"]
+    key = {name: cell[name] for name in ("teacher", "recipe", "seed", "task", "scope")}
+    key |= {"ratio": ratio_name(cell["ratio"])}
     config = json.loads(cell["config"]) if isinstance(cell["config"], str) else {}
     own = kind_of(config.get("task", {}).get("kind", "ctc"))
-    links = {"seed": int(seed), "metrics": f"metrics/{path}/{task}.json"}
+
+    def at(pattern: str) -> str:
+        return str(PurePosixPath(pattern.format(**key)).relative_to("results"))
+
+    links = {"seed": int(cell["seed"])}
+    if cell["status"] != PENDING:
+        links["metrics"] = at(paths.METRICS)
     if cell["status"] == "ok":
-        folder = f"finetuned/{path}/{task}" if own.finetunes else f"models/{path}/{cell['scope']}"
+        folder = at(paths.FINETUNED if own.finetunes else paths.STUDENT)
         links["model card"] = f"{folder}/README.md"
         links["config"] = f"{folder}/config.json"
-        links["cost"] = f"profile/{path}/{cell['scope']}.json"
+        links["cost"] = at(paths.PROFILE)
     if cell["status"] != PENDING:
-        links["log"] = f"../logs/{own.rules[0]}/{path}/{task}.log"
-    else:
-        del links["metrics"]
+        links["log"] = f"../logs/{own.rules[0]}/{paths.CELL}/{{task}}.log".format(**key)
     return links
 
 
