@@ -87,7 +87,7 @@ rule leaderboard:
 
 
 rule interim:
-    """Target: print and write what is there of a study, without making anything else."""
+    """Target: print and write the results so far, without making anything else."""
     log:
         "logs/interim.log",
     localrule: True

@@ -1,4 +1,4 @@
-"""Print and write what is there of a study, while it runs or after it stopped."""
+"""Print and write the results so far of a study, while it runs or after it stopped."""
 
 import sys
 

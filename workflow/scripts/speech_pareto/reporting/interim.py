@@ -1,6 +1,6 @@
-"""What is there of a study that still runs: tables and page with n of N, nothing waited for.
+"""Tables and page of a study that still runs, from the cells that are done.
 
-Reads finished files only, needs no lock, and touches nothing that a rule makes.
+It reads finished files only, needs no lock, and changes no file that a rule makes.
 """
 
 import sys

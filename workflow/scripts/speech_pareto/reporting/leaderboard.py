@@ -1,4 +1,4 @@
-"""The table as text to read: the fronts for a terminal, the leaderboard in Markdown."""
+"""The table as text: the fronts for a terminal, the leaderboard as Markdown, HTML and CSV."""
 
 import textwrap
 from collections.abc import Iterator
@@ -141,7 +141,7 @@ def markdown(table: pd.DataFrame, comparisons=None) -> str:
 
 
 def as_html(table: pd.DataFrame, comparisons=None) -> str:
-    """Return the same as a page that stands for itself."""
+    """Return the same as a page that needs no other file."""
     how = _how(table, comparisons is not None).split("`")  # every second part is code
     return render("leaderboard.html", how=how, tables=list(_tables(table, comparisons)))
 

@@ -1,4 +1,4 @@
-"""What is seen inside all students, as one long table: a row per number."""
+"""What `analyse` and probes measured inside all students, as one long table: a row per number."""
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ COLUMNS = [*STUDENT, *ABOUT, "model", "quantity", "layer", "other", "value"]
 WEIGHTS = ("rows", "attention", "ffn", "zeros")
 DIAGONALITY = "row_normalised"  # the definition that is drawn, see `diagonality.py`
 CKA = "cka"
-LISTENS = "layer_weight"  # of a probe; its `scope` is the task
+LAYER_WEIGHT = "layer_weight"  # of a probe; its `scope` is the task
 
 
 def build(results: dict[str, dict], metrics: dict[str, dict]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def build(results: dict[str, dict], metrics: dict[str, dict]) -> pd.DataFrame:
         names = [*STUDENT[:-1], "task", *ABOUT]
         key = [value["run"].get(name) for name in names]
         for layer, share in enumerate(value.get("layer_weights", ())):
-            rows.append([*key, "student", LISTENS, layer, None, share])
+            rows.append([*key, "student", LAYER_WEIGHT, layer, None, share])
     types = {"pretrained": "boolean"}
     types |= {"ratio": float, "seed": "Int64", "layer": "Int64", "other": "Int64", "value": float}
     table = pd.DataFrame(rows, columns=COLUMNS).astype(
@@ -54,15 +54,15 @@ def _rows(found: dict | None):
 
 
 def students_of(table: pd.DataFrame, cells: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Return the rows of the students that a task takes, the first seed of each."""
+    """Return the rows of a task's students, the first seed of each."""
     wanted = cells.loc[cells["task"] == task, STUDENT].drop_duplicates()
-    rows = table[table["quantity"] != LISTENS]
+    rows = table[table["quantity"] != LAYER_WEIGHT]
     return _first_seeds(rows.merge(wanted.astype(dict(table[STUDENT].dtypes)), on=STUDENT))
 
 
 def probes_of(table: pd.DataFrame, task: str) -> pd.DataFrame:
     """Return the layer weights of a task's probes, the first seed of each student."""
-    return _first_seeds(table[(table["quantity"] == LISTENS) & (table["scope"] == task)])
+    return _first_seeds(table[(table["quantity"] == LAYER_WEIGHT) & (table["scope"] == task)])
 
 
 def _first_seeds(rows: pd.DataFrame) -> pd.DataFrame:
