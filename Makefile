@@ -58,9 +58,9 @@ $(VENV)/run.stamp: $(RUN_PINS)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(RUN_PINS:%=-r %)
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/browser.py
+$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/helpers/browser.py
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/dev.txt
-	$(VENV)/bin/python tests/browser.py || echo "no Chromium: the tests of the page are skipped"
+	$(VENV)/bin/python tests/helpers/browser.py || echo "no Chromium: the tests of the page are skipped"
 	@touch $@
 
 # Several GB: pip's cache would hold them twice.

@@ -5,20 +5,16 @@ import copy
 import pytest
 import torch
 
+from helpers.backbones import backbone
+from helpers.compressing import batches, compress
 from speech_pareto.compression import calibration, method, recipes
 from speech_pareto.compression.methods import data_driven_head_pruning, semi_structured, wanda
 from speech_pareto.models import architecture, hidden_states, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.training import hubert_units
 from speech_pareto.training.hubert_units import UnitPredictor
-from test_methods import KINDS, backbone, batches, compress
 
 STEP = {"batches": 3, "batch_seconds": 0.4}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def teacher(request):
-    return backbone(request.param)
 
 
 def layer_inputs(teacher, number, batch):

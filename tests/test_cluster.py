@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT
+from helpers.checkout import ROOT
 from speech_pareto.runtime import snakemake_patches
 
 JOBS = 40

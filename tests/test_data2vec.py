@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from helpers.backbones import backbone
+from helpers.compressing import compress, example, ratio_of
 from speech_pareto.compression import catalogue
 from speech_pareto.models import architecture, operations
 from speech_pareto.models import backbone as model
 from speech_pareto.models.teachers import TEACHERS
 from speech_pareto.profiling import cost
-from test_methods import backbone, compress, example, ratio_of
 
 KIND = "data2vec-audio"
 OWN = {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5}

@@ -7,10 +7,11 @@ Defaults: a group norm in a stem of seven convolutions, twelve layers, layerdrop
 import pytest
 import torch
 
+from helpers.compressing import example, ratio_of
+from helpers.contract import ROUNDING, check_contract
 from speech_pareto.compression import catalogue
 from speech_pareto.models import architecture, backbone, hidden_states, sparsity
 from speech_pareto.training import loop as training
-from test_methods import ROUNDING, check_contract, example, ratio_of
 
 WIDTHS = {
     "hidden_size": 48,

@@ -3,14 +3,13 @@
 import ast
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
+from helpers.checkout import ROOT
 from speech_pareto.runtime import source_digest
 
-ROOT = Path(__file__).resolve().parents[1]
 ENVS = ROOT / "envs"
 PIN = re.compile(r"[A-Za-z0-9][\w.-]*==\d[\w.]*")
 DISTRIBUTIONS = {

@@ -8,8 +8,8 @@ import tomllib
 
 import pytest
 
-from conftest import ROOT
-from only_installed import environment
+from helpers.checkout import ROOT
+from helpers.only_installed import environment
 from speech_pareto.runtime.extras import extra
 
 SCRIPTS = ROOT / "workflow" / "scripts"

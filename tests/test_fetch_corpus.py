@@ -11,7 +11,7 @@ import pytest
 
 import fetch_corpus
 import prepare_corpus
-from loopback import serve
+from helpers.loopback import serve
 from speech_pareto.data.corpora import prompts
 from speech_pareto.data.download import download, unpack
 from speech_pareto.runtime.hashing import sha256

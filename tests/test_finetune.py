@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 import compress
 import evaluate
 import finetune
+from helpers.checkout import ROOT
 from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.runtime.result import read_status, write_status
 from speech_pareto.tasks.task import TaskModel
@@ -25,7 +25,7 @@ from speech_pareto.training.settings import FineTuning
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 TRAINING = {"steps": 12, "batch_seconds": 12, "learning_rate": 1e-3, "precision": "fp32"}
-SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+SCRIPTS = ROOT / "workflow/scripts"
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "workflow" / "scripts"
+from helpers.checkout import ROOT
+
+SCRIPTS = ROOT / "workflow" / "scripts"
 # 200,000 objects that stay, then a cycle that could be collected at exit
 WORK = """
 import gc

@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from helpers.checkout import ROOT
 from speech_pareto.runtime.gpu import VISIBLE, gpus, reserved
 
 JOB = """
@@ -32,7 +32,7 @@ def three(monkeypatch):
 
 
 def start(tmp_path, number=1, seconds=0.3):
-    scripts = Path(__file__).parents[1] / "workflow" / "scripts"
+    scripts = ROOT / "workflow" / "scripts"
     command = [sys.executable, "-c", JOB, number, tmp_path / "locks", tmp_path / "seen", seconds]
     return subprocess.Popen(list(map(str, command)), env=os.environ | {"PYTHONPATH": str(scripts)})
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from helpers.backbones import backbone
+from helpers.compressing import compress, example, ratio_of
 from speech_pareto.compression import catalogue, method, recipes
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 from speech_pareto.models.teachers import TEACHERS
-from test_methods import backbone, compress, example, ratio_of
 
 FLAGS = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 

@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from conftest import ROOT
-from planning import STUDY, planned, rules_of
+from helpers.checkout import ROOT
+from helpers.planning import STUDY, planned, rules_of
 
 MODULE = """
 configfile: "config/config.yaml"

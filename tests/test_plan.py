@@ -12,14 +12,14 @@ import yaml
 
 import compress
 import plan as script
+from helpers.checkout import ROOT
+from helpers.planning import STUDY, planned, write_study
 from speech_pareto.models import backbone
 from speech_pareto.profiling import cost
 from speech_pareto.runtime.result import read_status
 from speech_pareto.study import config, forecast
 from speech_pareto.study.cells import cells
-from test_workflow import STUDY, planned, write_study
 
-ROOT = Path(__file__).parents[1]
 SMALL = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
 TINY = {"tiny": {"path": "resources/teachers/tiny"}}
 HUB = {"hub": "someone/model", "revision": "0" * 40}

@@ -12,22 +12,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import compress
 import finetune
-from conftest import ROOT, run_snakemake
+from helpers.checkout import ROOT, run_snakemake
+from helpers.corpora import write_recordings
+from helpers.folders import distance
+from helpers.results import PLAIN, TASK
 from speech_pareto.data.batches import Epochs
-from speech_pareto.data.corpus import Utterance, samples_file, write
 from speech_pareto.models import backbone
 from speech_pareto.runtime import launch, processes
 from speech_pareto.training.checkpoint import newest
 from speech_pareto.training.loop import Training, piece_of, train
-from test_smoke import write_recordings
 
 SCRIPTS = ROOT / "workflow" / "scripts"
-TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
-PLAIN = {"steps": 6, "learning_rate": 1e-3, "batch_seconds": 4.0, "precision": "fp32"}
 DRAWS = {"dropout": 0.1, "mask_share": 0.3, "mask_channels": 0.1, "speed": 0.1}
 RECIPES = {
     "distillation": [{"distillation": {"steps": 6, "batch_seconds": 4.0}}],
@@ -53,23 +51,6 @@ with logged({log!r}):
 """
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Folder of 13 recordings of noise, of unlike lengths: the last batch of an epoch is short."""
-    folder = tmp_path_factory.mktemp("noise")
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(5000, 20_000, 13).tolist()
-    rows = [
-        Utterance(str(i), "a", "ab cd", "", "x", "en", "train", sum(lengths[:i]), n)
-        for i, n in enumerate(lengths)
-    ]
-    write(folder, rows)
-    (folder / "README.md").write_text("Licence: none\n")
-    with samples_file(folder / "audio.npy") as append:
-        append(generator.integers(-9000, 9000, sum(lengths)).astype(np.int16))
-    return folder
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["post-norm", "pre-norm"])
 def teacher(request, tmp_path_factory):
     return write_teacher(tmp_path_factory.mktemp("teacher") / "backbone", request.param)
@@ -83,19 +64,6 @@ def write_teacher(folder, stable=False, **settings):
     off |= {"feat_proj_dropout": 0.0, "layerdrop": 0.0, "do_stable_layer_norm": stable}
     backbone.save(backbone.new(backbone.tiny_config(**shape, **off, **settings)), folder)
     return folder
-
-
-def distance(first, second):
-    """Return the largest difference of two folders' weights, relative to each tensor's largest."""
-    far = 0.0
-    for file in first.glob("*.safetensors"):
-        ours, theirs = load_file(file), load_file(second / file.name)
-        assert ours.keys() == theirs.keys()
-        for key, tensor in ours.items():
-            assert tensor.shape == theirs[key].shape, key
-            scale = tensor.abs().max().clamp_min(1e-3)
-            far = max(far, ((tensor - theirs[key]).abs().max() / scale).item())
-    return far
 
 
 def start(tmp_path, module, number, pieces, *arguments, told=None, **settings):
@@ -151,12 +119,12 @@ def test_pieces_add_up_to_the_batch(pieces):
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
-def test_students_do_not_tell_pieces(name, teacher, corpus, tmp_path):
+def test_students_do_not_tell_pieces(name, teacher, transcribed, tmp_path):
     """Nothing is drawn here; whatever a method averages over, its pieces weigh as they should."""
     for pieces in (1, 4):
         compress.main(
             RECIPES[name],
-            *(0.4, 1, teacher, [corpus], {}, tmp_path / str(pieces)),
+            *(0.4, 1, teacher, [transcribed], {}, tmp_path / str(pieces)),
             precision="fp32",
             task=TASK,
             accumulate=pieces,
@@ -164,19 +132,19 @@ def test_students_do_not_tell_pieces(name, teacher, corpus, tmp_path):
     assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
 
 
-def test_fine_tuning_does_not_tell_pieces(teacher, corpus, tmp_path):
+def test_fine_tuning_does_not_tell_pieces(teacher, transcribed, tmp_path):
     lengths = np.array([5000, *[20_000] * 3])  # of what `corpus` has, a batch of few rows
     assert min(len(Epochs(lengths, 64_000, 1)(step)) for step in range(3)) < 4
     for pieces in (1, 4):
         training = PLAIN | {"accumulate": pieces}
-        finetune.main(TASK, training, teacher, [corpus], 1, tmp_path / str(pieces))
+        finetune.main(TASK, training, teacher, [transcribed], 1, tmp_path / str(pieces))
     assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
 
 
-def test_two_processes_make_the_same_student(corpus, tmp_path):
+def test_two_processes_make_the_same_student(transcribed, tmp_path):
     """Several trainings in one job, with masks and gates drawn; only the order of sums differs."""
     teacher = write_teacher(tmp_path / "teacher")
-    arguments = [CHAIN, 0.4, 1, str(teacher), [str(corpus)], {}]
+    arguments = [CHAIN, 0.4, 1, str(teacher), [str(transcribed)], {}]
     settings = {"precision": "fp32", "task": TASK, "accumulate": 4, "threads": 1}
     compress.main(*arguments, tmp_path / "one", **settings)
     output, state = tmp_path / "two", tmp_path / "state"
@@ -187,11 +155,11 @@ def test_two_processes_make_the_same_student(corpus, tmp_path):
     assert "speech_pareto.launch: 2 processes\n" in said and len(set(said)) == len(said)
 
 
-def test_fine_tuning_in_two_processes_goes_on_after_a_stop(corpus, tmp_path):
+def test_fine_tuning_in_two_processes_goes_on_after_a_stop(transcribed, tmp_path):
     """SIGTERM: the state is saved once, by the first; dropout and masks are drawn as before."""
     teacher = write_teacher(tmp_path / "teacher")
     training = PLAIN | DRAWS | {"steps": 60, "accumulate": 2, "checkpoint_seconds": 0}
-    arguments = [TASK, training, str(teacher), [str(corpus)], 1]
+    arguments = [TASK, training, str(teacher), [str(transcribed)], 1]
     finetune.main(*arguments, tmp_path / "one")
     more = str(tmp_path / "two"), str(tmp_path / "state")
     job = start(tmp_path, "finetune", 2, 2, *arguments, *more)
@@ -273,11 +241,11 @@ OUTER = {  # what a job inherits below a launcher of another program
 
 
 @pytest.fixture(scope="module")
-def below(corpus, tmp_path_factory):
+def below(transcribed, tmp_path_factory):
     """Return a job's arguments, and the folder of what it makes below no launcher."""
     folder = tmp_path_factory.mktemp("below")
     teacher = write_teacher(folder / "teacher")
-    arguments = [TASK, PLAIN | {"accumulate": 2}, str(teacher), [str(corpus)], 1]
+    arguments = [TASK, PLAIN | {"accumulate": 2}, str(teacher), [str(transcribed)], 1]
     finetune.main(*arguments, folder / "plain")
     return arguments, folder / "plain"
 

@@ -16,7 +16,7 @@ import soundfile
 import soxr
 
 import speech_pareto
-from conftest import ROOT
+from helpers.checkout import ROOT
 from speech_pareto import load_recogniser
 from speech_pareto.data.audio import WINDOW, pieces
 from speech_pareto.data.corpus import read

@@ -9,11 +9,10 @@ import sys
 import pytest
 import yaml
 
-from conftest import copy_tree, no_weights, run_snakemake
-from planning import (
+from helpers.checkout import ROOT, copy_tree, no_weights, run_snakemake
+from helpers.planning import (
     CELLS,
     COLLECTED,
-    ROOT,
     STUB,
     STUDY,
     append,

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import run_snakemake
-from planning import method_file, write_study
+from helpers.checkout import run_snakemake
+from helpers.planning import method_file, write_study
 from speech_pareto.runtime import store
 
 STUDY = {

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from helpers.checkout import ROOT
 from speech_pareto.models import architecture
 from speech_pareto.profiling.published_systems import SYSTEMS
 from speech_pareto.study import config, forecast
 from speech_pareto.study.cells import cells
 
-ROOT = Path(__file__).parents[1]
 PAPERS = ("lin2022", "self_pinching", "armhubert", "rivals", "all")
 MADE = {  # recipes, and the published systems that they make
     "armhubert": "ARMHuBERT",

@@ -14,7 +14,8 @@ import compress
 import prepare_superb
 import s3prl_trial
 import superb
-from conftest import ROOT, real_prompts
+from helpers.checkout import ROOT
+from helpers.corpora import real_prompts
 from speech_pareto.data.batches import collate
 from speech_pareto.data.corpus import read, samples_file, write
 from speech_pareto.models.backbone import load, new, save, tiny_config

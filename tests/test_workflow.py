@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import run_snakemake
-from planning import (
+from helpers.checkout import ROOT, run_snakemake
+from helpers.planning import (
     CELLS,
     COLLECTED,
     STUDY,
@@ -21,7 +20,6 @@ from planning import (
     write_study,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 STARTS = {"fetch_corpus", "prepare_corpus"}
 
 

@@ -1,0 +1,28 @@
+"""Where files lie: the rooms of the library, and what test modules share."""
+
+import ast
+from collections import Counter
+
+from helpers.checkout import ROOT
+
+HOUSE = ROOT / "workflow" / "scripts" / "speech_pareto"
+MODULES = sorted((ROOT / "tests").glob("test_*.py"))
+
+
+def test_beside_its_rooms_the_library_has_only_its_entry_points():
+    assert {path.name for path in HOUSE.glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+def test_no_file_name_is_taken_twice():
+    names = Counter(path.name for path in HOUSE.rglob("*.py") if path.name != "__init__.py")
+    assert [name for name, number in names.items() if number > 1] == []
+
+
+def test_no_test_module_imports_another():
+    others = {path.stem for path in MODULES} | {"conftest"}
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            taken = others & {name.partition(".")[0] for name in names}
+            assert not taken, f"{module.name}: {ast.unparse(node)}"
