@@ -23,16 +23,6 @@ from helpers.planning import (
 STARTS = {"fetch_corpus", "prepare_corpus"}
 
 
-def test_snakemake_lint_congratulates(tree):
-    done = run_snakemake(tree, "--lint")
-    assert "Congratulations" in done.stdout + done.stderr
-
-
-def test_snakefmt_leaves_all_files_unchanged():
-    command = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"]
-    subprocess.run(command, cwd=ROOT, check=True)
-
-
 def test_both_entry_points_plan_the_same_jobs(tree):
     jobs = planned(tree)
     assert rules_of(jobs) >= {*STARTS, *CELLS, *COLLECTED}
