@@ -27,7 +27,9 @@ rule short:
     shell:
         "sleep 0.1"
 """
-PATCH = "from speech_pareto.cluster import look_for_jobs_once\nlook_for_jobs_once()"
+PATCH = (
+    "from speech_pareto.runtime.snakemake_patches import look_for_jobs_once\nlook_for_jobs_once()"
+)
 
 
 def looks(folder, patch):

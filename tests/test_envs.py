@@ -19,12 +19,12 @@ DISTRIBUTIONS = {
     "onnx_ir": "onnx-ir",
 }
 NAMED = {  # folder of files that a script loads by name
-    "compress": "methods",
-    "finetune": "tasks",
-    "evaluate": "tasks",
-    "export": "tasks",
-    "fetch_corpus": "corpora",
-    "prepare_corpus": "corpora",
+    "compress": "compression/methods",
+    "finetune": "tasks/kinds",
+    "evaluate": "tasks/kinds",
+    "export": "tasks/kinds",
+    "fetch_corpus": "data/corpora",
+    "prepare_corpus": "data/corpora",
 }
 # Imports inside functions that a script never calls; test_plan.py runs it without these packages.
 # profile_student counts a GPU's energy only where somebody installed NVIDIA's library; superb

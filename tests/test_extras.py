@@ -61,14 +61,20 @@ def test_the_sentence():
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("from speech_pareto.audio import decode; decode('x.wav')", "soundfile .*'speech-pareto'"),
-        ("from speech_pareto.result import check; check({})", "jsonschema .*pareto\\[study\\]'"),
         (
-            "from speech_pareto.tasks import ctc; ctc.Task({'unit': 'phones'}).score(['a'], ['a'])",
+            "from speech_pareto.data.audio import decode; decode('x.wav')",
+            "soundfile .*'speech-pareto'",
+        ),
+        (
+            "from speech_pareto.runtime.result import check; check({})",
+            "jsonschema .*pareto\\[study\\]'",
+        ),
+        (
+            "from speech_pareto.tasks.kinds.ctc import Task; Task({'unit': 'phones'}).score(['a'], ['a'])",
             "jiwer .*pareto\\[train\\]'",
         ),
         (
-            "from speech_pareto.text import phones; phones('word', 'en-us')",
+            "from speech_pareto.data.text import phones; phones('word', 'en-us')",
             "espeakng_loader .*pareto\\[corpora\\]'",
         ),
         (

@@ -44,8 +44,8 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {scripts!r})
 import {module} as job
-from speech_pareto.log import logged
-from speech_pareto.launch import spread
+from speech_pareto.runtime.log import logged
+from speech_pareto.runtime.launch import spread
 with logged({log!r}):
     spread(job.main, {number}, {pieces})(*{arguments!r}, **{settings!r})
 """
@@ -152,7 +152,7 @@ def test_two_processes_make_the_same_student(transcribed, tmp_path):
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
     assert not state.exists()
     said = [line.partition(" INFO ")[2] for line in (tmp_path / "job.log").open()]
-    assert "speech_pareto.launch: 2 processes\n" in said and len(set(said)) == len(said)
+    assert "speech_pareto.runtime.launch: 2 processes\n" in said and len(set(said)) == len(said)
 
 
 def test_fine_tuning_in_two_processes_goes_on_after_a_stop(transcribed, tmp_path):

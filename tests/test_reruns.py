@@ -249,7 +249,7 @@ def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
         ("report.py", {"report", "all"}),
         ("interim.py", set()),
         ("speech_pareto/reporting/budget.py", {"report", "all"}),
-        ("speech_pareto/reporting/page/chart.js", {"report", "all"}),
+        ("speech_pareto/reporting/page/assets/chart.js", {"report", "all"}),
         ("speech_pareto/study/config.py", set()),
     ],
 )

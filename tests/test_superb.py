@@ -34,7 +34,7 @@ FEATURES = """
 import sys
 import numpy as np, torch
 from s3prl.nn import S3PRLUpstream
-from speech_pareto.upstream import register
+from speech_pareto.tasks.s3prl_upstream import register
 register()
 folder = sys.argv[1]
 waves = [torch.from_numpy(wave) for wave in np.load(f"{folder}/waves.npz").values()]

@@ -103,4 +103,6 @@ def append(file, text):
 
 
 def method_file(folder, name):
-    return folder / "workflow" / "scripts" / "speech_pareto" / "methods" / f"{name}.py"
+    return (
+        folder / "workflow" / "scripts" / "speech_pareto" / "compression" / "methods" / f"{name}.py"
+    )
