@@ -11,6 +11,15 @@ from helpers.checkout import copy_tree, no_weights, run_snakemake  # noqa: E402
 # What is imported in a fixture takes seconds, and most modules need it not.
 
 
+def pytest_addoption(parser):
+    """Say what only some runs do."""
+    parser.addoption(
+        "--all-exports",
+        action="store_true",
+        help="export HuBERT Base after every method (test_base.py), not after two of them",
+    )
+
+
 def pytest_collection_modifyitems(items):
     """Begin with the slow tests, so that at the end no process waits for another."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
