@@ -43,6 +43,7 @@ def looks(folder, patch):
     return done.stderr.count("Ready jobs: ")
 
 
+@pytest.mark.slow
 def test_jobs_that_ended_do_not_make_snakemake_look_more_often(tmp_path):
     ours, its_own = looks(tmp_path / "ours", PATCH), looks(tmp_path / "own", "")
     assert JOBS <= ours < its_own / 1.5  # if Snakemake mends this, the patch can go

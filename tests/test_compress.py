@@ -169,6 +169,7 @@ def pinch(step, start, prompts_en, output, ratio=0.5, **settings):
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["self_pinching", "structured_self_pinching", "parp"])
 def test_a_task_aware_method_leaves_a_student_with_its_head(step, teacher, prompts_en, tmp_path):
     student = pinch(step, teacher, prompts_en, tmp_path / "a" / "student")
@@ -197,6 +198,7 @@ def test_a_head_that_is_there_is_trained_on(teacher, prompts_en, tmp_path):
     assert heads[0] == heads[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["masking_distillation", "starhubert"])  # with heads, without
 def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompts_en, tmp_path):
     finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, teacher, [prompts_en], 1, tmp_path / "t")
@@ -209,6 +211,7 @@ def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompt
     assert task_model.head.in_features == student.config.hidden_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["self_pinching", "parp"])
 def test_task_aware_compression_that_was_stopped_ends_with_the_same_bytes(
     step, teacher, prompts_en, tmp_path, monkeypatch

@@ -84,6 +84,7 @@ def score(model, prompts_en, folder):
         return json.loads(files[0].read_text()), list(csv.DictReader(file, delimiter="\t")), files
 
 
+@pytest.mark.slow
 def test_the_result_agrees_with_its_rows_and_repeats(model, prompts_en, tmp_path, monkeypatch):
     result, rows, files = score(model, prompts_en, tmp_path / "a")
     metrics = result["metrics"]

@@ -62,6 +62,7 @@ def fetch(server, name=NAME, revision=COMMIT, digests=None, **environment):
     return done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_teacher_becomes_a_folder_of_safetensors(server, teacher, tmp_path):
     digests = {"model.safetensors": sha256(server.home / "model.safetensors")}
     code = f"import fetch_teacher; fetch_teacher.main({NAME!r}, {COMMIT!r}, {digests!r}, 'out')"
@@ -181,6 +182,7 @@ def test_published_teachers_are_pinned_and_of_their_published_size():
     assert other["revision"] == "1" * 40 and not other["sha256"]  # digests of another commit
 
 
+@pytest.mark.slow
 def test_the_target_makes_all_teachers_of_a_study(server, tree, snakemake, monkeypatch, teacher):
     """One from the hub, one from a checkpoint: the real rules, in one run."""
     monkeypatch.setenv("HF_ENDPOINT", server.url)

@@ -59,6 +59,7 @@ def test_it_learns_and_repeats_to_the_byte(backbone, prompts_en, tmp_path):
     assert curve[-1]["loss"] < 0.7 * curve[0]["loss"]
 
 
+@pytest.mark.slow
 def test_the_clean_steps_hear_the_recordings_as_they_are(backbone, prompts_en, tmp_path):
     augment = {"mask_share": 0.2, "mask_channels": 0.1, "speed": 0.1}
     plain = tune(backbone, prompts_en, tmp_path / "a")
@@ -69,6 +70,7 @@ def test_the_clean_steps_hear_the_recordings_as_they_are(backbone, prompts_en, t
     assert len({weights(folder)[0] for folder in (plain, half, masked)}) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp_path):
     whole = tune(backbone, prompts_en, tmp_path / "whole", steps=60)
     arguments = (TASK, {**TRAINING, "steps": 60, "checkpoint_seconds": 0})
@@ -131,6 +133,7 @@ def test_corpora_without_usable_speech_are_named(backbone, prompts_en, tmp_path)
         tune(backbone, prompts_en, tmp_path / "x", task={**TASK, "languages": ["nl"]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["int8", "half_precision"])
 def test_small_numbers_recover_and_stay_small(step, backbone, prompts_en, tmp_path):
     compress.main([step], 0.0, 1, backbone, [], {}, tmp_path / "student")

@@ -141,6 +141,7 @@ def test_fine_tuning_does_not_tell_pieces(teacher, transcribed, tmp_path):
     assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_student(transcribed, tmp_path):
     """Several trainings in one job, with masks and gates drawn; only the order of sums differs."""
     teacher = write_teacher(tmp_path / "teacher")
@@ -155,10 +156,11 @@ def test_two_processes_make_the_same_student(transcribed, tmp_path):
     assert "speech_pareto.runtime.launch: 2 processes\n" in said and len(set(said)) == len(said)
 
 
+@pytest.mark.slow
 def test_fine_tuning_in_two_processes_goes_on_after_a_stop(transcribed, tmp_path):
     """SIGTERM: the state is saved once, by the first; dropout and masks are drawn as before."""
     teacher = write_teacher(tmp_path / "teacher")
-    training = PLAIN | DRAWS | {"steps": 60, "accumulate": 2, "checkpoint_seconds": 0}
+    training = PLAIN | DRAWS | {"steps": 30, "accumulate": 2, "checkpoint_seconds": 0}
     arguments = [TASK, training, str(teacher), [str(transcribed)], 1]
     finetune.main(*arguments, tmp_path / "one")
     more = str(tmp_path / "two"), str(tmp_path / "state")
@@ -170,7 +172,7 @@ def test_fine_tuning_in_two_processes_goes_on_after_a_stop(transcribed, tmp_path
     finish(job, 143)
     (state,) = (tmp_path / "state").iterdir()
     step = torch.load(newest(state, "checkpoint"), weights_only=True)["step"]
-    assert 0 < step < 60 and not (tmp_path / "two").exists()
+    assert 0 < step < 30 and not (tmp_path / "two").exists()
     assert len(list(state.iterdir())) <= 2  # nobody's half-written file
     finish(start(tmp_path, "finetune", 2, 2, *arguments, *more))
     assert f"continuing after step {step}" in (tmp_path / "job.log").read_text()
@@ -209,6 +211,7 @@ def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
     assert refused.returncode and "the job has 2 GPUs, but `accumulate` is 1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):
     arguments = [TASK, PLAIN | {"accumulate": 2}, str(tmp_path / "nothing"), [], 1, "x"]
     said = finish(start(tmp_path, "finetune", 2, 2, *arguments), 1)

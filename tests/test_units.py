@@ -155,12 +155,17 @@ def test_a_random_student_has_nothing_of_its_teacher(kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["distillation", "unit_distillation", "dphubert", "iterative_pruning"]
+    ("name", "settings"),
+    [
+        ("distillation", {}),
+        ("unit_distillation", {}),
+        ("dphubert", {}),
+        ("iterative_pruning", {}),
+        ("distillation", {"teacher_dropout": True}),
+        ("unit_distillation", {"teacher_dropout": True}),
+    ],
 )
-@pytest.mark.parametrize("settings", [{}, {"teacher_dropout": True}], ids=["eval", "dropout"])
 def test_the_teacher_is_in_eval_mode_unless_asked(name, settings, teacher, batch):
-    if settings and "distillation" not in name:
-        return
     seen = []
 
     def watch(student, loss, **settings):
