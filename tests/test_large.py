@@ -19,6 +19,7 @@ def narrow(request):
     return backbone(request.param, **FLAGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue.names())
 def test_narrow_ones_with_the_flags_of_large_are_served(name, narrow, tmp_path):
     ratio = ratio_of(name, 0.2, model.describe(narrow))

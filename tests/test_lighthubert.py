@@ -342,6 +342,7 @@ def test_both_stages_train_the_same_supernet(settings, stages):
     assert ratio == pytest.approx(0.6, abs=0.01)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):
     made, losses = backbone("hubert"), []
     step, student = learner(made)
@@ -383,6 +384,7 @@ def test_a_job_leaves_the_same_bytes_twice(corpus, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 5])  # in the first stage, in the second
 def test_a_stopped_job_ends_with_the_same_bytes(stop, corpus, tmp_path, monkeypatch):
     with_task_head(backbone("hubert"), tmp_path / "teacher")

@@ -118,6 +118,7 @@ def test_pieces_add_up_to_the_batch(pieces):
     assert [x["loss"] for x in same] == pytest.approx([x["loss"] for x in curve], abs=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_students_do_not_tell_pieces(name, teacher, transcribed, tmp_path):
     """Nothing is drawn here; whatever a method averages over, its pieces weigh as they should."""
@@ -253,6 +254,7 @@ def below(transcribed, tmp_path_factory):
     return arguments, folder / "plain"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", list(OUTER))
 def test_a_job_below_another_launcher_trains_alone(outer, below, tmp_path):
     arguments, plain = below
@@ -261,6 +263,7 @@ def test_a_job_below_another_launcher_trains_alone(outer, below, tmp_path):
     assert distance(plain, tmp_path / "one") == 0
 
 
+@pytest.mark.slow
 def test_a_job_below_another_launcher_starts_its_own_processes(below, tmp_path):
     arguments, plain = below
     told = OUTER["torchrun"] | {"PET_NNODES": "2", "PET_NODE_RANK": "1"}  # PET: of Kubernetes

@@ -317,6 +317,7 @@ def test_masks_reach_both_models_though_the_loop_turns_them_off(batch):
     assert values[0] != pytest.approx(values[1], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARN)
 def test_training_brings_the_student_nearer_and_leaves_no_heads(name, batch):
     teacher, errors = backbone("hubert"), []
@@ -366,6 +367,7 @@ def test_students_are_cut_like_any_model(chain, batch, tmp_path):
     assert torch.equal(twin(**batch).last_hidden_state, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARN)
 def test_a_job_leaves_the_same_bytes_twice(name, corpus, tmp_path):
     with_task_head(backbone("hubert"), tmp_path / "teacher")

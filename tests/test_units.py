@@ -197,6 +197,7 @@ JOBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "at"), [("iterative", 5), ("units", 2), ("dphubert", 5)])
 def test_a_killed_job_ends_with_the_same_bytes(
     name, at, teacher_folder, corpus, tmp_path, monkeypatch
