@@ -58,6 +58,7 @@ def facts_of(study, results=Path("nowhere"), **names):
     return next(f for cell, f in found if names.items() <= vars(cell).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "study",
     [
@@ -218,6 +219,7 @@ def test_the_plan_to_read(small, tmp_path, capsys):
     assert {row["feasible"] for row in rows} == {"yes", "no", "unknown"}
 
 
+@pytest.mark.slow
 def test_the_target_prints_each_time_and_needs_no_data(tree, snakemake):
     for _ in range(2):
         done = snakemake(tree, "plan", "--cores", "1")

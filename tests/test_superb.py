@@ -276,6 +276,7 @@ def test_a_student_that_could_not_be_made_passes_its_status_on(tmp_path):
     assert (tmp_path / "pr.tsv").read_text().startswith("id\t")
 
 
+@pytest.mark.slow
 def test_labels_must_have_been_heard(words, tmp_path):
     folder = tmp_path / "words"
     spoken = read(words)
@@ -333,6 +334,7 @@ def superb_study(study):
     return study
 
 
+@pytest.mark.slow
 def test_all_tasks_are_planned(study, tmp_path, snakemake):
     study["teachers"]["tiny"]["path"] = str(TINY)
     (tmp_path / "config").mkdir()
