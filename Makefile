@@ -9,9 +9,10 @@ S3PRL := .venv-s3prl
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
-.PHONY: help demo test env dev s3prl format
+.PHONY: help demo quick lint test env dev s3prl format
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,12 +32,18 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (15 minutes), show i
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 
-test: $(VENV)/dev.stamp $(if $(CI),$(S3PRL)/s3prl.stamp) ## Check format and style, run all tests
+quick: $(VENV)/dev.stamp ## Run the tests that are not slow (3 minutes on 2 cores)
+	$(PYTEST) -m "not slow"
+
+lint: $(VENV)/dev.stamp ## Check format, style, and which room imports which
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
-	OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --durations 20
+	PYTHONPATH=workflow/scripts lint-imports --no-cache --no-logo
+
+test: lint $(if $(CI),$(S3PRL)/s3prl.stamp) ## Check as `lint` does, and run all tests
+	$(PYTEST) --durations 20
 
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 
@@ -58,9 +65,9 @@ $(VENV)/run.stamp: $(RUN_PINS)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(RUN_PINS:%=-r %)
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/browser.py
+$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/helpers/browser.py
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/dev.txt
-	$(VENV)/bin/python tests/browser.py || echo "no Chromium: the tests of the page are skipped"
+	$(VENV)/bin/python tests/helpers/browser.py || echo "no Chromium: the tests of the page are skipped"
 	@touch $@
 
 # Several GB: pip's cache would hold them twice.

@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
-ONCE = "from speech_pareto.cluster import look_for_jobs_once; look_for_jobs_once()"
+ONCE = (
+    "from speech_pareto.runtime.snakemake_patches import look_for_jobs_once; look_for_jobs_once()"
+)
 # Snakemake's default first: scheduler, and what the Snakefile begins with
 ROWS = {"ilp": ("ilp", ""), "greedy": ("greedy", ""), "greedy, once a second": ("greedy", ONCE)}
 SNAKEFILE = """

@@ -19,7 +19,7 @@ TEACHER = ROOT / "resources" / "teachers" / "tiny-phones"
 RACE = """
 import sys, torch
 from speech_pareto import cost
-from speech_pareto.model import load
+from speech_pareto.models.backbone import load
 if sys.argv[3] == "given back":
     cost.keep_freed_memory = lambda: False
 torch.set_num_threads(1)

@@ -14,9 +14,10 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
 IMPORTS = "import transformers.models.hubert.modeling_hubert"
+SELDOM = "from speech_pareto.runtime.garbage import collect_seldom; collect_seldom()"
 STARTS = {
     "Python's own": IMPORTS,
-    "seldom": f"from speech_pareto.garbage import collect_seldom; collect_seldom(); {IMPORTS}",
+    "seldom": f"{SELDOM}; {IMPORTS}",
 }
 
 

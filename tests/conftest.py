@@ -1,53 +1,28 @@
 """Fixtures that several test files share."""
 
-import fcntl
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
+import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".snakemake", "results", "checkpoints", "logs", "build"}
+pytest.register_assert_rewrite("helpers")
+
+from helpers import KINDS  # noqa: E402
+from helpers.checkout import copy_tree, no_weights, run_snakemake  # noqa: E402
+
+# What is imported in a fixture takes seconds, and most modules need it not.
+
+
+def pytest_addoption(parser):
+    """Say what only some runs do."""
+    parser.addoption(
+        "--all-exports",
+        action="store_true",
+        help="export HuBERT Base after every method (test_base.py), not after two of them",
+    )
 
 
 def pytest_collection_modifyitems(items):
     """Begin with the slow tests, so that at the end no process waits for another."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-def copy_tree(target: Path) -> Path:
-    """Copy the checkout without what runs leave in it."""
-
-    def ignored(folder: str, names: list[str]) -> set[str]:
-        caches = {name for name in names if name in ("__pycache__", ".pytest_cache", ".ruff_cache")}
-        return caches | (LEFT_OUT & set(names) if Path(folder) == ROOT else set())
-
-    shutil.copytree(ROOT, target, ignore=ignored, symlinks=True)
-    for name in ("tiny", "tiny-phones", "tiny-characters"):  # planning only needs them to be there
-        config = target / "resources" / "teachers" / name / "config.json"
-        if not config.exists():
-            config.parent.mkdir(parents=True)
-            config.write_text("{}")
-    return target
-
-
-def no_weights(note: str = "") -> bytes:
-    """Return a file of safetensors without any tensor."""
-    header = f'{{"__metadata__": {{"note": "{note}"}}}}'.encode()
-    return len(header).to_bytes(8, "little") + header
-
-
-def run_snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-    """Run Snakemake in `folder`; a failure shows all it said."""
-    command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    if check and done.returncode:
-        pytest.fail(f"{' '.join(command)} failed in {folder}:\n{done.stdout}\n{done.stderr}")
-    return done
 
 
 @pytest.fixture
@@ -95,31 +70,68 @@ def snakemake():
     return run_snakemake
 
 
-def real_prompts(request, language: str) -> Path:
-    """Folder of a language's prompts, really downloaded and prepared once, kept for later runs."""
-    import fetch_corpus
-    import prepare_corpus
-
-    root = request.config.cache.mkdir(f"prompts-{language}")
-    settings = {"source": "prompts", "languages": [language]}
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the processes of one run share the folder
-        if not (root / "prompts").is_dir():
-            shutil.rmtree(root / "downloads", ignore_errors=True)
-            fetch_corpus.main("prompts", settings, root / "downloads")
-            prepare_corpus.main("prompts", settings, root / "downloads", root / "prompts")
-    return root / "prompts"
-
-
 @pytest.fixture(scope="session")
 def prompts_en(request):
     """Folder of the English prompts."""
+    from helpers.corpora import real_prompts
+
     return real_prompts(request, "en")
 
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory):
     """Return the folder of tables of the synthetic grid, with the page one folder up."""
-    import synthetic_results
+    from helpers import synthetic_results
 
     return synthetic_results.write_tables(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Folder of 12 recordings of noise, and one that is too short to train on."""
+    from helpers.corpora import write_noise
+
+    lengths = [*np.random.default_rng(0).integers(3000, 9000, 12).tolist(), 300]
+    return write_noise(tmp_path_factory.mktemp("noise"), lengths, "a")
+
+
+@pytest.fixture(scope="session")
+def transcribed(tmp_path_factory):
+    """Folder of 13 recordings of noise, of unlike lengths: the last batch of an epoch is short."""
+    from helpers.corpora import write_noise
+
+    lengths = np.random.default_rng(0).integers(5000, 20_000, 13).tolist()
+    return write_noise(tmp_path_factory.mktemp("noise"), lengths, "ab cd")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def teacher(request):
+    """Return a tiny random backbone of each kind."""
+    from helpers.backbones import backbone
+
+    return backbone(request.param)
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory):
+    """Folder of a small log-mel HuBERT in half precision."""
+    from helpers.backbones import saved
+
+    return saved(tmp_path_factory.mktemp("teacher") / "backbone")
+
+
+@pytest.fixture
+def audio():
+    """Return two utterances of unlike length, padded, and their attention mask."""
+    import torch
+
+    waves = torch.randn(2, 4000, generator=torch.Generator().manual_seed(7))
+    mask = torch.ones(2, 4000).long()
+    waves[1, 2600:], mask[1, 2600:] = 0, 0
+    return waves, mask
+
+
+@pytest.fixture
+def batch(audio):
+    """Return the two utterances as a batch."""
+    return {"input_values": audio[0], "attention_mask": audio[1]}

@@ -5,7 +5,6 @@ import re
 import sys
 import tarfile
 import types
-from pathlib import Path
 
 import pytest
 import soundfile
@@ -15,13 +14,12 @@ import evaluate
 import fetch_corpus
 import finetune
 import prepare_corpus
-from loopback import serve
+from helpers.checkout import ROOT
+from helpers.loopback import serve
 from speech_pareto.data.corpus import Utterance, read, samples_file, write
 from speech_pareto.models.teachers import TEACHERS
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.study import config
-
-ROOT = Path(__file__).parents[1]
 
 
 def page(name):

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import aggregate
-import synthetic_results
+from helpers import synthetic_results
+from helpers.checkout import ROOT
 from speech_pareto.reporting import leaderboard
 from speech_pareto.reporting.tables import results_table
 from speech_pareto.runtime import result
@@ -66,7 +67,7 @@ def test_a_grid_of_holes_alone(tmp_path, named):
 
 
 def test_columns_are_documented():
-    text = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
+    text = (ROOT / "docs" / "results.md").read_text()
     columns = [
         *results_table.FROM_METRICS,
         *results_table.FROM_PROFILE,

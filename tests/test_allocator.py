@@ -3,11 +3,12 @@
 import ctypes
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "workflow" / "scripts"
+from helpers.checkout import ROOT
+
+SCRIPTS = ROOT / "workflow" / "scripts"
 # MiB that the kernel maps for a block of 50 MiB, and MiB held free when it is gone
 BLOCK = """
 import ctypes, torch

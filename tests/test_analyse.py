@@ -7,13 +7,13 @@ import torch
 import aggregate
 import analyse
 import compress
+from helpers.results import RUN
 from speech_pareto.models import backbone
 from speech_pareto.profiling import model_analysis
 from speech_pareto.profiling.diagonality import DEFINITIONS
 from speech_pareto.profiling.similarity import linear_cka
 from speech_pareto.reporting.tables import analysis
 from speech_pareto.runtime import result
-from test_profile import RUN
 
 SMALL = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 96, "pos_conv": 16}
 

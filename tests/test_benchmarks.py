@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT
+from helpers.checkout import ROOT
 
 
 def benchmark(name, *options):

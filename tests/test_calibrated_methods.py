@@ -5,20 +5,17 @@ import copy
 import pytest
 import torch
 
+from helpers.backbones import backbone
+from helpers.compressing import batches, compress
 from speech_pareto.compression import calibration, method, recipes
 from speech_pareto.compression.methods import data_driven_head_pruning, semi_structured, wanda
 from speech_pareto.models import architecture, hidden_states, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.training import hubert_units
 from speech_pareto.training.hubert_units import UnitPredictor
-from test_methods import KINDS, backbone, batches, compress
 
 STEP = {"batches": 3, "batch_seconds": 0.4}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def teacher(request):
-    return backbone(request.param)
+UNITS = {"units": 4, "unit_seconds": 1.0, **STEP}
 
 
 def layer_inputs(teacher, number, batch):
@@ -186,7 +183,7 @@ def test_the_structure_leaves_no_choice_of_ratio():
 
 def test_head_scores_are_finite_differences(teacher):
     """⟨c, ∂L/∂c⟩ is how fast the loss changes when a head's context at one frame is scaled."""
-    definition = recipes.make({"data_driven_head_pruning": {"units": 4, **STEP}})
+    definition = recipes.make({"data_driven_head_pruning": UNITS})
     subject = copy.deepcopy(teacher).double()
     audio = [
         {"input_values": x["input_values"].double(), "attention_mask": x["attention_mask"]}
@@ -225,7 +222,7 @@ def test_batches_need_not_be_of_one_size():
     """The last one of an epoch holds fewer and shorter utterances, and counts like the others."""
     teacher, (whole, last) = backbone("hubert"), batches(2, 0.4)
     audio = [whole, {key: value[1:, :2100] for key, value in last.items()}]
-    definition = recipes.make({"data_driven_head_pruning": {"units": 4, **STEP}})
+    definition = recipes.make({"data_driven_head_pruning": UNITS})
     labeller, head = definition.fit_units(method.Context(1, teacher, batches=lambda *_: audio))
     student, contexts = copy.deepcopy(teacher), []
     predictor = UnitPredictor(student, head)
@@ -268,6 +265,6 @@ def test_heads_that_nothing_hangs_on_go_first(teacher):
         surgery.matrix(layer, "out_proj").weight.data[:, 40:48] = 0
     config = model.describe(subject)
     ratio = 6 * architecture.head_parameters(config, architecture.layers_of(config)[0])
-    step = {"data_driven_head_pruning": {"units": 4, **STEP}}
+    step = {"data_driven_head_pruning": UNITS}
     student, _ = compress([step], subject, ratio / architecture.remaining(config))
     assert [layer.attention.heads for layer in student.encoder.layers] == [(0, 1, 3, 4)] * 3

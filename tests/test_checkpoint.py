@@ -6,8 +6,8 @@ import subprocess
 import pytest
 import torch
 
+from helpers.small_training import run
 from speech_pareto.training.checkpoint import keep, newest
-from test_training import run
 
 
 def states(folder):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT
+from helpers.checkout import ROOT
 from speech_pareto.runtime import snakemake_patches
 
 JOBS = 40
@@ -27,7 +27,9 @@ rule short:
     shell:
         "sleep 0.1"
 """
-PATCH = "from speech_pareto.cluster import look_for_jobs_once\nlook_for_jobs_once()"
+PATCH = (
+    "from speech_pareto.runtime.snakemake_patches import look_for_jobs_once\nlook_for_jobs_once()"
+)
 
 
 def looks(folder, patch):
@@ -41,6 +43,7 @@ def looks(folder, patch):
     return done.stderr.count("Ready jobs: ")
 
 
+@pytest.mark.slow
 def test_jobs_that_ended_do_not_make_snakemake_look_more_often(tmp_path):
     ours, its_own = looks(tmp_path / "ours", PATCH), looks(tmp_path / "own", "")
     assert JOBS <= ours < its_own / 1.5  # if Snakemake mends this, the patch can go

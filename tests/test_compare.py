@@ -11,7 +11,8 @@ import pytest
 
 import aggregate
 import compare
-import synthetic_results
+from helpers import synthetic_results
+from helpers.checkout import ROOT
 from speech_pareto.reporting.tables import comparisons, pareto
 from speech_pareto.reporting.tables import results_table as table
 from speech_pareto.reporting.tables.significance import holm
@@ -313,6 +314,6 @@ def test_ties_on_a_front(files, tmp_path):
 
 
 def test_columns_are_documented():
-    text = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
+    text = (ROOT / "docs" / "results.md").read_text()
     names = [*comparisons.COMPARISONS, *comparisons.FRONTS]
     assert [name for name in names if f"`{name}`" not in text] == []

@@ -6,31 +6,21 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import compress
 import finetune
+from helpers.folders import files
+from helpers.results import RUN, TASK
 from speech_pareto.compression import catalogue, recipes
-from speech_pareto.data.corpus import Utterance, samples_file, write
 from speech_pareto.models import architecture, backbone, sparsity
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.runtime.result import read_status, write_status
 from speech_pareto.tasks.task import load_task_model
 from speech_pareto.training import finetuning
 
-RUN = {
-    "study": "s",
-    "teacher": "tiny",
-    "recipe": "r",
-    "ratio": 0.4,
-    "seed": 1,
-    "scope": "any",
-    "config": {},
-}
-TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 SHORT = {"steps": 6, "batch_seconds": 8.0}
 TRAINED = [{"distillation": {"steps": 3, "batch_seconds": 2.0}}]
 LEARNERS = [n for n in catalogue.names() if catalogue.load(n).needs == "training"]
@@ -41,33 +31,9 @@ LISTENING = [
 ]
 
 
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("teacher") / "backbone"
-    torch.manual_seed(0)
-    made = backbone.new(backbone.tiny_config(hidden=48, layers=3, heads=6, ffn=160, pos_conv=16))
-    backbone.save(made, folder, dtype=torch.float16)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("noise")
-    generator = np.random.default_rng(0)
-    lengths = [*generator.integers(3000, 9000, 12).tolist(), 300]
-    rows = [
-        Utterance(str(i), "a", "a", "", "x", "en", "train", sum(lengths[:i]), n)
-        for i, n in enumerate(lengths)
-    ]
-    write(folder, rows)
-    with samples_file(folder / "audio.npy") as append:
-        for wave in [generator.integers(-9000, 9000, n).astype(np.int16) for n in lengths]:
-            append(wave)
-    return folder
-
-
-def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+@pytest.fixture
+def teacher(teacher_folder):
+    return teacher_folder
 
 
 @pytest.mark.parametrize("steps", [["random_pruning"], ["low_rank"], TRAINED, LISTENING], ids=str)
@@ -203,6 +169,7 @@ def pinch(step, start, prompts_en, output, ratio=0.5, **settings):
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["self_pinching", "structured_self_pinching", "parp"])
 def test_a_task_aware_method_leaves_a_student_with_its_head(step, teacher, prompts_en, tmp_path):
     student = pinch(step, teacher, prompts_en, tmp_path / "a" / "student")
@@ -231,6 +198,7 @@ def test_a_head_that_is_there_is_trained_on(teacher, prompts_en, tmp_path):
     assert heads[0] == heads[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["masking_distillation", "starhubert"])  # with heads, without
 def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompts_en, tmp_path):
     finetune.main(TASK, SHORT | {"learning_rate": 1e-3}, teacher, [prompts_en], 1, tmp_path / "t")
@@ -243,6 +211,7 @@ def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompt
     assert task_model.head.in_features == student.config.hidden_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["self_pinching", "parp"])
 def test_task_aware_compression_that_was_stopped_ends_with_the_same_bytes(
     step, teacher, prompts_en, tmp_path, monkeypatch

@@ -1,13 +1,10 @@
 """The config: the shipped study is valid, every key is described, defaults are filled in."""
 
-from pathlib import Path
-
 import yaml
 
+from helpers.checkout import ROOT
 from speech_pareto.study import config
 from speech_pareto.study.cells import cells, removes
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_order_of_keys_means_nothing(study):

@@ -13,7 +13,7 @@ import soundfile
 
 import fetch_corpus
 import prepare_corpus
-from loopback import serve
+from helpers.loopback import serve
 from speech_pareto.data.corpora import librispeech, speech_commands
 from speech_pareto.data.corpus import read
 from speech_pareto.runtime.hashing import digest_of, sha256

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers.backbones import backbone
+from helpers.checkout import ROOT
 from speech_pareto.compression import catalogue, method, recipes
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 from speech_pareto.study import config
-from test_methods import backbone
 
-ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "config" / "README.md", *sorted(DOCS.glob("*.md"))]
 METHODS = (DOCS / "methods.md").read_text(encoding="utf-8")

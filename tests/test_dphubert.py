@@ -7,24 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-import test_methods
+from helpers import KINDS
+from helpers.backbones import backbone
+from helpers.compressing import compress
 from speech_pareto.compression import calibration, recipes
 from speech_pareto.compression.parts import hard_concrete_gates
 from speech_pareto.models import architecture, hidden_states, sparsity
 from speech_pareto.models import backbone as model
-from test_methods import KINDS, backbone, compress
-
-audio = test_methods.audio  # a fixture
 
 
 @pytest.fixture(scope="module")
 def teacher():
     return backbone("hubert")
-
-
-@pytest.fixture
-def batch(audio):
-    return {"input_values": audio[0], "attention_mask": audio[1]}
 
 
 def gating_of(teacher, scale=40.0):
@@ -103,7 +97,7 @@ def test_the_target_rises_with_the_steps(teacher):
     assert excesses == pytest.approx([now - t for t in (0, 0.15, 0.3, 0.45, 0.6, 0.6)], abs=1e-6)
 
 
-def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher, monkeypatch):
+def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher):
     """Heads and rows in one order until the size is met, what heads miss in rows."""
     alphas = np.random.default_rng(0).normal(size=(3, 166))
 
@@ -116,8 +110,7 @@ def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher, monkeypatch):
             for gates, values in zip(student.gating.rows, alphas[:, 6:], strict=True):
                 gates.raw.copy_(torch.tensor(values) / gates.scale)
 
-    monkeypatch.setattr(test_methods, "train", train)
-    student, solution = compress(["dphubert"], teacher, 0.4)
+    student, solution = compress(["dphubert"], teacher, 0.4, loop=train)
     config = model.describe(teacher)
     layer = architecture.layers_of(config)[0]
     head, row = (

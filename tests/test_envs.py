@@ -3,14 +3,13 @@
 import ast
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
+from helpers.checkout import ROOT
 from speech_pareto.runtime import source_digest
 
-ROOT = Path(__file__).resolve().parents[1]
 ENVS = ROOT / "envs"
 PIN = re.compile(r"[A-Za-z0-9][\w.-]*==\d[\w.]*")
 DISTRIBUTIONS = {
@@ -20,12 +19,12 @@ DISTRIBUTIONS = {
     "onnx_ir": "onnx-ir",
 }
 NAMED = {  # folder of files that a script loads by name
-    "compress": "methods",
-    "finetune": "tasks",
-    "evaluate": "tasks",
-    "export": "tasks",
-    "fetch_corpus": "corpora",
-    "prepare_corpus": "corpora",
+    "compress": "compression/methods",
+    "finetune": "tasks/kinds",
+    "evaluate": "tasks/kinds",
+    "export": "tasks/kinds",
+    "fetch_corpus": "data/corpora",
+    "prepare_corpus": "data/corpora",
 }
 # Imports inside functions that a script never calls; test_plan.py runs it without these packages.
 # profile_student counts a GPU's energy only where somebody installed NVIDIA's library; superb

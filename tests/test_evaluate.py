@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import evaluate
 import finetune
+from helpers.results import SCORED
 from speech_pareto.data import corpus as corpora
 from speech_pareto.data.audio import pieces
 from speech_pareto.data.corpus import LeftOut, Utterance, read
@@ -28,15 +29,6 @@ TASK = {
     "languages": ["en"],
     "protocol": "finetune",
     "metric": "cer",
-}
-RUN = {
-    "study": "test",
-    "teacher": "t",
-    "recipe": "r",
-    "ratio": 0.5,
-    "seed": 1,
-    "task": "chars",
-    "config": {},
 }
 
 
@@ -87,15 +79,16 @@ def score(model, prompts_en, folder):
     """Evaluate; return the result and the rows."""
     folder.mkdir()
     files = folder / "m.json", folder / "m.tsv"
-    evaluate.main({**TASK, "precision": "fp32"}, model, [prompts_en], RUN, *files)
+    evaluate.main({**TASK, "precision": "fp32"}, model, [prompts_en], SCORED, *files)
     with files[1].open(encoding="utf-8", newline="") as file:
         return json.loads(files[0].read_text()), list(csv.DictReader(file, delimiter="\t")), files
 
 
+@pytest.mark.slow
 def test_the_result_agrees_with_its_rows_and_repeats(model, prompts_en, tmp_path, monkeypatch):
     result, rows, files = score(model, prompts_en, tmp_path / "a")
     metrics = result["metrics"]
-    assert result["status"] == "ok" and result["run"] == RUN
+    assert result["status"] == "ok" and result["run"] == SCORED
     assert result["metric"] == {"name": "cer", "better": "lower"}
     assert len(rows) == metrics["utterances"] > 30
     errors = sum(distance(row["reference"], row["hypothesis"]) for row in rows)
@@ -119,7 +112,9 @@ def test_a_probe_says_what_it_listens_to(model, prompts_en, tmp_path):
     task = {**TASK, "protocol": "probe"}
     training = {"steps": 3, "batch_seconds": 24, "learning_rate": 3e-1, "precision": "fp32"}
     finetune.main(task, training, model.parent / "backbone", [prompts_en], 1, tmp_path / "probe")
-    evaluate.main(task, tmp_path / "probe", [prompts_en], RUN, tmp_path / "m.json", tmp_path / "t")
+    evaluate.main(
+        task, tmp_path / "probe", [prompts_en], SCORED, tmp_path / "m.json", tmp_path / "t"
+    )
     found = json.loads((tmp_path / "m.json").read_text())["layer_weights"]
     trained = load_file(tmp_path / "probe" / "head.safetensors")["layer_weights"]
     assert found == pytest.approx((trained.exp() / trained.exp().sum()).tolist(), abs=1e-5)
@@ -141,7 +136,7 @@ def test_what_is_left_out_stands_in_the_result(prompts_en, model, tmp_path):
     assert test["empty"] == 1 and losses["prompts"]["train"]["silent"] == 1
     told_of = sum(sum(reasons.values()) for reasons in losses["prompts"].values())
     assert len(data) + told_of == len(read(corpus)) + 2
-    evaluate.main(task, model, [corpus], RUN, tmp_path / "s.json", tmp_path / "s.tsv")
+    evaluate.main(task, model, [corpus], SCORED, tmp_path / "s.json", tmp_path / "s.tsv")
     assert json.loads((tmp_path / "s.json").read_text())["left_out"] == losses
 
 
@@ -163,7 +158,7 @@ def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
     with corpora.samples_file(tmp_path / "long" / "audio.npy") as append:
         for wave in waves:
             append(wave)
-    evaluate.main(TASK, model, [tmp_path / "long"], RUN, tmp_path / "s.json", tmp_path / "s.tsv")
+    evaluate.main(TASK, model, [tmp_path / "long"], SCORED, tmp_path / "s.json", tmp_path / "s.tsv")
     scored = json.loads((tmp_path / "s.json").read_text())
     assert scored["metrics"]["utterances"] == 3 and scored["left_out"] == {}
     guesses = [

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import export
+from helpers.backbones import convolutional, cut
+from helpers.results import SCORED
 from speech_pareto.data.batches import collate
 from speech_pareto.models import backbone as model
 from speech_pareto.models import quantisation
 from speech_pareto.runtime.result import write_status
 from speech_pareto.tasks.recogniser import EndToEnd, load_recogniser, open_session
 from speech_pareto.tasks.task import TaskModel, make_task, save_head
-from test_evaluate import RUN
-from test_model import convolutional, cut
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 SMALL = {"hidden": 48, "layers": 3, "heads": 4, "ffn": 64, "pos_conv": 16}
@@ -71,7 +71,7 @@ def run(folder, source, settings, corpus):
     """Export; return the file and its report."""
     folder.mkdir(exist_ok=True)
     file, report = folder / "student.onnx", folder / "student.json"
-    export.main(settings, source, [corpus], RUN, file, report)
+    export.main(settings, source, [corpus], SCORED, file, report)
     assert sorted(path.name for path in folder.iterdir()) == ["student.json", "student.onnx"]
     return file, json.loads(report.read_text())
 

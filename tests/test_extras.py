@@ -8,8 +8,8 @@ import tomllib
 
 import pytest
 
-from conftest import ROOT
-from only_installed import environment
+from helpers.checkout import ROOT
+from helpers.only_installed import environment
 from speech_pareto.runtime.extras import extra
 
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -61,14 +61,21 @@ def test_the_sentence():
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("from speech_pareto.audio import decode; decode('x.wav')", "soundfile .*'speech-pareto'"),
-        ("from speech_pareto.result import check; check({})", "jsonschema .*pareto\\[study\\]'"),
         (
-            "from speech_pareto.tasks import ctc; ctc.Task({'unit': 'phones'}).score(['a'], ['a'])",
+            "from speech_pareto.data.audio import decode; decode('x.wav')",
+            "soundfile .*'speech-pareto'",
+        ),
+        (
+            "from speech_pareto.runtime.result import check; check({})",
+            "jsonschema .*pareto\\[study\\]'",
+        ),
+        (
+            "from speech_pareto.tasks.kinds import ctc\n"
+            "ctc.Task({'unit': 'phones'}).score(['a'], ['a'])",
             "jiwer .*pareto\\[train\\]'",
         ),
         (
-            "from speech_pareto.text import phones; phones('word', 'en-us')",
+            "from speech_pareto.data.text import phones; phones('word', 'en-us')",
             "espeakng_loader .*pareto\\[corpora\\]'",
         ),
         (

@@ -11,7 +11,7 @@ import pytest
 
 import fetch_corpus
 import prepare_corpus
-from loopback import serve
+from helpers.loopback import serve
 from speech_pareto.data.corpora import prompts
 from speech_pareto.data.download import download, unpack
 from speech_pareto.runtime.hashing import sha256
@@ -155,6 +155,7 @@ def test_no_tarball_writes_elsewhere(name, tmp_path):
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.slow
 def test_tarballs_give_the_digest_that_packages_give(server, tmp_path, prompts_en, monkeypatch):
     """The pinned digest is checked by prepare_corpus: it must hold for upstream's layout, too."""
     url, folder, _ = server

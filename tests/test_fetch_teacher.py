@@ -14,12 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from loopback import Hub, serve
+from helpers.checkout import ROOT
+from helpers.fairseq_checkpoints import packed, pretrained
+from helpers.loopback import Hub, serve
+from helpers.planning import STUDY, write_study
 from speech_pareto.models import architecture, backbone, hub, teachers
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.runtime.hashing import sha256
 
-ROOT = Path(__file__).parents[1]
 COMMIT, NAME = "c0ffee" + 34 * "0", "someone/small-hubert"
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 SHAPE |= {"intermediate_size": 64, "conv_dim": [32] * 7, "num_conv_pos_embeddings": 16}
@@ -60,6 +62,7 @@ def fetch(server, name=NAME, revision=COMMIT, digests=None, **environment):
     return done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_teacher_becomes_a_folder_of_safetensors(server, teacher, tmp_path):
     digests = {"model.safetensors": sha256(server.home / "model.safetensors")}
     code = f"import fetch_teacher; fetch_teacher.main({NAME!r}, {COMMIT!r}, {digests!r}, 'out')"
@@ -179,11 +182,9 @@ def test_published_teachers_are_pinned_and_of_their_published_size():
     assert other["revision"] == "1" * 40 and not other["sha256"]  # digests of another commit
 
 
+@pytest.mark.slow
 def test_the_target_makes_all_teachers_of_a_study(server, tree, snakemake, monkeypatch, teacher):
     """One from the hub, one from a checkpoint: the real rules, in one run."""
-    from test_convert_teacher import packed, pretrained
-    from test_workflow import STUDY, write_study
-
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_HOME", str(server.cache))
     _, weights, settings = pretrained("wavlm", {})

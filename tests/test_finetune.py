@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 import compress
 import evaluate
 import finetune
+from helpers.checkout import ROOT
 from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.runtime.result import read_status, write_status
 from speech_pareto.tasks.task import TaskModel
@@ -25,7 +25,7 @@ from speech_pareto.training.settings import FineTuning
 
 TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
 TRAINING = {"steps": 12, "batch_seconds": 12, "learning_rate": 1e-3, "precision": "fp32"}
-SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+SCRIPTS = ROOT / "workflow/scripts"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,7 @@ def test_it_learns_and_repeats_to_the_byte(backbone, prompts_en, tmp_path):
     assert curve[-1]["loss"] < 0.7 * curve[0]["loss"]
 
 
+@pytest.mark.slow
 def test_the_clean_steps_hear_the_recordings_as_they_are(backbone, prompts_en, tmp_path):
     augment = {"mask_share": 0.2, "mask_channels": 0.1, "speed": 0.1}
     plain = tune(backbone, prompts_en, tmp_path / "a")
@@ -69,6 +70,7 @@ def test_the_clean_steps_hear_the_recordings_as_they_are(backbone, prompts_en, t
     assert len({weights(folder)[0] for folder in (plain, half, masked)}) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp_path):
     whole = tune(backbone, prompts_en, tmp_path / "whole", steps=60)
     arguments = (TASK, {**TRAINING, "steps": 60, "checkpoint_seconds": 0})
@@ -131,6 +133,7 @@ def test_corpora_without_usable_speech_are_named(backbone, prompts_en, tmp_path)
         tune(backbone, prompts_en, tmp_path / "x", task={**TASK, "languages": ["nl"]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["int8", "half_precision"])
 def test_small_numbers_recover_and_stay_small(step, backbone, prompts_en, tmp_path):
     compress.main([step], 0.0, 1, backbone, [], {}, tmp_path / "student")

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "workflow" / "scripts"
+from helpers.checkout import ROOT
+
+SCRIPTS = ROOT / "workflow" / "scripts"
 # 200,000 objects that stay, then a cycle that could be collected at exit
 WORK = """
 import gc
@@ -25,10 +26,12 @@ def printed(before: str) -> list[str]:
 def test_searches_are_few_and_none_is_made_at_exit():
     often, collected = printed("")
     assert collected == "collected"
-    (seldom,) = printed("from speech_pareto.garbage import collect_seldom; collect_seldom()")
+    (seldom,) = printed(
+        "from speech_pareto.runtime.garbage import collect_seldom; collect_seldom()"
+    )
     assert int(often) > 10 * max(1, int(seldom))
 
 
 def test_each_job_does_so():
-    enter = "from speech_pareto.log import logged\nwith logged('/dev/null'): pass\n"
+    enter = "from speech_pareto.runtime.log import logged\nwith logged('/dev/null'): pass\n"
     assert len(printed(enter)) == 1

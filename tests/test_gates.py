@@ -210,6 +210,7 @@ def test_whole_heads_go_when_channels_do_not_suffice():
         assert self_pinching_gates.split(heads, rows, (100, 10), removed) == expected
 
 
+@pytest.mark.slow
 def test_gates_pinch_to_the_asked_size_in_a_short_run(student, prompts_en):
     for definition in (SelfPinching, StructuredSelfPinching):
         made, chosen = copy.deepcopy(student), definition(steps=20)

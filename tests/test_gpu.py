@@ -5,16 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from helpers.checkout import ROOT
 from speech_pareto.runtime.gpu import VISIBLE, gpus, reserved
 
 JOB = """
 import os, sys, time
 from pathlib import Path
-from speech_pareto.gpu import reserved
+from speech_pareto.runtime.gpu import reserved
 with reserved(int(sys.argv[1]), Path(sys.argv[2])):
     seen = os.environ["CUDA_VISIBLE_DEVICES"]
     with open(sys.argv[3], "a") as file:
@@ -32,7 +32,7 @@ def three(monkeypatch):
 
 
 def start(tmp_path, number=1, seconds=0.3):
-    scripts = Path(__file__).parents[1] / "workflow" / "scripts"
+    scripts = ROOT / "workflow" / "scripts"
     command = [sys.executable, "-c", JOB, number, tmp_path / "locks", tmp_path / "seen", seconds]
     return subprocess.Popen(list(map(str, command)), env=os.environ | {"PYTHONPATH": str(scripts)})
 
@@ -56,7 +56,9 @@ def test_no_two_jobs_have_the_same_gpu(tmp_path):
 def test_a_killed_job_leaves_its_gpu_to_others(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECH_PARETO_GPUS", "7")
     first = start(tmp_path, seconds=600)
-    while not (tmp_path / "seen").exists() or not (tmp_path / "seen").read_text():
+    seen, end = tmp_path / "seen", time.monotonic() + 60
+    while not (seen.exists() and seen.read_text()):
+        assert time.monotonic() < end and first.poll() is None
         time.sleep(0.05)
     second = start(tmp_path)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -64,7 +66,7 @@ def test_a_killed_job_leaves_its_gpu_to_others(tmp_path, monkeypatch):
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert second.wait(timeout=60) == 0
-    assert (tmp_path / "seen").read_text().splitlines()[-1] == f"end {second.pid} 7"
+    assert seen.read_text().splitlines()[-1] == f"end {second.pid} 7"
 
 
 def test_what_a_scheduler_gave_stays(tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
-from only_installed import environment
+from helpers.checkout import ROOT
+from helpers.only_installed import environment
 
 KIT = ROOT / "benchmarks" / "gpu.py"
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "scipy", "scikit-learn")

@@ -2,20 +2,11 @@
 
 import torch
 
+from helpers.backbones import backbone, with_task_head
+from helpers.compressing import compress
 from speech_pareto.compression import catalogue
-from speech_pareto.models import backbone as model
 from speech_pareto.tasks.head import HEAD, hand_on_head
-from speech_pareto.tasks.task import TaskModel, load_task_model, make_task, save_head
-from test_methods import backbone, compress
-
-
-def with_task_head(made, folder, protocol="finetune"):
-    """Save a backbone with a CTC head for letters; return the task's settings."""
-    settings = {"kind": "ctc", "unit": "characters", "metric": "cer", "protocol": protocol}
-    task = make_task(settings, ["", "a", "b", "c"])
-    model.save(made, folder)
-    save_head(TaskModel(made, task.outputs, protocol), task, folder)
-    return settings
+from speech_pareto.tasks.task import load_task_model
 
 
 def test_hand_on_head_folds_the_readout(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import yaml
 
-from conftest import ROOT, copy_tree
-from only_installed import environment
-from planning import STUDY, write_study
+from helpers.checkout import ROOT, copy_tree
+from helpers.only_installed import environment
+from helpers.planning import STUDY, write_study
 from speech_pareto import __main__
 from speech_pareto.study.config import resolve
 

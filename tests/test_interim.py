@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from helpers.planning import STUDY
 from speech_pareto import __main__
 from speech_pareto.reporting import interim
 from speech_pareto.study.config import resolve
-from test_workflow import STUDY
 
 RECIPES = {"identity": ["identity"], "low-rank": ["low_rank"], "distillation": ["distillation"]}
 

@@ -1,15 +1,16 @@
 """Iterative pruning: the walk, its events, when it goes on, and the published schedules."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
-import test_compress
-import test_methods
+from helpers.backbones import backbone
+from helpers.checkout import ROOT
+from helpers.compressing import RECIPES, batches, train
+from helpers.contract import check_contract
+from helpers.formulas import BASE
 from speech_pareto.compression import method, recipes, runner
 from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.compression.methods.distillation import Distillation
@@ -19,15 +20,9 @@ from speech_pareto.compression.parts import convergence
 from speech_pareto.models import architecture, sparsity
 from speech_pareto.models import backbone as model
 from speech_pareto.models.model_folder import read_config
-from test_methods import KINDS, backbone, batches, check_contract, train
 
 UNITS = {"units": 4, "unit_seconds": 1.0}
 WALK = {"steps": 1, "schedule": [0.05, 0.1, 0.15], **UNITS}
-BASE = {"model_type": "hubert"}
-RECIPES = yaml.safe_load((Path(__file__).parents[1] / "config" / "recipes.yaml").read_text())[
-    "recipes"
-]
-audio, corpus, folder = test_methods.audio, test_compress.corpus, test_compress.teacher  # fixtures
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +34,15 @@ def context(teacher, train=train):
     return method.Context(1, teacher, train, batches)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "settings",
+    ("kind", "settings"),
     [
-        {"method": "head_pruning"},
-        {"method": "data_driven_head_pruning", "batches": 2, "batch_seconds": 0.4},
-        {"method": "ffn_pruning", "objective": "layer_distillation"},
-        {"method": "data_driven_ffn_pruning", "batches": 2, "batch_seconds": 0.4},
+        ("hubert", {"method": "head_pruning"}),
+        ("wavlm", {"method": "data_driven_head_pruning", "batches": 2, "batch_seconds": 0.4}),
+        ("wav2vec2", {"method": "ffn_pruning", "objective": "layer_distillation"}),
+        ("hubert", {"method": "data_driven_ffn_pruning", "batches": 2, "batch_seconds": 0.4}),
     ],
-    ids=lambda settings: settings["method"],
+    ids=lambda value: value if isinstance(value, str) else value["method"],
 )
 def test_the_contract_holds_for_heads_and_rows(kind, settings, audio, tmp_path):
     step = {"iterative_pruning": {**WALK, **settings}}
@@ -269,7 +263,7 @@ def test_the_combination_distils_then_takes_heads_then_rows():
     }.items(),
 )
 def test_short_walks_suit_the_tiny_teacher(recipe, ratios):
-    tiny = read_config(Path(__file__).parents[1] / "resources" / "teachers" / "tiny")
+    tiny = read_config(ROOT / "resources" / "teachers" / "tiny")
     for ratio in ratios:
         assert recipes.solve(RECIPES[recipe], tiny, ratio).reason is None
 
@@ -283,9 +277,9 @@ def test_published_chains_reach_their_ratios(recipe, ratios):
         assert recipes.solve(RECIPES[recipe], BASE, ratio).reason is None
 
 
-def test_bf16_ends_with_the_training(folder, corpus):
+def test_bf16_ends_with_the_training(teacher_folder, corpus):
     """Each event trains the same student: what one run wraps around it must come off again."""
-    student, teacher = model.load(folder), model.load(folder)
+    student, teacher = model.load(teacher_folder), model.load(teacher_folder)
     before, loss = student.forward, Distillation().loss
     run = runner.trainer([corpus], 1, None, "bf16")
     run(student, lambda batch: loss(student, teacher, batch), steps=1, learning_rate=1e-3)

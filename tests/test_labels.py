@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-import synthetic_results
+from helpers import synthetic_results
 from speech_pareto.reporting.figures import fronts
 from speech_pareto.reporting.tables import results_table
 from speech_pareto.study import quantities

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from helpers.backbones import backbone
+from helpers.compressing import compress, example, ratio_of
 from speech_pareto.compression import catalogue, method, recipes
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 from speech_pareto.models.teachers import TEACHERS
-from test_methods import backbone, compress, example, ratio_of
 
 FLAGS = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 
@@ -18,6 +19,7 @@ def narrow(request):
     return backbone(request.param, **FLAGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue.names())
 def test_narrow_ones_with_the_flags_of_large_are_served(name, narrow, tmp_path):
     ratio = ratio_of(name, 0.2, model.describe(narrow))

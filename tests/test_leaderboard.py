@@ -2,7 +2,7 @@
 
 import pytest
 
-import synthetic_results
+from helpers import synthetic_results
 from speech_pareto.reporting import leaderboard
 from speech_pareto.reporting.tables import comparisons, results_table
 from speech_pareto.runtime import result

@@ -11,6 +11,11 @@ import pytest
 import torch
 
 import compress as job
+from helpers import KINDS
+from helpers.backbones import backbone, with_task_head
+from helpers.compressing import RECIPES, compress, train
+from helpers.formulas import BASE, FRAMES, linear
+from helpers.results import RUN
 from speech_pareto.compression import method, recipes
 from speech_pareto.compression.methods.lighthubert import LightHuBERT
 from speech_pareto.compression.parts import supernet
@@ -19,14 +24,11 @@ from speech_pareto.compression.parts.thin_student import add_heads
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 from speech_pareto.training import loop, masking
-from test_compress import RUN, corpus  # noqa: F401 (a fixture)
-from test_methods import KINDS, backbone, compress, train
-from test_students import BASE, FRAMES, RECIPES, batch, linear, teacher, with_task_head  # noqa: F401
 
 UNEVEN = Subnet(16, [0, 1, 2], [2, 4, 3], [53, 40, 47])  # of `small`, of the teachers below
 
 
-def learner(teacher):  # noqa: F811
+def learner(teacher):
     """Return the method and a supernet with its head, in train mode; there is no dropout."""
     config = model.describe(teacher)
     student = supernet.cut(teacher, supernet_config(config), range(config["num_hidden_layers"]))
@@ -123,7 +125,7 @@ def test_what_no_subnet_has_is_said():
             recipes.make({"lighthubert": wrong})
 
 
-def test_the_supernet_begins_as_the_teacher(teacher, batch):  # noqa: F811
+def test_the_supernet_begins_as_the_teacher(teacher, batch):
     student = learner(teacher)[1].eval()
     ours, theirs = (made(**batch).last_hidden_state for made in (student, teacher))
     same = torch.allclose(ours, theirs, atol=1e-5)
@@ -134,7 +136,7 @@ def test_the_supernet_begins_as_the_teacher(teacher, batch):  # noqa: F811
 
 
 @pytest.mark.parametrize("stable", [False, True])
-def test_slices_are_the_model_that_is_cut_out(stable, batch):  # noqa: F811
+def test_slices_are_the_model_that_is_cut_out(stable, batch):
     for kind in KINDS:
         student = learner(backbone(kind, do_stable_layer_norm=stable))[1].eval()
         config = UNEVEN.shape(model.describe(student))
@@ -162,7 +164,7 @@ def test_slices_are_the_model_that_is_cut_out(stable, batch):  # noqa: F811
         assert weights.any()  # a copy
 
 
-def results(teacher, batch):  # noqa: F811
+def results(teacher, batch):
     """Return what each feed-forward part adds, in float64 from its input and its matrices."""
     inputs, found = [], []
     for layer in teacher.encoder.layers:
@@ -178,7 +180,7 @@ def results(teacher, batch):  # noqa: F811
 
 @pytest.mark.parametrize("space", [None, "small"])
 @pytest.mark.parametrize("layers", [3, 10])  # fewer than eight, and more
-def test_loss_is_the_formula(space, layers, batch):  # noqa: F811
+def test_loss_is_the_formula(space, layers, batch):
     made = backbone("hubert", layers=layers)
     step, student = learner(made)
     config = model.describe(made)
@@ -229,7 +231,7 @@ def test_draws_cover_the_space_and_follow_the_seed():
     assert bound("small", min) <= min(sizes) < max(sizes) <= bound("small", max)
 
 
-def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):  # noqa: F811
+def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):
     made = backbone("hubert", layers=6)
     step, student = learner(made)
     space = Space("small", model.describe(made))
@@ -285,7 +287,7 @@ def count_hooks(made):
     return sum(len(module._forward_hooks) for module in made.modules())
 
 
-def test_the_teacher_stays_in_eval_mode_and_keeps_no_hook(batch):  # noqa: F811
+def test_the_teacher_stays_in_eval_mode_and_keeps_no_hook(batch):
     made = backbone("hubert", hidden_dropout=0.5, mask_time_prob=0.5)
     made(**batch, output_hidden_states=True)  # transformers leaves hooks of its own
     before, seen, hooks = copy.deepcopy(made.state_dict()), [], count_hooks(made)
@@ -306,7 +308,7 @@ def test_the_teacher_stays_in_eval_mode_and_keeps_no_hook(batch):  # noqa: F811
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
 
 
-def test_padding_teaches_nothing(teacher, batch):  # noqa: F811
+def test_padding_teaches_nothing(teacher, batch):
     step, student = learner(teacher)
     space, values = Space("base", model.describe(teacher)), []
     for filler in (0.0, 5.0):
@@ -340,7 +342,8 @@ def test_both_stages_train_the_same_supernet(settings, stages):
     assert ratio == pytest.approx(0.6, abs=0.01)
 
 
-def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):  # noqa: F811
+@pytest.mark.slow
+def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):
     made, losses = backbone("hubert"), []
     step, student = learner(made)
     small, base = (Space(name, model.describe(made)) for name in ("small", "base"))
@@ -357,7 +360,7 @@ def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):  #
 
 @pytest.mark.parametrize("last", ["ffn_pruning", "head_pruning", "low_rank"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_students_are_cut_like_any_model(last, kind, batch, tmp_path):  # noqa: F811
+def test_students_are_cut_like_any_model(last, kind, batch, tmp_path):
     chain = [{"lighthubert": {"steps": 2, "ratio": 0.65}}, {last: {"ratio": 0.1}}]
     made = backbone(kind)
     student, solution = compress(chain, made, 0.7)
@@ -368,7 +371,7 @@ def test_students_are_cut_like_any_model(last, kind, batch, tmp_path):  # noqa: 
     assert torch.equal(model.load(tmp_path / "student")(**batch).last_hidden_state, before)
 
 
-def test_a_job_leaves_the_same_bytes_twice(corpus, tmp_path):  # noqa: F811
+def test_a_job_leaves_the_same_bytes_twice(corpus, tmp_path):
     with_task_head(backbone("hubert"), tmp_path / "teacher")
     for folder in (tmp_path / "a", tmp_path / "b"):
         torch.manual_seed(len(folder.name))
@@ -381,8 +384,9 @@ def test_a_job_leaves_the_same_bytes_twice(corpus, tmp_path):  # noqa: F811
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 5])  # in the first stage, in the second
-def test_a_stopped_job_ends_with_the_same_bytes(stop, corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_stopped_job_ends_with_the_same_bytes(stop, corpus, tmp_path, monkeypatch):
     with_task_head(backbone("hubert"), tmp_path / "teacher")
     whole, calls = LightHuBERT.loss, []
 

@@ -5,33 +5,12 @@ import json
 import pytest
 import torch
 
+from helpers.backbones import convolutional, cut
 from speech_pareto.compression import recipes
 from speech_pareto.models import architecture, sparsity, surgery
 from speech_pareto.models import backbone as model
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
-
-
-def convolutional(kind, **settings):
-    """Return the config of a tiny model with a convolutional stem."""
-    stem = {"conv_dim": [16, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8], "conv_bias": True}
-    shape = {"hidden": 32, "layers": 3, "heads": 4, "ffn": 48, "pos_conv": 16}
-    return model.tiny_config(
-        **shape, model_type=kind, num_conv_pos_embedding_groups=4, **{**stem, **settings}
-    )
-
-
-def cut(backbone):
-    """Remove heads and rows and factorise a matrix, unevenly."""
-    layers = backbone.encoder.layers
-    surgery.keep_heads(layers[0], (1, 3))
-    surgery.keep_heads(layers[2], (2,))
-    surgery.keep_rows(layers[1], torch.arange(0, 40, 3))
-    for name, shape in (("k_proj", (32, 32)), ("out_proj", (32, 32)), ("output_dense", (32, 14))):
-        down, up = torch.randn(5, shape[1]), torch.randn(shape[0], 5)
-        old = surgery.matrix(layers[1], name)
-        surgery.set_matrix(layers[1], name, surgery.factors(down, up, surgery.bias(old)))
-    return backbone
 
 
 @pytest.mark.parametrize("kind", KINDS)

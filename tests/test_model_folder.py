@@ -8,10 +8,11 @@ from safetensors.torch import load_file
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
 import finetune
+from helpers.folders import distance
+from helpers.results import PLAIN, TASK
 from speech_pareto.models import backbone, model_folder
 from speech_pareto.models.weights import weights_digest
 from speech_pareto.runtime.hashing import sha256
-from test_processes import PLAIN, TASK, corpus, distance  # noqa: F401 (a fixture)
 
 SHAPE = {"hidden": 32, "layers": 2, "heads": 2, "ffn": 64, "pos_conv": 16}
 STEM = {"conv_dim": [16, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8]}
@@ -137,8 +138,8 @@ def test_weights_of_every_form_are_those_of_one_file(form, folder):
 
 
 @pytest.mark.parametrize("form", list(FORMS))
-def test_teachers_of_every_form_are_fine_tuned(form, folder, corpus, tmp_path):  # noqa: F811
-    arguments = [TASK, PLAIN | {"steps": 2}, folder, [corpus], 1]
+def test_teachers_of_every_form_are_fine_tuned(form, folder, transcribed, tmp_path):
+    arguments = [TASK, PLAIN | {"steps": 2}, folder, [transcribed], 1]
     finetune.main(*arguments, tmp_path / "plain", tmp_path / "state")
     FORMS[form](folder)
     finetune.main(*arguments, tmp_path / "other", tmp_path / "state")

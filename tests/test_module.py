@@ -3,9 +3,10 @@
 import pytest
 import yaml
 
-from conftest import ROOT
-from planning import STUDY, planned, rules_of
+from helpers.checkout import ROOT
+from helpers.planning import STUDY, planned, rules_of
 
+pytestmark = pytest.mark.slow  # each starts Snakemake
 MODULE = """
 configfile: "config/config.yaml"
 
@@ -25,24 +26,25 @@ rule {name}:
 """
 
 
-@pytest.fixture(params=["Snakefile", "workflow/Snakefile"])
-def module(request, tmp_path):
+@pytest.fixture
+def module(tmp_path):
     """Return a function that writes another workflow and returns its dry run's rules."""
     (tmp_path / "config").mkdir()
     teachers = {"tiny": {"path": str(ROOT / "resources/teachers/tiny")}}
     study = yaml.safe_dump({**STUDY, "teachers": teachers})
     (tmp_path / "config" / "config.yaml").write_text(study)
 
-    def plan(*parts, targets=()):
-        text = MODULE.format(snakefile=ROOT / request.param) + "".join(parts)
+    def plan(*parts, targets=(), snakefile="Snakefile"):
+        text = MODULE.format(snakefile=ROOT / snakefile) + "".join(parts)
         (tmp_path / "Snakefile").write_text(text)
         return rules_of(planned(tmp_path, *targets))
 
     return plan
 
 
-def test_it_brings_its_default_target(module):
-    rules = module(USE.format(rules="*"))
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_it_brings_its_default_target(module, snakefile):
+    rules = module(USE.format(rules="*"), snakefile=snakefile)
     assert "sp_all" in rules and {"sp_compress", "sp_plot", "sp_report"} <= rules
     assert all(name.startswith("sp_") for name in rules)
 

@@ -12,14 +12,14 @@ import yaml
 
 import compress
 import plan as script
+from helpers.checkout import ROOT
+from helpers.planning import STUDY, planned, write_study
 from speech_pareto.models import backbone
 from speech_pareto.profiling import cost
 from speech_pareto.runtime.result import read_status
 from speech_pareto.study import config, forecast
 from speech_pareto.study.cells import cells
-from test_workflow import STUDY, planned, write_study
 
-ROOT = Path(__file__).parents[1]
 SMALL = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
 TINY = {"tiny": {"path": "resources/teachers/tiny"}}
 HUB = {"hub": "someone/model", "revision": "0" * 40}
@@ -58,6 +58,7 @@ def facts_of(study, results=Path("nowhere"), **names):
     return next(f for cell, f in found if names.items() <= vars(cell).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "study",
     [
@@ -218,6 +219,7 @@ def test_the_plan_to_read(small, tmp_path, capsys):
     assert {row["feasible"] for row in rows} == {"yes", "no", "unknown"}
 
 
+@pytest.mark.slow
 def test_the_target_prints_each_time_and_needs_no_data(tree, snakemake):
     for _ in range(2):
         done = snakemake(tree, "plan", "--cores", "1")

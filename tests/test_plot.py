@@ -10,7 +10,7 @@ import pytest
 
 import aggregate
 import plot
-import synthetic_results
+from helpers import synthetic_results
 from speech_pareto.reporting.figures import all_tasks as side_by_side
 from speech_pareto.reporting.figures import (
     canvas,

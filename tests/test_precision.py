@@ -6,20 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.compressing import compress
 from speech_pareto.models import architecture, quantisation, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.profiling import cost
 from speech_pareto.training import loop
-from test_methods import KINDS, backbone, compress
 
 STEPS = {"float16": "half_precision", "bfloat16": {"half_precision": {"dtype": "bfloat16"}}}
 STEPS |= {"int8": "int8"}
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def teacher(request):
-    return backbone(request.param)
 
 
 @pytest.fixture

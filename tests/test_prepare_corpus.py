@@ -150,6 +150,7 @@ def test_prompts_are_the_corpus_that_the_digests_pin(prompts_en):
     assert goodbye.text == "Goodbye" and goodbye.phones == "ɡʊdbaɪ" and 0.4 < goodbye.seconds < 2
 
 
+@pytest.mark.slow
 def test_a_changed_download_is_refused(tmp_path, prompts_en, monkeypatch):
     source = importlib.import_module("speech_pareto.data.corpora.prompts")
     downloads = prompts_en.parent / "downloads"

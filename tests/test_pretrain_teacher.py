@@ -40,6 +40,7 @@ def teacher(prompts_en, tmp_path_factory):
     return root / "a"
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_model_loads(teacher):
     first, second = json.loads((teacher / "training.json").read_text())
     assert first[-1]["masked"] < 0.95 * first[0]["masked"] < 0.95 * np.log(20) * 1.3
@@ -48,6 +49,7 @@ def test_the_loss_falls_and_the_model_loads(teacher):
     assert out.shape == (1, 49, 48) and torch.isfinite(out).all()
 
 
+@pytest.mark.slow
 def test_it_repeats_and_resumes_between_iterations(teacher, prompts_en, tmp_path, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt

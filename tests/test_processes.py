@@ -12,22 +12,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import compress
 import finetune
-from conftest import ROOT, run_snakemake
+from helpers.checkout import ROOT, run_snakemake
+from helpers.corpora import write_recordings
+from helpers.folders import distance
+from helpers.results import PLAIN, TASK
 from speech_pareto.data.batches import Epochs
-from speech_pareto.data.corpus import Utterance, samples_file, write
 from speech_pareto.models import backbone
 from speech_pareto.runtime import launch, processes
 from speech_pareto.training.checkpoint import newest
 from speech_pareto.training.loop import Training, piece_of, train
-from test_smoke import write_recordings
 
 SCRIPTS = ROOT / "workflow" / "scripts"
-TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
-PLAIN = {"steps": 6, "learning_rate": 1e-3, "batch_seconds": 4.0, "precision": "fp32"}
 DRAWS = {"dropout": 0.1, "mask_share": 0.3, "mask_channels": 0.1, "speed": 0.1}
 RECIPES = {
     "distillation": [{"distillation": {"steps": 6, "batch_seconds": 4.0}}],
@@ -46,28 +44,11 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {scripts!r})
 import {module} as job
-from speech_pareto.log import logged
-from speech_pareto.launch import spread
+from speech_pareto.runtime.log import logged
+from speech_pareto.runtime.launch import spread
 with logged({log!r}):
     spread(job.main, {number}, {pieces})(*{arguments!r}, **{settings!r})
 """
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Folder of 13 recordings of noise, of unlike lengths: the last batch of an epoch is short."""
-    folder = tmp_path_factory.mktemp("noise")
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(5000, 20_000, 13).tolist()
-    rows = [
-        Utterance(str(i), "a", "ab cd", "", "x", "en", "train", sum(lengths[:i]), n)
-        for i, n in enumerate(lengths)
-    ]
-    write(folder, rows)
-    (folder / "README.md").write_text("Licence: none\n")
-    with samples_file(folder / "audio.npy") as append:
-        append(generator.integers(-9000, 9000, sum(lengths)).astype(np.int16))
-    return folder
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["post-norm", "pre-norm"])
@@ -83,19 +64,6 @@ def write_teacher(folder, stable=False, **settings):
     off |= {"feat_proj_dropout": 0.0, "layerdrop": 0.0, "do_stable_layer_norm": stable}
     backbone.save(backbone.new(backbone.tiny_config(**shape, **off, **settings)), folder)
     return folder
-
-
-def distance(first, second):
-    """Return the largest difference of two folders' weights, relative to each tensor's largest."""
-    far = 0.0
-    for file in first.glob("*.safetensors"):
-        ours, theirs = load_file(file), load_file(second / file.name)
-        assert ours.keys() == theirs.keys()
-        for key, tensor in ours.items():
-            assert tensor.shape == theirs[key].shape, key
-            scale = tensor.abs().max().clamp_min(1e-3)
-            far = max(far, ((tensor - theirs[key]).abs().max() / scale).item())
-    return far
 
 
 def start(tmp_path, module, number, pieces, *arguments, told=None, **settings):
@@ -150,13 +118,14 @@ def test_pieces_add_up_to_the_batch(pieces):
     assert [x["loss"] for x in same] == pytest.approx([x["loss"] for x in curve], abs=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(RECIPES))
-def test_students_do_not_tell_pieces(name, teacher, corpus, tmp_path):
+def test_students_do_not_tell_pieces(name, teacher, transcribed, tmp_path):
     """Nothing is drawn here; whatever a method averages over, its pieces weigh as they should."""
     for pieces in (1, 4):
         compress.main(
             RECIPES[name],
-            *(0.4, 1, teacher, [corpus], {}, tmp_path / str(pieces)),
+            *(0.4, 1, teacher, [transcribed], {}, tmp_path / str(pieces)),
             precision="fp32",
             task=TASK,
             accumulate=pieces,
@@ -164,19 +133,20 @@ def test_students_do_not_tell_pieces(name, teacher, corpus, tmp_path):
     assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
 
 
-def test_fine_tuning_does_not_tell_pieces(teacher, corpus, tmp_path):
+def test_fine_tuning_does_not_tell_pieces(teacher, transcribed, tmp_path):
     lengths = np.array([5000, *[20_000] * 3])  # of what `corpus` has, a batch of few rows
     assert min(len(Epochs(lengths, 64_000, 1)(step)) for step in range(3)) < 4
     for pieces in (1, 4):
         training = PLAIN | {"accumulate": pieces}
-        finetune.main(TASK, training, teacher, [corpus], 1, tmp_path / str(pieces))
+        finetune.main(TASK, training, teacher, [transcribed], 1, tmp_path / str(pieces))
     assert 0 < distance(tmp_path / "1", tmp_path / "4") < 1e-3
 
 
-def test_two_processes_make_the_same_student(corpus, tmp_path):
+@pytest.mark.slow
+def test_two_processes_make_the_same_student(transcribed, tmp_path):
     """Several trainings in one job, with masks and gates drawn; only the order of sums differs."""
     teacher = write_teacher(tmp_path / "teacher")
-    arguments = [CHAIN, 0.4, 1, str(teacher), [str(corpus)], {}]
+    arguments = [CHAIN, 0.4, 1, str(teacher), [str(transcribed)], {}]
     settings = {"precision": "fp32", "task": TASK, "accumulate": 4, "threads": 1}
     compress.main(*arguments, tmp_path / "one", **settings)
     output, state = tmp_path / "two", tmp_path / "state"
@@ -184,14 +154,15 @@ def test_two_processes_make_the_same_student(corpus, tmp_path):
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
     assert not state.exists()
     said = [line.partition(" INFO ")[2] for line in (tmp_path / "job.log").open()]
-    assert "speech_pareto.launch: 2 processes\n" in said and len(set(said)) == len(said)
+    assert "speech_pareto.runtime.launch: 2 processes\n" in said and len(set(said)) == len(said)
 
 
-def test_fine_tuning_in_two_processes_goes_on_after_a_stop(corpus, tmp_path):
+@pytest.mark.slow
+def test_fine_tuning_in_two_processes_goes_on_after_a_stop(transcribed, tmp_path):
     """SIGTERM: the state is saved once, by the first; dropout and masks are drawn as before."""
     teacher = write_teacher(tmp_path / "teacher")
-    training = PLAIN | DRAWS | {"steps": 60, "accumulate": 2, "checkpoint_seconds": 0}
-    arguments = [TASK, training, str(teacher), [str(corpus)], 1]
+    training = PLAIN | DRAWS | {"steps": 30, "accumulate": 2, "checkpoint_seconds": 0}
+    arguments = [TASK, training, str(teacher), [str(transcribed)], 1]
     finetune.main(*arguments, tmp_path / "one")
     more = str(tmp_path / "two"), str(tmp_path / "state")
     job = start(tmp_path, "finetune", 2, 2, *arguments, *more)
@@ -202,7 +173,7 @@ def test_fine_tuning_in_two_processes_goes_on_after_a_stop(corpus, tmp_path):
     finish(job, 143)
     (state,) = (tmp_path / "state").iterdir()
     step = torch.load(newest(state, "checkpoint"), weights_only=True)["step"]
-    assert 0 < step < 60 and not (tmp_path / "two").exists()
+    assert 0 < step < 30 and not (tmp_path / "two").exists()
     assert len(list(state.iterdir())) <= 2  # nobody's half-written file
     finish(start(tmp_path, "finetune", 2, 2, *arguments, *more))
     assert f"continuing after step {step}" in (tmp_path / "job.log").read_text()
@@ -241,6 +212,7 @@ def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
     assert refused.returncode and "the job has 2 GPUs, but `accumulate` is 1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_process_ends_all_with_its_reason(tmp_path):
     arguments = [TASK, PLAIN | {"accumulate": 2}, str(tmp_path / "nothing"), [], 1, "x"]
     said = finish(start(tmp_path, "finetune", 2, 2, *arguments), 1)
@@ -273,15 +245,16 @@ OUTER = {  # what a job inherits below a launcher of another program
 
 
 @pytest.fixture(scope="module")
-def below(corpus, tmp_path_factory):
+def below(transcribed, tmp_path_factory):
     """Return a job's arguments, and the folder of what it makes below no launcher."""
     folder = tmp_path_factory.mktemp("below")
     teacher = write_teacher(folder / "teacher")
-    arguments = [TASK, PLAIN | {"accumulate": 2}, str(teacher), [str(corpus)], 1]
+    arguments = [TASK, PLAIN | {"accumulate": 2}, str(teacher), [str(transcribed)], 1]
     finetune.main(*arguments, folder / "plain")
     return arguments, folder / "plain"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", list(OUTER))
 def test_a_job_below_another_launcher_trains_alone(outer, below, tmp_path):
     arguments, plain = below
@@ -290,6 +263,7 @@ def test_a_job_below_another_launcher_trains_alone(outer, below, tmp_path):
     assert distance(plain, tmp_path / "one") == 0
 
 
+@pytest.mark.slow
 def test_a_job_below_another_launcher_starts_its_own_processes(below, tmp_path):
     arguments, plain = below
     told = OUTER["torchrun"] | {"PET_NNODES": "2", "PET_NODE_RANK": "1"}  # PET: of Kubernetes

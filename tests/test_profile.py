@@ -4,18 +4,10 @@ import pytest
 import torch
 
 import profile_student
+from helpers.results import RUN
 from speech_pareto.models import backbone
 from speech_pareto.runtime import result
 
-RUN = {
-    "study": "s",
-    "teacher": "tiny",
-    "recipe": "r",
-    "ratio": 0.5,
-    "seed": 1,
-    "scope": "any",
-    "config": {},
-}
 SETTINGS = {"audio_seconds": 2, "batch": 1, "repeats": 3, "threads": 1, "cores": 2}
 PLAIN = {"audio_seconds": 1, "batch": 1, "threads": 1, "device": "cpu", "precision": "fp32"}
 

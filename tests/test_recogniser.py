@@ -16,7 +16,7 @@ import soundfile
 import soxr
 
 import speech_pareto
-from conftest import ROOT
+from helpers.checkout import ROOT
 from speech_pareto import load_recogniser
 from speech_pareto.data.audio import WINDOW, pieces
 from speech_pareto.data.corpus import read
@@ -136,6 +136,7 @@ def test_the_package_imports_nothing_heavy_before_it_is_asked():
         _ = speech_pareto.nothing
 
 
+@pytest.mark.slow
 def test_the_command(recogniser, files, tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     done = command("transcribe", "--threads", 1, STUDENT, *files)

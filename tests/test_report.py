@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import browser
+from helpers import browser
 from speech_pareto.reporting import budget
 from speech_pareto.reporting.figures import styles
 from speech_pareto.reporting.page import page

@@ -9,11 +9,10 @@ import sys
 import pytest
 import yaml
 
-from conftest import copy_tree, no_weights, run_snakemake
-from planning import (
+from helpers.checkout import ROOT, copy_tree, no_weights, run_snakemake
+from helpers.planning import (
     CELLS,
     COLLECTED,
-    ROOT,
     STUB,
     STUDY,
     append,
@@ -27,6 +26,8 @@ from planning import (
 )
 from speech_pareto.study import reruns
 
+# Each starts Snakemake; one process makes the study that all of them change.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reruns")]
 PAGE = ROOT / "docs" / "reruns.md"
 
 

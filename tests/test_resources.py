@@ -2,7 +2,7 @@
 
 import hashlib
 
-from conftest import ROOT
+from helpers.checkout import ROOT
 from speech_pareto.models.backbone import load
 from speech_pareto.reporting.tables import published_scores
 

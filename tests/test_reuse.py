@@ -5,12 +5,14 @@ import copy
 import pytest
 import torch
 
+from helpers import KINDS
+from helpers.backbones import backbone
+from helpers.compressing import compress
 from speech_pareto.compression import recipes
 from speech_pareto.models import architecture, operations, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.models.layers.reused_attention import reuse_map
 from speech_pareto.profiling import cost
-from test_methods import KINDS, backbone, compress
 
 
 def sharing(kind, reuse="map", indices=(1,), **settings):

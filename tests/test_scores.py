@@ -6,13 +6,10 @@ import math
 import pytest
 import torch
 
-import test_methods
+from helpers.compressing import compress
 from speech_pareto.compression import recipes
 from speech_pareto.compression.methods import distillation, ffn_pruning, head_pruning
 from speech_pareto.models import architecture, backbone, sparsity, surgery
-from test_methods import compress
-
-audio, teacher = test_methods.audio, test_methods.teacher  # fixtures
 
 
 def numpy_layer(layer):

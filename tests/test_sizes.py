@@ -1,15 +1,13 @@
 """Published sizes and MACs: what is built has them, and the page that says so is up to date."""
 
-from pathlib import Path
-
 import pytest
 
+from helpers.checkout import ROOT
 from speech_pareto.__main__ import main
 from speech_pareto.models import architecture
 from speech_pareto.profiling import published_sizes
 from speech_pareto.profiling.published_systems import SOURCES, SUPERB_CLIPS, SYSTEMS
 
-ROOT = Path(__file__).parents[1]
 BY_NAME = {system.name: system for system in SYSTEMS}
 every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
 

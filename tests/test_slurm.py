@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, copy_tree, run_snakemake
+from helpers.checkout import ROOT, copy_tree, run_snakemake
+from helpers.corpora import write_recordings
 from slurm import cluster as slurm
 from slurm.soak import soak
 from slurm.study import LIMIT, STUDENT, Study, contents
-from test_smoke import write_recordings
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 PLAIN = ("--default-resources", "mem_mb=2000", "runtime=60")  # no early SIGTERM

@@ -1,6 +1,5 @@
 """The whole workflow, for real, on real prompts at 8 kHz: every rule that needs no internet."""
 
-import csv
 import json
 import os
 import re
@@ -11,33 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-import soundfile
-import soxr
 import yaml
 
-from conftest import ROOT, run_snakemake
-from speech_pareto.data.corpus import read
-from speech_pareto.data.text import characters, fingerprint
+from helpers.checkout import ROOT, run_snakemake
+from helpers.corpora import write_recordings
 from speech_pareto.study import config, progress
-
-
-def write_recordings(folder: Path, corpus: Path, count: int = 40) -> None:
-    """Write real prompts as WAV files at 8 kHz, and recordings.tsv."""
-    (folder / "recordings").mkdir()
-    spoken = [u for u in read(corpus) if characters(u.text) and 1 < u.seconds < 4]
-    chosen = list({fingerprint(u.text): u for u in spoken}.values())[:count]
-    assert len(chosen) == count
-    rows = []
-    for number, utterance in enumerate(chosen):
-        wave = soxr.resample(utterance.wave(), 16_000, 8_000)
-        soundfile.write(folder / "recordings" / f"{number}.wav", wave, 8_000)
-        split = "test" if number % 5 == 0 else "valid" if number % 5 == 1 else "train"
-        rows.append([f"recordings/{number}.wav", utterance.text, "", "anna", split])
-    with (folder / "recordings.tsv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(
-            file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None
-        )
-        table.writerows([["path", "text", "label", "speaker", "split"], *rows])
 
 
 def watch(command: list, folder: Path) -> list[str]:

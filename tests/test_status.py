@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from planning import ROOT
+from helpers.checkout import ROOT
 from speech_pareto.study import forecast, progress
 
 JOB = forecast.Job("finetune", "finetune/tiny/heads/0.5/1/phones")

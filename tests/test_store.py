@@ -1,13 +1,13 @@
 """The store: what was made once is taken, what changed is not, damage is seen."""
 
-import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from conftest import run_snakemake
-from planning import method_file, write_study
+from helpers.checkout import run_snakemake
+from helpers.planning import method_file, write_study
 from speech_pareto.runtime import store
 
 STUDY = {
@@ -48,7 +48,7 @@ def test_two_clones_share_their_students(tree, tmp_path, monkeypatch):
     write_study(tree, STUDY)
     other = tmp_path / "other" / "clone"
     other.parent.mkdir()
-    os.system(f"cp -r '{tree}' '{other}'")
+    shutil.copytree(tree, other, symlinks=True)
     write_study(other, STUDY | {"study": "another", "profile": {"repeats": 1}})
     taken, first = compress(tree)
     assert taken == set()
@@ -62,7 +62,7 @@ def test_two_clones_share_their_students(tree, tmp_path, monkeypatch):
     assert text.count("layer.argsort(stable=True)") == 1
     file.write_text(text.replace("layer.argsort(stable=True)", "(-layer).argsort()"))
     for path in STUDENTS.values():
-        os.system(f"rm -r '{other / path}'")
+        shutil.rmtree(other / path)
     taken, third = compress(other)
     assert taken == {"low-rank"}
     assert third["low-rank"] == first["low-rank"] and third["heads"] != first["heads"]
@@ -105,7 +105,7 @@ def make(job):
     file = Path(job.output[0], "part", "file")
     assert file.read_text() == "a student"
     assert not (Path(job.output[0]) / store.SUMS).exists()
-    os.system(f"rm -r '{job.output[0]}'")
+    shutil.rmtree(job.output[0])
     return bool(made)
 
 
@@ -159,7 +159,7 @@ def test_lack_of_memory_is_not_shared(job):
         Path(job.output[0], "status.json").write_text('{"status": "out_of_memory"}')
 
     store.stored(job, fail)
-    os.system(f"rm -r '{job.output[0]}'")
+    shutil.rmtree(job.output[0])
     assert make(job)
 
 

@@ -3,13 +3,16 @@
 import copy
 import math
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 import compress as job
+from helpers import KINDS
+from helpers.backbones import backbone, with_task_head
+from helpers.compressing import RECIPES, compress, train
+from helpers.formulas import BASE, FRAMES, linear
+from helpers.results import RUN
 from speech_pareto.compression import method, recipes
 from speech_pareto.compression.methods.distilhubert import prediction_heads
 from speech_pareto.compression.parts.thin_student import add_heads, fold
@@ -18,30 +21,8 @@ from speech_pareto.models import backbone as model
 from speech_pareto.profiling import cost
 from speech_pareto.tasks.task import load_task_model
 from speech_pareto.training import loop, masking
-from test_compress import RUN, corpus  # noqa: F401 (a fixture)
-from test_head import with_task_head
-from test_methods import KINDS, backbone, compress, train
 
-BASE = {"model_type": "hubert"}
 LEARN = ("masking_distillation", "starhubert", "distilhubert", "fithubert")
-RECIPES = yaml.safe_load((Path(__file__).parents[1] / "config" / "recipes.yaml").read_text())[
-    "recipes"
-]
-FRAMES = 50, 32  # of the audio below
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def teacher(request):
-    return backbone(request.param)
-
-
-@pytest.fixture
-def batch():
-    """Return two utterances of unlike length, padded, and their attention mask."""
-    waves = torch.randn(2, 4000, generator=torch.Generator().manual_seed(7))
-    mask = torch.ones(2, 4000).long()
-    waves[1, 2600:], mask[1, 2600:] = 0, 0
-    return {"input_values": waves, "attention_mask": mask}
 
 
 def learner(name, teacher, **settings):
@@ -60,11 +41,6 @@ def layers(made, batch, mask=None):
     inputs = batch | {"mask_time_indices": mask}
     with torch.no_grad():
         return [x.double() for x in made(**inputs, output_hidden_states=True).hidden_states]
-
-
-def linear(head, x):
-    """Return what a linear layer makes of `x`, in float64."""
-    return x @ head.weight.detach().double().T + head.bias.detach().double()
 
 
 # recipe: parameters without heads, of the heads, ratio of HuBERT Base
@@ -341,6 +317,7 @@ def test_masks_reach_both_models_though_the_loop_turns_them_off(batch):
     assert values[0] != pytest.approx(values[1], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARN)
 def test_training_brings_the_student_nearer_and_leaves_no_heads(name, batch):
     teacher, errors = backbone("hubert"), []
@@ -390,8 +367,9 @@ def test_students_are_cut_like_any_model(chain, batch, tmp_path):
     assert torch.equal(twin(**batch).last_hidden_state, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARN)
-def test_a_job_leaves_the_same_bytes_twice(name, corpus, tmp_path):  # noqa: F811
+def test_a_job_leaves_the_same_bytes_twice(name, corpus, tmp_path):
     with_task_head(backbone("hubert"), tmp_path / "teacher")
     for folder in (tmp_path / "a", tmp_path / "b"):
         torch.manual_seed(len(folder.name))
@@ -415,7 +393,7 @@ def test_the_last_head_is_what_stays():
 
 
 @pytest.mark.parametrize("name", LEARN)
-def test_the_task_head_of_the_teacher_reads_the_student(name, corpus, batch, tmp_path):  # noqa: F811
+def test_the_task_head_of_the_teacher_reads_the_student(name, corpus, batch, tmp_path):
     made = backbone("hubert")
     settings = with_task_head(made, tmp_path / "teacher")
     step = {name: {"steps": 3, "batch_seconds": 2.0}}

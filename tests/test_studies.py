@@ -8,12 +8,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from helpers.checkout import ROOT
 from speech_pareto.models import architecture
 from speech_pareto.profiling.published_systems import SYSTEMS
 from speech_pareto.study import config, forecast
 from speech_pareto.study.cells import cells
 
-ROOT = Path(__file__).parents[1]
 PAPERS = ("lin2022", "self_pinching", "armhubert", "rivals", "all")
 MADE = {  # recipes, and the published systems that they make
     "armhubert": "ARMHuBERT",
@@ -75,6 +75,7 @@ def test_a_paper_is_feasible_and_its_hours_rest_on_a_stated_throughput(name, pla
 
 
 @each_paper
+@pytest.mark.slow
 def test_snakemake_plans_a_paper_without_any_data(name, tree, snakemake):
     files = command(name)
     done = snakemake(tree, "--configfile", *files, "--dry-run", "--quiet", "rules")
@@ -136,6 +137,7 @@ def test_from_tiny_to_hubert_base_by_editing_names():
     assert all(f["counted_parameters"] == pytest.approx(47.2e6, rel=0.03) for f in facts)
 
 
+@pytest.mark.slow
 def test_and_back_to_tiny(tree, snakemake):
     """The names of the teacher and of the file with corpora change, nothing else."""
     study = tree / "config" / "studies" / "all.yaml"

@@ -14,7 +14,8 @@ import compress
 import prepare_superb
 import s3prl_trial
 import superb
-from conftest import ROOT, real_prompts
+from helpers.checkout import ROOT
+from helpers.corpora import real_prompts
 from speech_pareto.data.batches import collate
 from speech_pareto.data.corpus import read, samples_file, write
 from speech_pareto.models.backbone import load, new, save, tiny_config
@@ -33,7 +34,7 @@ FEATURES = """
 import sys
 import numpy as np, torch
 from s3prl.nn import S3PRLUpstream
-from speech_pareto.upstream import register
+from speech_pareto.tasks.s3prl_upstream import register
 register()
 folder = sys.argv[1]
 waves = [torch.from_numpy(wave) for wave in np.load(f"{folder}/waves.npz").values()]
@@ -275,6 +276,7 @@ def test_a_student_that_could_not_be_made_passes_its_status_on(tmp_path):
     assert (tmp_path / "pr.tsv").read_text().startswith("id\t")
 
 
+@pytest.mark.slow
 def test_labels_must_have_been_heard(words, tmp_path):
     folder = tmp_path / "words"
     spoken = read(words)
@@ -332,6 +334,7 @@ def superb_study(study):
     return study
 
 
+@pytest.mark.slow
 def test_all_tasks_are_planned(study, tmp_path, snakemake):
     study["teachers"]["tiny"]["path"] = str(TINY)
     (tmp_path / "config").mkdir()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT
+from helpers.checkout import ROOT
 from speech_pareto.reporting.tables import published_scores
 from speech_pareto.reporting.tables import superb_score as scores
 

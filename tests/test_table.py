@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-import synthetic_results
+from helpers import synthetic_results
 from speech_pareto.reporting.tables import results_table, wording
 from speech_pareto.runtime import result
 from speech_pareto.study import quantities

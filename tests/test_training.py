@@ -1,6 +1,5 @@
 """The training loop: the same bytes after a kill, honest about NaN, reproducible batches."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,35 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.small_training import SETTINGS, run
 from speech_pareto.data.batches import PAD, Epochs, buckets, collate
 from speech_pareto.training.checkpoint import newest
 from speech_pareto.training.loop import Diverged, Training, train
 from speech_pareto.training.masking import span_mask
 
-SETTINGS = Training(steps=40, learning_rate=1e-2, precision="fp32", checkpoint_seconds=0)
 CHILD = """
 import os, signal, sys, torch
 sys.path.insert(0, {scripts!r})
 from pathlib import Path
-from test_training import SETTINGS, run
+from helpers.small_training import run
 run(Path({state!r}), {at}, {signal})
 """
-
-
-def run(state, at=None, number=None):
-    """Train a small net, send this process a signal at step `at`, return the weights."""
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
-
-    def batch(step, generator):
-        if step == at:
-            os.kill(os.getpid(), number)
-        return torch.from_numpy(generator.normal(size=(16, 4)).astype(np.float32))
-
-    curve = train(
-        net, batch, lambda x: ((net(x) - x[:, :1]).square().mean(), {}), SETTINGS, 3, state
-    )
-    return {k: v.clone() for k, v in net.state_dict().items()}, curve
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

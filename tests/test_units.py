@@ -9,27 +9,23 @@ import pytest
 import torch
 
 import compress as job
-import test_compress
-import test_methods
+from helpers import KINDS
+from helpers.backbones import backbone
+from helpers.compressing import batches, train
+from helpers.folders import files
+from helpers.results import RUN
 from speech_pareto.compression import catalogue, method, recipes
 from speech_pareto.compression.methods.distillation import dropout
 from speech_pareto.models import backbone as model
 from speech_pareto.models import hidden_states
 from speech_pareto.training import hubert_units, loop, masking
-from test_methods import backbone, batches, train
 
 UNITS = {"units": 4, "unit_seconds": 1.0}
-audio, corpus, folder = test_methods.audio, test_compress.corpus, test_compress.teacher  # fixtures
 
 
 @pytest.fixture(scope="module")
 def teacher():
     return backbone("hubert", hidden_dropout=0.5, attention_dropout=0.5)
-
-
-@pytest.fixture
-def batch(audio):
-    return {"input_values": audio[0], "attention_mask": audio[1]}
 
 
 def context(teacher, train=train):
@@ -140,7 +136,7 @@ def test_unit_distillation_is_the_divergence(masked, teacher, batch):
     assert loss > 0.01
 
 
-@pytest.mark.parametrize("kind", test_methods.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_random_student_has_nothing_of_its_teacher(kind):
     teacher, students = backbone(kind), []
     step = recipes.make({"unit_distillation": {"start": "random", "layers": 2, **UNITS}})
@@ -159,12 +155,17 @@ def test_a_random_student_has_nothing_of_its_teacher(kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["distillation", "unit_distillation", "dphubert", "iterative_pruning"]
+    ("name", "settings"),
+    [
+        ("distillation", {}),
+        ("unit_distillation", {}),
+        ("dphubert", {}),
+        ("iterative_pruning", {}),
+        ("distillation", {"teacher_dropout": True}),
+        ("unit_distillation", {"teacher_dropout": True}),
+    ],
 )
-@pytest.mark.parametrize("settings", [{}, {"teacher_dropout": True}], ids=["eval", "dropout"])
 def test_the_teacher_is_in_eval_mode_unless_asked(name, settings, teacher, batch):
-    if settings and "distillation" not in name:
-        return
     seen = []
 
     def watch(student, loss, **settings):
@@ -196,18 +197,21 @@ JOBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "at"), [("iterative", 5), ("units", 2), ("dphubert", 5)])
-def test_a_killed_job_ends_with_the_same_bytes(name, at, folder, corpus, tmp_path, monkeypatch):
+def test_a_killed_job_ends_with_the_same_bytes(
+    name, at, teacher_folder, corpus, tmp_path, monkeypatch
+):
     ((method_, settings),) = JOBS[name].items()
     short = {"batch_seconds": 2.0, "steps": 3, **({} if name == "dphubert" else UNITS)}
     steps, save = [{method_: short | settings}], loop._save
-    run = test_compress.RUN
-    job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "whole")
+    arguments = steps, 0.2, 1, teacher_folder, [corpus], RUN
+    job.main(*arguments, tmp_path / "whole")
     saved = []
 
-    def stop(*arguments):
-        save(*arguments)
-        saved.append(arguments)
+    def stop(*given):
+        save(*given)
+        saved.append(given)
         if len(saved) == at:
             raise KeyboardInterrupt
 
@@ -219,9 +223,8 @@ def test_a_killed_job_ends_with_the_same_bytes(name, at, folder, corpus, tmp_pat
         patch.setattr(loop, "_save", stop)
         patch.setattr(loop.Training.__init__, "__defaults__", often)
         with pytest.raises(KeyboardInterrupt):
-            job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "a", tmp_path / "state")
+            job.main(*arguments, tmp_path / "a", tmp_path / "state")
     assert not (tmp_path / "a").exists()
-    job.main(steps, 0.2, 1, folder, [corpus], run, tmp_path / "a", tmp_path / "state")
-    files = test_compress.files
+    job.main(*arguments, tmp_path / "a", tmp_path / "state")
     assert files(tmp_path / "a") == files(tmp_path / "whole")
     assert not (tmp_path / "state").exists()

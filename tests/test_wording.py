@@ -2,7 +2,7 @@
 
 import pytest
 
-import synthetic_results
+from helpers import synthetic_results
 from speech_pareto.reporting.tables import results_table, wording
 from speech_pareto.runtime import formatting
 

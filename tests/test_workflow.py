@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import run_snakemake
-from planning import (
+from helpers.checkout import ROOT, run_snakemake
+from helpers.planning import (
     CELLS,
     COLLECTED,
     STUDY,
@@ -21,20 +20,10 @@ from planning import (
     write_study,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 STARTS = {"fetch_corpus", "prepare_corpus"}
 
 
-def test_snakemake_lint_congratulates(tree):
-    done = run_snakemake(tree, "--lint")
-    assert "Congratulations" in done.stdout + done.stderr
-
-
-def test_snakefmt_leaves_all_files_unchanged():
-    command = [sys.executable, "-m", "snakefmt", "--check", "Snakefile", "workflow"]
-    subprocess.run(command, cwd=ROOT, check=True)
-
-
+@pytest.mark.slow
 def test_both_entry_points_plan_the_same_jobs(tree):
     jobs = planned(tree)
     assert rules_of(jobs) >= {*STARTS, *CELLS, *COLLECTED}
@@ -61,6 +50,7 @@ def test_profiles_say_what_default_leaves_open_and_rules_leave_to_them(name):
             assert f"rule {rule}:" in rules, (section, rule)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "rules"),
     [
@@ -92,6 +82,7 @@ def test_config_mistakes_end_planning_without_a_traceback(tree):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_yaml_mistake_is_named_with_its_line(tree):
     append(tree / "config" / "config.yaml", "grid: [\n")
     done = run_snakemake(tree, "--dry-run", check=False)
@@ -106,6 +97,7 @@ def test_a_study_stands_for_itself(tree):
     assert recipes_of(jobs) == set(STUDY["recipes"])
 
 
+@pytest.mark.slow
 def test_the_three_sources_of_a_teacher(tree):
     teachers = {
         "shipped": {"path": "resources/teachers/tiny"},
@@ -143,6 +135,7 @@ def test_every_wildcard_is_constrained():
         assert f"    {name}=" in constrained
 
 
+@pytest.mark.slow
 def test_planning_imports_nothing_heavy(tree):
     command = [sys.executable, "-X", "importtime", "-m", "snakemake", "--dry-run"]
     done = subprocess.run(command, cwd=tree, check=True, capture_output=True, text=True)

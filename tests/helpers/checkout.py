@@ -1,0 +1,44 @@
+"""The checkout: copies of it, and Snakemake run in them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".snakemake", "results", "checkpoints", "logs", "build"}
+
+
+def copy_tree(target: Path) -> Path:
+    """Copy the checkout without what runs leave in it."""
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        caches = {name for name in names if name in ("__pycache__", ".pytest_cache", ".ruff_cache")}
+        return caches | (LEFT_OUT & set(names) if Path(folder) == ROOT else set())
+
+    shutil.copytree(ROOT, target, ignore=ignored, symlinks=True)
+    for name in ("tiny", "tiny-phones", "tiny-characters"):  # planning only needs them to be there
+        config = target / "resources" / "teachers" / name / "config.json"
+        if not config.exists():
+            config.parent.mkdir(parents=True)
+            config.write_text("{}")
+    return target
+
+
+def no_weights(note: str = "") -> bytes:
+    """Return a file of safetensors without any tensor."""
+    header = f'{{"__metadata__": {{"note": "{note}"}}}}'.encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+def run_snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    """Run Snakemake in `folder`; a failure shows all it said."""
+    command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    if check and done.returncode:
+        pytest.fail(f"{' '.join(command)} failed in {folder}:\n{done.stdout}\n{done.stderr}")
+    return done
