@@ -3,8 +3,8 @@
 import re
 
 import pytest
-import synthetic_results
 
+from helpers import synthetic_results
 from speech_pareto.reporting import budget, documents
 from speech_pareto.reporting.figures import all_tasks, fronts
 from speech_pareto.reporting.page import page

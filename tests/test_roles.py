@@ -1,11 +1,11 @@
 """What a row is follows from its columns `role` and `pretrained`, whatever things are called."""
 
 import pytest
-import synthetic_results
 
 import aggregate
 import compare
 import report
+from helpers import synthetic_results
 from speech_pareto.reporting import budget, leaderboard
 from speech_pareto.reporting.figures import (
     all_tasks,

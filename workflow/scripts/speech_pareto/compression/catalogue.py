@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 PACKAGE = "compression.methods"
 
 
-def names() -> tuple[str, ...]:
+def names() -> list[str]:
     """Return the names of all methods."""
-    return plugins.names(PACKAGE)
+    return list(plugins.names(PACKAGE))
 
 
 def load(name: str) -> type[Method]:

@@ -10,9 +10,9 @@ from speech_pareto.runtime import plugins
 PACKAGE = "data.corpora"
 
 
-def names() -> tuple[str, ...]:
+def names() -> list[str]:
     """Return the names of all sources."""
-    return plugins.names(PACKAGE)
+    return list(plugins.names(PACKAGE))
 
 
 def load(name: str) -> ModuleType:

@@ -24,9 +24,9 @@ PACKAGE = "tasks.kinds"
 TRAINING = 3  # passes' worth of MACs in a training step: forward, and twice that backward
 
 
-def names() -> tuple[str, ...]:
+def names() -> list[str]:
     """Return the names of all kinds."""
-    return plugins.names(PACKAGE)
+    return list(plugins.names(PACKAGE))
 
 
 @cache
