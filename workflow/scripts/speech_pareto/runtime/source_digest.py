@@ -1,4 +1,4 @@
-"""What can be known of source files without importing them: digests, imports, constants."""
+"""Digests and imports of source files, told without importing them."""
 
 import ast
 import hashlib
@@ -67,39 +67,6 @@ def fingerprint(path: Path, limit: int = 1 << 25) -> dict[str, str]:
     return digests
 
 
-def constant(file: Path, name: str) -> object | None:
-    """Return the literal that `file` assigns to `name` at its top level, else None."""
-    return _assigned(parse(file).body, name)
-
-
-@cache
-def attribute(file: Path, name: str) -> object | None:
-    """Return the literal that a class in `file` assigns to `name`, else None."""
-    values = [
-        _assigned(node.body, name) for node in parse(file).body if isinstance(node, ast.ClassDef)
-    ]
-    return next((value for value in values if value is not None), None)
-
-
-@cache
-def defines(file: Path, *names: str) -> bool:
-    """Return whether `file` defines one of these functions, in a class or outside."""
-    functions = ast.FunctionDef | ast.AsyncFunctionDef
-    return any(isinstance(node, functions) and node.name in names for node in ast.walk(parse(file)))
-
-
 def stems(folder: Path) -> list[str]:
     """Return the names of the Python files in `folder`, but `__init__`."""
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
-
-
-def _assigned(body: list[ast.stmt], name: str) -> object | None:
-    """Return the literal that one of these statements assigns to `name`, else None."""
-    for node in body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            try:
-                return ast.literal_eval(node.value)
-            except (TypeError, ValueError):
-                return None
-    return None

@@ -24,7 +24,6 @@ from speech_pareto.runtime.formatting import (
     with_spread,
 )
 from speech_pareto.study import paths, quantities
-from speech_pareto.study.cells import ratio_name
 from speech_pareto.study.quantities import QUANTITIES
 from speech_pareto.tasks.kind import kind_of
 
@@ -160,7 +159,7 @@ def _ties(fronts: pd.DataFrame) -> dict[tuple, str]:
 def _links(cell: dict) -> dict:
     """Return where a cell's files lie, seen from the results folder."""
     key = {name: cell[name] for name in ("teacher", "recipe", "seed", "task", "scope")}
-    key |= {"ratio": ratio_name(cell["ratio"])}
+    key |= {"ratio": shortest(cell["ratio"])}  # at most 4 decimals, so this is all of it
     config = json.loads(cell["config"]) if isinstance(cell["config"], str) else {}
     own = kind_of(config.get("task", {}).get("kind", "ctc"))
 
