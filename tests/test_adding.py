@@ -18,6 +18,7 @@ from helpers.checkout import ROOT
 from helpers.loopback import serve
 from speech_pareto.data.corpus import Utterance, read, samples_file, write
 from speech_pareto.models.teachers import TEACHERS
+from speech_pareto.runtime import plugins
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.study import config
 
@@ -40,6 +41,10 @@ def example(monkeypatch):
         made = types.ModuleType(module)
         exec(compile(blocks(name, "python")[0], f"{name}.md", "exec"), made.__dict__)
         monkeypatch.setitem(sys.modules, module, made)
+        package, _, stem = module.removeprefix("speech_pareto.").rpartition(".")
+        there = {package: (*plugins.names(package), stem)}
+        known = plugins.names
+        monkeypatch.setattr(plugins, "names", lambda name: there.get(name) or known(name))
         return made
 
     return make
@@ -85,7 +90,7 @@ def test_the_example_corpus(example, prompts_en, tmp_path):
 
 
 def test_the_example_task_learns(example, prompts_en, tmp_path):
-    example("adding-a-task", "speech_pareto.tasks.keyword")
+    example("adding-a-task", "speech_pareto.tasks.kinds.keyword")
     chosen = [u for u in read(prompts_en) if 0.5 < u.seconds < 1.5][:2]
     rows, offset = [], 0
     folder = tmp_path / "words"

@@ -12,7 +12,8 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 # MiB that the kernel maps for a block of 50 MiB, and MiB held free when it is gone
 BLOCK = """
 import ctypes, torch
-from speech_pareto import allocator, cost, model
+from speech_pareto.models import backbone
+from speech_pareto.profiling import allocator, cost
 {start}
 NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 class Info(ctypes.Structure):  # malloc.h: struct mallinfo2
@@ -28,7 +29,7 @@ print(mapped >> 20, mallinfo().fordblks >> 20)
 STARTS = {
     "given back": "",
     "kept": "assert allocator.keep_freed_memory()",
-    "race": "tiny = model.new(model.tiny_config(num_hidden_layers=1)).eval()\n"
+    "race": "tiny = backbone.new(backbone.tiny_config(num_hidden_layers=1)).eval()\n"
     "cost.race(tiny, tiny, cost.noise(1.0), 1)",
 }
 

@@ -87,7 +87,10 @@ LOG_MEL |= {"compression": {"stem": "log_mel"}}
 
 
 @pytest.mark.parametrize("kind", a.MODEL_TYPES)
-@pytest.mark.parametrize("settings", [{}, LARGE], ids=["base", "large"])
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({}, id="base"), pytest.param(LARGE, id="large", marks=pytest.mark.slow)],
+)
 def test_macs_are_what_torch_counts(kind, settings):
     import torch
 

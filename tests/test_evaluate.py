@@ -108,6 +108,7 @@ def test_a_hole_has_a_status_and_no_rows(prompts_en, tmp_path):
     assert "metrics" not in result
 
 
+@pytest.mark.slow
 def test_a_probe_says_what_it_listens_to(model, prompts_en, tmp_path):
     task = {**TASK, "protocol": "probe"}
     training = {"steps": 3, "batch_seconds": 24, "learning_rate": 3e-1, "precision": "fp32"}
@@ -140,6 +141,7 @@ def test_what_is_left_out_stands_in_the_result(prompts_en, model, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["left_out"] == losses
 
 
+@pytest.mark.slow
 def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
     """LibriSpeech's test sets go to 35 s; what is longer still is recognised in windows."""
     spelt = [u for u in read(prompts_en) if not Task(TASK).obstacle(u)]

@@ -177,7 +177,10 @@ def test_a_pruned_unit_is_silent_before_it_goes(student):
     linears = definition.gated(student)
     for linear in linears:
         set_threshold(linear, 0.5)
-    masks = [own.hard(scores) > 0.5 for own, scores in map(self_pinching_gates._read, linears)]
+    masks = []
+    for linear in linears:
+        weight = linear.parametrizations.weight
+        masks.append(weight[0].hard(weight[0].scores(weight.original)) > 0.5)
     for layer, heads, rows in zip(gone.encoder.layers, masks[::2], masks[1::2], strict=True):
         surgery.keep_heads(layer, heads.nonzero()[:, 0].tolist())
         surgery.keep_rows(layer, rows.nonzero()[:, 0])

@@ -67,6 +67,7 @@ def test_of_each_kind_the_first_ten_are_named(tmp_path):
     assert "and 990 more: rows with an unknown split" in message
 
 
+@pytest.mark.slow
 def test_a_list_of_a_hundred_thousand_rows_takes_seconds(tmp_path):
     for folder in range(100):
         (tmp_path / str(folder)).mkdir()

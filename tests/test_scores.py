@@ -116,10 +116,15 @@ def test_distillation_loss_is_the_formula(teacher, audio):
 
 
 def test_distillation_pairs_layers_with_the_end_of_their_stretch():
-    spaced, first = (distillation.Distillation(start=start) for start in ("spaced", "first"))
-    assert spaced._chosen(2, 6) == [0, 3]
-    assert spaced._chosen(4, 6) == [0, 1, 3, 4]
-    assert first._chosen(2, 6) == [0, 1]
+    config = {"model_type": "hubert", "num_hidden_layers": 6}
+
+    def chosen(start, layers):
+        step = distillation.Distillation(start=start, layers=layers)
+        return step.solve(config, 0.7).knobs["layers"]
+
+    assert chosen("spaced", 2) == [0, 3]
+    assert chosen("spaced", 4) == [0, 1, 3, 4]
+    assert chosen("first", 2) == [0, 1]
 
 
 def test_distillation_can_keep_all_layers_and_make_them_thinner(teacher):

@@ -204,13 +204,13 @@ def test_a_killed_job_ends_with_the_same_bytes(
 ):
     ((method_, settings),) = JOBS[name].items()
     short = {"batch_seconds": 2.0, "steps": 3, **({} if name == "dphubert" else UNITS)}
-    steps, save = [{method_: short | settings}], loop._save
+    steps, keep = [{method_: short | settings}], loop.keep
     arguments = steps, 0.2, 1, teacher_folder, [corpus], RUN
     job.main(*arguments, tmp_path / "whole")
     saved = []
 
     def stop(*given):
-        save(*given)
+        keep(*given)
         saved.append(given)
         if len(saved) == at:
             raise KeyboardInterrupt
@@ -220,7 +220,7 @@ def test_a_killed_job_ends_with_the_same_bytes(
     pairs = zip(names, kept, strict=True)  # a checkpoint each step
     often = tuple(0.0 if name == "checkpoint_seconds" else value for name, value in pairs)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_save", stop)
+        patch.setattr(loop, "keep", stop)
         patch.setattr(loop.Training.__init__, "__defaults__", often)
         with pytest.raises(KeyboardInterrupt):
             job.main(*arguments, tmp_path / "a", tmp_path / "state")
