@@ -27,6 +27,7 @@ from speech_pareto.reporting.figures import published_fronts as systems
 from speech_pareto.reporting.figures.styles import GREY, INK, STYLES
 from speech_pareto.reporting.tables import analysis, published_scores, results_table
 from speech_pareto.study import cells as study
+from speech_pareto.study import figures as study_figures
 from speech_pareto.study import quantities
 
 SCRIPTS = Path(plot.__file__).parent
@@ -53,7 +54,7 @@ def words(figure) -> str:
 
 
 def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
-    kinds = ("seconds", *study.VIEWS, "published")
+    kinds = ("seconds", *study_figures.VIEWS, "published")
     files = {kind: [tmp_path / f"{kind}.{suffix}" for suffix in canvas.FORMATS] for kind in kinds}
     analyses, known = str(parquet.with_name("analysis.parquet")), str(PUBLISHED)
     for kind in kinds:
@@ -266,11 +267,11 @@ def test_layers_show_what_is_left_of_each(students):
     assert zeros["heads"].tolist() == [1] * 4
     assert zeros["weights"].tolist() == [0.55] * 4
     assert left["tiny", "head-pruning", 0.25]["number"].tolist() == [3] * 4
-    figure = layers.layers(students, "phones", ROLES)
+    figure = layers.draw(students, "phones", ROLES)
     assert [axes.get_title() for axes in figure.axes] == list(layers.PANELS.values())
     assert "weight-pruning −50 %" in [text.get_text() for text in figure.axes[0].get_yticklabels()]
     whole = students[students["recipe"] == "identity"]
-    assert "no student lost" in words(layers.layers(whole, "phones", ROLES))
+    assert "no student lost" in words(layers.draw(whole, "phones", ROLES))
 
 
 def test_diagonality_of_heads_kept_and_removed(students):
@@ -280,12 +281,12 @@ def test_diagonality_of_heads_kept_and_removed(students):
     pruned = heads[heads["recipe"] == "head-pruning"]
     assert pruned.groupby("kept").size().to_dict() == {True: 12, False: 4}
     assert pruned.loc[~pruned["kept"], "head"].unique().tolist() == [3]
-    figure = head_diagonality.diagonality(students, "phones", ROLES)
+    figure = head_diagonality.draw(students, "phones", ROLES)
     title = figure.texts[0].get_text()
     assert title == "head-pruning keeps the more diagonal heads: 0.82 kept, 0.61 removed"
     assert "row-normalised diagonality" in words(figure)
     whole = students[students["recipe"] == "identity"]
-    figure = head_diagonality.diagonality(whole, "phones", ROLES)
+    figure = head_diagonality.draw(whole, "phones", ROLES)
     assert figure.axes[1].get_title() == "no student lost a head"
 
 
@@ -293,7 +294,7 @@ def test_similarity_has_a_map_per_recipe_nearest_first(students):
     maps = layer_similarity.maps_of(students)
     assert {key[1] for key in maps} == {"identity", *synthetic_results.RECIPES}
     assert maps["tiny", "layer-drop", 0.25].shape == (4, 5)
-    figure = layer_similarity.similarity(students, "phones", ROLES)
+    figure = layer_similarity.draw(students, "phones", ROLES)
     assert figure.axes[0].get_title() == "teacher\ntiny, 1.00"
     assert len([axes for axes in figure.axes if axes.get_title()]) == len(maps) + 1  # and the scale
 
@@ -308,8 +309,8 @@ def test_ratio_curves_and_speed_ups_name_every_recipe(parquet):
         size = figure.get_size_inches()[1] * figure.axes[0].get_position().height
         assert min(np.diff(heights)) * size * 72 > texts[0].get_fontsize() * 1.3  # apart
     lonely = summary[summary["recipe"] == "identity"]
-    assert "no student" in words(ratios.ratios(lonely, "phones", ROLES))
-    assert "no student" in words(speedup.speedup(lonely, "phones", ROLES))
+    assert "no student" in words(ratios.draw(lonely, "phones", ROLES))
+    assert "no student" in words(speedup.draw(lonely, "phones", ROLES))
 
 
 def test_labels_are_spaced_near_their_points():
@@ -324,7 +325,7 @@ def test_labels_are_spaced_near_their_points():
 def test_one_method_has_one_colour_in_all_figures(parquet, students):
     summary = results_table.summarise(results_table.read(parquet))
     colour = STYLES["low-rank"][0]
-    labels = layers.layers(students, "phones", ROLES).axes[0].get_yticklabels()
+    labels = layers.draw(students, "phones", ROLES).axes[0].get_yticklabels()
     found = {text.get_color() for text in labels if text.get_text().startswith("low-rank")}
     for draw in (ratios.ratios, speedup.speedup):
         texts = draw(summary, "phones", ROLES).axes[0].texts
@@ -361,7 +362,7 @@ def test_published_scores_stand_beside_those_of_superb_alone(parquet):
     corpora = {"read": {"source": "librispeech"}, "prompts": {"source": "prompts"}}
 
     def comparable(**other) -> bool:
-        return study.comparable({"corpora": corpora, "tasks": {"pr": superb | other}}, "pr")
+        return study_figures.comparable({"corpora": corpora, "tasks": {"pr": superb | other}}, "pr")
 
     assert comparable()
     for other in ({"corpora": ["prompts"]}, {"protocol": "finetune"}, {"metric": "cer"}):

@@ -22,8 +22,8 @@ from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.models.hidden_states import states
 from speech_pareto.reporting.tables.comparisons import read_errors
 from speech_pareto.runtime import result
-from speech_pareto.study import cells as study_of
 from speech_pareto.study import config
+from speech_pareto.study import figures as study_figures
 from speech_pareto.tasks.kinds.superb import METRICS, PROBLEMS
 
 TINY = ROOT / "resources" / "teachers" / "tiny"
@@ -379,5 +379,5 @@ def test_defaults_of_a_task(study):
     tasks = config.resolve(superb_study(study))["tasks"]
     assert tasks["superb_pr"]["metric"] == "per" and tasks["superb_pr"]["protocol"] == "probe"
     assert tasks["superb_sid"]["learning_rates"] == [10.0**-n for n in range(1, 8)]
-    assert study_of.comparable({"tasks": tasks, "corpora": {}}, "superb_pr")
-    assert not study_of.comparable({"tasks": tasks, "corpora": {}}, "language")
+    assert study_figures.comparable({"tasks": tasks, "corpora": {}}, "superb_pr")
+    assert not study_figures.comparable({"tasks": tasks, "corpora": {}}, "language")

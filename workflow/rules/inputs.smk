@@ -321,6 +321,12 @@ def figure_of(wildcards):
     return FIGURES[wildcards.figure]
 
 
+def figure_file(wildcards):
+    """File that draws a view of a task; other figures are imported by the script."""
+    view = VIEWS.get(figure_of(wildcards)["kind"])
+    return [plugins.path("reporting.figures", view.module)] if view else []
+
+
 def figure_files():
     """All figures of the study."""
     return [

@@ -32,7 +32,7 @@ rule plot:
         **job_params(
             figure=figure_of,
             published=fingerprint(locate("resources/published.csv")),
-            code=code("plot.py"),
+            code=code("plot.py", figure_file),
             software=pins("plot"),
         ),
     script:

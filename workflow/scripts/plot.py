@@ -2,29 +2,14 @@
 
 import logging
 
-from speech_pareto.reporting.figures import all_tasks as side_by_side
-from speech_pareto.reporting.figures import (
-    canvas,
-    fronts,
-    head_diagonality,
-    layer_similarity,
-    layers,
-    probes,
-    ratios,
-    speedup,
-)
-from speech_pareto.reporting.figures import published_fronts as papers
+from speech_pareto.reporting.figures import all_tasks, canvas, fronts, probes, published_fronts
 from speech_pareto.reporting.tables import analysis, published_scores
 from speech_pareto.reporting.tables.results_table import read, summarise
 from speech_pareto.reporting.tables.roles import roles_of
+from speech_pareto.runtime import plugins
+from speech_pareto.study.figures import VIEWS
 
 log = logging.getLogger(__name__)
-SCORES = {"ratios": ratios.ratios, "speedup": speedup.speedup}
-MODELS = {
-    "layers": layers.layers,
-    "diagonality": head_diagonality.diagonality,
-    "similarity": layer_similarity.similarity,
-}
 
 
 def main(
@@ -39,37 +24,43 @@ def main(
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
-    `kind` is a cost axis (see `quantities.axes`), one of `study.VIEWS`, `probes` or `published`;
+    `kind` is a cost axis (see `quantities.axes`), one of `figures.VIEWS`, `probes` or `published`;
     the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
     `known` holds published figures (CSV). With `overlay` they are drawn into a task's front, unless
     its scores lack some of the test utterances.
     """
     cells = read(table)
-    recipes = roles_of(cells)
+    recipes, view = roles_of(cells), VIEWS.get(kind)
     if kind == "published":
-        figure = papers.published(published_scores.read(known), recipes)
-    elif kind in MODELS:
-        students = analysis.students_of(read(analyses), cells, task)
-        figure = MODELS[kind](students, task, recipes)
+        figure = published_fronts.published(published_scores.read(known), recipes)
     elif kind == "probes":
         figure = probes.probes(analysis.probes_of(read(analyses), task), task, recipes)
+    elif view and view.reads == "students":
+        figure = drawn(view, analysis.students_of(read(analyses), cells, task), task, recipes)
     else:
         summary = summarise(cells, read(comparisons) if comparisons else None)
-        if kind in SCORES:
-            figure = SCORES[kind](summary, task, recipes)
+        if view:
+            figure = drawn(view, summary, task, recipes)
         elif task is None:
-            figure = side_by_side.tasks(summary, kind, recipes)
+            figure = all_tasks.tasks(summary, kind, recipes)
         else:
-            lacking = cells.loc[cells["task"] == task, "left_out"].fillna(0).max()
-            if overlay and lacking:
-                log.warning("published figures are not drawn: scores lack %d utterances", lacking)
-            systems = None
-            if overlay and not lacking:
-                systems = published_scores.systems(
-                    published_scores.read(known), published_scores.PER
-                )
+            systems = overlaid(cells, task, known) if overlay else None
             figure = fronts.pareto(summary, task, kind, recipes, systems)
     canvas.save(figure, outputs)
+
+
+def drawn(view, rows, task: str | None, recipes):
+    """Return a view's figure; its module is imported by name, so that others depend on no other."""
+    return plugins.load("reporting.figures", view.module, "figure").draw(rows, task, recipes)
+
+
+def overlaid(cells, task: str | None, known):
+    """Return the published systems to draw into a front, None if scores lack test utterances."""
+    lacking = cells.loc[cells["task"] == task, "left_out"].fillna(0).max()
+    if lacking:
+        log.warning("published figures are not drawn: scores lack %d utterances", lacking)
+        return None
+    return published_scores.systems(published_scores.read(known), published_scores.PER)
 
 
 if "snakemake" in globals():

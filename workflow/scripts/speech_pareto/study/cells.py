@@ -17,25 +17,6 @@ if TYPE_CHECKING:
     from speech_pareto.compression.method import Method
 
 ROOT = source_digest.SCRIPTS.parents[1]
-# Figures of each task, with what they say; `plot.py` names the module that draws them.
-FRONT = (
-    "Score against cost. Points are means over seeds, bars their spread; joined points are beaten "
-    "by no other. A ring marks a student with no significant increase in errors over its teacher."
-)
-TASKS = "The front of each task over one cost, side by side."
-PUBLISHED = (
-    "Published systems, as papers and the SUPERB leaderboard state them, on their own tasks: not "
-    "comparable with scores on other corpora."
-)
-VIEWS = {
-    "ratios": "Score against the share of parameters that was removed.",
-    "speedup": "Measured speed-up against saved multiply-accumulates; dotted: all saved work is "
-    "saved time.",
-    "layers": "What each layer of a student keeps: heads, feed-forward rows, weights.",
-    "diagonality": "How diagonal the teacher's heads attend, and which of them pruning keeps.",
-    "similarity": "Which layers of the teacher the student's hidden states resemble (linear CKA).",
-}
-PROBES = "How much a probe listens to each layer: the shares of the learned weighted sum."
 
 
 @dataclass(frozen=True, order=True)
@@ -64,35 +45,6 @@ def cells(study: dict) -> list[Cell]:
                             cell = Cell(teacher, recipe, ratio_name(ratio), str(seed), task, scope)
                             found[cell] = None
     return list(found)
-
-
-def figures_of(study: dict) -> dict[str, dict]:
-    """Return a study's figures by name: `kind`, `task` (None: all) and what it `says`."""
-    kinds = dict.fromkeys(study["figures"]["costs"], FRONT) | VIEWS
-    tasks = dict.fromkeys(cell.task for cell in cells(study))
-    found = {
-        f"{task}-{kind}": {"kind": kind, "task": task, "says": says}
-        for task in tasks
-        for kind, says in kinds.items()
-    }
-    for task in tasks:
-        if study["tasks"][task]["protocol"] == "probe":
-            found[f"{task}-probes"] = {"kind": "probes", "task": task, "says": PROBES}
-        if comparable(study, task) and f"{task}-parameters" in found:
-            found[f"{task}-parameters"]["published"] = True
-    if len(tasks) > 1:
-        found |= {
-            f"all-tasks-{cost}": {"kind": cost, "task": None, "says": TASKS}
-            for cost in study["figures"]["costs"]
-        }
-    return found | {"published": {"kind": "published", "task": None, "says": PUBLISHED}}
-
-
-def comparable(study: dict, task: str) -> bool:
-    """Return whether a task's scores may stand beside published ones."""
-    settings = study["tasks"][task]
-    used = {study["corpora"][name]["source"] for name in settings["corpora"]}
-    return kind_of(settings["kind"]).comparable(settings, used)
 
 
 def tasks_with(study: dict, rule: str) -> list[str]:

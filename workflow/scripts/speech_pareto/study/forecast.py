@@ -17,12 +17,12 @@ from speech_pareto.study.cells import (
     Cell,
     cells,
     downloads,
-    figures_of,
     learns,
     locate,
     task_aware,
     teacher_scope,
 )
+from speech_pareto.study.figures import figures_of
 from speech_pareto.tasks.kind import TRAINING, kind_of
 from speech_pareto.training.settings import Training
 

@@ -64,8 +64,7 @@ class Gating(nn.Module):
 
     `heads` and `rows` are lists of `Gates`, one for each layer; `head_sizes` and `row_sizes` say
     how many parameters one unit stands for. `multipliers` are λ1 and λ2 / `scale`; their gradient
-    is turned round, so what lowers the loss for all other parameters raises it for these. WavLM
-    must be `calibration.called` as long as the gates are on.
+    is turned round, so what lowers the loss for all other parameters raises it for these.
     """
 
     def __init__(

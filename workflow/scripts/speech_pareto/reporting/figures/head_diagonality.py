@@ -43,7 +43,7 @@ def heads_of(rows: pd.DataFrame, definition: str) -> pd.DataFrame:
 
 
 @styled
-def diagonality(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGONALITY) -> Figure:
+def draw(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGONALITY) -> Figure:
     """Return the figure of a task's students, from rows of `analysis.students_of`."""
     heads = heads_of(rows, definition)
     if heads.empty:

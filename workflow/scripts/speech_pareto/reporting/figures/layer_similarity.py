@@ -32,7 +32,7 @@ def maps_of(rows: pd.DataFrame) -> dict[tuple, np.ndarray]:
 
 
 @styled
-def similarity(rows: pd.DataFrame, task: str, recipes) -> Figure:
+def draw(rows: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task's students, from rows of `analysis.students_of`."""
     maps = maps_of(rows)
     if not maps:

@@ -40,7 +40,7 @@ def shares(rows: pd.DataFrame) -> dict[tuple, dict[str, np.ndarray]]:
 
 
 @styled
-def layers(rows: pd.DataFrame, task: str, recipes) -> Figure:
+def draw(rows: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task's students, from rows of `analysis.students_of`."""
     left = shares(rows)
     if not left:

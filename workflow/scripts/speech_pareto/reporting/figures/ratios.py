@@ -20,7 +20,7 @@ WORST = 100.0  # an error rate above it says no more
 
 
 @styled
-def ratios(summary: pd.DataFrame, task: str, recipes) -> Figure:
+def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task, from the table's summary over seeds."""
     rows = summary[(summary["task"] == task) & (summary["n"] > 0) & summary["score"].notna()]
     students = rows[(rows["role"] != TEACHER) & rows["achieved_ratio"].notna()]

@@ -21,7 +21,7 @@ TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 @styled
-def speedup(summary: pd.DataFrame, task: str, recipes) -> Figure:
+def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task's students, from the table's summary over seeds."""
     rows = summary[(summary["task"] == task) & summary["speedup"].notna()]
     teachers = rows[rows["role"] == TEACHER].drop_duplicates("teacher")
