@@ -10,7 +10,7 @@ import torch
 from helpers import KINDS
 from helpers.backbones import backbone
 from helpers.compressing import compress
-from speech_pareto.compression import calibration, recipes
+from speech_pareto.compression import recipes
 from speech_pareto.compression.parts import hard_concrete_gates
 from speech_pareto.models import architecture, hidden_states, sparsity
 from speech_pareto.models import backbone as model
@@ -168,9 +168,9 @@ def test_taking_gates_off_leaves_their_strength(kind, batch):
     assert torch.allclose(ours[:, 3], theirs[:, 3] / 2)
     assert torch.equal(ours[:, 4], theirs[:, 4])
     for layer, old in zip(gated.encoder.layers, plain.encoder.layers, strict=True):
-    assert type(layer.attention) is type(old.attention)
-    assert not layer.feed_forward.output_dense._forward_pre_hooks
-    assert not layer.attention.out_proj._forward_pre_hooks
+        assert type(layer.attention) is type(old.attention)
+        assert not layer.feed_forward.output_dense._forward_pre_hooks
+        assert not layer.attention.out_proj._forward_pre_hooks
 
 
 def test_dphubert_loss_is_the_formula(teacher, batch):
