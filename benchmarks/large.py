@@ -53,6 +53,7 @@ def one(name: str, config: dict, ratio: float, folder: Path, threads: int) -> di
     # What leaves little choice is asked for what it can do.
     ratio, run = round(planned.ratio, 6), {"teacher": folder.name, "recipe": name, "seed": 1}
     run |= {"study": "large", "ratio": ratio, "scope": "any", "config": {}}
+    run |= {"role": "student", "pretrained": True}
     noise = [folder.parent / "noise"]
     compress.main(steps, ratio, 1, folder, noise, run, student, None, "fp32", threads, TASK)
     peak = resident()

@@ -112,6 +112,7 @@ def test_the_example_task_learns(example, prompts_en, tmp_path):
     teacher = ROOT / "resources" / "teachers" / "tiny"
     finetune.main(task, training, teacher, [folder], 1, tmp_path / "model")
     run = {"study": "x", "teacher": "tiny", "recipe": "identity", "ratio": 0.0, "seed": 1}
+    run |= {"role": "teacher", "pretrained": True}
     run |= {"task": "keywords", "config": {}}
     files = tmp_path / "metrics.json", tmp_path / "metrics.tsv"
     evaluate.main(task, tmp_path / "model", [folder], run, *files)

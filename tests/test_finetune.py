@@ -145,6 +145,8 @@ def test_small_numbers_recover_and_stay_small(step, backbone, prompts_en, tmp_pa
     output, hypotheses = tmp_path / "scores.json", tmp_path / "scores.tsv"
     run = {
         "study": "s",
+        "role": "student",
+        "pretrained": True,
         "teacher": "t",
         "recipe": "r",
         "ratio": 0.0,

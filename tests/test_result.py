@@ -18,6 +18,8 @@ from speech_pareto.runtime import result
 
 RUN = {
     "study": "default",
+    "role": "student",
+    "pretrained": True,
     "teacher": "tiny",
     "recipe": "low-rank",
     "ratio": 0.5,
@@ -156,6 +158,7 @@ NUMBERS = st.one_of(
 @given(NUMBERS)
 def test_whatever_stands_for_a_score_is_a_finite_number_or_refused(value):
     run = {"study": "s", "teacher": "t", "recipe": "r", "ratio": 0.5, "seed": 1, "task": "phones"}
+    run |= {"role": "student", "pretrained": True}
     metric = {"name": "per", "better": "lower"}
     made = result.compose(run, {}, metrics={"per": value}, metric=metric)
     with tempfile.TemporaryDirectory() as folder:

@@ -130,6 +130,7 @@ def trained(words, models, s3prl, tmp_path_factory):
         prepare_superb.main(task, [words], folder / problem)
         for name, model in models.items():
             run = {"study": "x", "teacher": "tiny", "recipe": name, "ratio": 0.0, "seed": 1}
+            run |= {"role": "student", "pretrained": True}
             run |= {"task": problem.lower(), "config": {}}
             files = {"output": f"{name}-{problem}.json", "hypotheses": f"{name}-{problem}.tsv"}
             files |= {"data": problem, "state": f"state-{name}-{problem}"}
@@ -259,6 +260,7 @@ def test_a_finished_trial_is_not_trained_again(tmp_path):
         result.write_json(tmp_path / "state" / f"{rate:g}" / s3prl_trial.RESULT, trial)
     task = {"problem": "PR", "metric": "per", "learning_rates": [0.1, 0.01]}
     run = {"study": "x", "teacher": "t", "recipe": "r", "ratio": 0.0, "seed": 1, "task": "pr"}
+    run |= {"role": "student", "pretrained": True}
     output = tmp_path / "pr.json"
     s3prl_trial.main(task, TINY, None, run, output, tmp_path / "pr.tsv", tmp_path / "state")
     value = result.read(output)
@@ -269,6 +271,7 @@ def test_a_finished_trial_is_not_trained_again(tmp_path):
 def test_a_student_that_could_not_be_made_passes_its_status_on(tmp_path):
     result.write_status(tmp_path / "model", "infeasible", "too much", 0.4)
     run = {"study": "x", "teacher": "t", "recipe": "r", "ratio": 0.9, "seed": 1, "task": "pr"}
+    run |= {"role": "student", "pretrained": True}
     files = tmp_path / "pr.json", tmp_path / "pr.tsv", tmp_path / "state"
     s3prl_trial.main({"metric": "per"}, tmp_path / "model", None, run, *files)
     value = result.read(tmp_path / "pr.json")

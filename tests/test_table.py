@@ -277,6 +277,7 @@ def test_an_analysis_has_its_layers_and_a_folder_its_kind(tmp_path):
     sound |= {"diagonality": {m: {"d": [[0.1, 0.2]]} for m in ("teacher", "student")}}
     run = {"study": "s", "teacher": "t", "recipe": "r", "ratio": 0.5, "seed": 1, "scope": "any"}
     run |= {"role": "student", "pretrained": True}
+    run |= {"role": "student", "pretrained": True}
     good = result.compose(run, {}) | {"analysis": sound}
     bad = [
         (lambda a: a["layers"].update(teacher=None), "is not of type 'array'"),
