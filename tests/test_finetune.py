@@ -17,6 +17,7 @@ import evaluate
 import finetune
 from helpers.checkout import ROOT
 from speech_pareto.models.backbone import load, new, save, tiny_config
+from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.result import read_status, write_status
 from speech_pareto.tasks.task import TaskModel
 from speech_pareto.training.finetuning import regularised
@@ -177,9 +178,10 @@ def test_without_dropout_nothing_in_a_layer_is_dropped_and_all_comes_back(kind):
     hidden = replace(settings, mask_share=0.4, mask_span=4)  # the model has no mask vector
     with every_layer_runs(model), regularised(model, hidden):
         frames = model.frames(8000)
-        masked = model(waves, mask, torch.arange(frames).expand(2, -1) < 5)[0]
-        made.config.mask_feature_prob = 0.5  # of channels, as `mask_channels` asks
-        channels = model(waves, mask)[0]
+        with masking(made, on=True):
+            masked = model(waves, mask, torch.arange(frames).expand(2, -1) < 5)[0]
+        with masking(made, on=True, channels=0.5):
+            channels = model(waves, mask)[0]
     assert not torch.equal(masked, found[0]) and not torch.equal(channels, found[0])
     assert made.config.to_dict() == before and not hasattr(made, "masked_spec_embed")
     assert {layer.attention.dropout for layer in made.encoder.layers} == {0.1}

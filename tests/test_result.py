@@ -28,7 +28,7 @@ RUN = {
     "config": {"steps": [{"low_rank": {}}]},
 }
 METRIC = {"name": "per", "better": "lower"}
-SCRIPTS = Path(result.__file__).parents[1]
+SCRIPTS = Path(result.__file__).parents[2]
 
 
 def test_same_value_gives_same_bytes(tmp_path):
