@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 TEACHER = ROOT / "resources" / "teachers" / "tiny-phones"
 RACE = """
 import sys, torch
-from speech_pareto import cost
+from speech_pareto.profiling import cost
 from speech_pareto.models.backbone import load
 if sys.argv[3] == "given back":
     cost.keep_freed_memory = lambda: False

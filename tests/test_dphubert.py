@@ -10,7 +10,7 @@ import torch
 from helpers import KINDS
 from helpers.backbones import backbone
 from helpers.compressing import compress
-from speech_pareto.compression import calibration, recipes
+from speech_pareto.compression import recipes
 from speech_pareto.compression.parts import hard_concrete_gates
 from speech_pareto.models import architecture, hidden_states, sparsity
 from speech_pareto.models import backbone as model
@@ -143,23 +143,22 @@ def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher):
 def test_taking_gates_off_leaves_their_strength(kind, batch):
     plain = backbone(kind)
     gated = copy.deepcopy(plain)
-    with calibration.called(gated):
-        generator = torch.Generator().manual_seed(0)
-        gating = hard_concrete_gates.Gating(gated, (0.01, 0.3), 1.0, generator)
-        assert not torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-3)
-        with torch.no_grad():
-            for gates in (*gating.heads, *gating.rows):
-                gates.raw.fill_(30.0)  # open: a draw is 1, and so is the strength
-        assert torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-5)
-        with torch.no_grad():  # closed: a draw is 0, what is left are the biases
-            gating.heads[1].raw.fill_(-30.0)
-        silent = copy.deepcopy(plain)
-        silent.encoder.layers[1].attention.out_proj.weight.data.zero_()
-        assert torch.allclose(gated(**batch)[0], silent(**batch)[0], atol=1e-5)
-        with torch.no_grad():
-            gating.heads[1].raw.fill_(30.0)
-            gating.heads[1].raw[2] = gating.rows[1].raw[3] = 0.0
-        gating.detach(gated)
+    generator = torch.Generator().manual_seed(0)
+    gating = hard_concrete_gates.Gating(gated, (0.01, 0.3), 1.0, generator)
+    assert not torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-3)
+    with torch.no_grad():
+        for gates in (*gating.heads, *gating.rows):
+            gates.raw.fill_(30.0)  # open: a draw is 1, and so is the strength
+    assert torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-5)
+    with torch.no_grad():  # closed: a draw is 0, what is left are the biases
+        gating.heads[1].raw.fill_(-30.0)
+    silent = copy.deepcopy(plain)
+    silent.encoder.layers[1].attention.out_proj.weight.data.zero_()
+    assert torch.allclose(gated(**batch)[0], silent(**batch)[0], atol=1e-5)
+    with torch.no_grad():
+        gating.heads[1].raw.fill_(30.0)
+        gating.heads[1].raw[2] = gating.rows[1].raw[3] = 0.0
+    gating.detach(gated)
     out = "encoder.layers.1.attention.out_proj.weight"
     ours, theirs = gated.state_dict()[out], plain.state_dict()[out]
     assert torch.allclose(ours[:, 16:24], theirs[:, 16:24] / 2)
