@@ -29,6 +29,7 @@ def test_the_published_one_has_its_size():
     assert round((held + head) / 1e6, 2) == 93.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue.names())
 def test_every_method_keeps_its_contract(name, teacher, audio, tmp_path):
     ratio = ratio_of(name, 0.2, model.describe(teacher))

@@ -55,8 +55,8 @@ def python(server, code, **environment):
 
 def fetch(server, name=NAME, revision=COMMIT, digests=None, **environment):
     """Return the folder that is fetched, or the last line of what went wrong."""
-    code = "from speech_pareto.models import hub;"
-    code += f" print(hub.fetch({name!r}, {revision!r}, {digests!r}))"
+    code = "from speech_pareto.models import hub\n"
+    code += f"print(hub.fetch({name!r}, {revision!r}, {digests!r}))"
     done = python(server, code, **environment)
     if done.returncode == 0:
         return Path(done.stdout.strip())

@@ -97,6 +97,7 @@ def test_units_follow_the_sounds_and_not_the_voice(prompts_en):
     assert len(np.unique(joined)) > 40 and 1.5 < runs < 6
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_layer_in_one_block(teacher, prompts_en):
     spoken = read(prompts_en)[:4]
     backbone, lengths = load(teacher), [hubert_units.frames(u.samples) for u in spoken]

@@ -24,7 +24,9 @@ run(Path({state!r}), {at}, {signal})
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, number):
     whole, curve = run(None)
     here = Path(__file__).parent
