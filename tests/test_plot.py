@@ -29,6 +29,7 @@ from speech_pareto.reporting.tables import analysis, published_scores, results_t
 from speech_pareto.study import cells as study
 from speech_pareto.study import figures as study_figures
 from speech_pareto.study import quantities
+from speech_pareto.study.views import VIEWS
 
 SCRIPTS = Path(plot.__file__).parent
 ROLES = synthetic_results.ROLES
@@ -54,7 +55,7 @@ def words(figure) -> str:
 
 
 def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
-    kinds = ("seconds", *study_figures.VIEWS, "published")
+    kinds = ("seconds", *VIEWS, "published")
     files = {kind: [tmp_path / f"{kind}.{suffix}" for suffix in canvas.FORMATS] for kind in kinds}
     analyses, known = str(parquet.with_name("analysis.parquet")), str(PUBLISHED)
     for kind in kinds:

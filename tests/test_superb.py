@@ -383,4 +383,4 @@ def test_defaults_of_a_task(study):
     assert tasks["superb_pr"]["metric"] == "per" and tasks["superb_pr"]["protocol"] == "probe"
     assert tasks["superb_sid"]["learning_rates"] == [10.0**-n for n in range(1, 8)]
     assert study_figures.comparable({"tasks": tasks, "corpora": {}}, "superb_pr")
-    assert not study_figures.comparable({"tasks": tasks, "corpora": {}}, "language")
+    assert not study_figures.comparable({"tasks": tasks, "corpora": study["corpora"]}, "language")

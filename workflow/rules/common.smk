@@ -24,7 +24,8 @@ from speech_pareto.data import sources
 from speech_pareto.runtime import plugins
 from speech_pareto.tasks import kind
 from speech_pareto.study import paths
-from speech_pareto.study.figures import VIEWS, figures_of
+from speech_pareto.study.figures import figures_of
+from speech_pareto.study.views import VIEWS
 from speech_pareto.study.cells import (
     cells,
     downloads,

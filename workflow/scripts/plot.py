@@ -7,7 +7,7 @@ from speech_pareto.reporting.tables import analysis, published_scores
 from speech_pareto.reporting.tables.results_table import read, summarise
 from speech_pareto.reporting.tables.roles import roles_of
 from speech_pareto.runtime import plugins
-from speech_pareto.study.figures import VIEWS
+from speech_pareto.study.views import VIEWS
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def main(
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
-    `kind` is a cost axis (see `quantities.axes`), one of `figures.VIEWS`, `probes` or `published`;
+    `kind` is a cost axis (see `quantities.axes`), one of `views.VIEWS`, `probes` or `published`;
     the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
     `known` holds published figures (CSV). With `overlay` they are drawn into a task's front, unless
     its scores lack some of the test utterances.

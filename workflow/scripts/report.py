@@ -13,7 +13,8 @@ def main(cells, comparisons, fronts, pairs, outputs: list) -> None:
     `cells` and `comparisons` are Parquet, `fronts` and `pairs` CSV.
     """
     texts = documents.written(
-        *map(results_table.read, (cells, comparisons)), *map(points.read_csv, (fronts, pairs))
+        *map(results_table.read, (cells, comparisons)),
+        *map(points.read_csv, map(Path, (fronts, pairs))),
     )
     for output in outputs:
         result.write_text(output, texts[Path(output).name])
