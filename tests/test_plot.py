@@ -302,7 +302,7 @@ def test_similarity_has_a_map_per_recipe_nearest_first(students):
 
 def test_ratio_curves_and_speed_ups_name_every_recipe(parquet):
     summary = results_table.summarise(results_table.read(parquet))
-    for draw in (ratios.ratios, speedup.speedup):
+    for draw in (ratios.draw, speedup.draw):
         figure = draw(summary, "phones", ROLES)
         texts = [text for text in figure.axes[0].texts if text.get_text() not in ("", "ideal")]
         assert {text.get_text() for text in texts} == set(synthetic_results.RECIPES)
@@ -328,7 +328,7 @@ def test_one_method_has_one_colour_in_all_figures(parquet, students):
     colour = STYLES["low-rank"][0]
     labels = layers.draw(students, "phones", ROLES).axes[0].get_yticklabels()
     found = {text.get_color() for text in labels if text.get_text().startswith("low-rank")}
-    for draw in (ratios.ratios, speedup.speedup):
+    for draw in (ratios.draw, speedup.draw):
         texts = draw(summary, "phones", ROLES).axes[0].texts
         found |= {text.get_color() for text in texts if text.get_text() == "low-rank"}
     assert found == {colour}

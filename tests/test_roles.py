@@ -130,18 +130,16 @@ def test_figures_draw_what_things_are(both):
     assert "with identity" in front[0] or "with random-crop" in front[0]
     drawn = words(all_tasks.tasks(summary, "seconds", recipes))
     assert "teacher" in drawn and "nothing-done" not in drawn
-    for draw in (ratios.ratios, speedup.speedup):
+    for draw in (ratios.draw, speedup.draw):
         named = words(draw(summary, "phones", recipes))
         assert "identity" in named and "nothing-done" not in named
     rows = results_table.read(both[1] / "analysis.parquet")
     inside = analysis.students_of(rows, cells, "phones")
-    titles = [
-        axes.get_title() for axes in layer_similarity.similarity(inside, "phones", recipes).axes
-    ]
+    titles = [axes.get_title() for axes in layer_similarity.draw(inside, "phones", recipes).axes]
     assert titles[0] == "teacher\nmein-lehrer, 1.00"
     assert (
         "keeps the more diagonal heads"
-        in words(head_diagonality.diagonality(inside, "phones", recipes))[0]
+        in words(head_diagonality.draw(inside, "phones", recipes))[0]
     )
 
 
