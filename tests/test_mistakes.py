@@ -39,7 +39,7 @@ def problems(study, files=()):
         (["grid", 0, "ratios"], 0.5, "grid[0].ratios: 0.5 must be a list."),
         (["grid", 0, "ratios", 0], 1.0, "grid[0].ratios[0]: 1.0 must be at least 0 and below 1."),
         (["grid", 0, "ratios", 0], -0.1, "grid[0].ratios[0]: -0.1 must be at least 0 and below 1."),
-        (["grid", 0, "ratios"], [0.5, 0.50], "grid[0].ratios: 0.5 stands there twice."),
+        (["grid", 0, "ratios"], [0.5, 0.50], "grid[0].ratios: 0.5 is listed twice."),
         (["grid", 0, "seeds", 0], "one", "grid[0].seeds[0]: 'one' must be a whole number."),
         (
             ["grid", 0, "recipes"],
@@ -245,7 +245,7 @@ def test_yaml_mistakes_are_named_with_their_line(study, tmp_path):
     file.write_text(yaml.safe_dump(study) + "precision: auto\nprecision: fp32\n")
     lines = len(file.read_text().splitlines())
     assert problems(study, [file]) == [
-        f"precision stands twice in {file}, in lines {lines - 1} and {lines}."
+        f"precision is written twice in {file}, in lines {lines - 1} and {lines}."
     ]
     file.write_text("a: [1\nb: 2\n")
     assert "line 2" in syntax_problems(file)[0]

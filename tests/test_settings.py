@@ -165,7 +165,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " + "9" * 5000, "has a number of 5000 digits"),
         ("a: 0x" + "f" * 290 + "f" * 20, "has a number of 312 digits"),
         ("a: [1, 2\n", "this is not YAML"),
-        ("a: 1\na: 2\n", "a stands twice"),
+        ("a: 1\na: 2\n", "a is written twice"),
         ("a: \x00\n", "this is not YAML"),
     ],
 )

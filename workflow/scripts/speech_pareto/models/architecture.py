@@ -25,7 +25,7 @@ REUSE = ("map", "softmax", "released")
 KEPT = ("stem", "projection", "time_reduction", "precision")  # whatever the layers are
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
-SAMPLE_RATE = 16_000  # Hz, of what every backbone hears
+SAMPLE_RATE = 16_000  # Hz, of every backbone's input
 # The log-mel stem: window and hop in samples, points of the transform, bands, frames in a stack.
 WINDOW, HOP, BINS, MELS, STACK = 400, 160, 512, 80, 2
 # ... its kernel, stride and width as transformers states them of convolutions: length rules hold.

@@ -31,7 +31,7 @@ START = 5.0  # seconds that any job takes to start
 CORPUS = 60.0  # ... to download or to prepare a corpus, or to download a teacher
 RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughput` of a study says
 TEST_SECONDS = 1800.0  # audio of a test split
-HEARD = 30.0  # seconds of audio that `analyse` listens to
+HEARD = 30.0  # seconds of audio that `analyse` runs through both models
 
 EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
 COLUMNS = ("task", "teacher", "recipe", "ratio", "seed", "scope")
@@ -195,7 +195,7 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
     for cell in cells(study):
         needed |= set(study["tasks"][cell.task]["corpora"])
         recipe = study["recipes"][cell.recipe]
-        if learns(recipe) and not task_aware(recipe):  # that one listens to the task's
+        if learns(recipe) and not task_aware(recipe):  # that one uses the task's corpora
             needed |= set(study["compress"]["corpora"])
     for name, _ in _made_teachers(study):
         if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
@@ -216,7 +216,7 @@ def _made_teachers(study: Mapping) -> list[tuple[str, str]]:
 
 
 def _heard(settings: Mapping) -> float:
-    """Return the seconds of audio that a training hears."""
+    """Return the seconds of audio that a training goes through."""
     return settings["steps"] * _batch_seconds(settings)
 
 

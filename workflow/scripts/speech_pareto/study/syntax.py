@@ -93,6 +93,6 @@ def _repeated_keys(node: yaml.Node, file: str, path: str = "") -> Iterator[str]:
                 continue
             name = join(path, key.value)
             if key.value in lines:
-                yield f"{name} stands twice in {file}, in lines {lines[key.value]} and {line}."
+                yield f"{name} is written twice in {file}, in lines {lines[key.value]} and {line}."
             lines[key.value] = line
             yield from _repeated_keys(value, file, name)

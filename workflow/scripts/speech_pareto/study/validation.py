@@ -102,7 +102,7 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
             yield f"{at}: {shown(value)} must be {limits(error.schema)}."
         case "uniqueItems":
             twice = [item for index, item in enumerate(value) if item in value[:index]]
-            yield f"{at}: {', '.join(dict.fromkeys(map(shown, twice)))} stands there twice."
+            yield f"{at}: {', '.join(dict.fromkeys(map(shown, twice)))} is listed twice."
         case "maxLength":
             yield f"{at}: must have at most {rule} characters."
         case "minItems" | "minProperties":

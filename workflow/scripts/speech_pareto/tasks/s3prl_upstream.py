@@ -42,7 +42,7 @@ class Upstream(nn.Module):
         waves, mask = collate(
             [wave.detach().cpu().numpy() for wave in wavs], self.model.preprocessor["do_normalize"]
         )
-        # no longer than s3prl's own: the group norm of Base models hears padding
+        # no longer than s3prl's own: the group norm of Base models depends on padding
         longest, device = max(map(len, wavs)), wavs[0].device
         waves, mask = waves[:, :longest].to(device), mask[:, :longest].to(device)
         batch = {"input_values": waves, "attention_mask": mask}

@@ -79,7 +79,7 @@ class UnitDistillation(UnitMethod):
         return model
 
     def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
-        """Return the divergence of two `UnitPredictor`s; 0 if the lot masked no frame."""
+        """Return the divergence of two `UnitPredictor`s; 0 if no frame was drawn for masking."""
         import torch
         from torch.nn import functional
 

@@ -63,7 +63,7 @@ class UnitMethod(Method):
     def masked_prediction(
         self, predictor: "UnitPredictor", labeller: "Labeller", batch: Mapping
     ) -> "Tensor":
-        """Return the mean cross-entropy over masked frames; 0 if the lot masked none."""
+        """Return the mean cross-entropy over masked frames; 0 if none was drawn."""
         from torch.nn import functional
 
         mask = self.mask(predictor.backbone, batch)

@@ -125,7 +125,7 @@ class ThinStudent(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             student = new(plan.config)
-        student.preprocessor = model.preprocessor  # it hears what the teacher hears
+        student.preprocessor = model.preprocessor  # its input is the teacher's
         if self.steps:
             add_heads(student, context.teacher, self.heads(plan.config), context.seed)
             loss = partial(self.loss, student, context.teacher)

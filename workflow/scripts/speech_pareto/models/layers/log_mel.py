@@ -33,7 +33,7 @@ class LogMel(nn.Module):
     """Turn waveforms (batch, samples) in [-1, 1], 16 kHz, into (batch, 160, frames) of 20 ms.
 
     80 bands from a 25 ms Hann window each 10 ms, two neighbours stacked. Each frame depends on its
-    own 560 samples alone: neither padding nor batch mates change it.
+    own 560 samples alone: neither padding nor other utterances of its batch change it.
     """
 
     def __init__(self) -> None:
