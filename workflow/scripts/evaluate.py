@@ -112,7 +112,7 @@ def transcribe(
 
 
 def layer_weights(model: TaskModel) -> list[float] | None:
-    """Return the weight of each hidden state in a probe's head, L + 1 shares; None of other heads."""
+    """Return the weight of each hidden state in a probe's head, L + 1 shares, else None."""
     if model.protocol != "probe":
         return None
     return [round(share, 5) for share in model.layer_weights.detach().softmax(0).tolist()]

@@ -109,7 +109,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def from_apt(packages: list[str], folder: Path) -> bool:
-    """Download and unpack Debian packages below `folder` without root; False if apt does not have them.
+    """Download and unpack Debian packages below `folder` without root; False if apt lacks one.
 
     apt checks every package against the distribution's signatures.  Its lists live in `folder`,
     so neither the system's package state nor a lock is touched.

@@ -6,8 +6,8 @@ is rounded likewise when it comes, with a scale of its own,
     y_j = s_j t ⟨q_j, p⟩ + b_j,   s_j = max|W_j| / 127,   t = max|x| / 127,   p = round(x / t)
 
 (dynamic quantisation, symmetric, per channel and per frame: with one scale for a whole batch, as
-torch.ao's `quantize_dynamic` has it, an utterance would depend on the others in its batch). The product is
-torch's own of int8 matrices. Everything but the layers' matrices stays in fp32.
+torch.ao's `quantize_dynamic` has it, an utterance would depend on the others in its batch). The
+product is torch's own of int8 matrices. Everything but the layers' matrices stays in fp32.
 
 Training goes on in fp32 copies that are rounded again when it ends (Micikevicius et al., ICLR 2018,
 https://arxiv.org/abs/1710.03740). For int8 the forward pass rounds weights and frames as the
