@@ -116,7 +116,7 @@ def _status(options: argparse.Namespace) -> None:
     import os
 
     with extra("study"):
-        from speech_pareto.study import config, progress
+        from speech_pareto.study import config, paths, progress
 
     study = options.directory / paths.RESOLVED
     if not study.is_file():
