@@ -51,7 +51,8 @@ def finished(finished_study, tmp_path):
 
 
 def edit(file):
-    """A change: code is added to a file."""
+    """A change: code is added to a file that is there."""
+    assert (ROOT / file).is_file(), file
     return lambda folder: append(folder / file, "\nEDITED = 1;\n")
 
 
@@ -127,18 +128,18 @@ CHANGES = {
     "where a corpus is downloaded from": put("corpora", "prompts", "mirror", value="elsewhere"),
     "a fresh clone: every file has a new time stamp": touch,
     "the folder is moved": move,
-    "a method (`methods/head_pruning.py`)": edit_library("methods/head_pruning.py"),
-    "a method of no recipe (`methods/wanda.py`)": edit_library("methods/wanda.py"),
+    "a method (`head_pruning.py`)": edit_library("compression/methods/head_pruning.py"),
+    "a method of no recipe (`wanda.py`)": edit_library("compression/methods/wanda.py"),
     "a method's settings": put(
         "recipes", "both", value=[{"head_pruning": {"ratio": 0.2}}, "low_rank"]
     ),
-    "a module that all models use (`model.py`)": edit_library("model.py"),
+    "a module that all models use (`backbone.py`)": edit_library("models/backbone.py"),
     "a module of the tests of significance (`significance.py`)": edit_library(
         "reporting/tables/significance.py"
     ),
-    "a task (`tasks/ctc.py`)": edit_library("tasks/ctc.py"),
-    "a kind of figure (`figures/layers.py`)": edit_library("reporting/figures/layers.py"),
-    "what planning alone uses (`study.py`)": edit_library("study.py"),
+    "a task (`ctc.py`)": edit_library("tasks/kinds/ctc.py"),
+    "a kind of figure (`layers.py`)": edit_library("reporting/figures/layers.py"),
+    "what planning alone uses (`cells.py`)": edit_library("study/cells.py"),
     "a task's recovery": put("tasks", "phones", "student", "steps", value=3),
     "how a teacher that is shipped was fine-tuned": put(
         "tasks", "phones", "teacher", "steps", value=3
@@ -193,7 +194,7 @@ def test_a_change_plans_what_its_row_says(finished, change, rules, cells, causes
 
 
 def test_why_is_a_command(finished):
-    edit_library("methods/low_rank.py")(finished)
+    edit_library("compression/methods/low_rank.py")(finished)
     command = [sys.executable, "-m", "speech_pareto", "why", "--configfile", "config/config.yaml"]
     path = os.environ | {"PYTHONPATH": str(ROOT / "workflow" / "scripts")}
     done = subprocess.run(
@@ -262,7 +263,7 @@ def test_edited_code_plans_what_runs_it(finished, file, rules):
     assert rules_of(planned(finished)) == rules
 
 
-@pytest.mark.parametrize("file", ["tuning.py", "task.py", "tasks/ctc.py"])
+@pytest.mark.parametrize("file", ["training/finetuning.py", "tasks/task.py", "tasks/kinds/ctc.py"])
 def test_only_recipes_that_fine_tune_are_compressed_anew_with_the_task(finished, file):
     append(finished / "workflow" / "scripts" / "speech_pareto" / file, "\nEDITED = True\n")
     compressed = {wildcards for rule, wildcards in planned(finished) if rule == "compress"}
