@@ -40,6 +40,7 @@ lint: $(VENV)/dev.stamp ## Check format, style, and which room imports which
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	mypy
 	PYTHONPATH=workflow/scripts lint-imports --no-cache --no-logo
 
 test: lint $(if $(CI),$(S3PRL)/s3prl.stamp) ## Check as `lint` does, and run all tests

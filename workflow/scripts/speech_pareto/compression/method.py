@@ -5,6 +5,8 @@ own knobs from the config alone (`solve`) and cuts a model accordingly (`compres
 fraction of the backbone's parameters that go.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,6 +27,11 @@ class Plan:
     knobs: dict
 
 
+def _not_asked_for(*_, **__) -> Any:
+    """Stand in the place of what a method is not given."""
+    raise RuntimeError("the method is not given this: what it asks for stands in its `needs`")
+
+
 @dataclass(frozen=True)
 class Context:
     """What a method may use: a seed and, if it `needs` more, the teacher, training loop and audio.
@@ -43,13 +50,13 @@ class Context:
     """
 
     seed: int
-    teacher: "Module | None" = None
-    train: Callable[..., None] | None = None
-    batches: Callable[[int, float], list] | None = None
-    tune: Callable[..., None] | None = None
+    teacher: Any = None  # a module
+    train: Callable[..., None] = _not_asked_for
+    batches: Callable[[int, float], list] = _not_asked_for
+    tune: Callable[..., None] = _not_asked_for
     units: tuple | None = None
 
-    def generator(self) -> "Generator":
+    def generator(self) -> Generator:
         """Return a fresh random generator, the same for the same seed."""
         import torch
 
@@ -101,7 +108,7 @@ class Method:
         """Return the plan that removes as near to `ratio` of the parameters as this method can."""
         raise NotImplementedError
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the student; `model` may be changed in place."""
         raise NotImplementedError
 

@@ -88,8 +88,9 @@ def projection_heads(steps: Sequence, config: Mapping, ratio: float) -> int:
     """Return the parameters of the heads that a recipe's students are distilled with."""
     methods, total = make_all(steps), 0
     for method, plan in zip(methods, walk(methods, config, ratio).plans, strict=False):
-        if hasattr(method, "head_parameters") and method.steps:
-            total += method.head_parameters(config, plan.config)
+        count = getattr(method, "head_parameters", None)
+        if count and method.training_steps():
+            total += count(config, plan.config)
         config = plan.config
     return total
 

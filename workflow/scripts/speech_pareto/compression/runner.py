@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ def trainer(
         folder = Path(state) / f"step{calls}" if state else None
         backbone = getattr(student, "backbone", student)
 
-        def frames(batch: dict) -> Tensor:
+        def frames(batch: Any) -> Tensor:
             return real_frames(backbone, batch).sum()
 
         with masking(student, on=False):  # teacher and student get the same input

@@ -193,7 +193,7 @@ def _ffmpeg(path: Path) -> _Source:
     exact = codec.name == "adpcm_g722" and codec.sample_rate == SAMPLE_RATE
     promised = None
     if container.format.name.startswith(STATED):
-        if stream.duration is not None:
+        if stream.duration is not None and stream.time_base is not None:
             promised = float(stream.duration * stream.time_base)
         elif container.duration and len(container.streams) == 1:
             promised = container.duration / av.time_base

@@ -6,10 +6,11 @@ Its utterances are usable, in the sense of `usable.py`.
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Utterance:
     offset: int
     samples: int
     corpus: str = ""
-    audio: np.ndarray = field(default=None, repr=False)
+    audio: Any = field(default=None, repr=False)  # int16 samples of the whole corpus
 
     @property
     def seconds(self) -> float:
@@ -63,7 +64,9 @@ def read(folder: str | Path) -> list[Utterance]:
     audio = np.load(folder / "audio.npy", mmap_mode="r")
     return [
         Utterance(
-            **{**row, "offset": int(row["offset"]), "samples": int(row["samples"])},
+            **{name: row[name] for name in COLUMNS[:-2]},
+            offset=int(row["offset"]),
+            samples=int(row["samples"]),
             corpus=folder.name,
             audio=audio,
         )
@@ -123,7 +126,7 @@ def samples_file(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
         header()
 
 
-def write(folder: Path, utterances: list[Utterance], lost: list[LeftOut] = ()) -> None:
+def write(folder: Path, utterances: list[Utterance], lost: Sequence[LeftOut] = ()) -> None:
     """Write the tables of a corpus: its utterances, and the recordings that are left out."""
     _write(folder / "manifest.tsv", COLUMNS, utterances)
     _write(folder / LEFT_OUT, [field.name for field in fields(LeftOut)], lost)

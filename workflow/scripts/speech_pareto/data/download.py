@@ -104,7 +104,7 @@ def unpack(archive: Path, folder: Path) -> None:
     By tar, which refuses such members: Python's own does so from 3.11.4 on, Debian 12 has 3.11.2.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["tar", "--no-same-owner", "-xf", archive.resolve(), "-C", folder]
+    command = ["tar", "--no-same-owner", "-xf", str(archive.resolve()), "-C", str(folder)]
     subprocess.run(command, check=True)
 
 

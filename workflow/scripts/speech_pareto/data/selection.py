@@ -1,9 +1,10 @@
 """Which utterances of prepared corpora a task uses, and how many it loses for which reason."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from speech_pareto.data.corpus import Utterance, count, left_out, read
+from speech_pareto.data.corpus import LeftOut, Utterance, count, left_out, read
 
 Losses = dict[str, dict[str, dict[str, int]]]  # corpus -> split -> reason -> utterances
 
@@ -14,28 +15,30 @@ class Selects(Protocol):
     def obstacle(self, utterance: Utterance) -> str: ...
 
 
-def utterances(settings: dict, task: Selects, corpora: list, split: str) -> list[Utterance]:
+def utterances(settings: Mapping, task: Selects, corpora: Iterable, split: str) -> list[Utterance]:
     """Return a split's usable utterances over the task's corpora and languages."""
     return select(settings, task, corpora, split)[0]
 
 
 def select(
-    settings: dict, task: Selects, corpora: list, *splits: str
+    settings: Mapping, task: Selects, corpora: Iterable, *splits: str
 ) -> tuple[list[Utterance], Losses]:
     """Return the usable utterances of some splits, and how many are lost for which reason.
 
     Those that the corpus was prepared without count too. Languages that the task does not want are
     no loss.
     """
-    languages, found, losses = settings.get("languages"), [], {}
+    languages, losses = settings.get("languages"), {}
+    found: list[Utterance] = []
     for folder in corpora:
-        members = [*read(folder), *left_out(folder)]
+        members: list[Utterance | LeftOut] = [*read(folder), *left_out(folder)]
         members = [x for x in members if not languages or x.language in languages]
         for split in splits:
             reasons = []
             for member in (x for x in members if x.split == split):
-                known = isinstance(member, Utterance)
-                if reason := task.obstacle(member) if known else member.reason:
+                if isinstance(member, LeftOut):
+                    reasons.append(member.reason)
+                elif reason := task.obstacle(member):
                     reasons.append(reason)
                 else:
                     found.append(member)

@@ -106,7 +106,7 @@ def _by_speaker(
         named[recording.speaker].add(recording.split)
     free = {speaker for speaker, splits in named.items() if splits == {""}}
     total, place = sum(lengths.values()), {}
-    free -= {max(sorted(lengths), key=lengths.get)}
+    free -= {max(sorted(lengths), key=lambda speaker: lengths[speaker])}
     ranked = sorted(free, key=lambda speaker: (lengths[speaker] > total / 4, _hash(speaker)))
     for split, share in (("test", test), ("valid", valid)):
         held = 0.0

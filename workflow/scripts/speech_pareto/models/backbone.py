@@ -37,8 +37,8 @@ def tiny_config(**settings):
 
 def new(config) -> nn.Module:
     """Return a backbone with random weights after torch's seed, of layers of full shape."""
-    config = _config(config if isinstance(config, Mapping) else config.to_dict())
-    model = _fit(_classes(config.model_type)[1](config)).eval()
+    made = _config(config if isinstance(config, Mapping) else config.to_dict())
+    model = _fit(_classes(made.model_type)[1](made)).eval()
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("new() makes whole layers: compression may not cut their matrices")
     return model
@@ -46,9 +46,9 @@ def new(config) -> nn.Module:
 
 def build(config: Mapping) -> nn.Module:
     """Return the module that `config` describes, on the meta device: shapes without numbers."""
-    config = _config(config)
+    made = _config(config)
     with torch.device("meta"):
-        model = _classes(config.model_type)[1](config)
+        model = _classes(made.model_type)[1](made)
     return _fit(model).eval()
 
 
@@ -226,10 +226,10 @@ def _fit(model: nn.Module) -> nn.Module:
             now, rank = matrix(layer, name), shape.ranks.get(name)
             if rank or tuple(now.weight.shape) != size:
                 set_matrix(layer, name, _empty(*size, rank))
-    if name := architecture.section(config).get("precision"):
+    if own := architecture.section(config).get("precision"):
         from speech_pareto.models.quantisation import set_precision
 
-        set_precision(model, name)
+        set_precision(model, own)
     model.preprocessor = FEATURES | {"do_normalize": _normalises(config)}
     return model
 

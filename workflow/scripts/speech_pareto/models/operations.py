@@ -52,7 +52,7 @@ def macs(config: Mapping, seconds: float) -> dict:
         stem += frames * inputs * outputs * kernel
     if frames < 1:
         raise ValueError(f"{seconds} s are too short for one frame")
-    if bands := BANDS.get(section(config).get("stem")):
+    if bands := BANDS.get(section(config).get("stem", "")):
         transform = round(2.5 * BINS * math.log2(BINS)) // 2  # operations, two of them a MAC
         stem = frames * STACK * (transform + (BINS // 2 + 1) * bands)
     (number, taps), groups = positions(config), config["num_conv_pos_embedding_groups"]

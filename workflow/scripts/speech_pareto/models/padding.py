@@ -8,6 +8,8 @@ read real frames alone, so batches are as good as single utterances.  Without an
 everything is real, and the model is transformers' own.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +65,7 @@ def ignore_padding(model: nn.Module) -> None:
             convolution.register_forward_pre_hook(_zero_padding)
 
 
-def _first(model: nn.Module) -> nn.Module | None:
+def _first(model: nn.Module) -> Any:
     """Return the first convolutional layer of a model's stem, None of one without any."""
     return next(iter(getattr(model.feature_extractor, "conv_layers", ())), None)
 

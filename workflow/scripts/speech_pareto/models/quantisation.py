@@ -15,6 +15,8 @@ finished model will, and gradients pass straight through the rounding (Jacob et 
 https://arxiv.org/abs/1712.05877).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -77,7 +79,7 @@ class Int8Linear(nn.Linear):
     """A linear layer with int8 `weight` (outputs, inputs) and fp32 `scale` (outputs,)."""
 
     @classmethod
-    def of(cls, module: nn.Linear) -> "Int8Linear":
+    def of(cls, module: nn.Linear) -> Int8Linear:
         """Return `module` in int8, on its device."""
         numbers, scale = quantise(_weight(module))
         with torch.device("meta"):

@@ -5,6 +5,7 @@ Either counts all that its chip does, idling and other programs included.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -57,7 +58,7 @@ class Nvml:
         return (after - before) / 1e3
 
 
-def meter(device: torch.device) -> Rapl | Nvml | None:
+def meter(device: torch.device) -> Any:
     """Return what counts a device's energy, None where nothing can be read."""
     if device.type != "cuda":
         try:
@@ -79,7 +80,7 @@ def energy(device: torch.device, passes: Mapping, least: float = 1.0) -> dict:
     counter = meter(device)
     if counter is None:
         return {}
-    found = {"energy_source": counter.source}
+    found: dict[str, Any] = {"energy_source": counter.source}
     for name, run in passes.items():
         before, seconds, number = counter.read(), 0.0, 0
         while seconds < least:

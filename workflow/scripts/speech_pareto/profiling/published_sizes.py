@@ -100,8 +100,8 @@ def built(config: Mapping) -> int:
 
 def difference(value: float, printed: str) -> str:
     """Return `value` less a printed number, in its unit and to its last digit: "+0.01 M"."""
-    number, _, unit = printed.replace(",", "").partition(" ")
-    number = Decimal(number)
+    digits, _, unit = printed.replace(",", "").partition(" ")
+    number = Decimal(digits)
     rounded = (Decimal(value) / UNITS[unit]).quantize(number)
     gap = rounded - number
     return f"{gap:+,} {unit}".rstrip() if gap else "0"

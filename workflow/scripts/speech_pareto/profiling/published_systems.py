@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from speech_pareto.compression.methods.fithubert import FitHuBERT
 from speech_pareto.compression.parts.supernet import Subnet
 from speech_pareto.compression.recipes import make
 from speech_pareto.models.architecture import KERNEL, STRIDE, matrix_parameters
@@ -94,10 +95,10 @@ def student(
     name: str, step: dict, width: int, ffn: int, source: str, whole: str | None = None, **others
 ) -> System:
     """Return a thin student of HuBERT Base, in the shape that a method gives it."""
-    method = make(step)
+    method: Any = make(step)
     config = method.shape(HUBERT, width, ffn)
-    heads = method.head_parameters(HUBERT, config)
-    heads = {"projections of all layers": heads} if heads else {}
+    count = method.head_parameters(HUBERT, config)
+    heads = {"projections of all layers": count} if count else {}
     return System(name=name, config=config, heads=heads, source=source, whole=whole, **others)
 
 
@@ -158,7 +159,7 @@ SYSTEMS = (
     ),
     System(
         name="FitHuBERT",
-        config=make({"fithubert": {}}).shape(UNMASKED, 480, 480),
+        config=FitHuBERT().shape(UNMASKED, 480, 480),
         heads={"last projection": linear(480, 768), "its upsampling": 2 * 480 * 480 + 480},
         whole="22.49 M",
         source=FIT,

@@ -75,9 +75,9 @@ def _limit(clause: str) -> Limit:
     unit, name = _unit_and_name(after)
     if before and name:
         raise ValueError(f"“{clause}” names two things, {before} and {name}")
-    if before or name:
-        column = _column(before or name, clause)
-    elif (column := _unnamed().get(unit)) is None:
+    named = before or name
+    column = _column(named, clause) if named else _unnamed().get(unit, "")
+    if not column:
         raise ValueError(f"“{clause}” does not say of what; write it as in “{EXAMPLE}”")
     units = QUANTITIES[column].dimension.units
     if unit not in units:

@@ -5,6 +5,7 @@ It reads finished files only, needs no lock, and changes no file that a rule mak
 
 import sys
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,8 @@ def write(study: dict, results) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     built.to_parquet(folder / "results.parquet", index=False)
     result.write_text(folder / "results.csv", built.to_csv(index=False, lineterminator="\n"))
-    texts = documents.written(built, *compared, base="../")
+    against, fronts, pairs = compared
+    texts = documents.written(built, against, fronts, pairs, base="../")
     for name, text in texts.items():
         result.write_text(folder / name, text)
     where = f"{folder}/ (report.html, leaderboard.html, results.csv)"
@@ -78,7 +80,7 @@ def cell_files(cell: Cell, results: Path) -> dict[str, Path]:
 
 def _pending(cell: Cell, study: dict, reason: str) -> dict:
     """Return the row of a cell that is not done."""
-    key = {"task": cell.task, "teacher": cell.teacher, "recipe": cell.recipe}
+    key: dict[str, Any] = {"task": cell.task, "teacher": cell.teacher, "recipe": cell.recipe}
     key |= {"ratio": float(cell.ratio), "seed": int(cell.seed)}
     return key | {
         "study": study["study"],

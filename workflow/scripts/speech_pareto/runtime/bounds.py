@@ -90,9 +90,10 @@ def types_of(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
-def check(settings: object) -> None:
+def check(settings: Any) -> None:
     """Raise a ValueError that names each field of a dataclass instance with a wrong value."""
-    hints = types_of(type(settings))
+    kind: type = type(settings)
+    hints = types_of(kind)
     wrong = [
         f"{field.name}: {shown(value)} must be {wanted(hints[field.name])}"
         for field in fields(settings)
@@ -102,7 +103,7 @@ def check(settings: object) -> None:
         raise ValueError("; ".join(wrong))
 
 
-def fits(value: object, hint: object) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Return whether `value` is what an annotation asks for; an int is a float, a bool is none."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -120,7 +121,7 @@ def fits(value: object, hint: object) -> bool:
     return value is None if hint is types.NoneType else isinstance(value, hint)
 
 
-def wanted(hint: object) -> str:
+def wanted(hint: Any) -> str:
     """Return in words what an annotation asks for."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -142,7 +143,7 @@ def shown(value: object) -> str:
     return kinds.get(type(value)) or (f"'{value}'" if isinstance(value, str) else str(value))
 
 
-def exponent(value: object) -> str:
+def exponent(value: Any) -> str:
     """Return a hint about numbers such as 8e-4, which YAML takes for text."""
     is_number = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value)
     return f" (YAML takes it for text; write {float(value):.1e})" if is_number else ""

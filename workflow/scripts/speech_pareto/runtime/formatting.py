@@ -97,8 +97,8 @@ def with_interval(value: float, low: float, high: float) -> str:
     """Return a difference with its interval: +2.7 [+2.3, +3.2]."""
     if missing(value):
         return MISSING
-    middle, low, high = (f"{one:+z.1f}".replace("-", "−") for one in (value, low, high))
-    return f"{middle} [{low}, {high}]"
+    middle, least, most = (f"{one:+z.1f}".replace("-", "−") for one in (value, low, high))
+    return f"{middle} [{least}, {most}]"
 
 
 def aligned(cells: list[list[str]], width: int) -> list[str]:

@@ -23,7 +23,7 @@ def reserved(number: int | None, folder: Path | None = None) -> Iterator[None]:
     A reservation is a lock on a file in `folder`; it ends with the process, however that ends.
     """
     everything = [] if not number or VISIBLE in os.environ else gpus()
-    if not everything:
+    if not number or not everything:
         yield
         return
     if number > len(everything):

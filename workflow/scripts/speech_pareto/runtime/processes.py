@@ -13,9 +13,11 @@ LAUNCHER = "SPEECH_PARETO_LAUNCHER"  # the number of the process that `launch` r
 # Asked once: a launcher that dies must not turn those that it left into many first processes.
 LAUNCHED = os.environ.get(LAUNCHER) == str(os.getppid())
 # What launchers tell the processes that they start.
-TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK")
-TOLD += ("GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR")
-TOLD += ("MASTER_PORT", "MPI_LOCALRANKID", "MPI_LOCALNRANKS")
+TOLD = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK"),
+    *("GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "MASTER_ADDR"),
+    *("MASTER_PORT", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+)
 PREFIXES = ("PMI_", "PMIX_", "OMPI_", "MV2_", "TORCHELASTIC_", "PET_", "ACCELERATE_")
 
 

@@ -121,7 +121,9 @@ def _score_problems(result: dict) -> Iterator[str]:
 
 def _analysis_problems(analysis: dict | None) -> Iterator[str]:
     """Yield where the parts of an analysis do not have the same layers and heads."""
-    for model, layers in (analysis or {}).get("layers", {}).items():
+    if not analysis:
+        return
+    for model, layers in analysis.get("layers", {}).items():
         heads = [len(layer["heads"]) for layer in layers]
         for name, values in analysis["diagonality"].get(model, {}).items():
             if [len(layer) for layer in values] != heads:

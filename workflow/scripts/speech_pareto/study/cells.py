@@ -31,7 +31,7 @@ class Cell:
     scope: str
 
 
-def cells(study: dict) -> list[Cell]:
+def cells(study: Mapping) -> list[Cell]:
     """Return a resolved config's cells, each once; what removes nothing stands at ratio 0."""
     found = {}
     for block in study["grid"]:
@@ -47,18 +47,18 @@ def cells(study: dict) -> list[Cell]:
     return list(found)
 
 
-def tasks_with(study: dict, rule: str) -> list[str]:
+def tasks_with(study: Mapping, rule: str) -> list[str]:
     """Return the tasks that a rule trains or scores."""
     return [name for name, task in study["tasks"].items() if rule in kind_of(task["kind"]).rules]
 
 
-def scope_of(study: dict, recipe: str, task: str) -> str:
+def scope_of(study: Mapping, recipe: str, task: str) -> str:
     """Return which students of a recipe a task takes: its own, or those made for `any` task."""
     own = task_aware(study["recipes"][recipe]) or teacher_scope(study, task) == task
     return task if own else "any"
 
 
-def teacher_scope(study: dict, scope: str) -> str:
+def teacher_scope(study: Mapping, scope: str) -> str:
     """Return which teacher students of a scope are made from: its own, or the bare one, `any`."""
     bare = scope == "any" or study["tasks"][scope]["start"] == "backbone"
     return "any" if bare else scope

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -69,7 +70,7 @@ def load(file: str | Path) -> dict:
     return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
 
 
-def _with_defaults(value: object, rules: dict) -> object:
+def _with_defaults(value: Any, rules: dict) -> Any:
     """Return `value` with the schema's defaults filled in."""
     if "$ref" in rules:
         rules = schema()["$defs"][rules["$ref"].rsplit("/", 1)[-1]] | rules
@@ -113,7 +114,7 @@ def _expand(config: dict) -> dict:
     return config
 
 
-def _sorted(value: object) -> object:
+def _sorted(value: Any) -> Any:
     """Return `value` with all mappings sorted, so that their order means nothing."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from speech_pareto.compression import recipes
 from speech_pareto.models import architecture, operations
@@ -34,8 +35,10 @@ TEST_SECONDS = 1800.0  # audio of a test split
 HEARD = 30.0  # seconds of audio that `analyse` runs through both models
 
 EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
-COLUMNS = ("task", "teacher", "recipe", "ratio", "seed", "scope")
-COLUMNS += ("feasible", "reason", "reachable", *EXPECTED)
+COLUMNS = (
+    *("task", "teacher", "recipe", "ratio", "seed", "scope"),
+    *("feasible", "reason", "reachable", *EXPECTED),
+)
 ORIGINS = ("measured", "alike", "assumed", "unknown")
 
 
@@ -106,7 +109,7 @@ def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
     }
 
 
-def _macs_per_second(study: Mapping, config: Mapping) -> float:
+def _macs_per_second(study: Mapping, config: Any) -> float:
     """Return MACs per second of audio at the length that the study profiles."""
     seconds = study["profile"]["audio_seconds"]
     return operations.macs(config, seconds)["total"] / seconds
@@ -127,9 +130,10 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
     task = study["tasks"][cell.task]
     scored = kind_of(task["kind"]).rules
-    macs = dict.fromkeys(("compress", *scored, "profile", "analyse"), 0.0)
+    all_rules = ("compress", *scored, "profile", "analyse")
+    macs: dict[str, float | None] = dict.fromkeys(all_rules, 0.0)
     if facts["feasible"] == "unknown":
-        macs = dict.fromkeys(macs)
+        macs = dict.fromkeys(all_rules)
     elif facts["feasible"] == "yes":
         settings = study["profile"]
         student = facts["macs_per_second"]
@@ -175,7 +179,7 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
     found = []
     for name, scope in _made_teachers(study):
         teacher, config = study["teachers"][name], teacher_config(study, name, "any", results)
-        macs = None if config is None else TRAINING * _macs_per_second(study, config)
+        macs: Any = None if config is None else TRAINING * _macs_per_second(study, config)
         if "hub" in teacher:
             found.append(Job("fetch_teacher", f"fetch_teacher/{name}", start=CORPUS))
         elif "checkpoint" in teacher:
@@ -301,7 +305,9 @@ def _students(expected: Mapping[Cell, dict]) -> str:
         for cell, facts in expected.items()
     )
     lines = [["recipe", "teacher", "ratio", "parameters", "counted", "MACs/s", "cells", "feasible"]]
-    for (teacher, recipe, ratio, feasible, *sizes), count in points.items():
+    point: tuple[Any, ...]
+    for point, count in points.items():
+        teacher, recipe, ratio, feasible, *sizes = point
         numbers = map(short_count, sizes)
         lines.append([recipe, teacher, ratio, *numbers, str(count), feasible])
     return "\n".join(aligned(lines, 100))
@@ -346,7 +352,9 @@ def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]
         )
     if "assumed" in origins:
         macs = sum(
-            job.macs for job, (origin, _) in zip(todo, spent, strict=True) if origin == "assumed"
+            job.macs or 0.0
+            for job, (origin, _) in zip(todo, spent, strict=True)
+            if origin == "assumed"
         )
         lines.append(
             f"Assumed: {START:g} s for a job, {CORPUS:g} s for a download or a corpus, "

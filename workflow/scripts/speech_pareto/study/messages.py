@@ -36,8 +36,7 @@ def join(path: str, *parts: object) -> str:
 
 def number(value: object) -> object:
     """Return a number as a float, else the value."""
-    small = isinstance(value, int | float) and abs(value) < 1e300
-    return float(value) if small else value
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else value
 
 
 def mapping(value: object) -> dict:

@@ -65,6 +65,13 @@ class Quantity:
     names: tuple[str, ...]
     axis: Axis | None = None
 
+    @property
+    def drawn(self) -> Axis:
+        """The axis of a quantity that has one; ValueError for others."""
+        if self.axis is None:
+            raise ValueError(f"no figure is drawn over {self.label}")
+        return self.axis
+
 
 QUANTITIES: dict[str, Quantity] = {
     "parameters": Quantity(
@@ -163,4 +170,8 @@ def axes() -> dict[str, Quantity]:
 
 def main_axes() -> dict[str, Quantity]:
     """Return those whose fronts are in every table and on the page."""
-    return {name: quantity for name, quantity in axes().items() if quantity.axis.always}
+    return {
+        name: quantity
+        for name, quantity in axes().items()
+        if quantity.axis and quantity.axis.always
+    }

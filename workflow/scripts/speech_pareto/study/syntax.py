@@ -24,12 +24,9 @@ def syntax_problems(file: str | Path) -> list[str]:
             return [f"{file}: {problem}."]
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        mark, problem = (
-            getattr(error, "problem_mark", None),
-            getattr(error, "problem", None) or error,
-        )
+        mark, why = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return [f"{file}{at}: this is not YAML, {problem}."]
+        return [f"{file}{at}: this is not YAML, {why}."]
     except (OSError, UnicodeDecodeError) as error:
         return [f"{file} cannot be read, {error}."]
     if tree is None:
@@ -44,9 +41,10 @@ def _structure_problem(text: str) -> str | None:
 
     Events are looked at one by one, so nothing is built here.
     """
-    sizes, open_parts = {}, []  # anchor -> values below it; [anchor, values so far]
+    sizes: dict[str | None, int] = {}  # anchor -> values below it
+    open_parts: list[list] = []  # [anchor, values so far]
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.CollectionStartEvent):
             open_parts.append([event.anchor, 1])
             if len(open_parts) > DEEPEST:

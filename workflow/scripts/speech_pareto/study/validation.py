@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 
@@ -72,7 +73,7 @@ def _odd_numbers(value: object, path: str = "") -> Iterator[str]:
             yield f"{path}: -0.0 must be 0."
 
 
-def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
+def _sentences(error: Any) -> Iterator[str]:
     """Yield plain sentences for a violation of the schema."""
     value, rule = error.instance, error.validator_value
     at = join("", *error.absolute_path) or "The config"

@@ -1,5 +1,7 @@
 """The head of a task model on its way from a teacher to a student."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ HEAD = "head.safetensors"
 log = logging.getLogger(__name__)
 
 
-def hand_on_head(source: Path, student: "Module", target: Path) -> None:
+def hand_on_head(source: Path, student: Module, target: Path) -> None:
     """Write the teacher's task head for its student to read; none if it does not fit.
 
     A student with a `readout`, the map W, b from its last layer to the teacher's that it learnt,

@@ -105,7 +105,10 @@ def settings_of(folder: Path) -> dict:
 def _from_folder(folder: Path) -> Recogniser:
     """Return the recogniser of a fine-tuned folder, run by torch."""
     settings, where = settings_of(folder), device()
-    model, task = load_task_model(settings, load(folder), folder)
+    made = load_task_model(settings, load(folder), folder)
+    if made is None:
+        raise ValueError(f"{folder} has no head")
+    model, task = made
     model = EndToEnd(model).eval().to(where)
 
     def run(waves: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

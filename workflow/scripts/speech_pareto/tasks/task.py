@@ -1,8 +1,10 @@
 """The Task contract: what a file in `tasks/` offers, and the model that a task trains."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -54,7 +56,7 @@ class Task(Protocol):
         """Return metrics in percent, and the error counts of each utterance."""
 
 
-def make_task(settings: dict, symbols: list[str] | None = None) -> Task:
+def make_task(settings: Mapping, symbols: list[str] | None = None) -> Task:
     """Return the task that `settings["kind"]` names."""
     return plugins.load(PACKAGE, settings["kind"], "kind of task").Task(settings, symbols)
 
@@ -76,7 +78,7 @@ class TaskModel(nn.Module):
             backbone.requires_grad_(False)
             self.layer_weights = nn.Parameter(torch.zeros(backbone.config.num_hidden_layers + 1))
 
-    def train(self, mode: bool = True) -> "TaskModel":
+    def train(self, mode: bool = True) -> TaskModel:
         """Set training mode, but never on a frozen backbone."""
         super().train(mode)
         if self.protocol == "probe":
@@ -101,7 +103,7 @@ class TaskModel(nn.Module):
             hidden = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), layers.float())
         return self.head(self.dropout(hidden)), self.frames(attention_mask.sum(1))
 
-    def frames(self, samples: Tensor | int) -> Tensor | int:
+    def frames(self, samples: Any) -> Any:
         """Return the number of frames that waveforms of `samples` give."""
         return self.backbone._get_feat_extract_output_lengths(samples)
 
@@ -121,7 +123,7 @@ def save_head(model: TaskModel, task: Task, folder: Path, dtype: torch.dtype | N
 
 
 def load_task_model(
-    settings: dict, backbone: nn.Module, folder: str | Path
+    settings: Mapping, backbone: nn.Module, folder: str | Path
 ) -> tuple[TaskModel, Task] | None:
     """Return the task model and task whose head lies in `folder`; None if there is no head."""
     path = Path(folder) / "head.safetensors"

@@ -26,9 +26,9 @@ def keep(folder: Path, name: str, write: Callable[[Path], None], step: int = 0) 
     if not first():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    handle, made = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     os.close(handle)
-    part = Path(part)
+    part = Path(made)
     try:
         write(part)
         with part.open("rb") as file:

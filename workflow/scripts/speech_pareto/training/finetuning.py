@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,11 +64,11 @@ class Tuner:
             student.readout = None  # it is in the head now
         self.calls += 1
         self.model.backbone = student
-        own = {"precision": self.precision, "accumulate": self.accumulate}
+        own: dict[str, Any] = {"precision": self.precision, "accumulate": self.accumulate}
         training = FineTuning(**(own | settings))
-        folder = Path(self.state) / f"tune{self.calls}" if self.state else None
+        state = Path(self.state) / f"tune{self.calls}" if self.state else None
         seed = self.seed + self.calls
-        fit(self.model, self.definition, self.data, training, seed, folder, penalty)
+        fit(self.model, self.definition, self.data, training, seed, state, penalty)
 
     def save_head(self, folder: str | Path) -> None:
         """Write the trained head beside a saved student."""
@@ -112,6 +113,10 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve; for `penalty` see `Tuner`."""
     normalize = model.backbone.preprocessor["do_normalize"]
+
+    def counted(batch: Any) -> Tensor:
+        return model.frames(batch[2].sum(1)).sum()
+
     with trainable(model.backbone), regularised(model, settings):
         return train(
             model,
@@ -121,7 +126,7 @@ def fit(
             seed,
             state,
             "fine-tune",
-            lambda batch: model.frames(batch[2].sum(1)).sum(),
+            counted,
         )
 
 

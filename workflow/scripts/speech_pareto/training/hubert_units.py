@@ -4,6 +4,8 @@ HuBERT (arXiv 2106.07447, section II).  The cepstra keep their natural spread: w
 whitened the clusters follow noise and the model does not learn.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -101,7 +103,7 @@ def centred(features: list[np.ndarray], speakers: list[str]) -> list[np.ndarray]
     return [f - means[s] for f, s in zip(features, speakers, strict=True)]
 
 
-def k_means(features: np.ndarray, count: int, seed: int) -> "MiniBatchKMeans":
+def k_means(features: np.ndarray, count: int, seed: int) -> MiniBatchKMeans:
     """Return k-means with `count` centres, fitted to features (frames, dim)."""
     with extra("train"):
         from sklearn.cluster import MiniBatchKMeans

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,18 +118,19 @@ def train(
             bar.update()
             if (step + 1) % every == 0 or step + 1 == settings.steps:
                 curve.append({"step": step + 1} | {k: round(v / count, 4) for k, v in sums.items()})
-                bar.set_postfix({k: f"{v:.3f}" for k, v in curve[-1].items() if k != "step"})
+                printed = {k: f"{v:.3f}" for k, v in curve[-1].items() if k != "step"}
+                bar.set_postfix(printed)
                 if not terminal and (now - reported > 20 or step + 1 == settings.steps):
                     reported = now
                     pace = (now - began) / (step + 1 - start)
                     left = tqdm.format_interval(pace * (settings.steps - step - 1))
-                    numbers = ", ".join(f"{k} {v:.3f}" for k, v in curve[-1].items() if k != "step")
+                    losses = ", ".join(f"{k} {v}" for k, v in printed.items())
                     log.info(
                         "%s: step %d of %d, %s, %s left",
                         name,
                         step + 1,
                         settings.steps,
-                        numbers,
+                        losses,
                         left,
                     )
                 sums, count = {}, 0
@@ -157,7 +159,7 @@ def every_layer_runs(model: nn.Module) -> Iterator[None]:
     its teacher's layers one by one needs all of its own in each step; no published method that
     runs here drops any.
     """
-    found = (getattr(module, "config", None) for module in model.modules())
+    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
     configs = {id(config): config for config in found if hasattr(config, "layerdrop")}
     own = {key: config.layerdrop for key, config in configs.items()}
     try:

@@ -13,6 +13,8 @@ almost uniform, and in a batch it mixes up heads and utterances. `reuse: softmax
 the batch it is in.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -44,7 +46,7 @@ class AttentionReuse(Method):
             plans.append(Plan(architecture.with_layers(config, layers), {"layers": chosen}))
         return min(plans, key=lambda plan: abs(architecture.remaining(plan.config) - target))
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with fewer queries and keys."""
         from speech_pareto.models.layers.reused_attention import reuse_map
 

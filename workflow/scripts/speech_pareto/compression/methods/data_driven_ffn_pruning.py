@@ -10,6 +10,8 @@ compensation, the mean of what is removed added to the bias, is left out: most f
 the inside of a phone, and on CTC models it adds blanks.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def row_gains(model: "Module", batches: Sequence[Mapping]) -> "list[Tensor]":
+def row_gains(model: Module, batches: Sequence[Mapping]) -> list[Tensor]:
     """Return the score of each hidden unit (rows,) of each layer, in float64."""
     from speech_pareto.compression.calibration import input_norms
     from speech_pareto.models.architecture import FFN
@@ -44,6 +46,6 @@ class DataDrivenFfnPruning(FfnPruning):
     batches: Batches = 16
     batch_seconds: BatchSeconds = 24.0
 
-    def scores(self, model: "Module", context: Context) -> "list[Tensor]":
+    def scores(self, model: Module, context: Context) -> list[Tensor]:
         """Return the score of each hidden unit (rows,) of each layer."""
         return row_gains(model, context.batches(self.batches, self.batch_seconds))

@@ -9,6 +9,8 @@ units, see `masked_units`; in `iterative_pruning` with the units and the head th
 there, dropout is off while scores are taken.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from speech_pareto.training.hubert_units import Labeller, UnitPredictor
 
 
-def lowest_of_all(scores: "Sequence[Tensor]", amount: int) -> list[list[int]]:
+def lowest_of_all(scores: Sequence[Tensor], amount: int) -> list[list[int]]:
     """Return for each layer which places go when the model's `amount` lowest heads go.
 
     `scores` (heads,) of each layer are compared as shares of their layer's norm.
@@ -57,7 +59,7 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
         """Return why not: frames must be maskable."""
         return cannot_mask(config) or super().obstacle(config)
 
-    def lowest(self, model: "Module", amount: int, context: Context) -> list[list[int]]:
+    def lowest(self, model: Module, amount: int, context: Context) -> list[list[int]]:
         """Return for each layer which places go when `amount` heads go in all."""
         from speech_pareto.training.hubert_units import UnitPredictor
 
@@ -68,11 +70,11 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
 
     def scores(
         self,
-        predictor: "UnitPredictor",
-        labeller: "Labeller",
+        predictor: UnitPredictor,
+        labeller: Labeller,
         batches: Sequence[Mapping],
         seed: int,
-    ) -> "list[Tensor]":
+    ) -> list[Tensor]:
         """Return the score of each head (heads,) of each layer, in float64, not yet divided."""
         import torch
 

@@ -10,6 +10,8 @@ its code in s3prl. Published: `layers: 2` of HuBERT Base, 23,491,200 parameters 
 768 more for the mask vector, if the teacher has one), 3,543,552 in three heads.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -50,7 +52,7 @@ class DistilHuBERT(Distillation):
         plan = super().solve(config, ratio)
         return Plan(plan.config | _normless(config), plan.knobs)
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the student, trained for `steps`."""
         import torch
 
@@ -72,7 +74,7 @@ class DistilHuBERT(Distillation):
         student.readout = False  # its heads are not linear
         return student
 
-    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the mean distance between heads and the layers that they predict."""
         import torch
 
@@ -90,13 +92,13 @@ class DistilHuBERT(Distillation):
             total = total + distance(ours, theirs, self.cosine)
         return total / len(outer)
 
-    def _damp(self, stem: "Module", inputs: tuple, output: "Tensor") -> None:
+    def _damp(self, stem: Module, inputs: tuple, output: Tensor) -> None:
         """Scale the gradient that reaches a stem: a forward hook."""
         if output.requires_grad:
             output.register_hook(lambda gradient: self.stem_gradient * gradient)
 
 
-def prediction_heads(number: int, ours: int, theirs: int) -> "Module":
+def prediction_heads(number: int, ours: int, theirs: int) -> Module:
     """Return what `number` heads from width `ours` to `theirs` are made of.
 
     That is U of all heads in one linear layer, the activation, and a linear layer V for each.

@@ -8,6 +8,8 @@ of its stretch. The loss is that of DistilHuBERT, Chang et al., ICASSP 2022,
 https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def distance(ours: "Tensor", theirs: "Tensor", cosine: float, log: bool = True) -> "Tensor":
+def distance(ours: Tensor, theirs: Tensor, cosine: float, log: bool = True) -> Tensor:
     """Return ‖a − b‖₁ / D − λ log σ(cos(a, b)) of features (frames, D), averaged over frames.
 
     λ is `cosine`; without `log`, the cosine itself stands in the place of its log σ.
@@ -51,7 +53,7 @@ def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
     return None
 
 
-def cut(model: "Module", knobs: Mapping) -> None:
+def cut(model: Module, knobs: Mapping) -> None:
     """Leave in `model` the layers that `knobs` names, and of each the best heads and rows."""
     from speech_pareto.models.surgery import keep_heads, keep_layers, keep_rows
 
@@ -62,7 +64,7 @@ def cut(model: "Module", knobs: Mapping) -> None:
 
 
 @contextmanager
-def dropout(teacher: "Module", on: bool) -> Iterator[None]:
+def dropout(teacher: Module, on: bool) -> Iterator[None]:
     """Switch a teacher's dropout on for a while; it still skips no layer and hides no frame."""
     parts = (teacher.feature_projection, teacher.encoder.dropout, teacher.encoder.layers)
     for part in parts:
@@ -120,7 +122,7 @@ class Distillation(Method):
         }
         return Plan(architecture.with_layers(config, after), knobs)
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the student, trained for `steps`."""
         cut(model, plan.knobs)
         if self.steps:
@@ -130,7 +132,7 @@ class Distillation(Method):
                 context.train(model, loss, **{name: getattr(self, name) for name in settings})
         return model
 
-    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the distance between hidden states of student and teacher, padding left out."""
         import torch
 

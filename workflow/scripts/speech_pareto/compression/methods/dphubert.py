@@ -17,6 +17,8 @@ stay, at least one head and one row of each layer stay, and the ratio is hit wha
 to.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 
 
-def four_states(model: "Module", batch: Mapping) -> "list[Tensor]":
+def four_states(model: Module, batch: Mapping) -> list[Tensor]:
     """Return the feature projection's output and those of layers L/3, 2L/3, L, (B, T, D) each."""
     projected = []
 
-    def keep(module: "Module", inputs: tuple, output: "Tensor | tuple") -> None:
+    def keep(module: Module, inputs: tuple, output: Tensor | tuple) -> None:
         tensor = output[0] if isinstance(output, tuple) else output
         projected.append(tensor.clone())  # the encoder writes zeros into its input
 
@@ -83,7 +85,7 @@ class DPHuBERT(Method):
         after = architecture.with_layers(config, allocation.thin(config, layers, ratio * before))
         return Plan(after, {"removed": before - architecture.remaining(after)})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the student, within half a row of the planned size."""
         from speech_pareto.compression.parts.hard_concrete_gates import Gating, MappedStudent
         from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
@@ -104,8 +106,8 @@ class DPHuBERT(Method):
         return model
 
     def loss(
-        self, student: "MappedStudent", teacher: "Module", batch: Mapping, target: float = 0.0
-    ) -> "Tensor":
+        self, student: MappedStudent, teacher: Module, batch: Mapping, target: float = 0.0
+    ) -> Tensor:
         """Return the distance of four layers, and the penalty if the student has gates."""
         import torch
 
@@ -124,7 +126,7 @@ class DPHuBERT(Method):
 
     def _train(
         self,
-        student: "MappedStudent",
+        student: MappedStudent,
         context: Context,
         steps: int,
         learning_rate: float,

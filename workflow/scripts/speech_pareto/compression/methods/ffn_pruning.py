@@ -6,6 +6,8 @@ Every layer loses the same number of its lowest units, so transformers can still
 Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank approximation.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def row_scores(layer: "Module") -> "Tensor":
+def row_scores(layer: Module) -> Tensor:
     """Return the score of each hidden unit (rows,) of an encoder layer, in float64."""
     from speech_pareto.models.surgery import bias, matrix, weight
 
@@ -28,12 +30,12 @@ def row_scores(layer: "Module") -> "Tensor":
     return inwards + weight(second).detach().double().abs().sum(0)
 
 
-def best_rows(layer: "Module", amount: int) -> "Tensor":
+def best_rows(layer: Module, amount: int) -> Tensor:
     """Return the `amount` highest-scoring units of a layer."""
     return highest(row_scores(layer), amount)
 
 
-def highest(scores: "Tensor", amount: int) -> "Tensor":
+def highest(scores: Tensor, amount: int) -> Tensor:
     """Return where the `amount` highest scores are."""
     return scores.argsort(descending=True, stable=True)[:amount]
 
@@ -52,7 +54,7 @@ class FfnPruning(Method):
         after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]
         return Plan(architecture.with_layers(config, after), {"rows": widths})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` without its lowest units."""
         from speech_pareto.models.surgery import keep_rows
 
@@ -63,6 +65,6 @@ class FfnPruning(Method):
             keep_rows(layer, highest(scores, width))
         return model
 
-    def scores(self, model: "Module", context: Context) -> "list[Tensor]":
+    def scores(self, model: Module, context: Context) -> list[Tensor]:
         """Return the score of each hidden unit (rows,) of each layer."""
         return [row_scores(layer) for layer in model.encoder.layers]

@@ -11,6 +11,8 @@ Published: width and ffn 480 of HuBERT Base, without a mask vector: 21,661,376 p
 convolution of its own (461,280) beside the student's; here it is one and the same.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,7 +51,7 @@ class FitHuBERT(ThinStudent):
         convolutions = (self.heads(student) - 1) * architecture.resampling_parameters(student)
         return super().head_parameters(teacher, student) + convolutions
 
-    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the weighted sum of the layers' errors."""
         import torch
 

@@ -5,6 +5,8 @@ outputs are fp32. Recovery trains fp32 copies, rounded again at its end, as in M
 ICLR 2018, https://arxiv.org/abs/1710.03740. Processors without 16-bit arithmetic are slower so.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +29,7 @@ class HalfPrecision(Method):
         """Return the plan to round."""
         return Plan(architecture.with_precision(config, self.dtype), {})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` in half precision."""
         from speech_pareto.models.quantisation import set_precision
 

@@ -7,6 +7,8 @@ may be partial and takes the layers whose lowest head has the smallest share of 
 One head per layer stays. After Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def head_scores(layer: "Module") -> "Tensor":
+def head_scores(layer: Module) -> Tensor:
     """Return the score of each head (heads,) of an encoder layer, in float64."""
     from speech_pareto.models.surgery import bias, matrix, matrix_names, weight
 
@@ -34,13 +36,13 @@ def head_scores(layer: "Module") -> "Tensor":
     return total
 
 
-def best_heads(layer: "Module", amount: int) -> list[int]:
+def best_heads(layer: Module, amount: int) -> list[int]:
     """Return the `amount` highest-scoring heads of a layer, numbered as in the teacher."""
     places = head_scores(layer).argsort(descending=True, stable=True)[:amount]
     return [layer.attention.heads[place] for place in places]
 
 
-def lowest_heads(scores: "Sequence[Tensor]", amount: int) -> list[list[int]]:
+def lowest_heads(scores: Sequence[Tensor], amount: int) -> list[list[int]]:
     """Return for each layer which places go when `amount` heads go in rounds of one per layer."""
     order = [layer.argsort(stable=True).tolist() for layer in scores]
     shares = [(layer / layer.sum()).tolist() for layer in scores]
@@ -73,7 +75,7 @@ class HeadPruning(Method):
         ]
         return Plan(architecture.with_layers(config, after), {"heads": amount})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` without its lowest heads."""
         from speech_pareto.models.surgery import keep_heads
 
@@ -83,6 +85,6 @@ class HeadPruning(Method):
             keep_heads(layer, heads)
         return model
 
-    def lowest(self, model: "Module", amount: int, context: Context) -> list[list[int]]:
+    def lowest(self, model: Module, amount: int, context: Context) -> list[list[int]]:
         """Return for each layer which places go when `amount` heads go in all."""
         return lowest_heads([head_scores(layer) for layer in model.encoder.layers], amount)

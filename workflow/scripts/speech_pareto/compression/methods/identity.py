@@ -1,5 +1,7 @@
 """Identity: the teacher itself, the control that every other row is read against."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +27,6 @@ class Identity(Method):
         """Return the plan to leave everything."""
         return Plan(dict(config), {})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` as it is."""
         return model

@@ -8,6 +8,8 @@ Jacob et al., CVPR 2018, https://arxiv.org/abs/1712.05877, so that what is score
 as `distillation → head_pruning → int8` had the same recovery as without int8.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +31,7 @@ class Int8(Method):
         """Return the plan to round."""
         return Plan(architecture.with_precision(config, "int8"), {})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with int8 matrices."""
         from speech_pareto.models.quantisation import set_precision
 

@@ -14,6 +14,8 @@ A ratio between two entries ends its walk with an event of its own. The walk is 
 job: the units' head and the loss that it waits for are in no student folder.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -115,7 +117,7 @@ class IterativePruning(UnitMethod):
         *walk, end = (architecture.remaining(plan.config) for plan in plans)
         return Plan(plans[-1].config, {"left": [*(size for size in walk if size > end), end]})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` at the end of its walk."""
         from speech_pareto.models.backbone import describe
 
@@ -129,7 +131,7 @@ class IterativePruning(UnitMethod):
             self._train(model, self.steps_after(event), context)
         return model
 
-    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the objective: of a UnitPredictor and a Labeller, or of two backbones."""
         if self.objective == "masked_units":
             return self.masked_prediction(student, teacher, batch)
@@ -139,7 +141,7 @@ class IterativePruning(UnitMethod):
         """Return `steps` as numbers, one or more."""
         return (self.steps,) if isinstance(self.steps, int) else tuple(self.steps)
 
-    def _train(self, model: "Module", steps: int, context: Context) -> None:
+    def _train(self, model: Module, steps: int, context: Context) -> None:
         """Train until the next event; the units' head learns on from event to event."""
         from speech_pareto.compression.parts.convergence import Convergence
         from speech_pareto.training.hubert_units import UnitPredictor

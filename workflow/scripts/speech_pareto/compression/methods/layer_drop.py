@@ -4,6 +4,8 @@ What a whole number of layers cannot hit, the last kept layer makes up: it keeps
 heads and of its feed-forward rows, those with the largest weights.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -50,7 +52,7 @@ class LayerDrop(Method):
         knobs = {"layers": number, "heads": len(kept[-1].heads), "rows": kept[-1].ffn}
         return Plan(architecture.with_layers(config, kept), knobs)
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the first layers of `model`."""
         from speech_pareto.models.surgery import keep_heads, keep_layers, keep_rows
 

@@ -25,6 +25,8 @@ of the steps; r_l is not normalised. WavLM's position bias goes, as in other stu
 predicts no layer, so no task head of the teacher reads the student through it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 TARGETS = 8  # layers of the teacher, if it has so many
 
 
-def mean_result(teacher: "Module", batch: Mapping) -> "Tensor":
+def mean_result(teacher: Module, batch: Mapping) -> Tensor:
     """Return y, the mean of what the teacher's last layers add by their feed-forward parts."""
     import torch
 
@@ -103,7 +105,7 @@ class LightHuBERT(Method):
         subnet = found[space][1]
         return Plan(subnet.shape(config), {"space": space, **subnet._asdict()})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the subnet, cut from a supernet that was trained for `steps`."""
         from speech_pareto.models.backbone import describe
 
@@ -121,8 +123,8 @@ class LightHuBERT(Method):
         return cut(student, plan.config, plan.knobs["layers"])
 
     def loss(
-        self, student: "Module", teacher: "Module", batch: Mapping, space: Space | None = None
-    ) -> "Tensor":
+        self, student: Module, teacher: Module, batch: Mapping, space: Space | None = None
+    ) -> Tensor:
         """Return the error of the whole supernet or, with a `space`, of a subnet drawn anew."""
         from torch.nn.functional import linear
 

@@ -6,6 +6,8 @@ The ranks are the same fraction of m n / (m + n), where nothing is saved, for al
 truncation is the best of its rank in the Frobenius norm (Eckart & Young, 1936).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -74,7 +76,7 @@ class LowRank(Method):
                 left -= cost
         return Plan(config_at(ranks), {"ranks": ranks})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with factors in the place of matrices."""
         import torch
 

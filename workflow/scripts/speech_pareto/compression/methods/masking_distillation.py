@@ -15,6 +15,8 @@ spans of the mask have uniform lengths from 0 to 20 and do not overlap; here the
 and may overlap, so that of a share of 0.8 fewer frames are masked.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -52,7 +54,7 @@ class MaskingDistillation(ThinStudent):
         """Return the number of projection heads: one per layer."""
         return len(architecture.layers_of(config))
 
-    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return both terms, of all layers, under a mask drawn anew."""
         import torch
 

@@ -8,6 +8,8 @@ PARP, less: its progressive form PARP-P) to all of them after the last step. Wha
 of `weight_pruning`. Lai et al., NeurIPS 2021, https://arxiv.org/abs/2106.05933, section 3.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,7 @@ class Parp(TaskMethod, WeightPruning):
     every: Steps = 5  # n
     first: Share = 0.5
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model`, fine-tuned, with exactly as many zeros as planned."""
         from speech_pareto.models.sparsity import prunable
 

@@ -3,6 +3,8 @@
 The lot takes the same share of all heads and of all rows, spread evenly over the layers.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +34,7 @@ class RandomPruning(Method):
         }
         return Plan(architecture.with_layers(config, after), knobs)
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with only the heads and rows that the seed draws."""
         import torch
 

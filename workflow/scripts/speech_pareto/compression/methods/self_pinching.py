@@ -15,6 +15,8 @@ were moved by one common factor until the number is met. Zeros count as in `weig
 Xu et al., Interspeech 2025, https://arxiv.org/abs/2505.22608.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,7 +55,7 @@ class SelfPinching(TaskMethod):
         after = architecture.with_layers(config, architecture.layers_of(config), zeros)
         return Plan(after, {"removed": zeros})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model`, fine-tuned behind gates and pruned as planned."""
         linears = self.gated(model)
         penalty = self.penalty(linears, plan.knobs["removed"])
@@ -62,7 +64,7 @@ class SelfPinching(TaskMethod):
         self.prune(model, linears, plan)
         return model
 
-    def gated(self, model: "Module") -> "list[Linear]":
+    def gated(self, model: Module) -> list[Linear]:
         """Put gates on `model` and return the linear layers that carry them."""
         from speech_pareto.compression.parts.self_pinching_gates import gate
         from speech_pareto.models.surgery import linears
@@ -77,7 +79,7 @@ class SelfPinching(TaskMethod):
         """`reach` for each step of AdamW at the full learning rate."""
         return self.reach / (self.steps * self.learning_rate)
 
-    def penalty(self, linears: "list[Linear]", removed: int) -> "Callable[[int], Tensor]":
+    def penalty(self, linears: list[Linear], removed: int) -> Callable[[int], Tensor]:
         """Return the function that sets τ for a step and returns what is added to its loss."""
         from speech_pareto.compression.parts.self_pinching_gates import (
             dead_band,
@@ -85,7 +87,7 @@ class SelfPinching(TaskMethod):
             set_temperature,
         )
 
-        def penalty(step: int) -> "Tensor":
+        def penalty(step: int) -> Tensor:
             set_temperature(linears, self.temperature(step / self.steps))
             number, total = kept(linears)
             return self.strength * dead_band(number / total, 1 - removed / total, self.band)
@@ -96,7 +98,7 @@ class SelfPinching(TaskMethod):
         """Return τ after a share `progress` of the steps."""
         return COLD + (WARM - COLD) * (1 + math.cos(math.pi * progress)) / 2
 
-    def prune(self, model: "Module", linears: "list[Linear]", plan: Plan) -> None:
+    def prune(self, model: Module, linears: list[Linear], plan: Plan) -> None:
         """Take the gates off and zero the lowest weights, exactly as many as planned."""
         from speech_pareto.compression.parts.self_pinching_gates import release
         from speech_pareto.models.sparsity import state_zeros

@@ -9,6 +9,8 @@ multiply such matrices faster; here they stay dense, with zeros that count as re
 Mishra et al., 2021, https://arxiv.org/abs/2104.08378.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def two_of_four(scores: "Tensor") -> "Tensor":
+def two_of_four(scores: Tensor) -> Tensor:
     """Return a mask (outputs, inputs) of the two lowest scores in each four inputs of a row."""
     import torch
 
@@ -50,7 +52,7 @@ class SemiStructured(Method):
         after = architecture.with_layers(config, architecture.layers_of(config), zeros)
         return Plan(after, {"zeros": zeros})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with zeros."""
         from speech_pareto.models.sparsity import state_zeros
 

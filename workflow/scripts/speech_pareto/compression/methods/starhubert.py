@@ -11,6 +11,8 @@ Published: 22.31 M and 26.63 M parameters, which width 432, ffn 976 (22,309,024)
 (26,631,232) round to.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +31,7 @@ class STaRHuBERT(ThinStudent):
 
     averages = "utterances"
 
-    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the distance between Gram matrices, within layers and across each."""
         import torch
 

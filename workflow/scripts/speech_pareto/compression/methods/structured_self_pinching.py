@@ -11,6 +11,8 @@ https://arxiv.org/abs/2505.22608, as released in https://github.com/hanyxu/SASPG
 a distillation loss and a second training.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,7 +45,7 @@ class StructuredSelfPinching(SelfPinching):
         config = architecture.with_layers(config, after)
         return Plan(config, {"removed": size - architecture.remaining(config)})
 
-    def gated(self, model: "Module") -> "list[Linear]":
+    def gated(self, model: Module) -> list[Linear]:
         """Put gates on the matrices that read the units; return them: heads, channels, heads …"""
         from speech_pareto.compression.parts.self_pinching_gates import gate, unit_scores
         from speech_pareto.models.surgery import matrix
@@ -62,7 +64,7 @@ class StructuredSelfPinching(SelfPinching):
         fallen = progress / TURN if progress < TURN else (1 - progress) / (1 - TURN)
         return super().temperature(fallen)
 
-    def prune(self, model: "Module", linears: "list[Linear]", plan: Plan) -> None:
+    def prune(self, model: Module, linears: list[Linear], plan: Plan) -> None:
         """Take the gates off and remove the lowest units, one of each stays in every layer."""
         from speech_pareto.compression.parts.self_pinching_gates import release, remove_lowest
 
@@ -71,7 +73,7 @@ class StructuredSelfPinching(SelfPinching):
         remove_lowest(model, margins[::2], margins[1::2], sizes, plan.knobs["removed"])
 
 
-def _units(model: "Module", layer: "Module") -> list[tuple[int, int]]:
+def _units(model: Module, layer: Module) -> list[tuple[int, int]]:
     """Return how many heads and channels a layer has, each with the parameters of one."""
     from speech_pareto.models.surgery import shape_of
 

@@ -9,6 +9,8 @@ has the map of its pretraining; here it is a logistic regression on k-means unit
 which the student's begins as a copy.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +55,7 @@ class UnitDistillation(UnitMethod):
         """Return which layers stay, and the heads and feed-forward rows that each keeps."""
         return self._shape().solve(config, ratio)
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the student, trained for `steps`."""
         import copy
 
@@ -78,7 +80,7 @@ class UnitDistillation(UnitMethod):
             context.train(student, loss, **{name: getattr(self, name) for name in settings})
         return model
 
-    def loss(self, student: "Module", teacher: "Module", batch: Mapping) -> "Tensor":
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the divergence of two `UnitPredictor`s; 0 if no frame was drawn for masking."""
         import torch
         from torch.nn import functional

@@ -8,6 +8,8 @@ pruned ones before it give. Tensors keep their size: zeros count as removed, as 
 Sun et al., ICLR 2024, https://arxiv.org/abs/2306.11695, section 3.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,12 +36,12 @@ def zeros_of_rows(config: Mapping, zeros: int) -> list[list[int]]:
     return shares
 
 
-def smallest(scores: "Tensor", amounts: "Tensor") -> "Tensor":
+def smallest(scores: Tensor, amounts: Tensor) -> Tensor:
     """Return a mask of the `amounts` (rows,) lowest scores in each row of (rows, columns)."""
     return scores.argsort(dim=1, stable=True).argsort(dim=1) < amounts[:, None]
 
 
-def zero_out(model: "Module", batches: list, choose: Callable[["Tensor"], "Tensor"]) -> None:
+def zero_out(model: Module, batches: list, choose: Callable[[Tensor], Tensor]) -> None:
     """Zero the weights that `choose` masks given their scores (outputs, inputs), in place.
 
     It is called for one linear layer after the other; without `batches`, scores are |W|.
@@ -72,7 +74,7 @@ class Wanda(Method):
         after = architecture.with_layers(config, architecture.layers_of(config), zeros)
         return Plan(after, {"zeros": zeros})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with zeros, exactly as many as planned."""
         import torch
 

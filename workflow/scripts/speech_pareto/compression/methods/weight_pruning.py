@@ -8,6 +8,8 @@ iterative method of Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949; tra
 leaves zeros at zero.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def zero_lowest(parameters: "Sequence[Tensor]", scores: "Sequence[Tensor]", amount: int) -> None:
+def zero_lowest(parameters: Sequence[Tensor], scores: Sequence[Tensor], amount: int) -> None:
     """Zero in place the `amount` entries of lowest score of all `parameters` together.
 
     A parameter and its scores are of one shape; of equal scores the first ones go.
@@ -64,7 +66,7 @@ class WeightPruning(Method):
         after = architecture.with_layers(config, architecture.layers_of(config), zeros)
         return Plan(after, {"zeros": zeros})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with its smallest weights at zero, exactly as many as planned."""
         from speech_pareto.models.sparsity import prunable, state_zeros
 

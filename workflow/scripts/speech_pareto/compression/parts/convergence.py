@@ -1,5 +1,7 @@
 """Whether a loss has stopped to fall, as Lin et al. ask before they prune on."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -13,6 +15,9 @@ class Convergence(nn.Module):
 
     def __init__(self, smoothing: float, steps: int, lookback: int) -> None:
         super().__init__()
+        self.seen: Any
+        self.now: Any
+        self.then: Any
         self.smoothing, self.steps, self.lookback = smoothing, steps, lookback
         self.register_buffer("seen", torch.tensor(0))
         self.register_buffer("now", torch.tensor(0.0, dtype=torch.float64))  # e

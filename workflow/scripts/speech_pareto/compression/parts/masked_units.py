@@ -9,6 +9,8 @@ job that needs them: published backbones come without those of their pretraining
 this: no torch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +45,7 @@ class UnitMethod(Method):
             return f"unit_layer is {self.unit_layer}, the model has {depth} layers"
         return super().obstacle(config)
 
-    def fit_units(self, context: Context) -> "tuple[Labeller, Linear]":
+    def fit_units(self, context: Context) -> tuple[Labeller, Linear]:
         """Return the teacher's units, and a head on its last layer that predicts them."""
         from speech_pareto.training.hubert_units import fit
 
@@ -52,7 +54,7 @@ class UnitMethod(Method):
         layer = self.unit_layer or max(1, round(2 * depth / 3))
         return fit(context.teacher, batches, layer, self.units, context.seed)
 
-    def mask(self, model: "Module", batch: Mapping) -> "Tensor":
+    def mask(self, model: Module, batch: Mapping) -> Tensor:
         """Return which frames to hide, bool (batch, frames), never padding."""
         from speech_pareto.models.hidden_states import real_frames
         from speech_pareto.training.masking import span_mask
@@ -61,8 +63,8 @@ class UnitMethod(Method):
         return span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
 
     def masked_prediction(
-        self, predictor: "UnitPredictor", labeller: "Labeller", batch: Mapping
-    ) -> "Tensor":
+        self, predictor: UnitPredictor, labeller: Labeller, batch: Mapping
+    ) -> Tensor:
         """Return the mean cross-entropy over masked frames; 0 if none was drawn."""
         from torch.nn import functional
 

@@ -6,11 +6,13 @@ https://arxiv.org/abs/2203.15610. Which subnets there are follows from a config 
 needs no torch.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise, product
 from math import lcm
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speech_pareto.models import architecture
 
@@ -105,7 +107,7 @@ class Space:
 
         The rank, the lower the better, says what regular is; where none is near, the nearest wins.
         """
-        best = None
+        best: Any = None
         for width, depth in product(self.widths, self.depths):
             layers, heads = self.layers(depth), mixtures(self.heads, depth)
             rows = mixtures(self.rows[width], depth)
@@ -123,7 +125,7 @@ class Space:
         return best
 
 
-def views(model: "Module", nested: "Module", layers: Sequence[int]) -> "dict[str, Tensor]":
+def views(model: Module, nested: Module, layers: Sequence[int]) -> dict[str, Tensor]:
     """Return the tensors of `nested` by name, made of those of `model`; gradients reach these.
 
     Layer i of `nested` is layer `layers[i]` of `model`.
@@ -146,7 +148,7 @@ def views(model: "Module", nested: "Module", layers: Sequence[int]) -> "dict[str
     return found
 
 
-def first_of_each_split(whole: "Tensor", kept: int, dim: int) -> "Tensor":
+def first_of_each_split(whole: Tensor, kept: int, dim: int) -> Tensor:
     """Return `kept` rows or columns of a tensor: the first of each of `SPLITS` equal blocks."""
     import torch
 
@@ -156,7 +158,7 @@ def first_of_each_split(whole: "Tensor", kept: int, dim: int) -> "Tensor":
     return torch.cat(parts, dim)
 
 
-def cut(model: "Module", config: Mapping, layers: Sequence[int]) -> "Module":
+def cut(model: Module, config: Mapping, layers: Sequence[int]) -> Module:
     """Return the nested model that `config` describes, with tensors of its own."""
     import torch
 
@@ -174,8 +176,8 @@ def cut(model: "Module", config: Mapping, layers: Sequence[int]) -> "Module":
 
 
 def run(
-    model: "Module", config: Mapping, layers: Sequence[int], batch: Mapping, mask: "Tensor"
-) -> "Tensor":
+    model: Module, config: Mapping, layers: Sequence[int], batch: Mapping, mask: Tensor
+) -> Tensor:
     """Return the last layer (B, T, D) of the nested model that `config` describes.
 
     Its mask vector replaces the frames in `mask` (B, T); gradients reach the parameters of `model`.

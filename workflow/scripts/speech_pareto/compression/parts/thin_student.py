@@ -9,6 +9,8 @@ Linear heads from D to the teacher's width live while a student is trained. None
 but the head of the last layer goes into the task head of the teacher, see `fold`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Within
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
 # The stem of FitHuBERT (arXiv 2207.00555) and ARMHuBERT (arXiv 2305.11685): same frames, thinner.
@@ -100,6 +103,10 @@ class ThinStudent(Method):
         """Return the student's config."""
         return thin(config, width, ffn)
 
+    def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        raise NotImplementedError
+
     def heads(self, config: Mapping) -> int:
         """Return how many projection heads a student with this config is trained with."""
         return 0
@@ -116,7 +123,7 @@ class ThinStudent(Method):
         ffn = self.ffn or rows_for(shape, target)
         return Plan(shape(ffn), {"width": width, "ffn": ffn})
 
-    def compress(self, model: "Module", plan: Plan, context: Context) -> "Module":
+    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return the student, trained for `steps`."""
         import torch
 
@@ -151,7 +158,7 @@ def _step(config: Mapping) -> int:
     return math.lcm(config["num_attention_heads"], config["num_conv_pos_embedding_groups"])
 
 
-def add_heads(student: "Module", teacher: "Module", number: int, seed: int) -> None:
+def add_heads(student: Module, teacher: Module, number: int, seed: int) -> None:
     """Give `student` linear heads to the teacher's width, trained with it and saved with no one.
 
     If its layers run at a lower frame rate, all but the last head bring this back before.
@@ -171,7 +178,7 @@ def add_heads(student: "Module", teacher: "Module", number: int, seed: int) -> N
                 student.heads[index] = Sequential(Upsample(sizes[0], factor), head)
 
 
-def fold(student: "Module") -> None:
+def fold(student: Module) -> None:
     """Take the heads from a trained student; the last one stays as its `readout`.
 
     That is the map (weight, bias) from the last layer to the teacher's last layer. A task head of

@@ -44,7 +44,8 @@ def recordings(settings: Mapping, path: Path) -> list[Recording]:
             problems.add(
                 "columns named twice", f"line {number}: the column {name!r} is named twice"
             )
-    found, files = [], {}
+    listed: list[Recording] = []
+    files: dict[tuple[int, int], tuple[str, str]] = {}
     for number, line in lines:
         at, fields = f"line {number}", line.split("\t")
         if len(fields) != len(header):
@@ -61,6 +62,7 @@ def recordings(settings: Mapping, path: Path) -> list[Recording]:
         if audio is None:
             said = f"{at}: no such recording: {row['path'] or '(empty path)'}"
             problems.add("rows without a recording", said)
+            audio = path  # the list is refused in the end
         else:
             status = audio.stat()
             other, spelling = files.setdefault((status.st_dev, status.st_ino), (at, row["path"]))
@@ -74,12 +76,12 @@ def recordings(settings: Mapping, path: Path) -> list[Recording]:
             problems.add("rows with an unknown split", said)
         text, label = clean(row.get("text", "")), row.get("label", "").strip()
         speaker = row.get("speaker", "").strip() or "unknown"
-        found.append(Recording(row["path"], audio, text, language, speaker, label, split))
+        listed.append(Recording(row["path"], audio, text, language, speaker, label, split))
     if problems:
         raise ValueError(f"{path} cannot be used:\n{problems}")
-    if not found:
+    if not listed:
         raise ValueError(f"{path} lists no recordings")
-    return found
+    return listed
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,8 @@ that reuses it has no attention dropout, as in the released code. In WavLM the g
 is inside the map, so a layer that reuses one has no gate either.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
@@ -18,7 +20,7 @@ class Maps:
     It lives for one pass of the encoder, so that a model can be copied between passes.
     """
 
-    last: Tensor | None = None
+    last: Any = None  # a Tensor between two layers
     heads: tuple[int, ...] = ()
 
     def keep(self, attention: nn.Module, inputs: tuple, output: tuple) -> None:

@@ -1,5 +1,7 @@
 """The fronts of all tasks over one cost, side by side."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,7 +20,7 @@ COLUMNS, SIDE, KEY = 3, 2.15, 1.75  # panels in a line; their size and that of t
 @styled
 def tasks(summary: pd.DataFrame, cost: str, recipes) -> Figure:
     """Return the figure of all tasks over `cost`, from the table's summary over seeds."""
-    column, panel = QUANTITIES[cost].column, QUANTITIES[cost].axis.panel
+    column, panel = QUANTITIES[cost].column, QUANTITIES[cost].drawn.panel
     rows = summary[(summary["n"] > 0) & summary[column].notna() & summary["score"].notna()]
     title = f"All tasks: score against {panel}"
     if rows.empty:
@@ -95,8 +97,12 @@ def _key(figure: Figure, recipes: dict[str, str], style: dict) -> None:
     for place, (method, role) in enumerate(recipes.items()):
         colour, marker = style[method]
         y = 1 - (1.0 + 0.19 * place) / height
-        point = {"transform": figure.transFigure, "clip_on": False, "markeredgewidth": 0}
+        point: dict[str, Any] = {
+            "transform": figure.transFigure,
+            "clip_on": False,
+            "markeredgewidth": 0,
+        }
         figure.axes[0].plot((width - KEY + 0.15) / width, y, marker, color=colour, **point)
-        ink = {"color": colour if role == STUDENT else MUTED, "fontsize": 7.5}
+        ink: dict[str, Any] = {"color": colour if role == STUDENT else MUTED, "fontsize": 7.5}
         name = "teacher" if role == TEACHER else method
         figure.text((width - KEY + 0.28) / width, y, name, va="center", **ink)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -54,7 +54,7 @@ def words(figure: Figure, title: str, subtitle: str, notes: list[str]) -> None:
     figure.text(left, 1 - 0.22 / height, title, fontsize=size, fontweight="bold", va="center")
     figure.text(left, 1 - 0.46 / height, subtitle, fontsize=8.5, va="center")
     text = "\n".join(filled(notes, round(17.5 * width)))
-    style = {"fontsize": 7, "color": MUTED, "va": "bottom", "linespacing": 1.35}
+    style: dict[str, Any] = {"fontsize": 7, "color": MUTED, "va": "bottom", "linespacing": 1.35}
     figure.text(left, 0.06 / height, text, **style)
 
 
@@ -125,7 +125,7 @@ def spaced(wanted: list[float], gap: float, height: float) -> list[float]:
 
     Neighbours that would touch share their middle; too many go beyond the end.
     """
-    groups = []  # of [sum of wanted middles, members]
+    groups: list[list[Any]] = []  # of [sum of wanted middles, members]
     for place in wanted:
         groups.append([place, 1])
         while len(groups) > 1 and _low(groups[-1], gap, height) < _high(groups[-2], gap, height):

@@ -38,8 +38,8 @@ def pareto(
         raise ValueError(f"cost {cost!r} is not one of {', '.join(known)}")
     rows = summary[summary["task"] == task]
     if rows.empty:
-        known = ", ".join(sorted(summary["task"].unique()))
-        raise ValueError(f"task {task!r} is not in the table, which has {known}")
+        tasks = ", ".join(sorted(summary["task"].unique()))
+        raise ValueError(f"task {task!r} is not in the table, which has {tasks}")
     recipes = roles_of(summary) if recipes is None else dict(recipes)
     if published is not None:
         recipes = roles_of(published) | recipes
@@ -57,7 +57,7 @@ class _Front:
     def __init__(self, rows: pd.DataFrame, cost: str, style: dict, published=None):
         self.all, self.cost, self.style, self.published = rows, cost, style, published
         self.quantity = quantities.QUANTITIES[cost]
-        self.axis, column = self.quantity.axis, self.quantity.column
+        self.axis, column = self.quantity.drawn, self.quantity.column
         rows = rows[(rows["n"] > 0) & rows[column].notna() & rows["score"].notna()].copy()
         if rows.empty:
             raise ValueError(
@@ -97,8 +97,9 @@ class _Front:
         self._teachers()
         if self.published is not None:
             self._published()
-        for key, rows in self.rows[self.rows["role"] != TEACHER].groupby(["teacher", "recipe"]):
-            self._method(*key, rows.sort_values("ratio"))
+        students = self.rows[self.rows["role"] != TEACHER]
+        for (teacher, recipe), rows in students.groupby(["teacher", "recipe"]):
+            self._method(teacher, recipe, rows.sort_values("ratio"))
         self._ticks()
         self._words()
         place(self.figure, self.axes, self.labels, self.marks, self.paths)
@@ -279,8 +280,8 @@ class _Front:
         if len(self.teachers) == 1:
             full = self.teachers["x"].iloc[0]
             logarithmic = self.axes.get_xscale() == "log"
-            shares = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if logarithmic else (0.25, 0.5, 0.75, 1)
-            shares = [share for share in shares if share * full > self.axes.get_xlim()[0]]
+            marks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if logarithmic else (0.25, 0.5, 0.75, 1)
+            shares = [share for share in marks if share * full > self.axes.get_xlim()[0]]
             top = self.axes.secondary_xaxis(
                 "top", functions=(lambda x: x / full, lambda share: share * full)
             )

@@ -1,6 +1,7 @@
 """Where a figure's labels go: beside their points, off each other, the points and the lines."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -37,12 +38,13 @@ def place(figure, axes, labels, marks, paths) -> None:
         )
         size = artist.get_window_extent(renderer)
         at = to_pixels((x, y))
-        best, least = None, np.inf
+        best: Any = None
+        least = np.inf
         for cost, far, dx, dy in _around(size.width, size.height, scale):
             box = Bbox.from_bounds(
                 at[0] + dx - size.width / 2, at[1] + dy - size.height / 2, size.width, size.height
             )
-            cost += 60 * sum(_overlap(box, other) for other in taken)
+            cost += 60 * sum((_overlap(box, other) for other in taken), 0.0)
             cost += 30 * sum(_hits(box, *dot) for dot in dots)
             cost += 0.5 * _inside(box, lines)
             cost += 200 * (box.x0 < frame.x0 or box.x1 > frame.x1 + 4)

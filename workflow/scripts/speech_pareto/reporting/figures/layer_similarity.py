@@ -1,5 +1,7 @@
 """Which layers of the teacher a student's hidden states resemble: one map of CKA per student."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -61,8 +63,8 @@ def draw(rows: pd.DataFrame, task: str, recipes) -> Figure:
         about = f"{one.teacher}, " if several else ""
         about += f"−{percent(one.ratio)}: " if one.ratio else ""
         colour = MUTED if one.kind == CONTROL else style[one.recipe][0]
-        head = {"fontsize": 6.6, "color": INK if one.role == TEACHER else colour}
-        title = f"{name}\n{about}{two_decimals(grid[-1, -1])}"
+        head: dict[str, Any] = {"fontsize": 6.6, "color": INK if one.role == TEACHER else colour}
+        title = f"{name}\n{about}{two_decimals(float(grid[-1, -1]))}"
         axes.set_title(title, pad=2, linespacing=1.1, **head)
     bar = figure.add_axes((1 - 0.42 / width, 1 - 1.83 / height, 0.09 / width, side / height))
     figure.colorbar(mesh, cax=bar, ticks=[least, 1])

@@ -1,6 +1,7 @@
 """Published systems: phone error rate and SUPERB's score against size and MACs."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -92,7 +93,11 @@ def _key(figure: Figure, roles: dict[str, str], style: dict) -> None:
         name = "teacher" if teacher else method
         y = 1 - (0.9 + 0.2 * place) / height
         axes = figure.axes[0]
-        point = {"transform": figure.transFigure, "clip_on": False, "markeredgewidth": 0}
+        point: dict[str, Any] = {
+            "transform": figure.transFigure,
+            "clip_on": False,
+            "markeredgewidth": 0,
+        }
         axes.plot((width - 1.62) / width, y, marker, color=colour, markersize=6.5, **point)
         ink = INK if teacher else MUTED if roles[method] == CONTROL else colour
         figure.text((width - 1.48) / width, y, name, fontsize=8, color=ink, va="center")

@@ -61,10 +61,10 @@ def styles(recipes: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         turns = [[x[(start + k) % len(x)] for k in range(len(x))] for x in (colours, MARKERS)]
         pairs = [(colour, marker) for colour in turns[0] for marker in turns[1]]
         used = list(found.values())
-        colours, markers = zip(*used, strict=True) if used else ((), ())
+        shown = [one[0] for one in used], [one[1] for one in used]
 
-        def crowd(pair, used=used, colours=colours, markers=markers) -> tuple:
-            return used.count(pair), colours.count(pair[0]), markers.count(pair[1])
+        def crowd(pair, used=used, shown=shown) -> tuple:
+            return used.count(pair), shown[0].count(pair[0]), shown[1].count(pair[1])
 
         found[recipe] = min(pairs, key=crowd)  # the first that is least used
     return found

@@ -24,7 +24,7 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
     trained = {point["teacher"] for point in study["points"] if point["kind"] == TEACHER}
     data = study | {
         "costs": {
-            cost: {"short": one.axis.short, "label": one.axis.label, "sparse": one.axis.sparse}
+            cost: {"short": one.drawn.short, "label": one.drawn.label, "sparse": one.drawn.sparse}
             for cost, one in quantities.main_axes().items()
         },
         "columns": {

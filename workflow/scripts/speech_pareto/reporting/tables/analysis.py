@@ -1,5 +1,7 @@
 """What `analyse` and probes measured inside all students, as one long table: a row per number."""
 
+from typing import Any
+
 import pandas as pd
 
 STUDENT = ["teacher", "recipe", "ratio", "seed", "scope"]
@@ -27,7 +29,7 @@ def build(results: dict[str, dict], metrics: dict[str, dict]) -> pd.DataFrame:
         key = [value["run"].get(name) for name in names]
         for layer, share in enumerate(value.get("layer_weights", ())):
             rows.append([*key, "student", LAYER_WEIGHT, layer, None, share])
-    types = {"pretrained": "boolean"}
+    types: dict[str, Any] = {"pretrained": "boolean"}
     types |= {"ratio": float, "seed": "Int64", "layer": "Int64", "other": "Int64", "value": float}
     table = pd.DataFrame(rows, columns=COLUMNS).astype(
         {column: types.get(column, "string") for column in COLUMNS}

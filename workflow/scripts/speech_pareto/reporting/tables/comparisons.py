@@ -3,6 +3,7 @@
 import csv
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ class _Systems:
                 seeds[_key(cell)].append(cell)
         self.errors, self.utterances, first, totals = {}, [], None, []
         for key in whole:
-            total = 0
+            total: Any = 0
             for cell in seeds[key]:
                 file = hypotheses[cell.metrics_file]
                 utterances, errors, lengths = read_errors(file, cell.metric)
@@ -102,7 +103,7 @@ class _Systems:
         """Return the error rate in percent."""
         return float(100 * self.errors[key].sum() / self.lengths.sum())
 
-    def difference(self, a, b, better: str) -> dict:
+    def difference(self, a: tuple, b: tuple, better: str) -> dict:
         """Return how many points of the metric `a` is above `b`, and how sure that is.
 
         `z` counts errors, whatever the metric: above 0, `a` makes more.
@@ -178,16 +179,16 @@ def _check_utterances(file, utterances: list, other, expected: list) -> None:
 def _against_teachers(points: pd.DataFrame, systems: _Systems) -> list[dict]:
     """Return a row per student of a task; Holm's correction is over all of them."""
     own = points[points["role"] == TEACHER].drop_duplicates("teacher")
-    teachers = {row.teacher: row for row in own.itertuples()}
+    teachers: dict[str, Any] = {row.teacher: row for row in own.itertuples()}
     rows, tested = [], []
     for point in points[points["role"] != TEACHER].itertuples():
         teacher = teachers.get(point.teacher)
         row = {column: getattr(point, column) for column in COMPARISONS[: len(GROUP) + 6]}
         if point.status == "ok" and teacher is None:
             row |= {"status": NO_TEACHER, "reason": _missing(point.teacher, own)}
-        elif point.status == "ok" and teacher.status != "ok":
+        elif point.status == "ok" and teacher and teacher.status != "ok":
             row |= {"status": NO_TEACHER, "reason": f"{teacher.recipe}: {teacher.status}"}
-        elif point.status == "ok":
+        elif point.status == "ok" and teacher:
             row |= {"utterances": len(systems.utterances)}
             row |= {"score": point.score, "teacher_score": teacher.score}
             row |= systems.difference(_key(point), _key(teacher), point.better)
@@ -260,7 +261,7 @@ def _ties(front: list[dict], systems: _Systems, better: str) -> None:
     front = sorted(front, key=lambda row: (row["cost_value"], -SIGNS[better] * row["score"]))
     for row, dearer in zip(front, front[1:], strict=False):
         row |= {f"next_{name}": dearer[name] for name in GROUP[1:]}
-        keys = [(each["teacher"], each["recipe"], each["ratio"]) for each in (row, dearer)]
-        row |= systems.difference(*keys, better)
+        one, other = ((each["teacher"], each["recipe"], each["ratio"]) for each in (row, dearer))
+        row |= systems.difference(one, other, better)
     for row, p in zip(front, holm([row["p"] for row in front[:-1]]), strict=False):
         row |= {"p_corrected": float(p), "tie": bool(p >= ALPHA or row["z"] <= 0)}

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -166,7 +167,7 @@ def _links(cell: dict) -> dict:
     def at(pattern: str) -> str:
         return str(PurePosixPath(pattern.format(**key)).relative_to("results"))
 
-    links = {"seed": int(cell["seed"])}
+    links: dict[str, Any] = {"seed": int(cell["seed"])}
     if cell["status"] != PENDING:
         links["metrics"] = at(paths.METRICS)
     if cell["status"] == "ok":

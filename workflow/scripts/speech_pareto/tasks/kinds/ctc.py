@@ -119,7 +119,7 @@ class Task:
             import jiwer
 
         if self.unit == "phones":
-            errors = jiwer.process_words(references, hypotheses)
+            errors: Any = jiwer.process_words(references, hypotheses)
             metrics = {"per": 100 * errors.wer}
         else:
             errors = jiwer.process_characters(references, hypotheses)

@@ -5,6 +5,7 @@ but for the learning rate: SUPERB searches it for each model and task, and so do
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from speech_pareto.runtime.suggest import unknown
 
@@ -25,7 +26,7 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # SUPERB's search, its secti
 # recipe: class of s3prl.problem; metrics: the first one is the score; data: what s3prl must be told
 # to read the task's own corpus; own: what recordings of a prepared corpus need, if it takes them;
 # updates, batch: how long it trains, and recordings in an update (for estimates).
-PROBLEMS = {
+PROBLEMS: dict[str, dict[str, Any]] = {
     "PR": {
         "recipe": "SuperbPR",
         "metrics": ["per"],
