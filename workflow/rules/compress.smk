@@ -1,7 +1,7 @@
 """Students: a teacher with a share `ratio` of its parameters removed by a recipe.
 
-The scope is `any`, or the task on which
-the compressed teacher was fine-tuned or the recipe fine-tunes.
+The scope is `any`, or the task on which the compressed teacher was fine-tuned or the recipe
+fine-tunes.
 """
 
 

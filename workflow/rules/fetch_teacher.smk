@@ -1,7 +1,7 @@
 """Teachers from the Hugging Face hub, as folders of safetensors.
 
-Runs where Snakemake runs: compute nodes may have no
-internet.  Downloads lie in the hub's own cache, which other workflows share (HF_HOME).
+Runs where Snakemake runs: compute nodes may have no internet.  Downloads lie in the hub's own
+cache, which other workflows share (HF_HOME).
 """
 
 

@@ -1,7 +1,7 @@
 """Teachers fine-tuned on a task: where tasks with `start: finetuned` begin.
 
-The target `finetune_teacher` also makes those that a
-folder of the config stands for, so that shipped ones can be reproduced.
+The target `finetune_teacher` also makes those that a folder of the config stands for, so that
+shipped ones can be reproduced.
 """
 
 

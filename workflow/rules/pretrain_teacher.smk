@@ -1,7 +1,7 @@
 """Teachers that this workflow pretrains itself.
 
-A teacher with a `path` is not made for a study, but the
-target `pretrain_teacher` makes it all the same: so a shipped teacher can be reproduced.
+A teacher with a `path` is not made for a study, but the target `pretrain_teacher` makes it all the
+same: so a shipped teacher can be reproduced.
 """
 
 
