@@ -29,7 +29,7 @@ COMMANDS = {
 }
 EXTRAS = {  # what a command needs beside the plain installation
     "recommend": ("pandas", "study"),
-    "interim": ("jsonschema", "study"),
+    "interim": ("pandas", "study"),
     "status": ("jsonschema", "study"),
     "why": ("snakemake", "workflow"),
 }
