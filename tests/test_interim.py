@@ -74,6 +74,7 @@ def test_a_study_that_never_started(tmp_path):
         __main__.main(["interim", "--results", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_the_target_works_beside_a_running_study(study, snakemake, tree):
     shutil.copytree(study, tree / "results")
     shutil.copy(study / "run_config.yaml", tree / "config" / "config.yaml")

@@ -54,6 +54,7 @@ def words(figure) -> str:
     return "\n".join([text.get_text() for text in texts] + labels)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
     kinds = ("seconds", *VIEWS, "published")
     files = {kind: [tmp_path / f"{kind}.{suffix}" for suffix in canvas.FORMATS] for kind in kinds}

@@ -82,6 +82,7 @@ def points_of(tables, names):
     return found
 
 
+@pytest.mark.slow
 def test_names_change_nothing_but_themselves(both):
     usual, other = points_of(both[0], {}), points_of(both[1], NAMES)
     assert usual.keys() == other.keys()
@@ -99,6 +100,7 @@ def test_kinds_of_points(both):
         assert kinds["mein-lehrer", recipe] == "student"
 
 
+@pytest.mark.slow
 def test_text_and_page_name_the_teacher(both):
     front = (both[1] / "front.txt").read_text()
     assert "teacher (mein-lehrer)" in front and "nothing-done" not in front
