@@ -187,3 +187,9 @@ def test_nothing_follows_zeros():
 def test_mistakes_in_a_recipe_are_named(steps, message):
     with pytest.raises(ValueError, match=message):
         recipes.make_all(steps)
+
+
+def test_what_a_method_does_not_ask_for_it_is_not_given():
+    for given in (method.Context(1).train, method.Context(1).batches, method.Context(1).tune):
+        with pytest.raises(RuntimeError, match="`needs`"):
+            given()

@@ -76,7 +76,7 @@ def main(
 
     def apply(step: method.Method, plan: method.Plan) -> dict:
         nonlocal student
-        own = train and partial(train, averages=step.averages)
+        own = partial(train, averages=step.averages) if train else context.train
         student = step.compress(student, plan, replace(context, train=own))
         return describe(student)
 
