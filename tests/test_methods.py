@@ -7,6 +7,7 @@ from helpers.backbones import SHAPE
 from helpers.compressing import compress, example, ratio_of
 from helpers.contract import check_contract
 from speech_pareto.compression import catalogue, recipes
+from speech_pareto.compression.method import Context
 from speech_pareto.models import backbone as model
 
 RATIO = 0.2  # of the tiny backbones; those with transformers' defaults are in test_defaults.py
@@ -190,6 +191,6 @@ def test_mistakes_in_a_recipe_are_named(steps, message):
 
 
 def test_what_a_method_does_not_ask_for_it_is_not_given():
-    for given in (method.Context(1).train, method.Context(1).batches, method.Context(1).tune):
+    for given in (Context(1).train, Context(1).batches, Context(1).tune):
         with pytest.raises(RuntimeError, match="`needs`"):
             given()
