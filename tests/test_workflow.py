@@ -64,7 +64,7 @@ def test_profiles_say_what_default_leaves_open_and_rules_leave_to_them(name):
         ),
         ("exports", STARTS | {"compress", "finetune", "export"}),
         ("leaderboard", {*STARTS, *CELLS, *TABLES, "report"}),
-        ("tables", {*STARTS, *CELLS, *TABLES}),
+        ("tables", {*STARTS, *CELLS, *TABLES, "report"}),
         ("figures", {*STARTS, *CELLS, *TABLES, "plot"}),
     ],
 )
@@ -143,5 +143,5 @@ def test_planning_imports_nothing_heavy(tree):
     done = subprocess.run(command, cwd=tree, check=True, capture_output=True, text=True)
     imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.M))
     assert "speech_pareto.study.config" in imported
-    heavy = {"torch", "transformers", "numpy", "pandas", "safetensors", "soundfile", "matplotlib"}
-    assert not imported & heavy
+    # Snakemake itself imports numpy and pandas.
+    assert not imported & {"torch", "transformers", "safetensors", "soundfile", "matplotlib"}
