@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from helpers.checkout import ROOT
-from speech_pareto.runtime import source_digest
+from speech_pareto.runtime import plugins, source_digest
 
 ENVS = ROOT / "envs"
 PIN = re.compile(r"[A-Za-z0-9][\w.-]*==\d[\w.]*")
@@ -18,13 +18,13 @@ DISTRIBUTIONS = {
     "espeakng_loader": "espeakng-loader",
     "onnx_ir": "onnx-ir",
 }
-NAMED = {  # folder of files that a script loads by name
-    "compress": "compression/methods",
-    "finetune": "tasks/kinds",
-    "evaluate": "tasks/kinds",
-    "export": "tasks/kinds",
-    "fetch_corpus": "data/corpora",
-    "prepare_corpus": "data/corpora",
+NAMED = {  # package of files that a script loads by name
+    "compress": "compression.methods",
+    "finetune": "tasks.kinds",
+    "evaluate": "tasks.kinds",
+    "export": "tasks.kinds",
+    "fetch_corpus": "data.corpora",
+    "prepare_corpus": "data.corpora",
 }
 # Imports inside functions that a script never calls; test_plan.py runs it without these packages.
 # profile_student counts a GPU's energy only where somebody installed NVIDIA's library; superb
@@ -33,7 +33,7 @@ UNREACHED = {"plan": {"torch"}, "interim": {"torch"}, "profile_student": {"pynvm
 # The store reads and writes JSON with what checks results, and checks none.
 UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
-OURS = {"speech_pareto", *source_digest.stems(source_digest.SCRIPTS)}
+OURS = {"speech_pareto", *(file.stem for file in source_digest.SCRIPTS.glob("*.py"))}
 
 
 def pins(file):
@@ -75,13 +75,11 @@ def rules():
 def test_environment_holds_what_its_rule_imports(script, environment):
     sources = [f"{script}.py"]
     if script in NAMED:
-        folder = source_digest.SCRIPTS / "speech_pareto" / NAMED[script]
-        sources += [
-            f"speech_pareto/{NAMED[script]}/{stem}.py" for stem in source_digest.stems(folder)
-        ]
+        package = NAMED[script]
+        sources += [plugins.path(package, name) for name in plugins.names(package)]
     imported = set()
     for file in source_digest.closure(sources):
-        for node in ast.walk(source_digest.parse(source_digest.SCRIPTS / file)):
+        for node in ast.walk(ast.parse((source_digest.SCRIPTS / file).read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:

@@ -1,7 +1,4 @@
-"""All results of the study in one table, and what was seen inside its students in another.
-
-Leaves results/tables/results.{parquet,csv} and results/tables/analysis.{parquet,csv}.
-"""
+"""All results of the study in one table, and what was seen inside its students in another."""
 
 
 rule aggregate:
@@ -11,16 +8,16 @@ rule aggregate:
         profiles=results_of_cells(paths.PROFILE),
         analyses=results_of_cells(paths.ANALYSIS),
     output:
-        parquet="results/tables/results.parquet",
+        parquet=paths.TABLE,
         csv=report(
-            "results/tables/results.csv",
+            paths.TABLE_CSV,
             caption="../report/aggregate.rst",
             category="Tables",
             labels={"table": "all cells"},
         ),
-        analysis="results/tables/analysis.parquet",
+        analysis=paths.ANALYSES,
         analysis_csv=report(
-            "results/tables/analysis.csv",
+            paths.ANALYSES_CSV,
             caption="../report/analysis.rst",
             category="Tables",
             labels={"table": "layers, heads, hidden states"},

@@ -1,29 +1,26 @@
-"""How sure the differences are: students against their teacher, the points of a front.
-
-Leaves results/tables/comparisons.{parquet,csv}, results/tables/fronts.csv and results/tables/pairs.csv.
-"""
+"""How sure the differences are: students against their teacher, the points of a front."""
 
 
 rule compare:
     """Test all students against their teacher, utterance by utterance."""
     input:
-        cells="results/tables/results.parquet",
+        cells=paths.TABLE,
         hypotheses=results_of_cells(paths.HYPOTHESES),
     output:
-        parquet="results/tables/comparisons.parquet",
+        parquet=paths.COMPARISONS,
         csv=report(
-            "results/tables/comparisons.csv",
+            paths.COMPARISONS_CSV,
             caption="../report/compare.rst",
             category="Tables",
             labels={"table": "students against their teacher"},
         ),
         fronts=report(
-            "results/tables/fronts.csv",
+            paths.FRONTS,
             caption="../report/compare.rst",
             category="Tables",
             labels={"table": "ties and hypervolumes"},
         ),
-        pairs="results/tables/pairs.csv",
+        pairs=paths.PAIRS,
     log:
         "logs/compare.log",
     benchmark:

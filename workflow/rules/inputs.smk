@@ -281,16 +281,18 @@ def cell(what):
     """
 
     @once_per_recipe
-    def slice_of_config(wildcards):
+    def of_all_ratios(wildcards):
         teacher = study["teachers"][wildcards.teacher]
+        recipe = study["recipes"][wildcards.recipe]
         origin = ("path", "hub", "revision", "checkpoint")
         slice = {
             "teacher": {key: teacher[key] for key in origin if key in teacher},
-            "recipe": study["recipes"][wildcards.recipe],
+            "recipe": recipe,
         }
         if what == "task":
             slice["task"] = study["tasks"][wildcards.task]
-        return slice
+        role = role_of(recipe)
+        return {"role": role, "pretrained": pretrained(teacher), "config": slice}
 
     def run(wildcards):
         return {
@@ -299,10 +301,8 @@ def cell(what):
             "recipe": wildcards.recipe,
             "ratio": float(wildcards.ratio),
             "seed": int(wildcards.seed),
-            "role": role_of(study["recipes"][wildcards.recipe]),
-            "pretrained": pretrained(study["teachers"][wildcards.teacher]),
             what: wildcards[what],
-            "config": slice_of_config(wildcards),
+            **of_all_ratios(wildcards),
         }
 
     return run
@@ -330,5 +330,7 @@ def figure_file(wildcards):
 def figure_files():
     """All figures of the study."""
     return [
-        f"results/figures/{figure}.{kind}" for figure in FIGURES for kind in FORMATS
+        f"{paths.FIGURE.format(figure=figure)}.{kind}"
+        for figure in FIGURES
+        for kind in FORMATS
     ]

@@ -1,26 +1,23 @@
-"""Figures: a task's fronts over each cost, and what else its results show.
-
-Leaves results/figures/{figure}.{svg,pdf,png}.
-"""
+"""Figures: a task's fronts over each cost, and what else its results show."""
 
 
 rule plot:
     """Draw one figure from the tables."""
     input:
-        table="results/tables/results.parquet",
-        comparisons="results/tables/comparisons.parquet",
-        analysis="results/tables/analysis.parquet",
+        table=paths.TABLE,
+        comparisons=paths.COMPARISONS,
+        analysis=paths.ANALYSES,
         published=shipped("resources/published.csv"),
     output:
         report(
-            "results/figures/{figure}.svg",
+            f"{paths.FIGURE}.svg",
             caption="../report/plot.rst",
             category="Figures",
             subcategory=lambda wildcards: figure_of(wildcards)["task"] or "all tasks",
             labels=lambda wildcards: {"figure": figure_of(wildcards)["kind"]},
         ),
-        "results/figures/{figure}.pdf",
-        "results/figures/{figure}.png",
+        f"{paths.FIGURE}.pdf",
+        f"{paths.FIGURE}.png",
     log:
         "logs/plot/{figure}.log",
     benchmark:

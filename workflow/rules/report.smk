@@ -1,6 +1,5 @@
 """The fronts as text, the leaderboard, and one page to choose a student from, which needs no network.
 
-Leaves results/tables/front.txt, results/tables/leaderboard.{md,csv,html} and results/report.html.
 `snakemake interim` makes the same of an unfinished study, from the cells that are done.
 """
 
@@ -8,37 +7,37 @@ Leaves results/tables/front.txt, results/tables/leaderboard.{md,csv,html} and re
 rule report:
     """Write what a reader opens: fronts, leaderboard, page."""
     input:
-        cells="results/tables/results.parquet",
-        comparisons="results/tables/comparisons.parquet",
-        fronts="results/tables/fronts.csv",
-        pairs="results/tables/pairs.csv",
+        cells=paths.TABLE,
+        comparisons=paths.COMPARISONS,
+        fronts=paths.FRONTS,
+        pairs=paths.PAIRS,
     output:
         page=report(
-            "results/report.html",
+            paths.PAGE,
             caption="../report/report.rst",
             category="Choose a student",
             labels={"page": "fronts, tables and budgets"},
         ),
         front=report(
-            "results/tables/front.txt",
+            paths.FRONT_TEXT,
             caption="../report/leaderboard.rst",
             category="Tables",
             labels={"table": "fronts"},
         ),
         markdown=report(
-            "results/tables/leaderboard.md",
+            paths.LEADERBOARD,
             caption="../report/leaderboard.rst",
             category="Tables",
             labels={"table": "leaderboard (Markdown)"},
         ),
         numbers=report(
-            "results/tables/leaderboard.csv",
+            paths.LEADERBOARD_CSV,
             caption="../report/leaderboard.rst",
             category="Tables",
             labels={"table": "leaderboard (CSV)"},
         ),
         leaderboard=report(
-            "results/tables/leaderboard.html",
+            paths.LEADERBOARD_PAGE,
             caption="../report/leaderboard.rst",
             category="Tables",
             labels={"table": "leaderboard"},
@@ -63,26 +62,26 @@ rule report:
 rule tables:
     """Target: the tables of the study."""
     input:
-        "results/tables/results.parquet",
-        "results/tables/results.csv",
-        "results/tables/analysis.parquet",
-        "results/tables/analysis.csv",
-        "results/tables/comparisons.parquet",
-        "results/tables/comparisons.csv",
-        "results/tables/fronts.csv",
-        "results/tables/pairs.csv",
-        "results/tables/front.txt",
-        "results/tables/leaderboard.md",
-        "results/tables/leaderboard.csv",
+        paths.TABLE,
+        paths.TABLE_CSV,
+        paths.ANALYSES,
+        paths.ANALYSES_CSV,
+        paths.COMPARISONS,
+        paths.COMPARISONS_CSV,
+        paths.FRONTS,
+        paths.PAIRS,
+        paths.FRONT_TEXT,
+        paths.LEADERBOARD,
+        paths.LEADERBOARD_CSV,
     localrule: True
 
 
 rule leaderboard:
     """Target: the ranking of the recipes."""
     input:
-        "results/tables/leaderboard.md",
-        "results/tables/leaderboard.csv",
-        "results/tables/leaderboard.html",
+        paths.LEADERBOARD,
+        paths.LEADERBOARD_CSV,
+        paths.LEADERBOARD_PAGE,
     localrule: True
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speech_pareto.runtime.extras import extra
+from speech_pareto.study import paths
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,7 +38,7 @@ def _add_recommend(commands) -> None:
     parser = commands.add_parser("recommend", help=what, description=what)
     parser.add_argument("budget", help='such as "<= 3 M parameters, <= 0.05 RTF"')
     parser.add_argument("--task", help="one task; by default all")
-    table = Path("results/tables/results.parquet")
+    table = Path(paths.TABLE)
     parser.add_argument("--table", type=Path, default=table, help="%(default)s")
     parser.set_defaults(run=_recommend)
 
@@ -116,7 +117,7 @@ def _status(options: argparse.Namespace) -> None:
     import os
 
     with extra("study"):
-        from speech_pareto.study import config, paths, progress
+        from speech_pareto.study import config, progress
 
     study = options.directory / paths.RESOLVED
     if not study.is_file():

@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from speech_pareto.models.architecture import Layer, head_parameters, row_parameters
+from speech_pareto.models.architecture import (
+    Layer,
+    head_parameters,
+    layers_of,
+    linear_shapes,
+    remaining,
+    row_parameters,
+    with_layers,
+)
 
 
 def spread(amount: int, capacities: Sequence[int]) -> list[int]:
@@ -37,3 +45,10 @@ def thin(config: Mapping, layers: Sequence[Layer], amount: float) -> list[Layer]
         replace(layer, heads=layer.heads[: len(layer.heads) - fewer], ffn=layer.ffn - thinner)
         for layer, fewer, thinner in zip(layers, heads_gone, rows_gone, strict=True)
     ]
+
+
+def zeroed(config: Mapping, ratio: float) -> dict:
+    """Return `config` with zeros for a share `ratio` of its parameters, as far as matrices go."""
+    weights = sum(outputs * inputs for outputs, inputs in linear_shapes(config))
+    zeros = min(round(ratio * remaining(config)), weights)
+    return with_layers(config, layers_of(config), zeros)

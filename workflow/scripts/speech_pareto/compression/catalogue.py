@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from speech_pareto.runtime import plugins
@@ -17,6 +18,7 @@ def names() -> list[str]:
     return list(plugins.names(PACKAGE))
 
 
+@cache
 def load(name: str) -> type[Method]:
     """Return the class of the method `name`; ValueError with the nearest name if there is none."""
     module = plugins.load(PACKAGE, name, "method")

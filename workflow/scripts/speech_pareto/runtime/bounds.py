@@ -6,7 +6,6 @@ A setting is a field of a dataclass; its annotation says all that a value must b
     layers: Annotated[int, Within(1, 1000, unit="layers")] | None = None
 """
 
-import difflib
 import math
 import re
 import types
@@ -15,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Annotated, Any
+
+from speech_pareto.runtime.suggest import unknown
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -61,13 +62,8 @@ def problems(kind: type, given: Mapping[str, Any]) -> Iterator[tuple[str | None,
     wrong = False
     for key, value in given.items():
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.5)
-            guess = f"; did you mean '{near[0]}'?" if near else "."
             wrong = True
-            yield (
-                key,
-                f"unknown setting '{key}'{guess} Known: {', '.join(sorted(hints)) or 'none'}.",
-            )
+            yield key, unknown("setting", key, sorted(hints))
         elif not fits(value, hints[key]):
             wrong = True
             yield key, f"{shown(value)} must be {wanted(hints[key])}{exponent(value)}."

@@ -11,18 +11,12 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @cache
-def parse(file: Path) -> ast.Module:
-    """Return the syntax tree of `file`."""
-    return ast.parse(file.read_text(encoding="utf-8"), str(file))
-
-
-@cache
 def inspect(file: str, root: Path = SCRIPTS) -> tuple[str, tuple[str, ...]]:
     """Return the digest of a file below `root`, blind to comments and docstrings, and its imports.
 
     Imports are given as files below `root`; those from elsewhere are left out.
     """
-    tree = ast.parse((root / file).read_text(encoding="utf-8"))  # altered below, hence not `parse`
+    tree = ast.parse((root / file).read_text(encoding="utf-8"))
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -65,8 +59,3 @@ def fingerprint(path: Path, limit: int = 1 << 25) -> dict[str, str]:
                 digest.update(stream.read())
         digests[file.relative_to(path.parent).as_posix()] = digest.hexdigest()[:8]
     return digests
-
-
-def stems(folder: Path) -> list[str]:
-    """Return the names of the Python files in `folder`, but `__init__`."""
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))

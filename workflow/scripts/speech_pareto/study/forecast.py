@@ -129,8 +129,8 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
     """Return the jobs of a cell; without a student they only pass its status on."""
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
     task = study["tasks"][cell.task]
-    scored = kind_of(task["kind"]).rules
-    all_rules = ("compress", *scored, "profile", "analyse")
+    kind = kind_of(task["kind"])
+    all_rules = ("compress", *kind.rules, "profile", "analyse")
     macs: dict[str, float | None] = dict.fromkeys(all_rules, 0.0)
     if facts["feasible"] == "unknown":
         macs = dict.fromkeys(all_rules)
@@ -143,7 +143,6 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
             for one in (settings, *settings["conditions"])
             if one.get("device", "cpu") == "cpu"
         )
-        kind = kind_of(task["kind"])
         taught = _heard(task["student"]) if kind.finetunes else 0.0
         heard = kind.audio_seconds(task, taught, TEST_SECONDS)
         macs = {

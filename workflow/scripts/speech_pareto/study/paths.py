@@ -22,6 +22,19 @@ ONNX = f"results/export/{CELL}/{{task}}.onnx"
 EXPORT_REPORT = f"results/export/{CELL}/{{task}}.json"
 FIGURE = "results/figures/{figure}"
 RESOLVED = "results/run_config.yaml"
+TABLE = "results/tables/results.parquet"
+TABLE_CSV = "results/tables/results.csv"
+ANALYSES = "results/tables/analysis.parquet"
+ANALYSES_CSV = "results/tables/analysis.csv"
+COMPARISONS = "results/tables/comparisons.parquet"
+COMPARISONS_CSV = "results/tables/comparisons.csv"
+FRONTS = "results/tables/fronts.csv"
+PAIRS = "results/tables/pairs.csv"
+FRONT_TEXT = "results/tables/front.txt"
+LEADERBOARD = "results/tables/leaderboard.md"
+LEADERBOARD_CSV = "results/tables/leaderboard.csv"
+LEADERBOARD_PAGE = "results/tables/leaderboard.html"
+PAGE = "results/report.html"
 
 # The output by which a rule's job is known to be done.
 OUTPUTS = {
@@ -38,9 +51,9 @@ OUTPUTS = {
     "superb": METRICS,
     "profile": PROFILE,
     "analyse": ANALYSIS,
-    "compare": "results/tables/comparisons.csv",
-    "aggregate": "results/tables/results.csv",
-    "report": "results/report.html",
+    "compare": COMPARISONS_CSV,
+    "aggregate": TABLE_CSV,
+    "report": PAGE,
     "plot": f"{FIGURE}.svg",
 }
 

@@ -170,8 +170,4 @@ def axes() -> dict[str, Quantity]:
 
 def main_axes() -> dict[str, Quantity]:
     """Return those whose fronts are in every table and on the page."""
-    return {
-        name: quantity
-        for name, quantity in axes().items()
-        if quantity.axis and quantity.axis.always
-    }
+    return {name: quantity for name, quantity in axes().items() if quantity.drawn.always}

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from speech_pareto.runtime import plugins
+from speech_pareto.runtime.suggest import unknown
 
 PACKAGE = "tasks.kinds"
 TRAINING = 3  # passes' worth of MACs in a training step: forward, and twice that backward
@@ -60,7 +61,7 @@ class Kind:
         """Yield (key, sentence) for what is wrong with a task's settings."""
         metric = task.get("metric")
         if metric is not None and metric not in (known := self.metrics(task)):
-            yield "metric", plugins.unknown("metric", metric, known)
+            yield "metric", unknown("metric", metric, known)
         yield from self._own.get("problems_of", lambda task: ())(task)
 
     def filled(self, task: Mapping) -> dict:

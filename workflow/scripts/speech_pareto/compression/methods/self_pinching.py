@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, Plan
 from speech_pareto.compression.methods.weight_pruning import zero_lowest
 from speech_pareto.compression.parts.task_method import TaskMethod
@@ -50,10 +51,8 @@ class SelfPinching(TaskMethod):
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many weights are zero in the end."""
-        weights = sum(outputs * inputs for outputs, inputs in architecture.linear_shapes(config))
-        zeros = min(round(ratio * architecture.remaining(config)), weights)
-        after = architecture.with_layers(config, architecture.layers_of(config), zeros)
-        return Plan(after, {"removed": zeros})
+        after = allocation.zeroed(config, ratio)
+        return Plan(after, {"removed": architecture.section(after).get("zeros", 0)})
 
     def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model`, fine-tuned behind gates and pruned as planned."""

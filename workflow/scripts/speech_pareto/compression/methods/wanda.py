@@ -69,10 +69,8 @@ class Wanda(Method):
 
     def solve(self, config: Mapping, ratio: float) -> Plan:
         """Return how many weights are zero in the end."""
-        weights = sum(outputs * inputs for outputs, inputs in architecture.linear_shapes(config))
-        zeros = min(round(ratio * architecture.remaining(config)), weights)
-        after = architecture.with_layers(config, architecture.layers_of(config), zeros)
-        return Plan(after, {"zeros": zeros})
+        after = allocation.zeroed(config, ratio)
+        return Plan(after, {"zeros": architecture.section(after).get("zeros", 0)})
 
     def compress(self, model: Module, plan: Plan, context: Context) -> Module:
         """Return `model` with zeros, exactly as many as planned."""
