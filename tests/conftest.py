@@ -100,8 +100,9 @@ def transcribed(tmp_path_factory):
     """Folder of 13 recordings of noise, of unlike lengths: the last batch of an epoch is short."""
     from helpers.corpora import write_noise
 
-    lengths = np.random.default_rng(0).integers(5000, 20_000, 13).tolist()
-    return write_noise(tmp_path_factory.mktemp("noise"), lengths, "ab cd")
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(5000, 20_000, 13).tolist()
+    return write_noise(tmp_path_factory.mktemp("noise"), lengths, "ab cd", generator)
 
 
 # wav2vec 2.0 runs HuBERT's code, so that quick runs leave it out.

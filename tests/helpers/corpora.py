@@ -47,9 +47,9 @@ def write_recordings(folder: Path, corpus: Path, count: int = 40) -> None:
         table.writerows([["path", "text", "label", "speaker", "split"], *rows])
 
 
-def write_noise(folder: Path, lengths: list[int], text: str) -> Path:
+def write_noise(folder: Path, lengths: list[int], text: str, generator=None) -> Path:
     """Write a corpus of noise to train on, a recording for each number of samples."""
-    generator = np.random.default_rng(0)
+    generator = generator or np.random.default_rng(0)
     rows = [
         Utterance(str(i), "a", text, "", "x", "en", "train", sum(lengths[:i]), n)
         for i, n in enumerate(lengths)
