@@ -52,6 +52,7 @@ def problems(study, files=()):
             "fp61",
             "unknown value 'fp61'; did you mean 'fp32'? Known: auto, fp32, bf16.",
         ),
+        (["corpora", "mine", "language"], "en-uk", "mine.language: espeak-ng has no voice 'en-uk'"),
         (["recipes", "Thin It"], ["identity"], "'Thin It' must be lower-case words joined by"),
         (
             ["recipes", "thin"],

@@ -12,7 +12,7 @@ from speech_pareto.data.audio import SAMPLE_RATE, WINDOW, pieces
 from speech_pareto.data.batches import buckets, collate
 from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.recording import SPLITS
-from speech_pareto.data.selection import select, told
+from speech_pareto.data.selection import needed, select
 from speech_pareto.models.backbone import load
 from speech_pareto.models.quantisation import own_precision
 from speech_pareto.runtime import result
@@ -47,15 +47,8 @@ def main(
     if not status:
         task_model, definition = load_task_model(task, load(model), model)
         directions = definition.METRICS
-        usable, losses = select(task, definition, corpora, *SPLITS)
-        data = [utterance for utterance in usable if utterance.split == "test"]
-        if not data:
-            raise ValueError(
-                f"no test utterance of {', '.join(map(str, corpora))} suits task {run['task']}"
-                f" (left out: {told(losses)})"
-            )
-        if losses:
-            log.info("utterances left out: %s", told(losses))
+        data = needed(task, definition, corpora, "test")
+        losses = select(task, definition, corpora, *SPLITS)[1]
         try:
             guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
         except Diverged as error:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from speech_pareto.data.audio import SAMPLE_RATE
-from speech_pareto.data.selection import utterances
+from speech_pareto.data.selection import needed
 from speech_pareto.models.backbone import load
 from speech_pareto.models.quantisation import HALVES, own_precision
 from speech_pareto.runtime import result
@@ -113,11 +113,9 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
 
 def recordings(task: dict, definition: Task, corpora: list) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return waves (batch, samples) and lengths (batch,): each test recording alone, then all."""
-    data = utterances(task, definition, corpora, "test")
+    data = needed(task, definition, corpora, "test")
     data = sorted(data, key=lambda u: (u.samples, u.id))
     data = [u for u in data if u.seconds <= LONGEST] or data[:1]
-    if not data:
-        raise ValueError(f"no test utterance of {', '.join(map(str, corpora))} suits the task")
     spread = np.linspace(0, len(data) - 1, min(UTTERANCES, len(data))).astype(int)
     waves = [data[index].wave() for index in spread]
     lengths = np.array([len(wave) for wave in waves])

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from speech_pareto.data.corpus import credits
+from speech_pareto.data.selection import needed
 from speech_pareto.models.backbone import load, save
 from speech_pareto.models.weights import weights_digest
 from speech_pareto.runtime.hashing import sha256
@@ -45,6 +46,7 @@ def main(
     torch.manual_seed(seed)
     backbone = load(model)
     task_model, definition, data = begin(task, backbone, model, corpora)
+    needed(task, definition, corpora, "test")  # asked now: to be told after training is too late
     folder = Path(state) / weights_digest(model)[:16] if state else None
     try:
         curve = fit(task_model, definition, data, settings, seed, folder)

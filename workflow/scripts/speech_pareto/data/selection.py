@@ -1,10 +1,13 @@
 """Which utterances of prepared corpora a task uses, and how many it loses for which reason."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from speech_pareto.data.corpus import LeftOut, Utterance, count, left_out, read
+
+log = logging.getLogger(__name__)
 
 Losses = dict[str, dict[str, dict[str, int]]]  # corpus -> split -> reason -> utterances
 
@@ -18,6 +21,20 @@ class Selects(Protocol):
 def utterances(settings: Mapping, task: Selects, corpora: Iterable, split: str) -> list[Utterance]:
     """Return a split's usable utterances over the task's corpora and languages."""
     return select(settings, task, corpora, split)[0]
+
+
+def needed(settings: Mapping, task: Selects, corpora: Sequence, split: str) -> list[Utterance]:
+    """As `utterances`; ValueError, with what was left out, if a split has none."""
+    found, losses = select(settings, task, corpora, split)
+    if not found:
+        what = {"train": "training", "valid": "validation"}.get(split, split)
+        why = f" (left out: {told(losses)})" if losses else ""
+        raise ValueError(
+            f"no {what} utterance of {', '.join(map(str, corpora))} suits the task {settings}{why}"
+        )
+    if losses:
+        log.info("utterances left out: %s", told(losses))
+    return found
 
 
 def select(

@@ -11,6 +11,7 @@ import jsonschema
 from speech_pareto.compression import catalogue
 from speech_pareto.data import sources
 from speech_pareto.data.sources import languages_of
+from speech_pareto.data.text import voice
 from speech_pareto.models.model_folder import problem
 from speech_pareto.models.teachers import TEACHERS, known
 from speech_pareto.runtime.bounds import exponent, problems, shown
@@ -174,6 +175,7 @@ def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
                 yield f"{at}.{key}: the source '{source}' does not use it."
         if isinstance(value.get("path"), str) and not _is(value["path"], Path.is_file):
             yield f"{at}.path: there is no file '{value['path']}'."
+        yield from _spoken(f"{at}.language", value.get("language"))
     known = sources.parts_of(source)
     if known and "parts" not in value:
         yield f"{at}: the key 'parts' is missing (known: {', '.join(known)})."
@@ -181,6 +183,20 @@ def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
         yield from unknown_names(f"{at}.parts", "part", value["parts"], known)
     elif "parts" in value:
         yield f"{at}.parts: the source '{source}' does not use it."
+
+
+def _spoken(at: str, language: object) -> Iterator[str]:
+    """Yield that espeak-ng speaks no such language; `prepare_corpus` asks, too.
+
+    Nothing where espeak-ng is not installed: with conda only that job has it.
+    """
+    if isinstance(language, str):
+        try:
+            voice(language)
+        except ModuleNotFoundError:
+            return
+        except ValueError as error:
+            yield f"{at}: {error}."
 
 
 def _teacher(at: str, value: object, parts: dict) -> Iterator[str]:

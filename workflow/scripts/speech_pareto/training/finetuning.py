@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from speech_pareto.data.batches import Epochs, collate
 from speech_pareto.data.corpus import Utterance
-from speech_pareto.data.selection import select, told
+from speech_pareto.data.selection import needed
 from speech_pareto.models.quantisation import trainable
 from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.extras import extra
@@ -86,18 +86,12 @@ def begin(
     with_head = load_task_model(settings, backbone, folder)
     if with_head:
         model, task = with_head
-        data, losses = select(settings, task, corpora, "train")
+        data = needed(settings, task, corpora, "train")
     else:
         task = make_task(settings)
-        data, losses = select(settings, task, corpora, "train")
+        data = needed(settings, task, corpora, "train")
         task.learn_symbols(data)
         model = TaskModel(backbone, task.outputs, settings["protocol"])
-    if not data:
-        names = ", ".join(map(str, corpora))
-        why = f" (left out: {told(losses)})" if losses else ""
-        raise ValueError(f"no training utterance of {names} suits the task {settings}{why}")
-    if losses:
-        log.info("utterances left out: %s", told(losses))
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
     return model, task, data
 
