@@ -11,6 +11,7 @@ import soxr
 
 import fetch_corpus
 import prepare_corpus
+from speech_pareto.data.audio import SAMPLE_RATE as SECOND
 from speech_pareto.data.corpus import Utterance, read, samples_file, write
 from speech_pareto.data.text import characters, fingerprint
 
@@ -48,14 +49,16 @@ def write_recordings(folder: Path, corpus: Path, count: int = 40) -> None:
 
 
 def write_noise(folder: Path, lengths: list[int], text: str, generator=None) -> Path:
-    """Write a corpus of noise to train on, a recording for each number of samples."""
+    """Write a corpus of noise: a recording for each number of samples to train on, one to test."""
     generator = generator or np.random.default_rng(0)
     rows = [
         Utterance(str(i), "a", text, "", "x", "en", "train", sum(lengths[:i]), n)
         for i, n in enumerate(lengths)
     ]
+    rows.append(Utterance("test", "a", text, "", "x", "en", "test", sum(lengths), SECOND))
     write(folder, rows)
     (folder / "README.md").write_text("Licence: none\n")
     with samples_file(folder / "audio.npy") as append:
-        append(generator.integers(-9000, 9000, sum(lengths)).astype(np.int16))
+        for samples in (sum(lengths), SECOND):
+            append(generator.integers(-9000, 9000, samples).astype(np.int16))
     return folder

@@ -19,6 +19,7 @@ from speech_pareto.models.backbone import load
 from speech_pareto.models.quantisation import HALVES, own_precision
 from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import sha256
+from speech_pareto.runtime.private_api import INTEGER_PRODUCT
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.tasks.recogniser import EndToEnd, open_session
 from speech_pareto.tasks.task import Task, load_task_model
@@ -154,7 +155,7 @@ def write_onnx(model: nn.Module, file: Path, texts: dict[str, str]) -> None:
             output_names=["log_probabilities", "frames"],
             dynamic_shapes={"waves": {0: "batch", 1: "samples"}, "lengths": {0: "batch"}},
             # torch's product of int8 matrices, for which the exporter knows no word
-            custom_translation_table={torch.ops.aten._int_mm.default: opset20.MatMulInteger},
+            custom_translation_table={INTEGER_PRODUCT.default: opset20.MatMulInteger},
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

@@ -1,9 +1,9 @@
 """Download the recordings and transcripts of a built-in corpus."""
 
-import shutil
 from pathlib import Path
 
 from speech_pareto.data import sources
+from speech_pareto.runtime.files import whole_folder
 
 
 def main(source: str, settings: dict, output: str | Path) -> None:
@@ -11,12 +11,8 @@ def main(source: str, settings: dict, output: str | Path) -> None:
 
     Parts of an interrupted download wait in `<output>.part` and are continued.
     """
-    part, output = Path(f"{output}.part"), Path(output)
-    part.mkdir(parents=True, exist_ok=True)
-    corpus = sources.load(source)
-    corpus.fetch(settings, part)
-    shutil.rmtree(output, ignore_errors=True)
-    part.rename(output)
+    with whole_folder(output, keep=True) as part:
+        sources.load(source).fetch(settings, part)
 
 
 if "snakemake" in globals():

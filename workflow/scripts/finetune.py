@@ -11,6 +11,7 @@ from speech_pareto.data.corpus import credits
 from speech_pareto.data.selection import needed
 from speech_pareto.models.backbone import load, save
 from speech_pareto.models.weights import weights_digest
+from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.processes import first
 from speech_pareto.runtime.provenance import meta
@@ -56,8 +57,6 @@ def main(
         write_status(output, kind, str(error))
         curve = None
     if curve is not None and first():
-        part = output.with_name(output.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
         facts = {
             "task": task,
             "training": training,
@@ -66,11 +65,10 @@ def main(
             "meta": meta(seed=seed, threads=torch.get_num_threads()),
         }
         texts = {"provenance.json": to_text(facts), "README.md": _card(facts, corpora)}
-        save(backbone, part, getattr(torch, dtype), texts)
-        save_head(task_model, definition, part, getattr(torch, dtype))
-        write_json(part / "training.json", curve)
-        shutil.rmtree(output, ignore_errors=True)
-        part.rename(output)
+        with whole_folder(output) as part:
+            save(backbone, part, getattr(torch, dtype), texts)
+            save_head(task_model, definition, part, getattr(torch, dtype))
+            write_json(part / "training.json", curve)
     if state and first():
         shutil.rmtree(state, ignore_errors=True)
 

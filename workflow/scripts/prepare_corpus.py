@@ -6,7 +6,6 @@ Recordings that cannot be used (see `usable.py`) are left out, with their reason
 import hashlib
 import itertools
 import logging
-import shutil
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from speech_pareto.data.corpus import (
 from speech_pareto.data.recording import SPLITS, Recording
 from speech_pareto.data.splits import assign_splits, repeated
 from speech_pareto.data.text import phones, voice
+from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.problems import Problems
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,14 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     if not recordings:
         raise ValueError(f"corpus {name}: no recordings in {downloads}")
     spoken = ["".join(phones(r.text, r.language)) if r.text else "" for r in recordings]
-    part = Path(f"{output}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    with whole_folder(output) as part:
+        _write(name, settings, source, recordings, spoken, part)
+
+
+def _write(
+    name: str, settings: dict, source, recordings: list, spoken: list[str], part: Path
+) -> None:
+    """Write the corpus to the folder `part`."""
     longest = settings.get("longest", usable.LONGEST)
     with samples_file(part / "audio.npy") as append:
         bar = tqdm(recordings, desc=f"decode {name}", unit="file", mininterval=1)
@@ -79,8 +84,6 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     (part / "README.md").write_text(
         _readme(name, source, utterances, copies, lost, found), encoding="utf-8"
     )
-    shutil.rmtree(output, ignore_errors=True)
-    part.rename(output)
     _tell(name, utterances, lost, copies)
 
 

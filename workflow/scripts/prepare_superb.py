@@ -1,7 +1,6 @@
 """Write recordings and labels of prepared corpora as files that s3prl reads."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import soundfile
@@ -10,6 +9,7 @@ from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.recording import SPLITS
 from speech_pareto.data.selection import select, told, utterances
+from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.result import write_json
 from speech_pareto.tasks.kinds.ctc import Task as Ctc
 from speech_pareto.tasks.kinds.superb import PROBLEMS
@@ -25,10 +25,14 @@ def main(task: dict, corpora: list, output: str | Path) -> None:
 
     Raises ValueError if a split is empty, or a test label is in no training recording.
     """
-    output, own = Path(output), PROBLEMS[task["problem"]]["own"]
-    part = Path(f"{output}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    (part / "audio").mkdir(parents=True)
+    with whole_folder(output) as part:
+        _write(task, corpora, part)
+
+
+def _write(task: dict, corpora: list, folder: Path) -> None:
+    """Write audio and tables to a folder."""
+    own = PROBLEMS[task["problem"]]["own"]
+    (folder / "audio").mkdir()
     targets, number = {}, 0
     kind = Ctc({"unit": own}) if own in UNITS else Labelled(task.get("label", "label"))
     losses = select(task, kind, corpora, *SPLITS)[1]
@@ -44,19 +48,17 @@ def main(task: dict, corpora: list, output: str | Path) -> None:
             name, number = f"audio/{number}.wav", number + 1
             first = utterance.offset
             wave = utterance.audio[first : first + utterance.samples]
-            soundfile.write(part / name, wave, SAMPLE_RATE)
+            soundfile.write(folder / name, wave, SAMPLE_RATE)
             rows.append([f"{utterance.corpus}/{utterance.id}", name, target])
         targets[split] = {target for _, target in chosen}
-        with (part / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerows(
                 [["id", "wav_path", "transcription" if own in UNITS else "label"], *rows]
             )
     if own not in UNITS and (unknown := sorted(targets["test"] - targets["train"])):
         raise ValueError(f"the training split has no recording of {', '.join(unknown[:5])}")
-    write_json(part / LEFT_OUT, losses)
-    shutil.rmtree(output, ignore_errors=True)
-    part.rename(output)
+    write_json(folder / LEFT_OUT, losses)
 
 
 class Labelled:

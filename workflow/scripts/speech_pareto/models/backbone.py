@@ -1,8 +1,6 @@
 """Load, save, make and describe backbones; a folder is a transformers folder, without any code."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from speech_pareto.models.padding import ignore_padding
 from speech_pareto.models.sparsity import hold_zeros
 from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shape_of
 from speech_pareto.models.weights import read_weights
+from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.result import share
 
 
@@ -129,7 +128,6 @@ def save(
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
     config = describe(model)
     own = architecture.section(config).get("precision", "int8")
     dtype = dtype if own == "int8" else getattr(torch, own)
@@ -141,17 +139,11 @@ def save(
         for name, tensor in model.state_dict().items()
     }
     texts = {CONFIG: _json(config), PREPROCESSOR: _json(model.preprocessor), **(texts or {})}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        whole = Path(scratch) / "whole"
-        whole.mkdir()
-        save_file(tensors, whole / WEIGHTS, metadata={"format": "pt"})
-        share(whole / WEIGHTS)
+    with whole_folder(folder) as part:
+        save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
+        share(part / WEIGHTS)
         for name, text in texts.items():
-            (whole / name).write_text(text, encoding="utf-8", newline="\n")
-        if folder.exists():
-            os.replace(folder, Path(scratch) / "old")
-        os.replace(whole, folder)
+            (part / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _classes(model_type: str) -> tuple[type, type]:

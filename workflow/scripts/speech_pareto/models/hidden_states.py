@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speech_pareto.models.spec_augment import masking
 
@@ -35,7 +35,15 @@ def at_home(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to(home) for name, tensor in batch.items()}
 
 
+def frames_of(config: Any, samples: Any) -> Any:
+    """Return how many frames the stem of a transformers config makes of samples: int or tensor."""
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples
+
+
 def real_frames(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Return which frames (batch, frames) of a batch are no padding."""
-    count = model._get_feat_extract_output_lengths(batch["input_values"].shape[1])
-    return model._get_feature_vector_attention_mask(int(count), batch["attention_mask"])
+    waves, mask = batch["input_values"], batch["attention_mask"]  # (batch, samples)
+    frames = frames_of(model.config, mask.sum(1))
+    return mask.new_ones(1, frames_of(model.config, waves.shape[1])).cumsum(1) <= frames[:, None]

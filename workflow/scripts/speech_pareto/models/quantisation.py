@@ -23,10 +23,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils._pytree import tree_map
 
 from speech_pareto.models.sparsity import hold_zeros
 from speech_pareto.models.surgery import linear, matrix, matrix_names, set_matrix
+from speech_pareto.runtime.private_api import integer_product, tree_map
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -107,7 +107,7 @@ class _Product(torch.autograd.Function):
         context.save_for_backward(weight, scale)
         frames, steps = quantise(inputs.flatten(0, -2))
         if inputs.is_cpu:
-            sums = torch._int_mm(frames, weight.T)
+            sums = integer_product(frames, weight.T)
         else:  # a GPU has this product for some shapes only
             sums = frames.float() @ weight.T.float()
         return (sums * steps * scale).unflatten(0, inputs.shape[:-1])

@@ -19,8 +19,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from speech_pareto.models import architecture, operations
@@ -28,6 +26,13 @@ from speech_pareto.models.backbone import WEIGHTS, describe
 from speech_pareto.models.surgery import linears
 from speech_pareto.profiling.allocator import keep_freed_memory
 from speech_pareto.profiling.energy import energy
+from speech_pareto.runtime.private_api import (
+    INTEGER_PRODUCT,
+    REAL_FFT,
+    TorchDispatchMode,
+    storage_key,
+    tree_leaves,
+)
 from speech_pareto.tasks.head import HEAD
 
 LENGTHS = (1, 5, 15, 30)  # seconds of audio at which MACs are counted
@@ -116,7 +121,7 @@ def macs(model: nn.Module, audio: Tensor) -> int:
 
     A product of small integers counts like one of floating-point numbers.
     """
-    uncounted = {torch.ops.aten._fft_r2c: fft_flops, torch.ops.aten._int_mm: product_flops}
+    uncounted = {REAL_FFT: fft_flops, INTEGER_PRODUCT: product_flops}
     with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
         model(audio)
     return counter.get_total_flops() // 2
@@ -296,7 +301,7 @@ class _Storages(TorchDispatchMode):
 
     def _add(self, storage: torch.UntypedStorage) -> None:
         """Count a storage until it is freed."""
-        key, size = storage._cdata, storage.nbytes()
+        key, size = storage_key(storage), storage.nbytes()
         self.known.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)
@@ -310,7 +315,7 @@ class _Storages(TorchDispatchMode):
 
 def _key(tensor: Tensor) -> int:
     """Return what tells a tensor's storage from others."""
-    return tensor.untyped_storage()._cdata
+    return storage_key(tensor.untyped_storage())
 
 
 @torch.no_grad()

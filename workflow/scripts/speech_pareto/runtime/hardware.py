@@ -2,20 +2,16 @@
 
 import torch
 
+from speech_pareto.runtime.private_api import has_cpu_bf16
 from speech_pareto.runtime.processes import local
 
 
 def precision(name: str = "auto") -> str:
     """Return `bf16` or `no`, accelerate's words; auto is bf16 where the hardware computes in it."""
     if name == "auto":
-        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _has_cpu_bf16()
+        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_cpu_bf16()
         return "bf16" if fast else "no"
     return {"fp32": "no", "bf16": "bf16"}[name]
-
-
-def _has_cpu_bf16() -> bool:
-    """Return whether the processor multiplies bf16 itself (emulation is slower than fp32)."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def device() -> torch.device:

@@ -184,6 +184,9 @@ def look_for_jobs_once() -> None:
     except ImportError:  # another version of Snakemake: it may look as often as it likes
         return
 
+    if not hasattr(JobScheduler, "_schedule_reevalutation"):  # spelt like that
+        return
+
     def set_clock(scheduler: JobScheduler, seconds: float) -> None:
         clocks = vars(scheduler).setdefault("clocks", set())
         if seconds in clocks:
@@ -198,4 +201,4 @@ def look_for_jobs_once() -> None:
         clock.daemon = True
         clock.start()
 
-    JobScheduler._schedule_reevalutation = set_clock  # spelt like that
+    JobScheduler._schedule_reevalutation = set_clock

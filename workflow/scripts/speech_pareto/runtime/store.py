@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.processes import started
 from speech_pareto.runtime.result import read_json, read_status, umask, write_json
 
@@ -81,20 +82,16 @@ def _take(entry: Path, output: Path) -> bool:
     """Copy an entry to a job's output, if it is there and whole."""
     if not entry.is_dir():
         return False
-    part = output.with_name(f"{output.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     try:
         expected = read_json(entry / SUMS)
-        shutil.copytree(entry, part, copy_function=shutil.copyfile)
-        (part / SUMS).unlink()
-        if sums(part) != expected:
-            raise ValueError("its content is not what it was")
+        with whole_folder(output) as part:
+            shutil.copytree(entry, part, copy_function=shutil.copyfile, dirs_exist_ok=True)
+            (part / SUMS).unlink()
+            if sums(part) != expected:
+                raise ValueError("its content is not what it was")
     except (OSError, ValueError, shutil.Error) as error:
         log.warning("the entry %s of the store is not used: %s", entry, error)
-        shutil.rmtree(part, ignore_errors=True)
         return False
-    shutil.rmtree(output, ignore_errors=True)
-    part.rename(output)
     return True
 
 

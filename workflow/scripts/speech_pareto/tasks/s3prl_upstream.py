@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from speech_pareto.data.batches import collate
 from speech_pareto.models.backbone import load
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import frames_of, states
 
 NAME = "speech_pareto"  # of the upstream in s3prl.hub
 
@@ -46,7 +46,7 @@ class Upstream(nn.Module):
         longest, device = max(map(len, wavs)), wavs[0].device
         waves, mask = waves[:, :longest].to(device), mask[:, :longest].to(device)
         batch = {"input_values": waves, "attention_mask": mask}
-        frames = self.model._get_feat_extract_output_lengths(mask.sum(1))
+        frames = frames_of(self.model.config, mask.sum(1))
         places = torch.arange(int(frames.max()), device=mask.device)
         places = torch.minimum(places, frames[:, None] - 1)[..., None]  # (batch, frames, 1)
         return {

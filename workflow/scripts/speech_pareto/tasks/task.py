@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from speech_pareto.data.corpus import Utterance
+from speech_pareto.models.hidden_states import frames_of
 from speech_pareto.runtime import plugins
 from speech_pareto.runtime.result import share
 
@@ -105,7 +106,7 @@ class TaskModel(nn.Module):
 
     def frames(self, samples: Any) -> Any:
         """Return the number of frames that waveforms of `samples` give."""
-        return self.backbone._get_feat_extract_output_lengths(samples)
+        return frames_of(self.backbone.config, samples)
 
     def head_state(self) -> dict[str, Tensor]:
         """Return the weights that are not the backbone's."""

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from speech_pareto.runtime.extras import extra
 from speech_pareto.runtime.hardware import device, precision
+from speech_pareto.runtime.private_api import drop_cast, forget_precision
 from speech_pareto.runtime.processes import alone
 from speech_pareto.training.checkpoint import keep, newest
 from speech_pareto.training.settings import Training
@@ -70,10 +71,9 @@ def train(
     """
     with extra("train"):
         from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
         from accelerate.utils import find_batch_size
 
-    AcceleratorState._reset_state(True)  # an earlier run may have had another precision
+    forget_precision()  # an earlier run may have had another precision
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads any
     with alone():
@@ -145,8 +145,7 @@ def train(
                 accelerator.wait_for_everyone()  # the first one to end is the end of all
                 sys.exit(143)
     bar.close()
-    for name in ("forward", "_original_forward"):  # accelerate's cast to bf16 ends here
-        model.__dict__.pop(name, None)
+    drop_cast(model)  # to bf16
     model.eval()
     return curve
 
