@@ -49,8 +49,9 @@ def test_a_cast_ends_and_the_next_precision_is_free():
     for precision, dtype in (("bf16", torch.float32), ("no", torch.float32)):
         private_api.forget_precision()
         accelerator = Accelerator(mixed_precision=precision, cpu=True)
-        assert accelerator.prepare_model(model, evaluation_mode=True)(torch.ones(4)).dtype == dtype
-        private_api.drop_cast(model)
+        with private_api.cast_ends(model):
+            cast = accelerator.prepare_model(model, evaluation_mode=True)
+            assert cast(torch.ones(4)).dtype == dtype
     assert "forward" not in vars(model)
     twin = copy.deepcopy(model)
     nn.init.zeros_(twin.weight), nn.init.zeros_(twin.bias)

@@ -3,6 +3,9 @@
 Those of Snakemake are in `snakemake_patches.py`. tests/test_private_api.py uses each of them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -36,10 +39,14 @@ def forget_precision() -> None:
     AcceleratorState._reset_state(True)
 
 
-def drop_cast(model: nn.Module) -> None:
-    """Undo what `Accelerator.prepare_model` does to a model's `forward`.
+@contextmanager
+def cast_ends(model: nn.Module) -> Iterator[None]:
+    """Undo at the end of a block what `Accelerator.prepare_model` did to a model's `forward`.
 
     accelerate's own `unwrap_model` leaves a bound method in the model, which its copies share.
     """
-    for name in ("forward", "_original_forward"):
-        model.__dict__.pop(name, None)
+    try:
+        yield
+    finally:
+        for name in ("forward", "_original_forward"):
+            model.__dict__.pop(name, None)

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from speech_pareto.runtime.extras import extra
 from speech_pareto.runtime.hardware import device, precision
-from speech_pareto.runtime.private_api import drop_cast, forget_precision
+from speech_pareto.runtime.private_api import cast_ends, forget_precision
 from speech_pareto.runtime.processes import alone
 from speech_pareto.training.checkpoint import keep, newest
 from speech_pareto.training.settings import Training
@@ -90,14 +90,13 @@ def train(
     # Never DistributedDataParallel: losses call parts of a model, which it does not see.
     model = accelerator.prepare_model(model, evaluation_mode=True)
     optimizer = accelerator.prepare_optimizer(optimizer)
-    start, curve, sums, count = _restore(state, model, optimizer)
+    start, *so_far = _restore(state, model, optimizer)
     _share_weights(accelerator, model)
-    every = max(1, settings.steps // 100)
-    began = saved = reported = time.monotonic()
     terminal = sys.stderr.isatty() and accelerator.is_main_process
-    bar = tqdm(total=settings.steps, initial=start, desc=name, unit="step", disable=not terminal)
+    progress = _Progress(name, start, settings.steps, terminal, *so_far)
+    saved = time.monotonic()
     model.train()
-    with _stop_on_sigterm() as stopped, every_layer_runs(model):
+    with _stop_on_sigterm() as stopped, every_layer_runs(model), cast_ends(model):
         for step in range(start, settings.steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
@@ -112,42 +111,63 @@ def train(
             optimizer.zero_grad()
             if follow:
                 follow(numbers["loss"])
-            for key, number in numbers.items():
-                sums[key] = sums.get(key, 0.0) + number
-            count, now = count + 1, time.monotonic()
-            bar.update()
-            if (step + 1) % every == 0 or step + 1 == settings.steps:
-                curve.append({"step": step + 1} | {k: round(v / count, 4) for k, v in sums.items()})
-                printed = {k: f"{v:.3f}" for k, v in curve[-1].items() if k != "step"}
-                bar.set_postfix(printed)
-                if not terminal and (now - reported > 20 or step + 1 == settings.steps):
-                    reported = now
-                    pace = (now - began) / (step + 1 - start)
-                    left = tqdm.format_interval(pace * (settings.steps - step - 1))
-                    losses = ", ".join(f"{k} {v}" for k, v in printed.items())
-                    log.info(
-                        "%s: step %d of %d, %s, %s left",
-                        name,
-                        step + 1,
-                        settings.steps,
-                        losses,
-                        left,
-                    )
-                sums, count = {}, 0
-            due = now - saved > settings.checkpoint_seconds or step + 1 == settings.steps
-            if stop or due:
-                _save(state, model, optimizer, step + 1, curve, sums, count)
-                saved = now
+            progress.add(step + 1, numbers)
+            due = time.monotonic() - saved > settings.checkpoint_seconds
+            if stop or due or step + 1 == settings.steps:
+                _save(state, model, optimizer, step + 1, progress)
+                saved = time.monotonic()
             if stop:
                 log.warning(
                     "%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1
                 )
                 accelerator.wait_for_everyone()  # the first one to end is the end of all
                 sys.exit(143)
-    bar.close()
-    drop_cast(model)  # to bf16
+    progress.bar.close()
     model.eval()
-    return curve
+    return progress.curve
+
+
+class _Progress:
+    """How a run goes: its curve, a bar on a terminal, elsewhere a line in the log now and then.
+
+    `sums` over `count` steps are what the curve's next point is made of.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: int,
+        steps: int,
+        terminal: bool,
+        curve: list[dict[str, float]],
+        sums: dict[str, float],
+        count: int,
+    ) -> None:
+        self.curve, self.sums, self.count = curve, sums, count
+        self.name, self.start, self.steps, self.every = name, start, steps, max(1, steps // 100)
+        self.began = self.reported = time.monotonic()
+        self.bar = tqdm(total=steps, initial=start, desc=name, unit="step", disable=not terminal)
+
+    def add(self, step: int, numbers: dict[str, float]) -> None:
+        """Note the loss and metrics of step `step`, of which the first is 1."""
+        for key, number in numbers.items():
+            self.sums[key] = self.sums.get(key, 0.0) + number
+        self.count += 1
+        self.bar.update()
+        if step % self.every and step != self.steps:
+            return
+        means = {key: round(total / self.count, 4) for key, total in self.sums.items()}
+        self.curve.append({"step": step} | means)
+        self.sums, self.count = {}, 0
+        printed = {key: f"{mean:.3f}" for key, mean in means.items()}
+        self.bar.set_postfix(printed)
+        now = time.monotonic()
+        if self.bar.disable and (now - self.reported > 20 or step == self.steps):
+            self.reported = now
+            left = (now - self.began) / (step - self.start) * (self.steps - step)
+            losses = ", ".join(f"{key} {mean}" for key, mean in printed.items())
+            said = "%s: step %d of %d, %s, %s left"
+            log.info(said, self.name, step, self.steps, losses, tqdm.format_interval(left))
 
 
 @contextmanager
@@ -259,14 +279,13 @@ class _stop_on_sigterm:
         signal.signal(signal.SIGTERM, self.former)
 
 
-def _save(
-    state: Path | None, model: nn.Module, optimizer, step: int, curve: list, sums: dict, count: int
-) -> None:
-    """Write a checkpoint; `sums` over `count` steps are what the curve's next point is made of."""
+def _save(state: Path | None, model: nn.Module, optimizer, step: int, so_far: _Progress) -> None:
+    """Write a checkpoint after step `step`."""
     if state is None:
         return
     saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    saved |= {"curve": curve, "sums": {k: float(v) for k, v in sums.items()}, "count": count}
+    sums = {key: float(total) for key, total in so_far.sums.items()}
+    saved |= {"curve": so_far.curve, "sums": sums, "count": so_far.count}
     keep(state, CHECKPOINT, lambda path: torch.save(saved, path), step)
 
 
