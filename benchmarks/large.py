@@ -48,7 +48,7 @@ def one(name: str, config: dict, ratio: float, folder: Path, threads: int) -> di
 
     steps, student = [step_of(name)], folder / "student"
     planned = recipes.solve(steps, config, ratio)
-    if len(planned.plans) < len(steps):
+    if len(planned.sizings) < len(steps):
         return {"status": "not served", "reason": planned.reason}
     # What leaves little choice is asked for what it can do.
     ratio, run = round(planned.ratio, 6), {"teacher": folder.name, "recipe": name, "seed": 1}

@@ -51,9 +51,9 @@ def student_of(teacher: nn.Module, steps: list, ratio: float) -> nn.Module:
     """Return the student that a recipe makes of a copy of the teacher."""
     student = copy.deepcopy(teacher)
 
-    def apply(step: method.Method, plan: method.Plan) -> dict:
+    def apply(step: method.Method, sizing: method.Sizing) -> dict:
         nonlocal student
-        student = step.compress(student, plan, method.Context(seed=0))
+        student = step.compress(student, sizing, method.Context(seed=0))
         return describe(student)
 
     solution = recipes.walk(recipes.make_all(steps), describe(teacher), ratio, apply)

@@ -81,7 +81,7 @@ def test_listening_leaves_the_model_as_it_is(teacher):
 def test_wanda_zeroes_the_lowest_of_each_row(teacher):
     student, solution = compress([{"wanda": STEP}], teacher, 0.3)
     audio, walked = batches(3, 0.4), copy.deepcopy(teacher)
-    zeros, total = solution.plans[0].knobs["zeros"], 0
+    zeros, total = solution.sizings[0].knobs["zeros"], 0
     share = zeros / sum(o * i for o, i in architecture.linear_shapes(model.describe(teacher)))
     for number, layer in enumerate(student.encoder.layers):
         # Layer n is scored in a model whose layers before it are pruned and whose others are not.
@@ -137,7 +137,7 @@ def test_data_driven_rows_are_those_that_give_most(teacher):
         given = torch.cat([layer_inputs(teacher, number, b)["output_dense"] for b in audio])
         added = given[:, :, None] * old.weight.double().T  # (frames, rows, outputs)
         scores = added.square().sum((0, 2)).sqrt()
-        width = solution.plans[0].knobs["rows"][number]
+        width = solution.sizings[0].knobs["rows"][number]
         best = scores.argsort(descending=True)[:width].sort().values
         assert torch.equal(new.weight, old.weight[:, best]) and width < len(scores)
 
@@ -168,7 +168,7 @@ def test_the_structure_leaves_no_choice_of_ratio():
     base = {"model_type": "hubert"}
     solution = recipes.solve(["semi_structured"], base, 0.2)
     assert solution.reason == "semi_structured can remove 0.450 of the parameters, not 0.2"
-    assert solution.plans[0].knobs["zeros"] == 84_934_656 // 2
+    assert solution.sizings[0].knobs["zeros"] == 84_934_656 // 2
     thinner = recipes.solve(["ffn_pruning"], base, 0.3).config  # 2:4 takes 43 % of what it leaves
     share = recipes.solve(["semi_structured"], thinner, 0).ratio
     chain = ["ffn_pruning", {"semi_structured": {"ratio": round(share, 2)}}]

@@ -146,10 +146,10 @@ def test_the_example_method_does_what_it_plans(monkeypatch):
     exec(compile(example, "adding-a-method.md", "exec"), source.__dict__)
     chosen, teacher = source.PathPruning(), backbone("hubert")
     start = model.describe(teacher)
-    plan = chosen.solve(start, 0.3)
-    assert architecture.ratio(start, plan.config) == pytest.approx(0.3, abs=recipes.TOLERANCE)
-    student = chosen.compress(copy.deepcopy(teacher), plan, method.Context(1))
-    assert model.describe(student) == plan.config | {"architectures": ["HubertModel"]}
+    sizing = chosen.solve(start, 0.3)
+    assert architecture.ratio(start, sizing.config) == pytest.approx(0.3, abs=recipes.TOLERANCE)
+    student = chosen.compress(copy.deepcopy(teacher), sizing, method.Context(1))
+    assert model.describe(student) == sizing.config | {"architectures": ["HubertModel"]}
     with pytest.raises(ValueError, match="above 0"):
         source.PathPruning(power=0.0)
 

@@ -117,7 +117,7 @@ def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher):
         architecture.head_parameters(config, layer),
         architecture.row_parameters(config, layer),
     )
-    amount, gone = solution.plans[0].knobs["removed"], 0
+    amount, gone = solution.sizings[0].knobs["removed"], 0
     order = sorted((alphas[i, k], i, k) for i in range(3) for k in range(166))
     heads, rows = set(), set()
     for _, i, k in order:

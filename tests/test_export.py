@@ -35,7 +35,7 @@ def small_numbers(name):
     """Return a log-mel HuBERT in int8 or half precision."""
     made = model.new(model.tiny_config(**SMALL))
     quantisation.set_precision(made, name)
-    made.config.compression = made.config.compression | {"precision": name}
+    made.config.compression = made.config.compression | {"number_format": name}
     return made
 
 

@@ -114,7 +114,7 @@ def test_the_size_loss_means_the_same_on_any_size():
 def pruned(definition, student, ratio, change):
     """Return a copy of `student`, pruned with `change(linears)` in the place of training."""
     made, linears = copy.deepcopy(student), []
-    plan = definition.solve(backbone.describe(student), ratio)
+    sizing = definition.solve(backbone.describe(student), ratio)
 
     def tune(student, penalty, **settings):
         parts = (
@@ -123,8 +123,8 @@ def pruned(definition, student, ratio, change):
         linears.extend(linear for linear in parts if hasattr(linear, "parametrizations"))
         change(linears)
 
-    made = definition.compress(made, plan, method.Context(1, tune=tune))
-    return made, plan
+    made = definition.compress(made, sizing, method.Context(1, tune=tune))
+    return made, sizing
 
 
 def test_the_weights_that_go_are_the_lowest_of_their_threshold(student):
@@ -134,12 +134,12 @@ def test_the_weights_that_go_are_the_lowest_of_their_threshold(student):
         for linear, value in zip(linears, values, strict=True):
             set_threshold(linear, value)
 
-    made, plan = pruned(SelfPinching(), student, 0.5, change)
+    made, sizing = pruned(SelfPinching(), student, 0.5, change)
     before = [x for layer in student.encoder.layers for x in surgery.linears(layer).values()]
     after = [x for layer in made.encoder.layers for x in surgery.linears(layer).values()]
     weights = [linear.weight.detach().double().numpy() for linear in before]
     ratios = [abs(w) / t for w, t in zip(weights, values, strict=True)]
-    limit = np.sort(np.concatenate([x.ravel() for x in ratios]))[plan.knobs["removed"] - 1]
+    limit = np.sort(np.concatenate([x.ravel() for x in ratios]))[sizing.knobs["removed"] - 1]
     for linear, weight, x in zip(after, weights, ratios, strict=True):
         assert np.array_equal(linear.weight.detach().numpy(), weight * (x > limit))
         assert type(linear) is nn.Linear
@@ -194,7 +194,7 @@ def test_the_units_that_go_are_the_lowest_of_their_threshold(student):
         for index, linear in enumerate(linears):
             set_threshold(linear, 10.0 if index in (2, 5) else 1e-3)
 
-    made, plan = pruned(StructuredSelfPinching(), student, 0.2, change)
+    made, sizing = pruned(StructuredSelfPinching(), student, 0.2, change)
     shapes = [surgery.shape_of(layer) for layer in made.encoder.layers]
     assert [len(shape.heads) for shape in shapes] == [6, len(shapes[1].heads), 6]
     assert [shape.ffn for shape in shapes] == [160, 160, shapes[2].ffn]
@@ -204,7 +204,7 @@ def test_the_units_that_go_are_the_lowest_of_their_threshold(student):
     order = self_pinching_gates.unit_scores(inner, outer, 6)(outer.weight).argsort(descending=True)
     assert sorted(order[: len(shapes[1].heads)].tolist()) == list(shapes[1].heads)
     sizes = [architecture.remaining(backbone.describe(x)) for x in (student, made)]
-    assert abs(sizes[0] - sizes[1] - plan.knobs["removed"]) <= 97 / 2  # parameters of a channel
+    assert abs(sizes[0] - sizes[1] - sizing.knobs["removed"]) <= 97 / 2  # parameters of a channel
 
 
 def test_whole_heads_go_when_channels_do_not_suffice():
@@ -217,18 +217,18 @@ def test_whole_heads_go_when_channels_do_not_suffice():
 def test_gates_pinch_to_the_asked_size_in_a_short_run(student, prompts_en):
     for definition in (SelfPinching, StructuredSelfPinching):
         made, chosen = copy.deepcopy(student), definition(steps=20)
-        plan = chosen.solve(backbone.describe(made), 0.5)
+        sizing = chosen.solve(backbone.describe(made), 0.5)
         linears = chosen.gated(made)
         tune = finetuning.Tuner(TASK, "nowhere", [prompts_en], 1, precision="fp32")
-        penalty = chosen.penalty(linears, plan.knobs["removed"])
+        penalty = chosen.penalty(linears, sizing.knobs["removed"])
         tune(made, penalty, steps=20, learning_rate=chosen.learning_rate, batch_seconds=6.0)
         number, total = self_pinching_gates.kept(linears)
-        assert number.item() / total == pytest.approx(1 - plan.knobs["removed"] / total, abs=0.06)
+        assert number.item() / total == pytest.approx(1 - sizing.knobs["removed"] / total, abs=0.06)
 
 
 def test_parp_lets_weights_revive(student):
     definition = recipes.make({"parp": {"steps": 4, "every": 2, "first": 0.5}})
-    plan = definition.solve(backbone.describe(student), 0.4)
+    sizing = definition.solve(backbone.describe(student), 0.4)
     counts = []
 
     def tune(student, penalty, **settings):
@@ -246,8 +246,8 @@ def test_parp_lets_weights_revive(student):
     made = copy.deepcopy(student)
     lowest = made.encoder.layers[0].attention.q_proj.bias
     lowest.data.fill_(1e-9)  # the first to be pruned
-    made = definition.compress(made, plan, method.Context(1, tune=tune))
-    zeros = plan.knobs["zeros"]
+    made = definition.compress(made, sizing, method.Context(1, tune=tune))
+    zeros = sizing.knobs["zeros"]
     assert [counts[0], counts[2]] == [round(0.5 * zeros), round(0.75 * zeros)]
     assert counts[1] == counts[3] == 0
     assert made.encoder.layers[0].attention.q_proj.bias.tolist() == [9.0] * 48

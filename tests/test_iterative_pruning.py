@@ -64,10 +64,10 @@ def test_each_event_takes_the_lowest_head_of_every_layer(teacher):
     share = 3 * head / total
     settings = {"method": "head_pruning", "schedule": [share, 2 * share], "steps": 1}
     step = recipes.make({"iterative_pruning": {**settings, "objective": "layer_distillation"}})
-    plan = step.solve(config, 3 * share)
-    assert plan.knobs["left"] == [total - 3 * head * k for k in (1, 2, 3)]
-    student = step.compress(copy.deepcopy(teacher), plan, context(teacher, watch))
-    assert sizes == plan.knobs["left"]
+    sizing = step.solve(config, 3 * share)
+    assert sizing.knobs["left"] == [total - 3 * head * k for k in (1, 2, 3)]
+    student = step.compress(copy.deepcopy(teacher), sizing, context(teacher, watch))
+    assert sizes == sizing.knobs["left"]
     assert [len(heads) for event in ranks for heads in event] == [5] * 3 + [4] * 3 + [3] * 3
     assert all(low not in heads for low, heads in zip(lowest, ranks[0], strict=True))
     assert architecture.remaining(model.describe(student)) == sizes[-1]
@@ -81,8 +81,8 @@ def test_scores_are_computed_anew_at_each_event(teacher):
 
     settings = {"method": "ffn_pruning", "schedule": [0.1], "objective": "layer_distillation"}
     step = recipes.make({"iterative_pruning": settings})
-    plan = step.solve(model.describe(teacher), 0.2)
-    student = step.compress(copy.deepcopy(teacher), plan, context(teacher, boost))
+    sizing = step.solve(model.describe(teacher), 0.2)
+    student = step.compress(copy.deepcopy(teacher), sizing, context(teacher, boost))
     weights = student.encoder.layers[0].feed_forward.intermediate_dense.weight
     assert (weights == 9.0).all(1).sum() == 2  # both boosted rows are there, one shot keeps none
 
@@ -95,8 +95,8 @@ def test_zeros_never_come_back_from_one_event_to_the_next(teacher):
         zeros.append({k: p == 0 for k, p in sparsity.prunable(student.backbone).items()})
 
     step = recipes.make({"iterative_pruning": {**WALK, "steps": 3}})
-    plan = step.solve(model.describe(teacher), 0.3)
-    step.compress(copy.deepcopy(teacher), plan, context(teacher, watch))
+    sizing = step.solve(model.describe(teacher), 0.3)
+    step.compress(copy.deepcopy(teacher), sizing, context(teacher, watch))
     total = architecture.remaining(model.describe(teacher))
     shares = [sum(int(z.sum()) for z in event.values()) / total for event in zeros]
     assert shares == pytest.approx([0.05, 0.1, 0.15, 0.3], abs=1e-4)
@@ -193,10 +193,10 @@ def test_the_gate_waits_and_gives_up_after_its_patience(teacher):
     settings = {"method": "ffn_pruning", "objective": "layer_distillation", "schedule": [0.1]}
     more = {"steps": 20, "patience": 4, "smoothing": 0.5}
     step = recipes.make({"iterative_pruning": {**settings, **more}})
-    plan = step.solve(model.describe(teacher), 0.1)
+    sizing = step.solve(model.describe(teacher), 0.1)
     for until, expected in ((0, 1), (2, 3), (99, 5)):
         calls.clear()
-        step.compress(copy.deepcopy(teacher), plan, context(teacher, falling(until)))
+        step.compress(copy.deepcopy(teacher), sizing, context(teacher, falling(until)))
         assert calls == [20] * expected
 
 
@@ -206,8 +206,8 @@ def test_the_gate_waits_and_gives_up_after_its_patience(teacher):
 def walked(step, config, ratio):
     """Return the layers after each event of a walk."""
     step = recipes.make(step)
-    plan, shapes = step.solve(config, ratio), []
-    for left in plan.knobs["left"]:
+    sizing, shapes = step.solve(config, ratio), []
+    for left in sizing.knobs["left"]:
         cut = step.shot().solve(config, 1 - left / architecture.remaining(config))
         config = cut.config
         shapes.append(architecture.layers_of(config))

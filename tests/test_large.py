@@ -39,8 +39,8 @@ def test_a_large_one_is_cut_saved_and_loaded(tmp_path):
     assert sum(p.numel() for p in student.parameters()) == architecture.count(config)["total"]
     steps = [{"head_pruning": {"ratio": 0.2}}, "ffn_pruning"]
 
-    def apply(step, plan):
-        step.compress(student, plan, method.Context(1))
+    def apply(step, sizing):
+        step.compress(student, sizing, method.Context(1))
         return model.describe(student)
 
     solution = recipes.walk(recipes.make_all(steps), config, 0.6, apply)

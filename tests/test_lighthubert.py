@@ -20,7 +20,7 @@ from speech_pareto.compression import method, recipes
 from speech_pareto.compression.methods.lighthubert import LightHuBERT
 from speech_pareto.compression.parts import supernet
 from speech_pareto.compression.parts.supernet import SPACES, Space, Subnet, supernet_config
-from speech_pareto.compression.parts.thin_student import add_heads
+from speech_pareto.compression.parts.thin_student import add_projections
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 from speech_pareto.training import loop, masking
@@ -32,7 +32,7 @@ def learner(teacher):
     """Return the method and a supernet with its head, in train mode; there is no dropout."""
     config = model.describe(teacher)
     student = supernet.cut(teacher, supernet_config(config), range(config["num_hidden_layers"]))
-    add_heads(student, teacher, 1, 1)
+    add_projections(student, teacher, 1, 1)
     return recipes.make({"lighthubert": {"mask_span": 4}}), student.train()
 
 
@@ -83,13 +83,13 @@ def test_ratios_outside_a_space_reach_its_bounds(space):
 def test_a_ratio_is_met_by_the_most_regular_subnet_in_milliseconds():
     step = recipes.make("lighthubert")
     began = time.process_time()
-    plans = {ratio: step.solve(BASE, ratio) for ratio in (0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8)}
+    sizings = {ratio: step.solve(BASE, ratio) for ratio in (0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8)}
     assert time.process_time() - began < 1.0
-    for ratio, plan in plans.items():
-        assert abs(architecture.ratio(BASE, plan.config) - ratio) <= 0.005
-        for counts in (plan.knobs["heads"], plan.knobs["ffn"]):
+    for ratio, sizing in sizings.items():
+        assert abs(architecture.ratio(BASE, sizing.config) - ratio) <= 0.005
+        for counts in (sizing.knobs["heads"], sizing.knobs["ffn"]):
             assert counts == sorted(counts, reverse=True) and len(set(counts)) <= 2
-    assert plans[0.75].knobs | {"layers": 0} == {
+    assert sizings[0.75].knobs | {"layers": 0} == {
         "space": "small",
         "width": 384,
         "layers": 0,
@@ -104,11 +104,11 @@ def test_a_ratio_is_met_by_the_most_regular_subnet_in_milliseconds():
                 subnet = Subnet(width, space.layers(depth), [heads] * depth, [rows] * depth)
                 config = subnet.shape(BASE)
                 alike.append((architecture.ratio(BASE, config), heads * 64 == width))
-    for ratio, plan in plans.items():
+    for ratio, sizing in sizings.items():
         near = [square for there, square in alike if abs(there - ratio) <= 0.005]
-        heads, rows = plan.knobs["heads"], plan.knobs["ffn"]
+        heads, rows = sizing.knobs["heads"], sizing.knobs["ffn"]
         assert (len(set(heads)) == len(set(rows)) == 1) == bool(near), ratio
-        assert (heads[0] * 64 == plan.knobs["width"]) == any(near) or not near
+        assert (heads[0] * 64 == sizing.knobs["width"]) == any(near) or not near
 
 
 def test_what_no_subnet_has_is_said():
@@ -198,7 +198,7 @@ def test_loss_is_the_formula(space, layers, batch):
         part = student
     with torch.no_grad():
         last = part(**batch, mask_time_indices=mask).last_hidden_state.double()
-    head, width = student.heads[0], last.shape[-1]
+    head, width = student.projections[0], last.shape[-1]
     predicted = last @ head.weight.detach().double()[:, :width].T + head.bias.detach().double()
     added = results(copy.deepcopy(made), batch)[-8:]
     assert len(added) == min(8, layers)
@@ -334,8 +334,8 @@ def test_both_stages_train_the_same_supernet(settings, stages):
     def listen(student, loss, steps, learning_rate, batch_seconds):
         calls.append((student, loss.keywords["space"] is None, steps))
 
-    plan = step.solve(model.describe(made), 0.6)
-    student = step.compress(copy.deepcopy(made), plan, method.Context(1, made, listen))
+    sizing = step.solve(model.describe(made), 0.6)
+    student = step.compress(copy.deepcopy(made), sizing, method.Context(1, made, listen))
     assert [stage for _, *stage in calls] == list(map(list, stages))
     assert len({id(trained) for trained, *_ in calls}) <= 1
     ratio = architecture.ratio(model.describe(made), model.describe(student))
@@ -364,8 +364,8 @@ def test_students_are_cut_like_any_model(last, kind, batch, tmp_path):
     chain = [{"lighthubert": {"steps": 2, "ratio": 0.65}}, {last: {"ratio": 0.1}}]
     made = backbone(kind)
     student, solution = compress(chain, made, 0.7)
-    assert solution.ratio > 0.66 and len(solution.plans) == 2
-    assert max(solution.plans[0].knobs["heads"]) > 24 // 8  # more than the width has
+    assert solution.ratio > 0.66 and len(solution.sizings) == 2
+    assert max(solution.sizings[0].knobs["heads"]) > 24 // 8  # more than the width has
     before = student.eval()(**batch).last_hidden_state
     model.save(student, tmp_path / "student")
     assert torch.equal(model.load(tmp_path / "student")(**batch).last_hidden_state, before)

@@ -140,7 +140,7 @@ def test_what_cannot_follow_a_thin_student_says_why_not(thin, name, said):
 def test_only_what_compares_hidden_states_needs_them_alike():
     steps = [{"fithubert": {"steps": 0, "ratio": 0.3}}, {"distillation": {"steps": 1}}]
     reason = recipes.solve(steps, {"model_type": "hubert"}, 0.5).reason
-    assert reason == "distillation: the steps before it leave fewer frames than the teacher has"
+    assert reason == "distillation: the methods before it leave fewer frames than the teacher has"
     steps[1] = {"distillation": {"steps": 0}}
     assert recipes.solve(steps, {"model_type": "hubert"}, 0.5).reason is None
 

@@ -204,5 +204,5 @@ def test_weights_and_biases_of_the_layers_can_be_pruned():
         f"encoder.layers.{i}.{m}.{k}" for i in range(depth) for m in matrices for k in kinds
     }
     assert set(sparsity.prunable(made)) == expected
-    plan = recipes.solve(["weight_pruning"], {"model_type": "hubert"}, 0.99).plans[0]
-    assert plan.knobs["zeros"] == 85_017_600  # 85.0 M, Lin et al.
+    sizing = recipes.solve(["weight_pruning"], {"model_type": "hubert"}, 0.99).sizings[0]
+    assert sizing.knobs["zeros"] == 85_017_600  # 85.0 M, Lin et al.

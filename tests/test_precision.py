@@ -63,7 +63,7 @@ def test_the_folder_holds_the_small_numbers(name, teacher, wave, tmp_path):
     model.save(student, tmp_path / "student")
     tensors = load_file(tmp_path / "student" / "model.safetensors")
     config = read_config(tmp_path / "student")
-    assert config["compression"]["precision"] == name
+    assert config["compression"]["number_format"] == name
     matrices = [k for k in tensors if k.endswith(("q_proj.weight", "dense.weight"))]
     assert {str(tensors[k].dtype) for k in matrices} == {f"torch.{name}"}
     assert config["dtype"] == ("float32" if name == "int8" else name)

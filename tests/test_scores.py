@@ -73,7 +73,7 @@ def test_low_rank_is_the_best_of_its_rank(teacher):
     for layer, old, ranks in zip(
         student.encoder.layers,
         teacher.encoder.layers,
-        solution.plans[0].knobs["ranks"],
+        solution.sizings[0].knobs["ranks"],
         strict=True,
     ):
         for name, rank in ranks.items():
@@ -87,12 +87,12 @@ def test_low_rank_is_the_best_of_its_rank(teacher):
 def test_distillation_loss_is_the_formula(teacher, audio):
     waves, mask = audio
     definition = recipes.make({"distillation": {"cosine": 0.7}})
-    plan = definition.solve(backbone.describe(teacher), 0.3)
+    sizing = definition.solve(backbone.describe(teacher), 0.3)
     student = copy.deepcopy(teacher)
-    surgery.keep_layers(student, plan.knobs["layers"])
+    surgery.keep_layers(student, sizing.knobs["layers"])
     batch = {"input_values": waves, "attention_mask": mask}
     loss = definition.loss(student, teacher, batch).item()
-    kept = len(plan.knobs["layers"])
+    kept = len(sizing.knobs["layers"])
     frames = [(4000 - 10) // 10 + 1, (2600 - 10) // 10 + 1]
     frames = [(n - 8) // 8 + 1 for n in frames]
     ours = student(**batch, output_hidden_states=True).hidden_states
@@ -130,7 +130,7 @@ def test_distillation_pairs_layers_with_the_end_of_their_stretch():
 def test_distillation_can_keep_all_layers_and_make_them_thinner(teacher):
     step = {"distillation": {"layers": 3, "steps": 0}}
     student, solution = compress([step], teacher, 0.6)
-    knobs = solution.plans[0].knobs
+    knobs = solution.sizings[0].knobs
     assert solution.reason is None and knobs["layers"] == [0, 1, 2]
     assert max(knobs["heads"]) < 6 and max(knobs["rows"]) < 160
     for layer, old in zip(student.encoder.layers, teacher.encoder.layers, strict=True):
@@ -159,7 +159,7 @@ def test_ties_are_broken_so_that_the_number_is_hit(teacher):
         torch.nn.init.constant_(parameter, 0.1)
     student, solution = compress(["weight_pruning"], equal, 0.3)
     zeros = sum(int((p == 0).sum()) for p in sparsity.prunable(student).values())
-    assert zeros == solution.plans[0].knobs["zeros"]
+    assert zeros == solution.sizings[0].knobs["zeros"]
 
 
 def test_rows_go_evenly_so_transformers_still_knows_the_model(teacher):

@@ -14,8 +14,8 @@ from helpers.compressing import RECIPES, compress, train
 from helpers.formulas import BASE, FRAMES, linear
 from helpers.results import RUN
 from speech_pareto.compression import method, recipes
-from speech_pareto.compression.methods.distilhubert import prediction_heads
-from speech_pareto.compression.parts.thin_student import add_heads, fold
+from speech_pareto.compression.methods.distilhubert import projections
+from speech_pareto.compression.parts.thin_student import add_projections, fold
 from speech_pareto.models import architecture, operations
 from speech_pareto.models import backbone as model
 from speech_pareto.profiling import cost
@@ -30,9 +30,9 @@ def learner(name, teacher, **settings):
     step = recipes.make({name: settings})
     student, _ = compress([{name: {**settings, "steps": 0}}], teacher, 0.5)
     if name == "distilhubert":
-        student.heads = prediction_heads(step.heads, 48, 48)
+        student.projections = projections(step.predicted_layers, 48, 48)
     else:
-        add_heads(student, teacher, step.heads(model.describe(student)), 1)
+        add_projections(student, teacher, step.projections(model.describe(student)), 1)
     return step, student.train()
 
 
@@ -68,7 +68,7 @@ def test_published_sizes_to_the_last_parameter(recipe, kind):
     step, student = only(recipe, {"model_type": kind}, ratio)
     assert architecture.count(student)["total"] == size
     assert sum(p.numel() for p in model.build(student).parameters()) == size
-    assert step.head_parameters({"model_type": kind}, student) == heads
+    assert step.projection_parameters({"model_type": kind}, student) == heads
     assert size + heads == WITH_HEADS.get(recipe, size)
 
 
@@ -88,9 +88,9 @@ def test_distilhubert_has_its_size():
     step, student = only("distilhubert", teacher, 0.75)
     assert architecture.count(student)["total"] == 23_491_200
     assert sum(p.numel() for p in model.build(student).parameters()) == 23_491_200
-    assert step.head_parameters(teacher, student) == 3_543_552
-    heads = prediction_heads(3, 768, 768)
-    assert sum(p.numel() for p in heads.parameters()) == 3_543_552
+    assert step.projection_parameters(teacher, student) == 3_543_552
+    made = projections(3, 768, 768)
+    assert sum(p.numel() for p in made.parameters()) == 3_543_552
     assert architecture.count(step.solve(BASE, 0.75).config)["total"] == 23_491_200 + 768
     wavlm = architecture.count(only("distilhubert", {"model_type": "wavlm"}, 0.75)[1])
     assert wavlm["projection"] == 2 * 512 + 512 * 768 + 768  # WavLM's config cannot leave it out
@@ -132,7 +132,7 @@ def test_masking_distillation_is_the_formula(teacher, batch):
     clean, masked = layers(teacher, batch), layers(teacher, batch, mask)
     ours, expected = layers(student.eval(), batch, mask), 0.0
     for layer in (1, 2, 3):
-        predicted = linear(student.heads[layer - 1], ours[layer])
+        predicted = linear(student.projections[layer - 1], ours[layer])
         weight = 1.0 if layer == 3 else 0.3
         for b in range(2):
             for t in range(FRAMES[b]):
@@ -161,7 +161,7 @@ def test_distilhuberts_loss_is_the_formula(teacher, batch):
     step, student = learner("distilhubert", teacher, cosine=0.7)
     loss = step.loss(student, teacher, batch).item()
     ours, theirs, expected = layers(student.eval(), batch), layers(teacher, batch), 0.0
-    inner, _, *outer = student.heads
+    inner, _, *outer = student.projections
     for layer, head in zip((1, 2, 3), outer, strict=True):
         for b in range(2):
             for t in range(FRAMES[b]):
@@ -185,8 +185,8 @@ def test_distilhubert_starts_without_the_norm_of_the_features_and_damps_the_stem
     for factor in (1.0, 0.1):
         step = recipes.make({"distilhubert": {"stem_gradient": factor}})
         context = method.Context(1, teacher, train)
-        plan = step.solve(model.describe(teacher), 0.5)
-        student = step.compress(copy.deepcopy(teacher), plan, context)
+        sizing = step.solve(model.describe(teacher), 0.5)
+        student = step.compress(copy.deepcopy(teacher), sizing, context)
         assert model.describe(student)["feat_proj_layer_norm"] is False
         assert student.readout is False and not hasattr(student, "heads")
     assert torch.allclose(seen[1], 0.1 * seen[0], rtol=1e-4)
@@ -196,7 +196,7 @@ def test_fithuberts_loss_is_the_formula(teacher, batch):
     step, student = learner("fithubert", teacher, hint=0.3)
     loss = step.loss(student, teacher, batch).item()
     ours, theirs, expected = layers(student.eval(), batch), layers(teacher, batch), 0.0
-    for layer, head in enumerate(student.heads, 1):
+    for layer, head in enumerate(student.projections, 1):
         for b, time in enumerate(FRAMES):  # even numbers: no frame is left over
             if layer == 3:
                 predicted = linear(head, ours[layer][b])
@@ -213,7 +213,7 @@ def test_fithuberts_loss_is_the_formula(teacher, batch):
 def test_fithubert_has_its_sizes():
     teacher = BASE | {"mask_time_prob": 0.0}  # the published student has no mask vector
     step, student = only("fithubert", teacher, 0.77)
-    size, heads = architecture.count(student)["total"], step.head_parameters(teacher, student)
+    size, heads = architecture.count(student)["total"], step.projection_parameters(teacher, student)
     assert size == sum(p.numel() for p in model.build(student).parameters()) == 21_661_376
     # The last head reads the student's own upsampling; the released model holds it twice.
     matrix, upsampling = 480 * 768 + 768, architecture.resampling_parameters(student)
@@ -334,7 +334,7 @@ def test_training_brings_the_student_nearer_and_leaves_no_heads(name, batch):
             errors.append(step.loss(student, teacher, batch).item())
         elif name == "starhubert":  # it has none to begin with
             assert not hasattr(student, "readout")
-            student.heads = torch.nn.ModuleList()
+            student.projections = torch.nn.ModuleList()
             errors.append(recipes.make(name).loss(student, teacher, batch).item())
         else:
             weight, bias = student.readout
@@ -383,8 +383,8 @@ def test_a_job_leaves_the_same_bytes_twice(name, corpus, tmp_path):
 
 def test_the_last_head_is_what_stays():
     student = backbone("hubert")
-    add_heads(student, student, 3, 1)
-    last = student.heads[-1]
+    add_projections(student, student, 3, 1)
+    last = student.projections[-1]
     fold(student)
     assert not hasattr(student, "heads")
     assert torch.equal(student.readout[0], last.weight) and torch.equal(

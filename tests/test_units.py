@@ -140,10 +140,10 @@ def test_unit_distillation_is_the_divergence(masked, teacher, batch):
 def test_a_random_student_has_nothing_of_its_teacher(kind):
     teacher, students = backbone(kind), []
     step = recipes.make({"unit_distillation": {"start": "random", "layers": 2, **UNITS}})
-    plan = step.solve(model.describe(teacher), 0.4)
+    sizing = step.solve(model.describe(teacher), 0.4)
     for seed in (1, 1, 2):
         own = method.Context(seed, teacher, lambda *arguments, **settings: None, batches)
-        students.append(dict(step.compress(copy.deepcopy(teacher), plan, own).named_parameters()))
+        students.append(dict(step.compress(copy.deepcopy(teacher), sizing, own).named_parameters()))
     for name, ours in students[0].items():
         theirs = dict(teacher.named_parameters())[name]
         assert torch.equal(ours, students[1][name])
@@ -175,8 +175,8 @@ def test_the_teacher_is_in_eval_mode_unless_asked(name, settings, teacher, batch
         assert not teacher.training  # it never skips layers or masks by itself
 
     step = recipes.make({name: {**catalogue.load(name).example, **settings}})
-    plan = step.solve(model.describe(teacher), 0.3)
-    step.compress(copy.deepcopy(teacher), plan, context(teacher, watch))
+    sizing = step.solve(model.describe(teacher), 0.3)
+    step.compress(copy.deepcopy(teacher), sizing, context(teacher, watch))
     assert set(seen) == {not settings}
     assert not any(module.training for module in teacher.modules())
 

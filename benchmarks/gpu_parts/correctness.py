@@ -129,7 +129,7 @@ def make(
         }
         steps[0][row] |= settings
         planned = recipes.solve(steps, read_config(TEACHER), RATIO)
-        if len(planned.plans) < len(steps):
+        if len(planned.sizings) < len(steps):
             raise ValueError(planned.reason)
         ratio = round(planned.ratio, 6)
         run = {"recipe": row, "ratio": ratio, "seed": 1}

@@ -164,7 +164,7 @@ def bare(model, loss, batch, settings) -> dict:
     device = hardware.device()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, fused=True)
-    bf16 = hardware.precision(settings.precision) == "bf16"
+    bf16 = hardware.mixed_precision(settings.precision) == "bf16"
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -49,9 +49,9 @@ def compress(steps, teacher, ratio, seed=1, loop=None):
     student = copy.deepcopy(teacher)
     context = method.Context(seed, teacher, loop or train, batches, tune)
 
-    def apply(step, plan):
+    def apply(step, sizing):
         nonlocal student
-        student = step.compress(student, plan, context)
+        student = step.compress(student, sizing, context)
         return model.describe(student)
 
     config = model.describe(teacher)

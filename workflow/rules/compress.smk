@@ -25,7 +25,7 @@ rule compress:
     params:
         **job_params(
             checkpoints="compress",
-            steps=steps_of_recipe,
+            recipe=recipe_of,
             precision=precision_of_recipe,
             accumulate=pieces_of_recipe,
             task=task_of_recipe,

@@ -28,8 +28,8 @@ def source_file(wildcards):
 @once_per_recipe
 def method_files(wildcards):
     """Files of the recipe's methods."""
-    steps = study["recipes"][wildcards.recipe]
-    return [plugins.path(catalogue.PACKAGE, name) for step in steps for name in step]
+    recipe = study["recipes"][wildcards.recipe]
+    return [plugins.path(catalogue.PACKAGE, name) for entry in recipe for name in entry]
 
 
 @once_per_recipe
@@ -78,8 +78,8 @@ def corpora_of_recipe(wildcards):
     """Corpora for compression, if the recipe has a method that looks at recordings."""
     if tunes(wildcards):
         return corpora_of_task(wildcards)
-    steps = study["recipes"][wildcards.recipe]
-    return corpora(study["compress"]["corpora"]) if learns(steps) else []
+    recipe = study["recipes"][wildcards.recipe]
+    return corpora(study["compress"]["corpora"]) if learns(recipe) else []
 
 
 def recordings_of_corpus(wildcards):
@@ -181,7 +181,7 @@ def pretraining_settings(wildcards):
 
 
 @once_per_recipe
-def steps_of_recipe(wildcards):
+def recipe_of(wildcards):
     """Methods of the recipe, with their settings."""
     return study["recipes"][wildcards.recipe]
 

@@ -19,7 +19,7 @@ rule profile:
         **job_params(
             settings=study["profile"],
             teacher=content(teacher_for),
-            steps=steps_of_recipe,
+            recipe=recipe_of,
             code=code("profile_student.py", method_files),
             software=pins("torch"),
         ),

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from speech_pareto.compression import method, recipes
+from speech_pareto.compression import recipes
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.runner import listener, trainer
 from speech_pareto.models import architecture
 from speech_pareto.models.model_folder import read_config
@@ -18,14 +18,11 @@ from speech_pareto.runtime.processes import first
 from speech_pareto.runtime.result import read_status, to_text, write_status
 from speech_pareto.tasks.head import HEAD, hand_on_head
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
 
 def main(
-    steps: Sequence,
+    recipe: Sequence,
     ratio: float,
     seed: int,
     model: str | Path,
@@ -41,14 +38,15 @@ def main(
     """Write the student of the model folder `model` to the folder `output`.
 
     `corpora`, `state` (checkpoints) and `accumulate` (pieces that a batch is cut into) are for
-    steps that train, `task` for those that fine-tune on a task: the head that they train is written
-    beside the student. Of several processes the first one writes. A recipe that cannot reach
-    `ratio` leaves its status and the ratio it could reach, found before anything heavy is loaded.
+    methods that train, `task` for those that fine-tune on a task: the head that they train is
+    written beside the student. Of several processes the first one writes. A recipe that cannot
+    reach `ratio` leaves its status and the ratio it could reach, found before anything heavy is
+    loaded.
     """
     if status := read_status(model):
         write_status(output, **status)
         return
-    methods, config = recipes.make_all(steps), read_config(model)
+    methods, config = recipes.make_all(recipe), read_config(model)
     planned = recipes.walk(methods, config, ratio)
     if planned.reason:
         log.warning("%s", planned.reason)
@@ -63,21 +61,21 @@ def main(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
-    student, context, train = load(model), method.Context(seed), None
-    if any(step.needs in ("audio", "training") for step in methods):
+    student, context, train = load(model), Context(seed), None
+    if any(method.needs in ("audio", "training") for method in methods):
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision, accumulate)
         batches = listener(corpora, teacher, seed)
-        context = method.Context(seed, teacher, train, batches)
+        context = Context(seed, teacher, train, batches)
     tune = None
-    if tuning := [step for step in methods if step.needs == "task"]:
+    if tuning := [method for method in methods if method.needs == "task"]:
         tune = tuning[0].tuner(task, model, corpora, seed, state, precision, accumulate)
         context = replace(context, tune=tune)
 
-    def apply(step: method.Method, plan: method.Plan) -> dict:
+    def apply(method: Method, sizing: Sizing) -> dict:
         nonlocal student
-        own = partial(train, averages=step.averages) if train else context.train
-        student = step.compress(student, plan, replace(context, train=own))
+        own = partial(train, averages=method.averages) if train else context.train
+        student = method.compress(student, sizing, replace(context, train=own))
         return describe(student)
 
     try:
@@ -88,7 +86,7 @@ def main(
         write_status(output, kind, str(error))
         solution = None
     if solution and first():
-        facts = describe_student(run, steps, solution, config, seed)
+        facts = describe_student(run, recipe, solution, config, seed)
         log.info(
             "%.4f of %s parameters removed", solution.ratio, f"{facts['teacher_parameters']:,}"
         )
@@ -105,13 +103,13 @@ def main(
 
 
 def describe_student(
-    run: Mapping, steps: Sequence, solution: recipes.Solution, teacher: Mapping, seed: int
+    run: Mapping, recipe: Sequence, solution: recipes.Solution, teacher: Mapping, seed: int
 ) -> dict:
     """Return what `provenance.json` says of a student; no time, so that bytes repeat."""
     return {
         "run": dict(run),
-        "steps": list(steps),
-        "knobs": [plan.knobs for plan in solution.plans],
+        "recipe": list(recipe),
+        "knobs": [sizing.knobs for sizing in solution.sizings],
         "ratio": round(solution.ratio, 6),
         "parameters": architecture.count(solution.config)["total"],
         "parameters_counted": architecture.remaining(solution.config),
@@ -123,26 +121,26 @@ def describe_student(
 def card(facts: Mapping) -> str:
     """Return a student's model card."""
     run = facts["run"]
-    recipe = run.get("recipe", "a recipe")
+    name = run.get("recipe", "a recipe")
     zeros = facts["parameters"] - facts["parameters_counted"]
     note = f" ({zeros:,} more are stored, as zeros)" if zeros else ""
     return f"""---
 library_name: transformers
-tags: [speech, model-compression, {recipe}]
+tags: [speech, model-compression, {name}]
 ---
-# {run.get("teacher", "teacher")}, compressed by {recipe}
+# {run.get("teacher", "teacher")}, compressed by {name}
 
 {facts["parameters_counted"]:,} of {facts["teacher_parameters"]:,} parameters are left{note}:
 {facts["ratio"]:.1%} of the backbone is gone, {run.get("ratio", facts["ratio"])} was asked,
 seed {facts["meta"]["seed"]}.
 
 ```json
-{json.dumps(facts["steps"], sort_keys=True)}
+{json.dumps(facts["recipe"], sort_keys=True)}
 ```
 
 Load it with `from speech_pareto import load`; if `config.json` has no section `compression`,
 plain `transformers.AutoModel.from_pretrained` does it too. Made by Speech Pareto; `provenance.json`
-holds commit, versions and each step's decisions. The licence is that of the teacher and of its
+holds commit, versions and each method's decisions. The licence is that of the teacher and of its
 training data.
 """
 
@@ -156,11 +154,11 @@ if "snakemake" in globals():
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
     with logged(snakemake.log[0]), reserved(gpus):
-        trains = any(step.training_steps() for step in recipes.make_all(job["steps"]))
+        trains = any(method.training_steps() for method in recipes.make_all(job["recipe"]))
         stored(
             snakemake,
             spread(main, gpus if trains else 1, job["accumulate"]),
-            **{key: job[key] for key in ("steps", "precision", "task", "accumulate")},
+            **{key: job[key] for key in ("recipe", "precision", "task", "accumulate")},
             run=snakemake.params.run,
             state=snakemake.params.state,
             ratio=float(snakemake.wildcards.ratio),

@@ -14,9 +14,9 @@ from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.recording import SPLITS
 from speech_pareto.data.selection import needed, select
 from speech_pareto.models.backbone import load
-from speech_pareto.models.quantisation import own_precision
+from speech_pareto.models.quantisation import number_format
 from speech_pareto.runtime import result
-from speech_pareto.runtime.hardware import device, precision
+from speech_pareto.runtime.hardware import device, mixed_precision
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.tasks.hypotheses import write_table
 from speech_pareto.tasks.task import Task, TaskModel, load_task_model
@@ -73,7 +73,7 @@ def transcribe(
 ) -> list[str]:
     """Return a hypothesis per utterance, in the order of `data`; long ones are cut in pauses.
 
-    A model with a precision of its own runs in that, whatever `kind` says. Raises `Diverged` if
+    A model with a number format of its own runs in that, whatever `kind` says. Raises `Diverged` if
     what it gives is not finite.
     """
     place = device()
@@ -85,7 +85,7 @@ def transcribe(
     most = int(BATCH_SECONDS[place.type] * SAMPLE_RATE)
     batches = buckets(lengths, most, np.random.default_rng(0)) if short else []
     guesses = [""] * len(data)
-    bf16 = precision(kind) == "bf16" and not own_precision(model.backbone)
+    bf16 = mixed_precision(kind) == "bf16" and not number_format(model.backbone)
 
     def recognise(waves: list[np.ndarray]) -> list[str]:
         inputs, mask = (tensor.to(place) for tensor in collate(waves, normalize))

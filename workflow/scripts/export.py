@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.data.selection import needed
 from speech_pareto.models.backbone import load
-from speech_pareto.models.quantisation import HALVES, own_precision
+from speech_pareto.models.quantisation import HALVES, number_format
 from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.private_api import INTEGER_PRODUCT
@@ -81,7 +81,7 @@ def main(
 
 def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: Path) -> dict:
     """Write the task model to `file`; return what it is and how far from torch. Spoils `model`."""
-    precision = own_precision(model.backbone)
+    precision = number_format(model.backbone)
     if precision in HALVES:
         reason = f"onnxruntime does not compute all of a {precision} model on a CPU"
         raise NotExported("unsupported", reason)

@@ -15,26 +15,26 @@ def main(
     run: Mapping,
     output: str | Path,
     digests: Mapping | None = None,
-    steps: Sequence = (),
+    recipe: Sequence = (),
 ) -> None:
-    """Write the costs (JSON) of the model in the folder `student`, which `steps` made.
+    """Write the costs (JSON) of the model in the folder `student`, which `recipe` made.
 
     `settings`: those of `cost.cost`. `run` names the cell.
     """
     status = result.read_status(student)
     meta = provenance.meta(seed=run["seed"], threads=settings.get("threads"), digests=digests)
-    costs = None if status else measure(settings, teacher, student, steps, run["ratio"])
+    costs = None if status else measure(settings, teacher, student, recipe, run["ratio"])
     result.write(output, result.compose(dict(run), meta, cost=costs, status=status))
 
 
 def measure(
-    settings: Mapping, teacher: str | Path, student: str | Path, steps: Sequence, ratio: float
+    settings: Mapping, teacher: str | Path, student: str | Path, recipe: Sequence, ratio: float
 ) -> dict:
     """Return the `cost` section of a result."""
     from speech_pareto.models.backbone import load
     from speech_pareto.profiling.cost import cost, using
 
-    heads = recipes.projection_heads(steps, read_config(teacher), ratio) if steps else 0
+    heads = recipes.projection_parameters(recipe, read_config(teacher), ratio) if recipe else 0
     with using(settings.get("threads")):
         return cost(load(teacher), load(student), student, settings, heads)
 
@@ -51,5 +51,5 @@ if "snakemake" in globals():
             run=snakemake.params.run,
             output=snakemake.output[0],
             digests=snakemake.params.job["code"],
-            steps=snakemake.params.job["steps"],
+            recipe=snakemake.params.job["recipe"],
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Sizing:
     """What a method will do: the config it leads to, and its own knobs (JSON values)."""
 
     config: dict
@@ -97,25 +97,25 @@ class Method:
         if self.takes_heads and architecture.reuses(config):
             return "a head whose attention map the next layer reuses cannot go"
         if self.full_rate and architecture.section(config).get("time_reduction"):
-            return "the steps before it leave layers with fewer frames than the model has"
+            return "the methods before it leave layers with fewer frames than the model has"
         return already_rounded(config)
 
     def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
         """Return why a model with `config` cannot learn this way from its teacher, else None."""
         return None
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return the plan that removes as near to `ratio` of the parameters as this method can."""
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """Return what removes as near to `ratio` of the parameters as this method can."""
         raise NotImplementedError
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student; `model` may be changed in place."""
         raise NotImplementedError
 
 
 def already_rounded(config: Mapping) -> str | None:
     """Return why nothing more can be done to weights that were rounded, None if they were not."""
-    name = architecture.section(config).get("precision")
+    name = architecture.section(config).get("number_format")
     return f"the weights before it are {name} already; that step comes last" if name else None
 
 

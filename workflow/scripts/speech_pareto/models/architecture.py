@@ -10,7 +10,7 @@ it, a section `compression`:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before)
     zeros       weights of the layers' matrices that are zero and stay so; they count as removed
-    precision   "float16", "bfloat16" or "int8" when it is stored and run in such numbers
+    number_format  "float16", "bfloat16" or "int8" when it is stored and run in such numbers
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ FFN = ("intermediate_dense", "output_dense")
 # How a layer applies the map of the layer before: as it is (ARMHuBERT, arXiv 2305.11685), through a
 # second softmax, or through it with heads and utterances mixed up, as the released code does.
 REUSE = ("map", "softmax", "released")
-KEPT = ("stem", "projection", "time_reduction", "precision")  # whatever the layers are
+KEPT = ("stem", "projection", "time_reduction", "number_format")  # whatever the layers are
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
 SAMPLE_RATE = 16_000  # Hz, of every backbone's input
@@ -170,9 +170,9 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
     }
 
 
-def with_precision(config: Mapping, name: str) -> dict:
+def with_number_format(config: Mapping, name: str) -> dict:
     """Return `config` with its weights stored and run as `name`: float16, bfloat16 or int8."""
-    return {**config, "compression": section(config) | {"precision": name}}
+    return {**config, "compression": section(config) | {"number_format": name}}
 
 
 def head_dim(config: Mapping) -> int:

@@ -54,7 +54,7 @@ def build(config: Mapping) -> nn.Module:
 def load(source) -> nn.Module:
     """Return the backbone in a folder, in eval mode, whatever its storage and heads.
 
-    It is in fp32, or in the precision that its `compression` states. Zeros of a weight-pruned
+    It is in fp32, or in the number format that its `compression` states. Zeros of a weight-pruned
     student hold: training leaves them zero. `preprocessor` is what the folder says of it, else what
     is usual for its kind. ValueError names the file that cannot be used, or the weights that are
     missing or of another shape.
@@ -129,7 +129,7 @@ def save(
     from safetensors.torch import save_file
 
     config = describe(model)
-    own = architecture.section(config).get("precision", "int8")
+    own = architecture.section(config).get("number_format", "int8")
     dtype = dtype if own == "int8" else getattr(torch, own)
     config |= {"dtype": str(dtype).removeprefix("torch.")}
     tensors = {
@@ -218,7 +218,7 @@ def _fit(model: nn.Module) -> nn.Module:
             now, rank = matrix(layer, name), shape.ranks.get(name)
             if rank or tuple(now.weight.shape) != size:
                 set_matrix(layer, name, _empty(*size, rank))
-    if own := architecture.section(config).get("precision"):
+    if own := architecture.section(config).get("number_format"):
         from speech_pareto.models.quantisation import set_precision
 
         set_precision(model, own)

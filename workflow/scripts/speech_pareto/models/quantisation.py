@@ -31,9 +31,9 @@ from speech_pareto.runtime.private_api import integer_product, tree_map
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def own_precision(model: nn.Module) -> str | None:
-    """Return the precision that a model's `compression` section states, None for plain fp32."""
-    return (getattr(model.config, "compression", None) or {}).get("precision")
+def number_format(model: nn.Module) -> str | None:
+    """Return the number format that a model's `compression` section states, None for plain fp32."""
+    return (getattr(model.config, "compression", None) or {}).get("number_format")
 
 
 def set_precision(model: nn.Module, name: str) -> None:
@@ -50,7 +50,7 @@ def set_precision(model: nn.Module, name: str) -> None:
 @contextmanager
 def trainable(model: nn.Module) -> Iterator[None]:
     """Hold a model of small numbers in fp32 while it is trained; a frozen one stays as it is."""
-    name = own_precision(model)
+    name = number_format(model)
     if not name or not any(parameter.requires_grad for parameter in model.parameters()):
         yield
     elif name == "int8":

@@ -97,7 +97,7 @@ def student(
     """Return a thin student of HuBERT Base, in the shape that a method gives it."""
     method: Any = make(step)
     config = method.shape(HUBERT, width, ffn)
-    count = method.head_parameters(HUBERT, config)
+    count = method.projection_parameters(HUBERT, config)
     heads = {"projections of all layers": count} if count else {}
     return System(name=name, config=config, heads=heads, source=source, whole=whole, **others)
 

@@ -6,7 +6,7 @@ from speech_pareto.runtime.private_api import has_cpu_bf16
 from speech_pareto.runtime.processes import local
 
 
-def precision(name: str = "auto") -> str:
+def mixed_precision(name: str = "auto") -> str:
     """Return `bf16` or `no`, accelerate's words; auto is bf16 where the hardware computes in it."""
     if name == "auto":
         fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_cpu_bf16()

@@ -64,29 +64,29 @@ def teacher_scope(study: Mapping, scope: str) -> str:
     return "any" if bare else scope
 
 
-def methods_of(steps: list[dict]) -> list[type[Method]]:
+def methods_of(recipe: list[dict]) -> list[type[Method]]:
     """Return the methods in a resolved recipe."""
-    return [catalogue.load(name) for step in steps for name in step]
+    return [catalogue.load(name) for entry in recipe for name in entry]
 
 
-def removes(steps: list[dict]) -> bool:
+def removes(recipe: list[dict]) -> bool:
     """Return whether a resolved recipe removes parameters."""
-    return any(method.removes for method in methods_of(steps))
+    return any(method.removes for method in methods_of(recipe))
 
 
-def learns(steps: list[dict]) -> bool:
+def learns(recipe: list[dict]) -> bool:
     """Return whether a resolved recipe needs recordings, to train or to look at."""
-    return any(method.needs in ("audio", "training") for method in methods_of(steps))
+    return any(method.needs in ("audio", "training") for method in methods_of(recipe))
 
 
-def task_aware(steps: list[dict]) -> bool:
+def task_aware(recipe: list[dict]) -> bool:
     """Return whether a resolved recipe fine-tunes on the task while it compresses."""
-    return any(method.needs == "task" for method in methods_of(steps))
+    return any(method.needs == "task" for method in methods_of(recipe))
 
 
-def role_of(steps: list[dict]) -> str:
+def role_of(recipe: list[dict]) -> str:
     """Return what a resolved recipe's students are to a study: teacher, control or student."""
-    roles = {method.role for method in methods_of(steps)}
+    roles = {method.role for method in methods_of(recipe)}
     return next(role for role in ("student", "control", "teacher") if role in roles)
 
 
@@ -103,7 +103,7 @@ def ratio_name(ratio: float) -> str:
 
 
 def settings_of(step: str | dict) -> dict:
-    """Return a step of a recipe, a method's name or {name: settings}, as {name: settings}."""
+    """Return an entry of a recipe, a method's name or {name: settings}, as {name: settings}."""
     return {step: None} if isinstance(step, str) else step
 
 

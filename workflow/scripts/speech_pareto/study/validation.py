@@ -269,7 +269,7 @@ def _recipe(at: str, steps: object, parts: dict) -> Iterator[str]:
     for index, step in enumerate(listed(steps)):
         here = f"{at}[{index}]"
         if isinstance(step, dict) and len(step) != 1:
-            yield f"{here}: a step names one method, this one names {len(step)}."
+            yield f"{here}: an entry names one method, this one names {len(step)}."
         for name, settings in mapping(settings_of(step)).items():
             if name not in methods:
                 yield f"{here}: {unknown('method', name, methods)}"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from speech_pareto.runtime.extras import extra
-from speech_pareto.runtime.hardware import device, precision
+from speech_pareto.runtime.hardware import device, mixed_precision
 from speech_pareto.runtime.private_api import cast_ends, forget_precision
 from speech_pareto.runtime.processes import alone
 from speech_pareto.training.checkpoint import keep, newest
@@ -78,7 +78,7 @@ def train(
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads any
     with alone():
         accelerator = Accelerator(
-            mixed_precision=precision(settings.precision), cpu=device().type == "cpu"
+            mixed_precision=mixed_precision(settings.precision), cpu=device().type == "cpu"
         )
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
@@ -90,10 +90,10 @@ def train(
     # Never DistributedDataParallel: losses call parts of a model, which it does not see.
     model = accelerator.prepare_model(model, evaluation_mode=True)
     optimizer = accelerator.prepare_optimizer(optimizer)
-    start, *so_far = _restore(state, model, optimizer)
+    start, curve, sums, count = _restore(state, model, optimizer)
     _share_weights(accelerator, model)
     terminal = sys.stderr.isatty() and accelerator.is_main_process
-    progress = _Progress(name, start, settings.steps, terminal, *so_far)
+    progress = _Progress(name, start, settings.steps, terminal, curve, sums, count)
     saved = time.monotonic()
     model.train()
     with _stop_on_sigterm() as stopped, every_layer_runs(model), cast_ends(model):

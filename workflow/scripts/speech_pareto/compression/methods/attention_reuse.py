@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -32,24 +32,24 @@ class AttentionReuse(Method):
 
     reuse: Literal["map", "softmax", "released"] = "map"  # how the map is applied
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return which layers reuse a map: as many as come nearest to the ratio."""
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
-        plans = [Plan(dict(config), {"layers": []})]
+        sizings = [Sizing(dict(config), {"layers": []})]
         for index in (*range(1, len(layers), 2), *range(2, len(layers), 2)):
             if layers[index].reuse or not architecture.can_reuse(layers[index - 1], layers[index]):
                 continue
             ranks = {k: v for k, v in layers[index].ranks.items() if k not in ("q_proj", "k_proj")}
             layers[index] = replace(layers[index], ranks=ranks, reuse=self.reuse)
-            chosen = [*plans[-1].knobs["layers"], index]
-            plans.append(Plan(architecture.with_layers(config, layers), {"layers": chosen}))
-        return min(plans, key=lambda plan: abs(architecture.remaining(plan.config) - target))
+            chosen = [*sizings[-1].knobs["layers"], index]
+            sizings.append(Sizing(architecture.with_layers(config, layers), {"layers": chosen}))
+        return min(sizings, key=lambda sizing: abs(architecture.remaining(sizing.config) - target))
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with fewer queries and keys."""
         from speech_pareto.models.layers.reused_attention import reuse_map
 
-        for index in plan.knobs["layers"]:
+        for index in sizing.knobs["layers"]:
             reuse_map(model, model.encoder.layers[index], self.reuse)
         return model

@@ -1,13 +1,13 @@
 """DistilHuBERT: the first layers learn to predict several of the teacher's layers at once.
 
-    L = Σ_k ‖p_k(h) − y_k‖₁ / D − λ log σ(cos(p_k(h), y_k)),  averaged over heads k and real frames
+    L = Σ_k ‖p_k(h) − y_k‖₁ / D − λ log σ(cos(p_k(h), y_k)),  averaged over k and real frames
 
-h is the student's last layer, y_k the teacher's layer k · layers / `heads`: 4, 8 and 12 of 12, and
-p_k(h) = V_k GELU(U_k h + b_k) + c_k. The student starts from the teacher's stem and first layers,
-without the norm of the features (which only HuBERT's config can leave out); gradients of the stem
-are multiplied by `stem_gradient`. Chang et al., ICASSP 2022, https://arxiv.org/abs/2110.01900, and
-its code in s3prl. Published: `layers: 2` of HuBERT Base, 23,491,200 parameters without heads (and
-768 more for the mask vector, if the teacher has one), 3,543,552 in three heads.
+h is the student's last layer, y_k the teacher's layer k · layers / `predicted_layers` (4, 8 and 12
+of 12), p_k(h) = V_k GELU(U_k h + b_k) + c_k. The student starts from the teacher's stem and first
+layers, without the norm of the features (which only HuBERT's config can leave out); gradients of
+the stem are multiplied by `stem_gradient`. Chang et al., ICASSP 2022,
+https://arxiv.org/abs/2110.01900, and its code in s3prl. Published: `layers: 2` of HuBERT Base, 23,491,200 parameters without projections
+(and 768 more for the mask vector, if the teacher has one), 3,543,552 in three projections.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Plan
+from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.distillation import Distillation, distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import states
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DistilHuBERT(Distillation):
-    """Trains the teacher's first layers to predict later ones through heads."""
+    """Trains the teacher's first layers to predict later ones through projections."""
 
     full_rate = True
     start: Literal["spaced", "first"] = "first"
-    heads: Annotated[int, Within(1, 100, unit="layers")] = 3  # layers of the teacher to predict
+    predicted_layers: Annotated[int, Within(1, 100, unit="layers")] = 3  # of the teacher
     stem_gradient: Share = 0.1  # factor of the gradients that reach the stem
 
-    def head_parameters(self, teacher: Mapping, student: Mapping) -> int:
-        """Return the parameters of all projection heads, which no folder and no ratio counts."""
+    def projection_parameters(self, teacher: Mapping, student: Mapping) -> int:
+        """Return the parameters of all projections, which no folder and no ratio counts."""
         theirs, ours = (architecture.complete(c)["hidden_size"] for c in (teacher, student))
-        return self.heads * sum(
+        return self.predicted_layers * sum(
             map(architecture.matrix_parameters, ((theirs, ours), (theirs, theirs)))
         )
 
     def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
-        """Return None: heads lead from the student's width to the teacher's."""
+        """Return None: projections lead from the student's width to the teacher's."""
         return None
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return the plan of `distillation`, without the norm of the features."""
-        plan = super().solve(config, ratio)
-        return Plan(plan.config | _normless(config), plan.knobs)
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """As `distillation`, without the norm of the features."""
+        sizing = super().solve(config, ratio)
+        return Sizing(sizing.config | _normless(config), sizing.knobs)
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, trained for `steps`."""
         import torch
 
@@ -60,22 +60,22 @@ class DistilHuBERT(Distillation):
             projection, model.config.feat_proj_layer_norm = model.feature_projection, False
             projection.feat_proj_layer_norm, projection.layer_norm = False, None
         if not self.steps:
-            return super().compress(model, plan, context)
+            return super().compress(model, sizing, context)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             widths = model.config.hidden_size, context.teacher.config.hidden_size
-            model.heads = prediction_heads(self.heads, *widths)
+            model.projections = projections(self.predicted_layers, *widths)
         hook = model.feature_extractor.register_forward_hook(self._damp)
         try:
-            student = super().compress(model, plan, context)
+            student = super().compress(model, sizing, context)
         finally:
             hook.remove()
-        del student.heads
-        student.readout = False  # its heads are not linear
+        del student.projections
+        student.readout = False  # its projections are not linear
         return student
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
-        """Return the mean distance between heads and the layers that they predict."""
+        """Return the mean distance between projections and the layers that they predict."""
         import torch
 
         from speech_pareto.models.hidden_states import real_frames
@@ -84,11 +84,11 @@ class DistilHuBERT(Distillation):
         with torch.no_grad():
             targets = states(teacher, batch)
         last, total = states(student, batch)[-1][real], 0  # (real frames, D)
-        inner, activation, *outer = student.heads
+        inner, activation, *outer = student.projections
         parts = activation(inner(last)).chunk(len(outer), -1)  # a part of (real frames, D') each
-        for number, (head, part) in enumerate(zip(outer, parts, strict=True), 1):
+        for number, (project, part) in enumerate(zip(outer, parts, strict=True), 1):
             place = max(1, number * (len(targets) - 1) // len(outer))
-            ours, theirs = head(part).float(), targets[place][real].float()
+            ours, theirs = project(part).float(), targets[place][real].float()
             total = total + distance(ours, theirs, self.cosine)
         return total / len(outer)
 
@@ -98,10 +98,10 @@ class DistilHuBERT(Distillation):
             output.register_hook(lambda gradient: self.stem_gradient * gradient)
 
 
-def prediction_heads(number: int, ours: int, theirs: int) -> Module:
-    """Return what `number` heads from width `ours` to `theirs` are made of.
+def projections(number: int, ours: int, theirs: int) -> Module:
+    """Return what `number` projections from width `ours` to `theirs` are made of.
 
-    That is U of all heads in one linear layer, the activation, and a linear layer V for each.
+    That is U of all of them in one linear layer, the activation, and a linear layer V for each.
     """
     from torch.nn import GELU, Linear, ModuleList
 

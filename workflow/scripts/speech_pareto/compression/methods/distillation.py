@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
@@ -45,11 +45,9 @@ def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
     """Return why hidden states of a model and its teacher cannot be compared, None if they can."""
     ours, theirs = (architecture.complete(one)["hidden_size"] for one in (config, teacher))
     if ours != theirs:
-        return (
-            f"the steps before it leave hidden states of {ours} values, the teacher's have {theirs}"
-        )
+        return f"the methods before it leave hidden states of {ours} values, the teacher's have {theirs}"
     if architecture.section(config).get("time_reduction"):
-        return "the steps before it leave fewer frames than the teacher has"
+        return "the methods before it leave fewer frames than the teacher has"
     return None
 
 
@@ -102,7 +100,7 @@ class Distillation(Method):
         """Return why hidden states of student and teacher cannot be compared, else None."""
         return cannot_compare(config, teacher) if self.steps else None
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return which layers stay, and the heads and feed-forward rows that each keeps."""
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
@@ -120,11 +118,11 @@ class Distillation(Method):
             "heads": [len(layer.heads) for layer in after],
             "rows": [layer.ffn for layer in after],
         }
-        return Plan(architecture.with_layers(config, after), knobs)
+        return Sizing(architecture.with_layers(config, after), knobs)
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, trained for `steps`."""
-        cut(model, plan.knobs)
+        cut(model, sizing.knobs)
         if self.steps:
             loss = partial(self.loss, model, context.teacher)
             settings = ("steps", "learning_rate", "batch_seconds")

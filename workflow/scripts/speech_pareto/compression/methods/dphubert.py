@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import states
@@ -78,14 +78,14 @@ class DPHuBERT(Method):
         """Return the steps with gates and those after."""
         return self.steps + self.final_steps
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many parameters go; which layers lose how much, the gates will say."""
         layers = architecture.layers_of(config)
         before = architecture.remaining(config)
         after = architecture.with_layers(config, allocation.thin(config, layers, ratio * before))
-        return Plan(after, {"removed": before - architecture.remaining(after)})
+        return Sizing(after, {"removed": before - architecture.remaining(after)})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, within half a row of the planned size."""
         from speech_pareto.compression.parts.hard_concrete_gates import Gating, MappedStudent
         from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
@@ -93,7 +93,7 @@ class DPHuBERT(Method):
         scale, drops = self.gate_rate / self.learning_rate, (self.head_drop, self.row_drop)
         gating = Gating(model, drops, scale, context.generator())
         student = MappedStudent(model, gating)
-        target = plan.knobs["removed"] / gating.total
+        target = sizing.knobs["removed"] / gating.total
         self._train(student, context, self.steps, self.learning_rate, target)
         gating.detach(model)
         student.gating = None
@@ -101,7 +101,7 @@ class DPHuBERT(Method):
             [x.log_alpha.detach() for x in gates] for gates in (gating.heads, gating.rows)
         )
         sizes = gating.head_sizes[0], gating.row_sizes[0]
-        remove_lowest(model, heads, rows, sizes, plan.knobs["removed"])
+        remove_lowest(model, heads, rows, sizes, sizing.knobs["removed"])
         self._train(student, context, self.final_steps, self.final_rate)
         return model
 

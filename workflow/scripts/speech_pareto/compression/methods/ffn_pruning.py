@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def highest(scores: Tensor, amount: int) -> Tensor:
 class FfnPruning(Method):
     """Removes rows of the first matrix and the same columns of the second, physically."""
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many units each layer keeps."""
         layers = architecture.layers_of(config)
         size = architecture.row_parameters(config, layers[0])
@@ -52,14 +52,14 @@ class FfnPruning(Method):
         shares = allocation.spread(amount, [layer.ffn - 1 for layer in layers])
         widths = [layer.ffn - share for layer, share in zip(layers, shares, strict=True)]
         after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]
-        return Plan(architecture.with_layers(config, after), {"rows": widths})
+        return Sizing(architecture.with_layers(config, after), {"rows": widths})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` without its lowest units."""
         from speech_pareto.models.surgery import keep_rows
 
         parts = zip(
-            model.encoder.layers, self.scores(model, context), plan.knobs["rows"], strict=True
+            model.encoder.layers, self.scores(model, context), sizing.knobs["rows"], strict=True
         )
         for layer, scores, width in parts:
             keep_rows(layer, highest(scores, width))

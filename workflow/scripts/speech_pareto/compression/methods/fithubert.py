@@ -7,7 +7,7 @@ and a matrix to the teacher's width. The last convolution stays with the student
 the teacher's frames. Lee et al., Interspeech 2022, https://arxiv.org/abs/2207.00555.
 
 Published: width and ffn 480 of HuBERT Base, without a mask vector: 21,661,376 parameters,
-22,492,064 with the last head, as its authors count, 31,629,632 with all. Their last head has a
+22,492,064 with the last projection, as its authors count, 31,629,632 with all. Their last one has a
 convolution of its own (461,280) beside the student's; here it is one and the same.
 """
 
@@ -42,14 +42,14 @@ class FitHuBERT(ThinStudent):
         section = architecture.section(student) | {"time_reduction": FACTOR}
         return {**student, "compression": section}
 
-    def heads(self, config: Mapping) -> int:
-        """Return the number of projection heads: one per layer."""
+    def projections(self, config: Mapping) -> int:
+        """Return the number of projections: one per layer."""
         return len(architecture.layers_of(config))
 
-    def head_parameters(self, teacher: Mapping, student: Mapping) -> int:
+    def projection_parameters(self, teacher: Mapping, student: Mapping) -> int:
         """Return the parameters of all p, but for the convolution that stays with the student."""
-        convolutions = (self.heads(student) - 1) * architecture.resampling_parameters(student)
-        return super().head_parameters(teacher, student) + convolutions
+        convolutions = (self.projections(student) - 1) * architecture.resampling_parameters(student)
+        return super().projection_parameters(teacher, student) + convolutions
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the weighted sum of the layers' errors."""
@@ -63,9 +63,9 @@ class FitHuBERT(ThinStudent):
         with torch.no_grad():
             targets = states(teacher, batch)
         ours, total = states(student, batch), 0
-        for index, head in enumerate(student.heads, 1):
-            last = index == len(student.heads)
-            predicted = head(ours[index] if last else ours[index][:, ::FACTOR])
+        for index, project in enumerate(student.projections, 1):
+            last = index == len(student.projections)
+            predicted = project(ours[index] if last else ours[index][:, ::FACTOR])
             errors = predicted[:, : real.shape[1]] - targets[index]  # (B, T, D)
             total = total + errors[real].float().square().mean() * (1 if last else self.hint)
         return total

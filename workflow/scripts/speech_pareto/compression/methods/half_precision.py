@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ class HalfPrecision(Method):
     removes = False
     dtype: Literal["float16", "bfloat16"] = "float16"
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return the plan to round."""
-        return Plan(architecture.with_precision(config, self.dtype), {})
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """Return the config with the number format, whatever `ratio` is."""
+        return Sizing(architecture.with_number_format(config, self.dtype), {})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` in half precision."""
         from speech_pareto.models.quantisation import set_precision
 
         set_precision(model, self.dtype)
-        model.config.compression = architecture.section(plan.config)  # states the precision
+        model.config.compression = architecture.section(sizing.config)  # states the number format
         return model

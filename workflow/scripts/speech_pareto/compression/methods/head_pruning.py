@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class HeadPruning(Method):
 
     takes_heads = True
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many heads go; the weights say which layers bear the last round."""
         layers = architecture.layers_of(config)
         size = architecture.head_parameters(config, layers[0])
@@ -73,13 +73,13 @@ class HeadPruning(Method):
             replace(layer, heads=layer.heads[: len(layer.heads) - share])
             for layer, share in zip(layers, shares, strict=True)
         ]
-        return Plan(architecture.with_layers(config, after), {"heads": amount})
+        return Sizing(architecture.with_layers(config, after), {"heads": amount})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` without its lowest heads."""
         from speech_pareto.models.surgery import keep_heads
 
-        places = self.lowest(model, plan.knobs["heads"], context)
+        places = self.lowest(model, sizing.knobs["heads"], context)
         for layer, gone in zip(model.encoder.layers, places, strict=True):
             heads = [head for place, head in enumerate(layer.attention.heads) if place not in gone]
             keep_heads(layer, heads)

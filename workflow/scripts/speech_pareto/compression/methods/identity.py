@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -23,10 +23,10 @@ class Identity(Method):
         """Return None: everything can be left."""
         return None
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return the plan to leave everything."""
-        return Plan(dict(config), {})
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """Return the config as it is."""
+        return Sizing(dict(config), {})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` as it is."""
         return model

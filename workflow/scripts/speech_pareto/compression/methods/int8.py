@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ class Int8(Method):
 
     removes = False
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return the plan to round."""
-        return Plan(architecture.with_precision(config, "int8"), {})
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """Return the config with the number format, whatever `ratio` is."""
+        return Sizing(architecture.with_number_format(config, "int8"), {})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with int8 matrices."""
         from speech_pareto.models.quantisation import set_precision
 
         set_precision(model, "int8")
-        model.config.compression = architecture.section(plan.config)  # states the precision
+        model.config.compression = architecture.section(sizing.config)  # states the number format
         return model

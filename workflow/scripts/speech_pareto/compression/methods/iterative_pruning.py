@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Method, Plan, cannot_mask
+from speech_pareto.compression.method import Context, Method, Sizing, cannot_mask
 from speech_pareto.compression.methods.data_driven_ffn_pruning import DataDrivenFfnPruning
 from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.compression.methods.distillation import Distillation, cannot_compare
@@ -110,21 +110,21 @@ class IterativePruning(UnitMethod):
         """Return why hidden states cannot be compared with the teacher's, if that is the aim."""
         return cannot_compare(config, teacher) if self.objective == "layer_distillation" else None
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return where the walk ends, and how many parameters are left after each event."""
         shot = self.shot()
-        plans = [shot.solve(config, share) for share in (*self.schedule, ratio)]
-        *walk, end = (architecture.remaining(plan.config) for plan in plans)
-        return Plan(plans[-1].config, {"left": [*(size for size in walk if size > end), end]})
+        sizings = [shot.solve(config, share) for share in (*self.schedule, ratio)]
+        *walk, end = (architecture.remaining(sizing.config) for sizing in sizings)
+        return Sizing(sizings[-1].config, {"left": [*(size for size in walk if size > end), end]})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` at the end of its walk."""
         from speech_pareto.models.backbone import describe
 
         shot = self.shot()
         if self.objective == "masked_units":
             context = replace(context, units=self.fit_units(context))
-        for event, left in enumerate(plan.knobs["left"]):
+        for event, left in enumerate(sizing.knobs["left"]):
             config = describe(model)
             cut = shot.solve(config, max(0.0, 1 - left / architecture.remaining(config)))
             model = shot.compress(model, cut, context)

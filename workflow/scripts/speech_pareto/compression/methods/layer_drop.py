@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
@@ -26,7 +26,7 @@ class LayerDrop(Method):
 
     role = "control"
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many layers stay, and what is left of the last."""
         layers = architecture.layers_of(config)
         start = architecture.remaining(config)
@@ -50,14 +50,14 @@ class LayerDrop(Method):
             )
             kept[-1] = replace(last, heads=last.heads[:heads], ffn=rows)
         knobs = {"layers": number, "heads": len(kept[-1].heads), "rows": kept[-1].ffn}
-        return Plan(architecture.with_layers(config, kept), knobs)
+        return Sizing(architecture.with_layers(config, kept), knobs)
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the first layers of `model`."""
         from speech_pareto.models.surgery import keep_heads, keep_layers, keep_rows
 
-        keep_layers(model, range(plan.knobs["layers"]))
+        keep_layers(model, range(sizing.knobs["layers"]))
         last = model.encoder.layers[-1]
-        keep_heads(last, best_heads(last, plan.knobs["heads"]))
-        keep_rows(last, best_rows(last, plan.knobs["rows"]))
+        keep_heads(last, best_heads(last, sizing.knobs["heads"]))
+        keep_rows(last, best_rows(last, sizing.knobs["rows"]))
         return model

@@ -32,9 +32,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Method, Plan, cannot_mask
+from speech_pareto.compression.method import Context, Method, Sizing, cannot_mask
 from speech_pareto.compression.parts.supernet import SPACES, Space, cut, run, supernet_config
-from speech_pareto.compression.parts.thin_student import TRAINING, add_heads
+from speech_pareto.compression.parts.thin_student import TRAINING, add_projections
 from speech_pareto.compression.recipes import TOLERANCE
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import states
@@ -93,7 +93,7 @@ class LightHuBERT(Method):
             return "its supernet begins with layers that are whole and alike"
         return None
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the subnet and the space that it is of."""
         size = architecture.remaining(config)
         names = SPACES if self.space == "either" else (self.space,)
@@ -103,24 +103,24 @@ class LightHuBERT(Method):
         }
         space = min(found, key=lambda name: found[name][0])
         subnet = found[space][1]
-        return Plan(subnet.shape(config), {"space": space, **subnet._asdict()})
+        return Sizing(subnet.shape(config), {"space": space, **subnet._asdict()})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the subnet, cut from a supernet that was trained for `steps`."""
         from speech_pareto.models.backbone import describe
 
         config = describe(model)
         student = cut(model, supernet_config(config), range(config["num_hidden_layers"]))
         if self.steps:
-            add_heads(student, context.teacher, 1, context.seed)
+            add_projections(student, context.teacher, 1, context.seed)
             settings = {name: getattr(self, name) for name in TRAINING}
             first = round(self.first_stage * self.steps)
-            space = Space(plan.knobs["space"], config)
+            space = Space(sizing.knobs["space"], config)
             for number, drawn in (first, None), (self.steps - first, space):
                 if number:
                     loss = partial(self.loss, student, context.teacher, space=drawn)
                     context.train(student, loss, **(settings | {"steps": number}))
-        return cut(student, plan.config, plan.knobs["layers"])
+        return cut(student, sizing.config, sizing.knobs["layers"])
 
     def loss(
         self, student: Module, teacher: Module, batch: Mapping, space: Space | None = None
@@ -140,7 +140,7 @@ class LightHuBERT(Method):
             last = run(student, subnet.shape(describe(student)), subnet.layers, batch, mask)
         else:
             last = states(student, batch, mask)[-1]
-        head = student.heads[0]  # its first columns are the subnet's, too
+        head = student.projections[0]  # its first columns are the subnet's, too
         predicted = linear(last, head.weight[:, : last.shape[-1]], head.bias)
         errors = (predicted.float() - target).abs().mean(-1)  # (B, T)
         return errors[mask].sum() / mask.sum().clamp(min=1)

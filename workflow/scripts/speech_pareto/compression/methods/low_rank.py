@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class LowRank(Method):
 
     parts: Literal["both", "attention", "ffn"] = "both"  # which matrices
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the rank of each matrix of each layer."""
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
@@ -43,7 +43,7 @@ class LowRank(Method):
             if name in shapes[index]
         ]
         if ratio <= 0:
-            return Plan(dict(config), {"ranks": [{} for _ in layers]})
+            return Sizing(dict(config), {"ranks": [{} for _ in layers]})
 
         def ranks_at(share: float) -> list[dict[str, int]]:
             ranks = [{} for _ in layers]
@@ -74,15 +74,15 @@ class LowRank(Method):
             ):
                 ranks[index][name] += 1
                 left -= cost
-        return Plan(config_at(ranks), {"ranks": ranks})
+        return Sizing(config_at(ranks), {"ranks": ranks})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with factors in the place of matrices."""
         import torch
 
         from speech_pareto.models.surgery import bias, factors, matrix, set_matrix, weight
 
-        for layer, ranks in zip(model.encoder.layers, plan.knobs["ranks"], strict=True):
+        for layer, ranks in zip(model.encoder.layers, sizing.knobs["ranks"], strict=True):
             for name, rank in ranks.items():
                 module = matrix(layer, name)
                 left, values, right = torch.linalg.svd(weight(module).detach(), full_matrices=False)

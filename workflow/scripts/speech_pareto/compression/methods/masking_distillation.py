@@ -3,13 +3,13 @@
     L_l = 1/T Σ_(t masked) ‖p_l(t) − y_l(t)‖² / D + 1/T Σ_(t not masked) ‖p_l(t) − ỹ_l(t)‖² / D
     L   = L_L + λ Σ_(l < L) L_l
 
-p_l is a linear head on student layer l, y_l the teacher's layer l without a mask, ỹ_l with the same
-mask as the student, T the number of real frames of the batch, D the teacher's width. With `reuse`
+p_l is a linear projection of student layer l, y_l the teacher's layer l without a mask, ỹ_l with
+the same mask as the student, T the number of real frames of the batch, D the teacher's width. With `reuse`
 every second layer has no queries and keys and applies the map of the one before. ARMHuBERT and,
 without reuse, MaskHuBERT: Jang et al., Interspeech 2023, https://arxiv.org/abs/2305.11685,
 sections 2 and 3.
 
-Published: width 480, ffn 864 (ARMHuBERT, 26,448,448 parameters with its heads); 432, 816
+Published: width 480, ffn 864 (ARMHuBERT, 26,448,448 parameters with its projections); 432, 816
 (ARMHuBERT-S, 22,394,080; the same for WavLM); 480, 640, no reuse (MaskHuBERT, 26,635,840). There
 spans of the mask have uniform lengths from 0 to 20 and do not overlap; here they have one length
 and may overlap, so that of a share of 0.8 fewer frames are masked.
@@ -50,8 +50,8 @@ class MaskingDistillation(ThinStudent):
         student = thin(config, width, ffn)
         return student if self.reuse == "none" else with_reuse(student, self.reuse)
 
-    def heads(self, config: Mapping) -> int:
-        """Return the number of projection heads: one per layer."""
+    def projections(self, config: Mapping) -> int:
+        """Return the number of projections: one per layer."""
         return len(architecture.layers_of(config))
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
@@ -66,8 +66,9 @@ class MaskingDistillation(ThinStudent):
         with torch.no_grad():
             clean, masked = (states(teacher, batch, given) for given in (None, mask))
         ours, total = states(student, batch, mask), 0
-        for index, head in enumerate(student.heads, 1):
+        for index, project in enumerate(student.projections, 1):
             target = torch.where(mask[..., None], clean[index], masked[index])
-            errors = (head(ours[index]) - target).float().square().mean(-1)  # (B, T)
-            total = total + errors[real].mean() * (1 if index == len(student.heads) else self.hint)
+            errors = (project(ours[index]) - target).float().square().mean(-1)  # (B, T)
+            weight = 1 if index == len(student.projections) else self.hint
+            total = total + errors[real].mean() * weight
         return total

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Context, Plan
+from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.weight_pruning import WeightPruning, zero_lowest
 from speech_pareto.compression.parts.task_method import TaskMethod
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps
@@ -33,7 +33,7 @@ class Parp(TaskMethod, WeightPruning):
     every: Steps = 5  # n
     first: Share = 0.5
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model`, fine-tuned, with exactly as many zeros as planned."""
         from speech_pareto.models.sparsity import prunable
 
@@ -43,9 +43,9 @@ class Parp(TaskMethod, WeightPruning):
             if step % self.every == 0:
                 share = self.first + (1 - self.first) * step / self.steps
                 scores = [parameter.detach().abs() for parameter in parameters]
-                zero_lowest(parameters, scores, round(share * plan.knobs["zeros"]))
+                zero_lowest(parameters, scores, round(share * sizing.knobs["zeros"]))
             return 0.0
 
         settings = ("steps", "learning_rate", "batch_seconds")
         context.tune(model, prune, **{name: getattr(self, name) for name in settings})
-        return super().compress(model, plan, context)
+        return super().compress(model, sizing, context)

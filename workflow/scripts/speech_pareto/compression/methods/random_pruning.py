@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class RandomPruning(Method):
     role = "control"
     takes_heads = True
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many heads and rows each layer keeps; at least one of each stays."""
         layers = architecture.layers_of(config)
         after = allocation.thin(config, layers, ratio * architecture.remaining(config))
@@ -32,16 +32,16 @@ class RandomPruning(Method):
             "heads": [len(layer.heads) for layer in after],
             "rows": [layer.ffn for layer in after],
         }
-        return Plan(architecture.with_layers(config, after), knobs)
+        return Sizing(architecture.with_layers(config, after), knobs)
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with only the heads and rows that the seed draws."""
         import torch
 
         from speech_pareto.models.surgery import keep_heads, keep_rows, shape_of
 
         generator = context.generator()
-        sizes = zip(model.encoder.layers, plan.knobs["heads"], plan.knobs["rows"], strict=True)
+        sizes = zip(model.encoder.layers, sizing.knobs["heads"], sizing.knobs["rows"], strict=True)
         for layer, heads, rows in sizes:
             shape = shape_of(layer)
             places = torch.randperm(len(shape.heads), generator=generator)[:heads].tolist()

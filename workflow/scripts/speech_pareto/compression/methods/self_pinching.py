@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Plan
+from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.weight_pruning import zero_lowest
 from speech_pareto.compression.parts.task_method import TaskMethod
 from speech_pareto.models import architecture
@@ -49,18 +49,18 @@ class SelfPinching(TaskMethod):
     # How far a threshold can go in a run, in root mean squares of its scores.
     reach: Annotated[float, Within(0, 1000, above=True)] = 4.0
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many weights are zero in the end."""
         after = allocation.zeroed(config, ratio)
-        return Plan(after, {"removed": architecture.section(after).get("zeros", 0)})
+        return Sizing(after, {"removed": architecture.section(after).get("zeros", 0)})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model`, fine-tuned behind gates and pruned as planned."""
         linears = self.gated(model)
-        penalty = self.penalty(linears, plan.knobs["removed"])
+        penalty = self.penalty(linears, sizing.knobs["removed"])
         settings = ("steps", "learning_rate", "batch_seconds")
         context.tune(model, penalty, **{name: getattr(self, name) for name in settings})
-        self.prune(model, linears, plan)
+        self.prune(model, linears, sizing)
         return model
 
     def gated(self, model: Module) -> list[Linear]:
@@ -97,11 +97,11 @@ class SelfPinching(TaskMethod):
         """Return τ after a share `progress` of the steps."""
         return COLD + (WARM - COLD) * (1 + math.cos(math.pi * progress)) / 2
 
-    def prune(self, model: Module, linears: list[Linear], plan: Plan) -> None:
+    def prune(self, model: Module, linears: list[Linear], sizing: Sizing) -> None:
         """Take the gates off and zero the lowest weights, exactly as many as planned."""
         from speech_pareto.compression.parts.self_pinching_gates import release
         from speech_pareto.models.sparsity import state_zeros
 
         margins = [release(linear) for linear in linears]
-        zero_lowest([linear.weight for linear in linears], margins, plan.knobs["removed"])
-        state_zeros(model, plan.config)
+        zero_lowest([linear.weight for linear in linears], margins, sizing.knobs["removed"])
+        state_zeros(model, sizing.config)

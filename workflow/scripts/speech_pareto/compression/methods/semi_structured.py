@@ -3,7 +3,7 @@
     score(i, j) = |W[i, j]|, or |W[i, j]| · ‖X_j‖₂ as in Wanda (`score: wanda`)
 
 over all matrices of the layers; biases stay, and so does what is left over when the inputs are no
-multiple of four. The structure fixes the ratio: half of those weights. Beside a step that fills up
+multiple of four. The structure fixes the ratio: half of those weights. Beside a method that fills up
 the ratio, name that share (`ratio: 0.45` for HuBERT Base), which is then checked. Some GPUs
 multiply such matrices faster; here they stay dense, with zeros that count as removed.
 Mishra et al., 2021, https://arxiv.org/abs/2104.08378.
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.wanda import zero_out
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import Batches, BatchSeconds
@@ -45,19 +45,19 @@ class SemiStructured(Method):
     batches: Batches = 16  # of audio, for the score `wanda`
     batch_seconds: BatchSeconds = 24.0
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
-        """Return the plan to zero half of the weights, whatever `ratio` is."""
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """Return half of the weights as zeros, whatever `ratio` is."""
         shapes = architecture.linear_shapes(config)
         zeros = sum(2 * outputs * (inputs // 4) for outputs, inputs in shapes)
         after = architecture.with_layers(config, architecture.layers_of(config), zeros)
-        return Plan(after, {"zeros": zeros})
+        return Sizing(after, {"zeros": zeros})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with zeros."""
         from speech_pareto.models.sparsity import state_zeros
 
         wanda = self.score == "wanda"
         batches = context.batches(self.batches, self.batch_seconds) if wanda else []
         zero_out(model, batches, two_of_four)
-        state_zeros(model, plan.config)
+        state_zeros(model, sizing.config)
         return model

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Plan
+from speech_pareto.compression.method import Sizing
 from speech_pareto.compression.methods.self_pinching import SelfPinching
 from speech_pareto.models import architecture
 
@@ -35,7 +35,7 @@ class StructuredSelfPinching(SelfPinching):
 
     takes_heads = True
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many parameters go; the config takes the same share of heads and channels.
 
         What the gates decide differs from that config in shape, and in size by half a channel.
@@ -43,7 +43,7 @@ class StructuredSelfPinching(SelfPinching):
         size = architecture.remaining(config)
         after = allocation.thin(config, architecture.layers_of(config), ratio * size)
         config = architecture.with_layers(config, after)
-        return Plan(config, {"removed": size - architecture.remaining(config)})
+        return Sizing(config, {"removed": size - architecture.remaining(config)})
 
     def gated(self, model: Module) -> list[Linear]:
         """Put gates on the matrices that read the units; return them: heads, channels, heads …"""
@@ -64,13 +64,13 @@ class StructuredSelfPinching(SelfPinching):
         fallen = progress / TURN if progress < TURN else (1 - progress) / (1 - TURN)
         return super().temperature(fallen)
 
-    def prune(self, model: Module, linears: list[Linear], plan: Plan) -> None:
+    def prune(self, model: Module, linears: list[Linear], sizing: Sizing) -> None:
         """Take the gates off and remove the lowest units, one of each stays in every layer."""
         from speech_pareto.compression.parts.self_pinching_gates import release, remove_lowest
 
         sizes = [size for _, size in _units(model, model.encoder.layers[0])]
         margins = [release(linear) for linear in linears]
-        remove_lowest(model, margins[::2], margins[1::2], sizes, plan.knobs["removed"])
+        remove_lowest(model, margins[::2], margins[1::2], sizes, sizing.knobs["removed"])
 
 
 def _units(model: Module, layer: Module) -> list[tuple[int, int]]:

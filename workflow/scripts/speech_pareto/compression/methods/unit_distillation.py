@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Plan, cannot_mask
+from speech_pareto.compression.method import Context, Sizing, cannot_mask
 from speech_pareto.compression.methods.distillation import Distillation, cut, dropout
 from speech_pareto.compression.parts.masked_units import UnitMethod
 from speech_pareto.models import architecture
@@ -51,11 +51,11 @@ class UnitDistillation(UnitMethod):
         problem = cannot_mask(config) if self.masked else None
         return problem or self._shape().obstacle(config) or super().obstacle(config)
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return which layers stay, and the heads and feed-forward rows that each keeps."""
         return self._shape().solve(config, ratio)
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, trained for `steps`."""
         import copy
 
@@ -70,7 +70,7 @@ class UnitDistillation(UnitMethod):
                 torch.manual_seed(context.seed)
                 model = new(describe(model))
             model.preprocessor = heard
-        cut(model, plan.knobs)
+        cut(model, sizing.knobs)
         _, head = self.fit_units(context)
         teacher = UnitPredictor(context.teacher, copy.deepcopy(head))
         student = UnitPredictor(model, head)

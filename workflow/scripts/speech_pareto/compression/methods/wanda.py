@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
@@ -67,19 +67,19 @@ class Wanda(Method):
     batches: Batches = 16
     batch_seconds: BatchSeconds = 24.0
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many weights are zero in the end."""
         after = allocation.zeroed(config, ratio)
-        return Plan(after, {"zeros": architecture.section(after).get("zeros", 0)})
+        return Sizing(after, {"zeros": architecture.section(after).get("zeros", 0)})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with zeros, exactly as many as planned."""
         import torch
 
         from speech_pareto.models.sparsity import state_zeros
 
-        shares = map(torch.tensor, zeros_of_rows(plan.config, plan.knobs["zeros"]))
+        shares = map(torch.tensor, zeros_of_rows(sizing.config, sizing.knobs["zeros"]))
         batches = context.batches(self.batches, self.batch_seconds)
         zero_out(model, batches, lambda scores: smallest(scores, next(shares)))
-        state_zeros(model, plan.config)
+        state_zeros(model, sizing.config)
         return model

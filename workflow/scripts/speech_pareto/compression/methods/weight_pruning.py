@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Context, Method, Plan, already_rounded
+from speech_pareto.compression.method import Context, Method, Sizing, already_rounded
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class WeightPruning(Method):
         """Return why not; zeros may be added to zeros."""
         return already_rounded(config)
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many weights are zero in the end."""
         parts = architecture.count(config)
         matrices = [
@@ -64,14 +64,14 @@ class WeightPruning(Method):
         wanted = parts["removed"] + round(ratio * (parts["total"] - parts["removed"]))
         zeros = min(wanted, sum(matrices))
         after = architecture.with_layers(config, architecture.layers_of(config), zeros)
-        return Plan(after, {"zeros": zeros})
+        return Sizing(after, {"zeros": zeros})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with its smallest weights at zero, exactly as many as planned."""
         from speech_pareto.models.sparsity import prunable, state_zeros
 
         parameters = list(prunable(model).values())
         scores = [parameter.detach().abs() for parameter in parameters]
-        zero_lowest(parameters, scores, plan.knobs["zeros"])
-        state_zeros(model, plan.config)
+        zero_lowest(parameters, scores, sizing.knobs["zeros"])
+        state_zeros(model, sizing.config)
         return model

@@ -5,8 +5,8 @@ heads and groups of the position convolution want a multiple, so that the feed-f
 near 4/3 D as in MaskHuBERT; their rows then make up the ratio. Settings can fix either. The
 convolutional stem is slimmed as published; any other, and the log-mel one, stays as the teacher's.
 
-Linear heads from D to the teacher's width live while a student is trained. None is in its folder,
-but the head of the last layer goes into the task head of the teacher, see `fold`.
+Linear projections from D to the teacher's width live while a student is trained. None is in its
+folder, but that of the last layer goes into the task head of the teacher, see `fold`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from speech_pareto.compression.method import Context, Method, Plan
+from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Within
 
@@ -73,8 +73,8 @@ def rows_for(shape: Callable[[int], dict], target: float) -> int:
     return max(1, 1 + round((target - least) / (more - least)))
 
 
-def head_size(teacher: Mapping, student: Mapping) -> int:
-    """Return the parameters of one linear head from the student's width to the teacher's."""
+def projection_size(teacher: Mapping, student: Mapping) -> int:
+    """Return the parameters of one linear projection from the student's width to the teacher's."""
     widths = (architecture.complete(config)["hidden_size"] for config in (teacher, student))
     return architecture.matrix_parameters(tuple(widths))
 
@@ -107,23 +107,23 @@ class ThinStudent(Method):
         """Return the loss of a batch, a scalar."""
         raise NotImplementedError
 
-    def heads(self, config: Mapping) -> int:
-        """Return how many projection heads a student with this config is trained with."""
+    def projections(self, config: Mapping) -> int:
+        """Return how many projections a student with this config is trained with."""
         return 0
 
-    def head_parameters(self, teacher: Mapping, student: Mapping) -> int:
-        """Return the parameters of all projection heads, which no folder and no ratio counts."""
-        return self.heads(student) * head_size(teacher, student)
+    def projection_parameters(self, teacher: Mapping, student: Mapping) -> int:
+        """Return the parameters of all projections, which no folder and no ratio counts."""
+        return self.projections(student) * projection_size(teacher, student)
 
-    def solve(self, config: Mapping, ratio: float) -> Plan:
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the student's width and feed-forward rows."""
         target = (1 - ratio) * architecture.remaining(config)
         width = self.width or self._width(config, target)
         shape = partial(self.shape, config, width)
         ffn = self.ffn or rows_for(shape, target)
-        return Plan(shape(ffn), {"width": width, "ffn": ffn})
+        return Sizing(shape(ffn), {"width": width, "ffn": ffn})
 
-    def compress(self, model: Module, plan: Plan, context: Context) -> Module:
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, trained for `steps`."""
         import torch
 
@@ -131,10 +131,10 @@ class ThinStudent(Method):
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
-            student = new(plan.config)
+            student = new(sizing.config)
         student.preprocessor = model.preprocessor  # its input is the teacher's
         if self.steps:
-            add_heads(student, context.teacher, self.heads(plan.config), context.seed)
+            add_projections(student, context.teacher, self.projections(sizing.config), context.seed)
             loss = partial(self.loss, student, context.teacher)
             context.train(student, loss, **{name: getattr(self, name) for name in TRAINING})
             fold(student)
@@ -158,10 +158,10 @@ def _step(config: Mapping) -> int:
     return math.lcm(config["num_attention_heads"], config["num_conv_pos_embedding_groups"])
 
 
-def add_heads(student: Module, teacher: Module, number: int, seed: int) -> None:
-    """Give `student` linear heads to the teacher's width, trained with it and saved with no one.
+def add_projections(student: Module, teacher: Module, number: int, seed: int) -> None:
+    """Give `student` linear projections to the teacher's width, which are trained, not saved.
 
-    If its layers run at a lower frame rate, all but the last head bring this back before.
+    If its layers run at a lower frame rate, all but the last one bring this back before.
     """
     import torch
     from torch.nn import Linear, ModuleList, Sequential
@@ -170,21 +170,21 @@ def add_heads(student: Module, teacher: Module, number: int, seed: int) -> None:
     factor = architecture.section(student.config.to_dict()).get("time_reduction")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student.heads = ModuleList(Linear(*sizes) for _ in range(number))
+        student.projections = ModuleList(Linear(*sizes) for _ in range(number))
         if factor:
             from speech_pareto.models.layers.time_reduction import Upsample
 
-            for index, head in enumerate(student.heads[:-1]):
-                student.heads[index] = Sequential(Upsample(sizes[0], factor), head)
+            for index, linear in enumerate(student.projections[:-1]):
+                student.projections[index] = Sequential(Upsample(sizes[0], factor), linear)
 
 
 def fold(student: Module) -> None:
-    """Take the heads from a trained student; the last one stays as its `readout`.
+    """Take the projections from a trained student; the last one stays as its `readout`.
 
     That is the map (weight, bias) from the last layer to the teacher's last layer. A task head of
     the teacher times this map is a head of the student, without any further parameter.
     """
-    if len(student.heads):
-        last = student.heads[-1]
+    if len(student.projections):
+        last = student.projections[-1]
         student.readout = tuple(x.detach().cpu().clone() for x in (last.weight, last.bias))
-    del student.heads
+    del student.projections
