@@ -263,11 +263,11 @@ def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):
             else:
                 touched[inner if sizes[matrix] == 0 else 24 :] = 0
                 touched[:, inner if sizes[matrix] == 1 else 24 :] = 0
-        elif name == "heads.0.weight":
+        elif name == "projections.0.weight":
             touched[:, 24:] = 0
         elif name.endswith("original1"):
             pass  # it is normalised whole, then cut: all of it decides the length
-        elif parameter.shape[0] == 48 and not name.startswith("heads"):
+        elif parameter.shape[0] == 48 and not name.startswith("projections"):
             touched[24:] = 0
         gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
         if name.endswith("k_proj.bias"):  # a softmax ignores it

@@ -182,7 +182,7 @@ def test_nothing_follows_zeros():
         ([{"head_pruning": {"ratio": 1.0}}], "ratio: 1.0 must be a number, at least 0 and below 1"),
         ([{"head_pruning": {}, "low_rank": {}}], "one method"),
         (["head_pruning", "low_rank"], "all but one of these need a ratio"),
-        ([], "at least one step"),
+        ([], "at least one method"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(steps, message):

@@ -83,7 +83,7 @@ def job(tmp_path, monkeypatch):
     return SimpleNamespace(
         rule="compress",
         params=SimpleNamespace(
-            job={"steps": ["a"], "code": {"a.py": "01234567"}}, run={"study": "x"}
+            job={"recipe": ["a"], "code": {"a.py": "01234567"}}, run={"study": "x"}
         ),
         wildcards=Wildcards(recipe="a", seed="1"),
         input=[str(source)],
@@ -123,7 +123,7 @@ def test_what_matters_counts(job, change):
     make(job)
     match change:
         case "settings":
-            job.params.job["steps"] = ["b"]
+            job.params.job["recipe"] = ["b"]
         case "code":
             job.params.job["code"] = {"a.py": "76543210"}
         case "seed":

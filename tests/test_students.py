@@ -78,9 +78,9 @@ def test_a_config_that_counts_its_convolutions_is_slimmed():
     assert len(model.build(student).feature_extractor.conv_layers) == 9
 
 
-def test_heads_of_a_recipe_are_counted_from_its_plan():
-    heads = recipes.projection_heads(RECIPES["armhubert"], BASE, 0.77)
-    assert heads == PUBLISHED["armhubert"][1]
+def test_projections_of_a_recipe_are_counted_from_its_sizing():
+    count = recipes.projection_parameters(RECIPES["armhubert"], BASE, 0.77)
+    assert count == PUBLISHED["armhubert"][1]
 
 
 def test_distilhubert_has_its_size():

@@ -22,7 +22,7 @@ class Solution:
 
 
 def make(entry: str | Mapping[str, Mapping]) -> Method:
-    """Return the method of an entry of a recipe, `name` or `{name: settings}`; ValueError says what is wrong."""
+    """Return the method of `name` or `{name: settings}`; ValueError says what is wrong."""
     if isinstance(entry, Mapping) and len(entry) != 1:
         raise ValueError(f"an entry is one method, not {', '.join(map(str, entry)) or 'none'}")
     name, settings = next(iter(entry.items())) if isinstance(entry, Mapping) else (entry, {})

@@ -6,8 +6,9 @@ h is the student's last layer, y_k the teacher's layer k · layers / `predicted_
 of 12), p_k(h) = V_k GELU(U_k h + b_k) + c_k. The student starts from the teacher's stem and first
 layers, without the norm of the features (which only HuBERT's config can leave out); gradients of
 the stem are multiplied by `stem_gradient`. Chang et al., ICASSP 2022,
-https://arxiv.org/abs/2110.01900, and its code in s3prl. Published: `layers: 2` of HuBERT Base, 23,491,200 parameters without projections
-(and 768 more for the mask vector, if the teacher has one), 3,543,552 in three projections.
+https://arxiv.org/abs/2110.01900, and its code in s3prl. Published: `layers: 2` of HuBERT Base,
+23,491,200 parameters without projections (and 768 more for the mask vector, if the teacher has
+one), 3,543,552 in three projections.
 """
 
 from __future__ import annotations

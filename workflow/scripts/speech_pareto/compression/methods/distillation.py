@@ -45,7 +45,7 @@ def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
     """Return why hidden states of a model and its teacher cannot be compared, None if they can."""
     ours, theirs = (architecture.complete(one)["hidden_size"] for one in (config, teacher))
     if ours != theirs:
-        return f"the methods before it leave hidden states of {ours} values, the teacher's have {theirs}"
+        return f"the methods before it leave states of {ours} values, the teacher's have {theirs}"
     if architecture.section(config).get("time_reduction"):
         return "the methods before it leave fewer frames than the teacher has"
     return None

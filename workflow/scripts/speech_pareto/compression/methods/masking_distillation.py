@@ -4,9 +4,9 @@
     L   = L_L + λ Σ_(l < L) L_l
 
 p_l is a linear projection of student layer l, y_l the teacher's layer l without a mask, ỹ_l with
-the same mask as the student, T the number of real frames of the batch, D the teacher's width. With `reuse`
-every second layer has no queries and keys and applies the map of the one before. ARMHuBERT and,
-without reuse, MaskHuBERT: Jang et al., Interspeech 2023, https://arxiv.org/abs/2305.11685,
+the same mask as the student, T the number of real frames of the batch, D the teacher's width. With
+`reuse` every second layer has no queries and keys and applies the map of the one before. ARMHuBERT
+and, without reuse, MaskHuBERT: Jang et al., Interspeech 2023, https://arxiv.org/abs/2305.11685,
 sections 2 and 3.
 
 Published: width 480, ffn 864 (ARMHuBERT, 26,448,448 parameters with its projections); 432, 816

@@ -3,8 +3,8 @@
     score(i, j) = |W[i, j]|, or |W[i, j]| · ‖X_j‖₂ as in Wanda (`score: wanda`)
 
 over all matrices of the layers; biases stay, and so does what is left over when the inputs are no
-multiple of four. The structure fixes the ratio: half of those weights. Beside a method that fills up
-the ratio, name that share (`ratio: 0.45` for HuBERT Base), which is then checked. Some GPUs
+multiple of four. The structure fixes the ratio: half of those weights. Beside a method that fills
+up the ratio, name that share (`ratio: 0.45` for HuBERT Base), which is then checked. Some GPUs
 multiply such matrices faster; here they stay dense, with zeros that count as removed.
 Mishra et al., 2021, https://arxiv.org/abs/2104.08378.
 """
