@@ -147,19 +147,19 @@ def test_heads_count_beside_the_backbone(tiny, tmp_path):
     from safetensors.torch import save_file
 
     total = cost.parameters(tiny)["total"]
-    assert cost.heads(tiny, tmp_path)["with_heads"] == total
+    assert cost.head_parameters(tiny, tmp_path)["with_heads"] == total
     save_file({"head.weight": torch.ones(5, 48), "head.bias": torch.ones(5)}, tmp_path / cost.HEAD)
-    counted = cost.heads(tiny, tmp_path, 1000)
-    assert counted == {"task_head": 245, "projection_heads": 1000, "with_heads": total + 1245}
+    counted = cost.head_parameters(tiny, tmp_path, 1000)
+    assert counted == {"task_head": 245, "projections": 1000, "with_heads": total + 1245}
 
 
-def test_projection_heads_of_a_chain():
+def test_projections_of_a_chain():
     config = architecture.tiny()
     distilled = {"distilhubert": {"ratio": 0.3}}
     heads = 2 * 3 * (192 * 192 + 192)
-    assert recipes.projection_heads([distilled, "ffn_pruning"], config, 0.5) == heads
-    assert recipes.projection_heads([{"distilhubert": {"steps": 0}}], config, 0.5) == 0
-    assert recipes.projection_heads(["low_rank"], config, 0.5) == 0
+    assert recipes.projection_parameters([distilled, "ffn_pruning"], config, 0.5) == heads
+    assert recipes.projection_parameters([{"distilhubert": {"steps": 0}}], config, 0.5) == 0
+    assert recipes.projection_parameters(["low_rank"], config, 0.5) == 0
 
 
 def test_a_condition_says_what_it_measured(tiny):

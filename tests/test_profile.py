@@ -76,7 +76,7 @@ def test_all_that_a_condition_costs_is_a_valid_result(folders, tmp_path):
     assert cost["macs"]["1"]["total"] * 30 < cost["macs"]["30"]["total"]
     assert cost["theoretical_macs_per_second"] == cost["macs_per_second"]
     heads = 2 * 2 * (48 * 48 + 48)
-    assert cost["parameters"]["projection_heads"] == heads
+    assert cost["parameters"]["projections"] == heads
     assert cost["parameters"]["with_heads"] == cost["parameters"]["total"] + heads
 
 

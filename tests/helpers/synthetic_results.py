@@ -117,7 +117,7 @@ def cost(path, recipe, ratio, macs, efficiency):
             "stem": 402_000,
             "encoder": total - 402_000,
             "task_head": 5_000,
-            "projection_heads": 0,
+            "projections": 0,
             "with_heads": total + 5_000,
         },
         "teacher_parameters": PARAMETERS,

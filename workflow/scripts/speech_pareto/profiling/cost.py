@@ -43,7 +43,7 @@ def cost(
     student: nn.Module,
     folder: str | Path,
     settings: Mapping,
-    projection_heads: int = 0,
+    projections: int = 0,
 ) -> dict:
     """Return the `cost` section of a result for the student stored in `folder`.
 
@@ -57,7 +57,7 @@ def cost(
     config, zeros = describe(student), zero_weights(student)
     theoretical = planned_macs(config, zeros, seconds)["theoretical_total"]
     return {
-        "parameters": parameters(student) | heads(student, folder, projection_heads),
+        "parameters": parameters(student) | head_parameters(student, folder, projections),
         "teacher_parameters": architecture.remaining(describe(teacher)),
         "ratio": round(architecture.ratio(describe(teacher), config), 6),
         **sizes(student, folder / WEIGHTS),
@@ -87,10 +87,10 @@ def parameters(model: nn.Module) -> dict[str, int]:
     return {"total": total, "nonzero": nonzero, "stem": stem, "encoder": total - stem}
 
 
-def heads(student: nn.Module, folder: Path, projection: int = 0) -> dict[str, int]:
+def head_parameters(student: nn.Module, folder: Path, projections: int = 0) -> dict[str, int]:
     """Return the parameters of a student's heads, and of all `with_heads`.
 
-    `task_head` lies in the student's folder, 0 for one of no task. `projection_heads` a student is
+    `task_head` lies in the student's folder, 0 for one of no task. `projections` a student is
     distilled with; no folder holds them, but publications count them.
     """
     task = 0
@@ -98,8 +98,8 @@ def heads(student: nn.Module, folder: Path, projection: int = 0) -> dict[str, in
         from safetensors.torch import load_file
 
         task = sum(tensor.numel() for tensor in load_file(folder / HEAD).values())
-    whole = sum(p.numel() for p in student.parameters()) + task + projection
-    return {"task_head": task, "projection_heads": projection, "with_heads": whole}
+    whole = sum(p.numel() for p in student.parameters()) + task + projections
+    return {"task_head": task, "projections": projections, "with_heads": whole}
 
 
 def sizes(model: nn.Module, file: Path) -> dict[str, int]:
