@@ -67,7 +67,7 @@ def test_all_that_a_condition_costs_is_a_valid_result(folders, tmp_path):
         folders / "student",
         RUN,
         tmp_path / "p.json",
-        steps=[{"distilhubert": {"heads": 2}}],
+        recipe=[{"distilhubert": {"predicted_layers": 2}}],
     )
     cost = result.read(tmp_path / "p.json")["cost"]
     every, many, none = cost["conditions"]
