@@ -13,6 +13,7 @@ from speech_pareto.models import architecture
 from speech_pareto.profiling.published_systems import SYSTEMS
 from speech_pareto.study import config, forecast
 from speech_pareto.study.cells import cells
+from speech_pareto.study.forecast_text import text
 
 PAPERS = ("lin2022", "self_pinching", "armhubert", "rivals", "all")
 MADE = {  # recipes, and the published systems that they make
@@ -56,7 +57,7 @@ def planned():
             expected = forecast.expect(study, Path("nowhere"))
             todo = forecast.jobs(study, expected, Path("nowhere"))
             spent = forecast.durations(todo, {}, study["throughput"])
-            found[name] = study, expected, forecast.text(study, expected, todo, spent), todo, spent
+            found[name] = study, expected, text(study, expected, todo, spent), todo, spent
         return found[name]
 
     return get

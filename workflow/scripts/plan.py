@@ -8,6 +8,7 @@ from pathlib import Path
 
 from speech_pareto.runtime import result
 from speech_pareto.study import forecast
+from speech_pareto.study.forecast_text import text
 
 
 def main(study: Mapping, results: str | Path) -> None:
@@ -23,10 +24,10 @@ def main(study: Mapping, results: str | Path) -> None:
     writer = csv.DictWriter(table, forecast.COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(forecast.rows(expected))
-    text = forecast.text(study, expected, todo, spent)
+    plan = text(study, expected, todo, spent)
     result.write_text(results / "plan.csv", table.getvalue())
-    result.write_text(results / "plan.txt", text)
-    sys.stdout.write(f"\n{text}\n")
+    result.write_text(results / "plan.txt", plan)
+    sys.stdout.write(f"\n{plan}\n")
 
 
 if "snakemake" in globals():

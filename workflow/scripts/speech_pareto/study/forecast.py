@@ -2,8 +2,7 @@
 
 import csv
 import statistics
-import textwrap
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from speech_pareto.compression import recipes
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.models.teachers import known
-from speech_pareto.runtime.formatting import aligned, short_count
 from speech_pareto.study.cells import (
     Cell,
     cells,
@@ -32,7 +30,7 @@ START = 5.0  # seconds that any job takes to start
 CORPUS = 60.0  # ... to download or to prepare a corpus, or to download a teacher
 RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughput` of a study says
 TEST_SECONDS = 1800.0  # audio of a test split
-HEARD = 30.0  # seconds of audio that `analyse` runs through both models
+ANALYSED = 30.0  # seconds of audio that `analyse` runs through both models
 
 EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
 COLUMNS = (
@@ -143,13 +141,13 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
             for one in (settings, *settings["conditions"])
             if one.get("device", "cpu") == "cpu"
         )
-        taught = _heard(task["student"]) if kind.finetunes else 0.0
-        heard = kind.audio_seconds(task, taught, TEST_SECONDS)
+        taught = _seconds_of_audio(task["student"]) if kind.finetunes else 0.0
+        audio = kind.audio_seconds(task, taught, TEST_SECONDS)
         macs = {
             "compress": _compression(study["recipes"][cell.recipe], student, teacher),
-            **{rule: seconds * student for rule, seconds in heard.items()},
+            **{rule: seconds * student for rule, seconds in audio.items()},
             "profile": timed * (student + teacher),
-            "analyse": HEARD * (student + teacher),
+            "analyse": ANALYSED * (student + teacher),
         }
     last = dict.fromkeys(("compress", "profile", "analyse"), cell.scope)
     return [
@@ -184,16 +182,18 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
         elif "checkpoint" in teacher:
             found.append(Job("convert_teacher", f"convert_teacher/{name}"))
         elif "path" not in teacher:
-            heard = sum(map(_heard, teacher["pretrain"]["iterations"]))
-            found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", heard * macs))
+            audio = sum(map(_heard, teacher["pretrain"]["iterations"]))
+            found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", audio * macs))
         if scope != "any":
-            work = None if macs is None else _heard(study["tasks"][scope]["teacher"]) * macs
+            work = (
+                None if macs is None else _seconds_of_audio(study["tasks"][scope]["teacher"]) * macs
+            )
             found.append(Job("finetune_one_teacher", f"finetune_teacher/{name}/{scope}", work))
     return found
 
 
 def _corpus_jobs(study: Mapping) -> list[Job]:
-    """Return the jobs that make the corpora which are listened to."""
+    """Return the jobs that make the corpora that are used."""
     needed = set()
     for cell in cells(study):
         needed |= set(study["tasks"][cell.task]["corpora"])
@@ -218,7 +218,7 @@ def _made_teachers(study: Mapping) -> list[tuple[str, str]]:
     return [pair for pair in used if pair[1] not in study["teachers"][pair[0]]["finetuned"]]
 
 
-def _heard(settings: Mapping) -> float:
+def _seconds_of_audio(settings: Mapping) -> float:
     """Return the seconds of audio that a training goes through."""
     return settings["steps"] * _batch_seconds(settings)
 
@@ -275,98 +275,3 @@ def rows(expected: Mapping[Cell, dict]) -> list[dict]:
     """Return a row per cell with the columns `COLUMNS`."""
     found = ({**vars(cell), **facts} for cell, facts in expected.items())
     return [{column: row.get(column) for column in COLUMNS} for row in found]
-
-
-def text(study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: list) -> str:
-    """Return the plan to read, at most 100 columns wide; `spent` are the jobs' `durations`."""
-    hours = sum(seconds for _, seconds in spent) / 3600
-    counts = Counter(facts["feasible"] for facts in expected.values())
-    states = ", ".join(
-        f"{counts[key]} {word}"
-        for key, word in (("yes", "feasible"), ("no", "infeasible"), ("unknown", "unknown"))
-        if counts[key]
-    )
-    first = (
-        f"Study {study['study']}: {len(expected)} cells ({states}), {len(todo)} jobs, "
-        f"{hours:.1f} hours one after another. MACs are per second of audio of "
-        f"{study['profile']['audio_seconds']:g} s; counted parameters leave pruned zeros out."
-    )
-    blocks = [_wrap(first), _students(expected), _reasons(expected), _work(todo, spent)]
-    blocks += [_wrap(_assumptions(study, todo, spent))]
-    return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def _students(expected: Mapping[Cell, dict]) -> str:
-    """Return the table of students."""
-    shown = ("feasible", *EXPECTED[1:])
-    points = Counter(
-        (cell.teacher, cell.recipe, cell.ratio, *(facts.get(key) for key in shown))
-        for cell, facts in expected.items()
-    )
-    lines = [["recipe", "teacher", "ratio", "parameters", "counted", "MACs/s", "cells", "feasible"]]
-    point: tuple[Any, ...]
-    for point, count in points.items():
-        teacher, recipe, ratio, feasible, *sizes = point
-        numbers = map(short_count, sizes)
-        lines.append([recipe, teacher, ratio, *numbers, str(count), feasible])
-    return "\n".join(aligned(lines, 100))
-
-
-def _reasons(expected: Mapping[Cell, dict]) -> str:
-    """Return why cells are not known to be feasible."""
-    reasons = defaultdict(list)
-    for cell, facts in expected.items():
-        if "reason" in facts:
-            point = f"{cell.recipe} of {cell.teacher} at {cell.ratio}"
-            reasons[facts["reason"]].append(point)
-    return "\n".join(
-        _wrap(f"{', '.join(dict.fromkeys(points))}: {reason}", "  ")
-        for reason, points in reasons.items()
-    )
-
-
-def _work(todo: list[Job], spent: list[tuple[str, float]]) -> str:
-    """Return the table of jobs by rule."""
-    lines = [["rule", "jobs", "hours", "known from"]]
-    rules = dict.fromkeys(job.rule for job in todo)
-    for rule in rules:
-        own = [about for job, about in zip(todo, spent, strict=True) if job.rule == rule]
-        origins = Counter(origin for origin, _ in own)
-        known = ", ".join(f"{origins[origin]} {origin}" for origin in ORIGINS if origins[origin])
-        hours = sum(seconds for _, seconds in own) / 3600
-        lines.append([rule, str(len(own)), f"{hours:.2f}", known])
-    return "\n".join(aligned(lines, 100))
-
-
-def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]) -> str:
-    """Return what the hours rest on."""
-    origins = {origin for origin, _ in spent}
-    lines = [
-        "All jobs of the study count, also those that are done; `snakemake -n` lists the rest."
-    ]
-    if origins & {"measured", "alike"}:
-        lines.append(
-            "Measured: results/benchmarks, the job's last run, whatever its settings were then; "
-            "alike: the median of that rule, teacher, recipe and task at other ratios and seeds."
-        )
-    if "assumed" in origins:
-        macs = sum(
-            job.macs or 0.0
-            for job, (origin, _) in zip(todo, spent, strict=True)
-            if origin == "assumed"
-        )
-        lines.append(
-            f"Assumed: {START:g} s for a job, {CORPUS:g} s for a download or a corpus, "
-            f"{short_count(study['throughput'])} MACs per second (profiles: {short_count(RATE)}; "
-            f"{short_count(macs)} MACs in all), {TRAINING} passes' worth in a training step, "
-            f"{TEST_SECONDS / 60:g} min of test audio."
-        )
-    if "unknown" in origins:
-        lines.append("Unknown: its teacher is not fetched yet; no hours are counted.")
-    return " ".join(lines)
-
-
-def _wrap(line: str, indent: str = "") -> str:
-    """Return a line as a paragraph of 100 columns."""
-    further = indent and indent + "  "
-    return "\n".join(textwrap.wrap(line, 100, initial_indent=indent, subsequent_indent=further))
