@@ -182,7 +182,7 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
         elif "checkpoint" in teacher:
             found.append(Job("convert_teacher", f"convert_teacher/{name}"))
         elif "path" not in teacher:
-            audio = sum(map(_heard, teacher["pretrain"]["iterations"]))
+            audio = sum(map(_seconds_of_audio, teacher["pretrain"]["iterations"]))
             found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", audio * macs))
         if scope != "any":
             work = (
