@@ -21,6 +21,7 @@ from speech_pareto.study.cells import locate, settings_of
 from speech_pareto.study.messages import NAMED, join, limits, listed, mapping, number, unknown_names
 from speech_pareto.tasks import kind
 from speech_pareto.training.settings import FineTuning, TinyModel, Training
+from speech_pareto.training.tracking import tracker_problems
 
 RESERVED = {
     "any": "it stands for students of no task",
@@ -37,6 +38,7 @@ def config_problems(config: dict, schema: dict) -> list[str]:
     )
     problems = [line for error in errors for line in _sentences(error)] + _cross_problems(config)
     problems += _conditions(config, schema["$defs"]["condition"]["properties"])
+    problems += tracker_problems()
     return list(dict.fromkeys([*_odd_numbers(config), *problems]))
 
 

@@ -31,6 +31,7 @@ from speech_pareto.runtime.private_api import cast_ends, forget_precision
 from speech_pareto.runtime.processes import alone
 from speech_pareto.training.checkpoint import keep, newest
 from speech_pareto.training.settings import Training
+from speech_pareto.training.tracking import tracked
 
 CHECKPOINT = "checkpoint"
 log = logging.getLogger(__name__)
@@ -96,7 +97,12 @@ def train(
     progress = _Progress(name, start, settings.steps, terminal, curve, sums, count)
     saved = time.monotonic()
     model.train()
-    with _stop_on_sigterm() as stopped, every_layer_runs(model), cast_ends(model):
+    with (
+        _stop_on_sigterm() as stopped,
+        every_layer_runs(model),
+        cast_ends(model),
+        tracked(name, state, vars(settings)) as record,
+    ):
         for step in range(start, settings.steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
@@ -111,7 +117,8 @@ def train(
             optimizer.zero_grad()
             if follow:
                 follow(numbers["loss"])
-            progress.add(step + 1, numbers)
+            if point := progress.add(step + 1, numbers):
+                record(point | {"learning_rate": settings.rate(step)}, step + 1)
             due = time.monotonic() - saved > settings.checkpoint_seconds
             if stop or due or step + 1 == settings.steps:
                 _save(state, model, optimizer, step + 1, progress)
@@ -148,14 +155,17 @@ class _Progress:
         self.began = self.reported = time.monotonic()
         self.bar = tqdm(total=steps, initial=start, desc=name, unit="step", disable=not terminal)
 
-    def add(self, step: int, numbers: dict[str, float]) -> None:
-        """Note the loss and metrics of step `step`, of which the first is 1."""
+    def add(self, step: int, numbers: dict[str, float]) -> dict[str, float]:
+        """Note the loss and metrics of step `step`, of which the first is 1.
+
+        Return their means since the curve's last point where a new one is due, else nothing.
+        """
         for key, number in numbers.items():
             self.sums[key] = self.sums.get(key, 0.0) + number
         self.count += 1
         self.bar.update()
         if step % self.every and step != self.steps:
-            return
+            return {}
         means = {key: round(total / self.count, 4) for key, total in self.sums.items()}
         self.curve.append({"step": step} | means)
         self.sums, self.count = {}, 0
@@ -168,6 +178,7 @@ class _Progress:
             losses = ", ".join(f"{key} {mean}" for key, mean in printed.items())
             said = "%s: step %d of %d, %s, %s left"
             log.info(said, self.name, step, self.steps, losses, tqdm.format_interval(left))
+        return means
 
 
 @contextmanager
