@@ -12,7 +12,11 @@ PID := .snakemake/demo.pid
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/export.txt
 
-.PHONY: help demo quick lint test env dev s3prl format
+# What pip takes beside the pins themselves; written by `make locks`.
+LOCKS := envs/locks
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo quick lint test env dev s3prl format locks
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,21 +62,29 @@ format: $(VENV)/dev.stamp ## Bring all files into shape
 	snakefmt Snakefile workflow
 
 # The stamps make a second run instant; changed pins renew the environment.
-$(VENV)/run.stamp: $(RUN_PINS)
+$(VENV)/run.stamp: $(RUN_PINS) $(LOCKS)/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; say which one to use: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || \
 		{ echo "python3 cannot make environments; on Debian: apt install python3-venv"; exit 1; }
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(RUN_PINS:%=-r %)
+	$(VENV)/bin/python $(PIP_INSTALL) $(RUN_PINS:%=-r %) --constraint $(LOCKS)/run.txt
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt tests/helpers/browser.py
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r envs/dev.txt
+$(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt $(LOCKS)/dev.txt tests/helpers/browser.py
+	$(VENV)/bin/python $(PIP_INSTALL) -r envs/dev.txt --constraint $(LOCKS)/dev.txt
 	$(VENV)/bin/python tests/helpers/browser.py || echo "no Chromium: the tests of the page are skipped"
 	@touch $@
 
 # Several GB: pip's cache would hold them twice.
-$(S3PRL)/s3prl.stamp: envs/s3prl.txt
+$(S3PRL)/s3prl.stamp: envs/s3prl.txt $(LOCKS)/s3prl.txt
 	@test -x $(S3PRL)/bin/pip || $(PYTHON) -m venv $(S3PRL)
-	$(S3PRL)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
+	$(S3PRL)/bin/python $(PIP_INSTALL) --no-cache-dir -r $< --constraint $(LOCKS)/s3prl.txt
 	@touch $@
+
+# Every package of an environment with its version, for all platforms and Pythons from 3.11 on. No
+# hashes: builds of torch differ from platform to platform.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate
+locks: $(VENV)/dev.stamp ## Write envs/locks anew, after a pin has changed
+	$(LOCK) $(RUN_PINS) envs/dev.txt --output-file $(LOCKS)/dev.txt
+	$(LOCK) $(RUN_PINS) --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/run.txt
+	$(LOCK) envs/s3prl.txt --output-file $(LOCKS)/s3prl.txt

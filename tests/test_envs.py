@@ -1,11 +1,16 @@
 """Environments: conda and pip hold the same pins, and all that the code imports."""
 
 import ast
+import json
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from helpers.checkout import ROOT
 from speech_pareto.runtime import plugins, source_digest
@@ -34,6 +39,7 @@ UNREACHED["interim"] = {"torch", "accelerate", "espeakng_loader"}
 # The store reads and writes JSON with what checks results, and checks none.
 UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
+RUN = [f"{name}.txt" for name in ("workflow", "torch", "data", "plot", "export")]  # as `make env`
 OURS = {"speech_pareto", *(file.stem for file in source_digest.SCRIPTS.glob("*.py"))}
 
 
@@ -89,3 +95,42 @@ def test_environment_holds_what_its_rule_imports(script, environment):
     wanted = {DISTRIBUTIONS.get(name, name) for name in imported}
     held = {pin.split("==")[0].lower() for pin in pins(f"{environment}.txt")}
     assert wanted <= held
+
+
+LOCKED = {
+    "run": (*RUN, sys.executable),
+    "dev": (*RUN, "dev.txt", sys.executable),
+    "s3prl": ("s3prl.txt", str(ROOT / ".venv-s3prl/bin/python")),
+}
+INSTALLED = """
+import importlib.metadata as metadata, json
+print(json.dumps({d.name: [d.version, d.requires or []] for d in metadata.distributions()}))
+"""
+
+
+@pytest.mark.parametrize("name", LOCKED)
+def test_a_lock_holds_the_version_of_every_package_that_its_pins_bring(name):
+    """Compared with what is installed here, from the pins on, one requirement after another."""
+    *files, python = LOCKED[name]
+    if not Path(python).is_file():
+        pytest.skip("make s3prl makes this environment")
+    wanted = [Requirement(pin) for file in files for pin in pins(file)]
+    locked = {}
+    for requirement in map(Requirement, pins(f"locks/{name}.txt")):
+        if not requirement.marker or requirement.marker.evaluate():
+            locked[canonicalize_name(requirement.name)] = str(requirement.specifier)
+    output = subprocess.run([python, "-c", INSTALLED], capture_output=True, check=True).stdout
+    installed = {canonicalize_name(key): facts for key, facts in json.loads(output).items()}
+    seen = set()
+    while wanted:
+        requirement = wanted.pop()
+        package, extras = canonicalize_name(requirement.name), requirement.extras or {""}
+        if (package, *sorted(extras)) in seen:
+            continue
+        seen.add((package, *sorted(extras)))
+        version, needs = installed[package]
+        assert locked[package] == f"=={version.partition('+')[0]}", package
+        for need in map(Requirement, needs):
+            if not need.marker or any(need.marker.evaluate({"extra": e}) for e in extras):
+                wanted.append(need)
+    assert len(seen) > len(files) * 5
