@@ -98,14 +98,15 @@ def test_base_goes_through_every_job(name, teacher, corpus, tmp_path, request):
     made = ["metrics"]
     if name in MEASURED:
         analyse.main(teacher, student, [corpus], run, files["analysis"])
-        profile_student.main(PROFILE, teacher, student, run, files["cost"], steps=steps)
+        profile_student.main(PROFILE, teacher, student, run, files["cost"], recipe=steps)
         made += ["analysis", "cost"]
     if name in EXPORTED or request.config.getoption("--all-exports"):
         export.main(TASK, tuned, [corpus], cell, tmp_path / "model.onnx", files["export"])
         made += ["export"]
     for kind in made:
         found = result.read_json(files[kind])
-        assert found["status"] == "ok", found["reason"]
+        halves = kind == "export" and name == "half_precision"  # no onnxruntime for CPUs has them
+        assert found["status"] == ("unsupported" if halves else "ok"), found["reason"]
         assert all(map(math.isfinite, numbers(found))), kind
     scored = result.read_json(files["metrics"])
     assert scored["metrics"]["utterances"] == 2 and scored["left_out"] == {}
