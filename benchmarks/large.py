@@ -60,7 +60,7 @@ def one(name: str, config: dict, ratio: float, folder: Path, threads: int) -> di
     if status := result.read_status(student):
         return {key: status[key] for key in ("status", "reason")}
     settings, costs = PROFILE | {"threads": threads}, folder / "costs.json"
-    profile_student.main(settings, folder, student, run, costs, steps=steps)
+    profile_student.main(settings, folder, student, run, costs, recipe=steps)
     cost = result.read(costs)["cost"]
     with torch.no_grad():
         hidden = load(student)(0.05 * torch.randn(1, 16_000)).last_hidden_state

@@ -32,7 +32,6 @@ TASK = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "f
 TASK |= {"metric": "cer", "precision": "fp32"}
 RUN = {"study": "base", "teacher": "base", "recipe": "r", "seed": 1, "config": {}}
 RUN |= {"role": "student", "pretrained": True}
-RUN |= {"role": "student", "pretrained": True}
 TRAINING = {"steps": 1, "learning_rate": 1e-4, "batch_seconds": 1.5, "precision": "fp32"}
 TRAINING |= {"dropout": 0.1, "mask_share": 0.2, "mask_span": 5}
 PROFILE = {"audio_seconds": 1, "batch": 1, "repeats": 1, "threads": 1}
