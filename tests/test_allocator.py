@@ -34,6 +34,7 @@ STARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library")
 def test_a_freed_block_stays_where_time_is_measured():
     found = {}

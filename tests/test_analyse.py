@@ -66,6 +66,7 @@ def student(teacher, steps, ratio):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "ratio"),
     [

@@ -76,6 +76,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.03, 0.5, 0.9])
 def test_what_is_cut_short_is_refused(tmp_path, kind, share):
@@ -204,6 +205,7 @@ def test_blocks_give_what_the_whole_gives(tmp_path, rate):
     assert np.array_equal(decode(path), np.rint(whole * 32768).astype(np.int16))
 
 
+@pytest.mark.slow
 def test_a_long_recording_needs_little_more_than_its_samples(tmp_path):
     path = tmp_path / "hour.flac"
     soundfile.write(path, np.tile(noise(10), 120), 16_000)

@@ -181,6 +181,7 @@ def test_the_structure_leaves_no_choice_of_ratio():
     assert semi_structured.two_of_four(odd).tolist() == [[True, True] + [False] * 4] * 2
 
 
+@pytest.mark.slow
 def test_head_scores_are_finite_differences(teacher):
     """⟨c, ∂L/∂c⟩ is how fast the loss changes when a head's context at one frame is scaled."""
     definition = recipes.make({"data_driven_head_pruning": UNITS})

@@ -32,6 +32,7 @@ def test_the_newest_two_are_kept(tmp_path):
     assert newest(tmp_path, "units") is None and newest(None, "checkpoint") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit])
 def test_a_damaged_one_is_refused_and_the_one_before_used(tmp_path, damage, caplog):
     whole, curve = run(None)
@@ -46,6 +47,7 @@ def test_a_damaged_one_is_refused_and_the_one_before_used(tmp_path, damage, capl
     assert curve == resumed_curve
 
 
+@pytest.mark.slow
 def test_without_a_sound_one_training_begins_anew(tmp_path, caplog):
     whole, _ = run(None)
     run(tmp_path)

@@ -49,6 +49,7 @@ def test_jobs_that_ended_do_not_make_snakemake_look_more_often(tmp_path):
     assert JOBS <= ours < its_own / 1.5  # if Snakemake mends this, the patch can go
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "computes"),
     [

@@ -140,6 +140,7 @@ def test_holes_keep_their_reason(made):
     assert points[["cost_value", "score", "tie"]].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_student_with_a_diverged_seed_is_not_tested(files, tmp_path):
     file = cell(files, "low-rank", "0.75", 2, kind=0)
     value = result.read(file)
@@ -178,6 +179,7 @@ def test_each_student_meets_its_own_teacher(files, tmp_path):
     assert row["difference"] < 0 and row["z"] < 0 and not row["significant"]
 
 
+@pytest.mark.slow
 def test_without_a_teacher_there_is_no_verdict(files, tmp_path):
     moved(files, "low-rank", "orphan")
     row = the(run(files, tmp_path)[0], recipe="low-rank", ratio=0.25)
@@ -200,6 +202,7 @@ def test_teachers_or_holes_alone(files, tmp_path, recipe):
     assert not table.summarise(cells, rows)["as_good"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -216,6 +219,7 @@ def test_other_utterances_are_an_error_that_names_the_files(files, tmp_path, cha
     assert str(file) in str(error.value) and str(teacher) in str(error.value)
 
 
+@pytest.mark.slow
 def test_counts_that_are_not_the_score_are_an_error(files, tmp_path):
     file = cell(files, "low-rank")
     edit(file, lambda rows: rows[:-1])
@@ -226,6 +230,7 @@ def test_counts_that_are_not_the_score_are_an_error(files, tmp_path):
         run(files, tmp_path)
 
 
+@pytest.mark.slow
 def test_higher_is_better(files, made, tmp_path):
     for file in files[0]:
         value = result.read(file)
@@ -268,6 +273,7 @@ def test_word_errors_are_those_that_evaluate_counted(tmp_path):
     assert comparisons.read_errors(tmp_path / "p.tsv", "wer")[1].tolist() == errors.tolist()
 
 
+@pytest.mark.slow
 def test_the_same_bytes_in_any_order(written, tmp_path):
     run(written, tmp_path / "a")
     run([kind[::-1] for kind in written], tmp_path / "b")
@@ -289,6 +295,7 @@ def test_hypervolumes(made):
         assert point["hypervolume_low"] <= point["hypervolume"] <= point["hypervolume_high"]
 
 
+@pytest.mark.slow
 def test_ties_on_a_front(files, tmp_path):
     # one error more than the teacher, and cheaper
     file = cell(files, "low-rank", "0.25")

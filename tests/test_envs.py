@@ -108,6 +108,7 @@ print(json.dumps({d.name: [d.version, d.requires or []] for d in metadata.distri
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOCKED)
 def test_a_lock_holds_the_version_of_every_package_that_its_pins_bring(name):
     """Compared with what is installed here, from the pins on, one requirement after another."""

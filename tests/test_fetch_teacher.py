@@ -91,6 +91,7 @@ def test_an_interrupted_transfer_goes_on(server):
     assert [start for start in server.starts if start] == [block]
 
 
+@pytest.mark.slow
 def test_without_the_hub_the_cache_serves(server):
     folder = fetch(server)
     before = len(server.starts)
@@ -101,6 +102,7 @@ def test_without_the_hub_the_cache_serves(server):
     assert "does not hold it whole; run `snakemake teachers` where there is internet" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_damaged_file_is_refused_named_and_removed(server, name):
     file = server.home / name
@@ -118,6 +120,7 @@ def test_a_pinned_digest_wins_over_what_the_hub_says(server):
     assert f"not {'0' * 64}" in said and "model.safetensors" in said
 
 
+@pytest.mark.slow
 def test_what_the_hub_refuses_is_one_plain_sentence(server):
     assert fetch(server, revision="1" * 40).endswith(
         f"{NAME} has no revision {'1' * 40} on the hub"
@@ -130,6 +133,7 @@ def test_what_the_hub_refuses_is_one_plain_sentence(server):
     assert "has no model.safetensors or pytorch_model.bin" in fetch(server)
 
 
+@pytest.mark.slow
 def test_a_pickle_is_taken_only_where_there_is_nothing_better(server, teacher):
     torch.save(teacher.state_dict(), server.home / "pytorch_model.bin")
     names = {path.name for path in fetch(server).iterdir()}

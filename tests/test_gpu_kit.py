@@ -107,6 +107,7 @@ def collected(runner, folder, source, rows, seconds=5.0, left=120.0):
     return found
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_dies_or_hangs_says_so_and_others_go_on(tmp_path, runner):
     source = ROWS.format(benchmarks=str(ROOT / "benchmarks"))
     rows = ["first", "raises", "second", "dies", "third", "hangs", "fourth", "loses CUDA", "fifth"]

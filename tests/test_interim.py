@@ -11,6 +11,8 @@ from speech_pareto import __main__
 from speech_pareto.reporting import interim
 from speech_pareto.study.config import resolve
 
+pytestmark = pytest.mark.slow  # each writes all tables
+
 RECIPES = {"identity": ["identity"], "low-rank": ["low_rank"], "distillation": ["distillation"]}
 
 

@@ -8,6 +8,8 @@ from speech_pareto.reporting.figures import fronts
 from speech_pareto.reporting.tables import results_table
 from speech_pareto.study import quantities
 
+pytestmark = pytest.mark.slow  # each draws all figures
+
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):

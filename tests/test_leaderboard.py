@@ -39,6 +39,7 @@ def compared(tmp_path_factory):
     return cells, comparisons.build(cells, files)[0]
 
 
+@pytest.mark.slow
 def test_differences_to_the_teacher_are_marked(compared):
     cells, rows = compared
     row = rows.query("task == 'phones' and recipe == 'low-rank' and ratio == 0.5").iloc[0]

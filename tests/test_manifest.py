@@ -156,6 +156,7 @@ FIELDS = st.one_of(
 HEADERS = st.lists(st.sampled_from([*manifest.COLUMNS, "colour"]), max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(header=HEADERS, rows=st.lists(st.lists(FIELDS, max_size=6), max_size=8))
 def test_any_list_is_read_or_refused_in_words(folder, header, rows):

@@ -77,6 +77,7 @@ def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
         assert b"CreationDate" not in files[kind][1].read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["phones", "characters"])
 @pytest.mark.parametrize("cost", list(quantities.axes()))
 def test_a_figure_says_what_it_shows(parquet, task, cost):
@@ -198,6 +199,7 @@ def test_no_control_is_on_a_front_or_in_a_headline(parquet, better):
         assert not any(name in text for name in ("layer-drop", "random", "identity")), text
 
 
+@pytest.mark.slow
 def test_a_teacher_without_any_student_has_its_figure(parquet):
     cells = results_table.read(parquet)
     for recipes in (["identity"], ["identity", "layer-drop"]):
@@ -359,6 +361,7 @@ def test_published_systems_are_drawn_as_stated_or_hollow():
     assert "no system" in words(systems.published(known[:0], {}))
 
 
+@pytest.mark.slow
 def test_published_scores_stand_beside_those_of_superb_alone(parquet):
     superb = {"kind": "ctc", "corpora": ["read"], "protocol": "probe", "metric": "per"}
     corpora = {"read": {"source": "librispeech"}, "prompts": {"source": "prompts"}}

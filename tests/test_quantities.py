@@ -13,6 +13,8 @@ from speech_pareto.runtime import formatting, result
 from speech_pareto.study import quantities, validation
 from speech_pareto.study.quantities import Axis, Dimension, Quantity
 
+pytestmark = pytest.mark.slow  # each draws all figures
+
 ENERGY = Quantity(
     "energy_joules",
     "energy",

@@ -302,6 +302,7 @@ def random_budget(known):
     return random.choice([", ", "; ", " and ", "\n"]).join(clauses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "scheme"),
     [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark"), (1900, "light")],

@@ -21,6 +21,8 @@ from speech_pareto.reporting.tables import analysis, comparisons, points, result
 from speech_pareto.runtime import result
 from speech_pareto.study import quantities
 
+pytestmark = pytest.mark.slow  # each chain of tables takes seconds
+
 # teachers and recipes whose names say nothing, or the wrong thing
 NAMES = {"tiny": "mein-lehrer", "tiny-random": "zufall", "identity": "nothing-done"}
 NAMES |= {"random-pruning": "baseline", "layer-drop": "shorter"}

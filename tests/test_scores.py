@@ -138,6 +138,7 @@ def test_distillation_can_keep_all_layers_and_make_them_thinner(teacher):
         assert set(layer.attention.heads) == set(ranking[: len(layer.attention.heads)])
 
 
+@pytest.mark.slow
 def test_distillation_lowers_its_loss(teacher, audio):
     batch = {"input_values": audio[0], "attention_mask": audio[1]}
     losses = []

@@ -392,6 +392,7 @@ def test_the_last_head_is_what_stays():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARN)
 def test_the_task_head_of_the_teacher_reads_the_student(name, corpus, batch, tmp_path):
     made = backbone("hubert")

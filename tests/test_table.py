@@ -210,6 +210,7 @@ def test_higher_may_be_better(built):
         assert (summary[f"front_{cost}"] == mirrored[f"front_{cost}"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

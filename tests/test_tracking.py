@@ -35,10 +35,12 @@ def tracked(tmp_path_factory):
     return folder, json.loads((folder / "curve.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_curve_is_that_of_a_run_without_trackers(tracked):
     assert tracked[1] == run(None)[1]
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_curve_under_the_name_of_the_run(tracked):
     folder, curve = tracked
     events = EventAccumulator(str(folder / "results/tracking/compress/tiny/a/0.5/1")).Reload()
@@ -48,6 +50,7 @@ def test_tensorboard_has_the_curve_under_the_name_of_the_run(tracked):
     assert max(point.value for point in events.Scalars("learning_rate")) > 0
 
 
+@pytest.mark.slow
 def test_trackio_has_it_too(tracked):
     folder, curve = tracked
     code = (

@@ -24,9 +24,8 @@ run(Path({state!r}), {at}, {signal})
 """
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, number):
     whole, curve = run(None)
     here = Path(__file__).parent

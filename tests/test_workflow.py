@@ -72,6 +72,7 @@ def test_named_targets(tree, target, rules):
     assert rules_of(planned(tree, target)) == rules | {target}
 
 
+@pytest.mark.slow
 def test_config_mistakes_end_planning_without_a_traceback(tree):
     file = tree / "config" / "config.yaml"
     file.write_text(file.read_text().replace("[low_rank]", "[lowrank]") + "profil: {}\n")
@@ -91,6 +92,7 @@ def test_yaml_mistake_is_named_with_its_line(tree):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_study_stands_for_itself(tree):
     (tree / "mine.yaml").write_text(yaml.safe_dump(STUDY))
     jobs = planned(tree, "--configfile", "mine.yaml")
