@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from helpers.commands import command
 from helpers.planning import STUDY
-from speech_pareto import __main__
 from speech_pareto.reporting import interim
 from speech_pareto.study.config import resolve
 
@@ -39,7 +39,7 @@ def snapshot(folder):
 def test_what_is_there_is_shown_with_what_is_not(study, capsys):
     (study / "profile/tiny/distillation/0.75/1/phones.json").unlink()
     before = snapshot(study)
-    __main__.main(["interim"])
+    command("interim")
     assert snapshot(study) == before
     text = capsys.readouterr().out
     # 20 cells: of them 0.5 has one seed, and so has the teacher
@@ -57,7 +57,7 @@ def test_what_is_there_is_shown_with_what_is_not(study, capsys):
 
 def test_nothing_is_there_yet(study, capsys):
     shutil.rmtree(study / "metrics")
-    __main__.main(["interim", "--results", str(study)])
+    command("interim", "--results", study)
     assert capsys.readouterr().out.startswith("0 of 20 cells done")
     assert not (study / "interim").exists()
 
@@ -65,7 +65,7 @@ def test_nothing_is_there_yet(study, capsys):
 def test_results_that_cannot_be_compared_are_shown_all_the_same(study, capsys):
     file = study / "metrics/tiny/low-rank/0.5/1/phones.tsv"
     file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
-    __main__.main(["interim"])
+    command("interim")
     said = capsys.readouterr()
     assert "The comparisons are left out" in said.err
     assert "low-rank" in said.out
@@ -73,7 +73,7 @@ def test_results_that_cannot_be_compared_are_shown_all_the_same(study, capsys):
 
 def test_a_study_that_never_started(tmp_path):
     with pytest.raises(SystemExit, match="has Snakemake started this study here"):
-        __main__.main(["interim", "--results", str(tmp_path)])
+        command("interim", "--results", tmp_path)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.image
@@ -20,7 +21,7 @@ from speech_pareto.reporting.tables import results_table
 from speech_pareto.reporting.tables.comparisons import DIFFERENCE
 from speech_pareto.reporting.tables.wording import AS_GOOD
 from speech_pareto.runtime.formatting import with_interval
-from speech_pareto.study.quantities import QUANTITIES, main_axes
+from speech_pareto.study.quantities import QUANTITIES, limits, main_axes
 
 PARTS = Path(page.__file__).parent / "assets"
 BUDGETS = 400
@@ -230,76 +231,87 @@ def test_methods_can_be_ticked_off_and_on(view):
     assert shown.locator("#chart .point").count() == everything
 
 
+LIMIT = budget.Limit("max", "parameters", 2.1e6)
+
+
 def test_a_budget_is_answered_in_the_page(view, data):
     shown = view("#task=phones")
-    shown.get_by_label("Your budget").fill("<= 2.1 M parameters")
-    best, *ties = budget.choose(data, budget.parse("<= 2.1 M parameters"), "phones")
+    slider = shown.get_by_label("parameters at most", exact=True)
+    output = shown.locator("output[for=max-parameters]")
+    assert slider.get_attribute("aria-valuetext") == output.inner_text() == "any"
+    assert shown.locator(".pick").count() == 0
+    slider.focus()
+    values = sorted({point["values"]["parameters"] or 0 for point in data["points"]})
+    for expected in values[-2::-1]:  # an arrow key leaves out the dearest models
+        shown.keyboard.press("ArrowLeft")
+        limit = budget.Limit("max", "parameters", expected)
+        assert f"max-parameters={expected:.0f}" in shown.url
+        if expected < LIMIT.value:
+            break
+    assert slider.get_attribute("aria-valuetext") == output.inner_text() != "any"
+    best, *ties = budget.choose(data, [limit], "phones")
     first = shown.locator(".pick").first.inner_text()
     assert f"{best['recipe']} {best['text']['ratio']}" in first
     assert best["text"]["score"] in first and best["text"]["parameters"] in first
     assert shown.locator("#chart .point.best").get_attribute("data-key") == best["key"]
     assert shown.locator("#chart .point.tie").count() == len(ties)
     assert shown.locator("#chart .outside").count() == 1
-    assert "budget=" in shown.url
-    shown.get_by_label("Your budget").fill("<= 2.1 M parametres")
-    assert "did you mean parameters?" in shown.locator("#hint").inner_text()
-    assert shown.locator(".pick").count() == 0
+    shown.get_by_label("speed-up at least").press("End")
+    fastest = max(point["values"]["speedup"] or 0 for point in data["points"])
+    assert shown.url.endswith(f"&min-speedup={fastest}")
+    shown.get_by_role("button", name="no limits").click()
+    assert output.inner_text() == "any" and shown.locator(".pick").count() == 0
+    assert "max-" not in shown.url and "min-" not in shown.url
+
+
+def test_limits_of_an_address_are_set(view):
+    shown = view("#task=phones&max-parameters=2.1e6&min-ratio=0.3&max-bytes=much&max-nothing=3")
+    for name, text in {"max-parameters": "2.1 M", "min-ratio": "0.3", "max-bytes": "any"}.items():
+        assert shown.locator(f"output[for={name}]").inner_text() == text
+    assert "max-parameters=2100000&min-ratio=0.3" in shown.url and "max-bytes" not in shown.url
+    assert "low-rank 0.5" in shown.locator(".pick").first.inner_text()
+
+
+def test_there_is_a_slider_for_each_limit_that_can_matter(view, data):
+    shown = view()
+    names = {name.replace("_", "-") for name in limits()} - {"min-score"}  # of no accuracy
+    assert {field["name"] for field in data["limits"]} == names
+    sliders = {node.get_attribute("id") for node in shown.locator("input[type=range]").all()}
+    values = {name: {p["values"][name] for p in data["points"]} - {None} for name in QUANTITIES}
+    assert sliders == {name for name in names if len(values[name[4:].replace("-", "_")]) > 1}
+    assert {field["name"] for field in page.fields({"higher"})} ^ names == {
+        "max-score",
+        "min-score",
+    }
+    assert len(page.fields({"lower", "higher"})) == len(names) + 1
 
 
 def test_page_and_command_answer_alike(view, data):
     random.seed(1)
-    texts = [random_budget(data["points"]) for _ in range(BUDGETS)]
+    budgets = [random_budget(data["points"]) for _ in range(BUDGETS)]
     answers = view().evaluate(
-        """texts => texts.map((text) => {
-            try {
-                const limits = budget.parse(text);
-                return tasks.map((task) => budget.choose(study, limits, task).map((p) => p.key));
-            } catch (error) { return error.message; }
-        })""",
-        texts,
+        """budgets => budgets.map((limits) =>
+            tasks.map((task) => budget.choose(study, limits, task).map((p) => p.key)))""",
+        [[asdict(limit) for limit in one] for one in budgets],
     )
-    kinds = {"mistake": 0, "nothing": 0, "one": 0, "ties": 0}
-    for text, theirs in zip(texts, answers, strict=True):
-        try:
-            limits = budget.parse(text)
-            mine = [[p["key"] for p in budget.choose(data, limits, task)] for task in data["tasks"]]
-            kinds[("nothing", "one", "ties")[min(2, len(mine[0]))]] += 1
-        except ValueError as error:
-            # which name is nearest is asked in another way than by the page
-            mine, theirs = (said.partition("did you mean")[0] for said in (str(error), theirs))
-            kinds["mistake"] += 1
-        assert theirs == mine, text
+    kinds = {"nothing": 0, "one": 0, "ties": 0}
+    for asked, theirs in zip(budgets, answers, strict=True):
+        mine = [[p["key"] for p in budget.choose(data, asked, task)] for task in data["tasks"]]
+        kinds[("nothing", "one", "ties")[min(2, len(mine[0]))]] += 1
+        assert theirs == mine, asked
     assert min(kinds.values()) > BUDGETS / 50, kinds
 
 
 def random_budget(known):
-    """Return a budget of a few limits about real values, now and then with a mistake."""
-    clauses = []
-    for _ in range(random.choice([0, 1, 1, 1, 2, 2, 3])):
-        column, quantity = random.choice(list(QUANTITIES.items()))
-        name, units = random.choice(quantity.names), quantity.dimension.units
-        unit = random.choice(list(units))
-        value = random.choice([p for p in known if p["values"][column] is not None])["values"][
-            column
-        ]
-        value = value * random.choice([1, 1, random.uniform(0.3, 3)]) / units[unit]
-        number = f"{value:f}" if value < 1e6 and random.random() < 0.7 else repr(value)
-        number = re.sub(r"e\+?", "e", number)
-        sign = random.choice(list(budget.OPERATORS))
-        if random.random() < 0.12:
-            name = name[:1] + name[2:] + random.choice(["", "x"])
-        if random.random() < 0.06:
-            unit = random.choice(["mb", "Ms", "K", "kilo", "sec", "toString"])
-        gap = random.choice(["", " "])
-        shape = random.choice(
-            ["{name} {sign}{gap}{number}{gap}{unit}", "{sign} {number} {unit} {name}"]
-        )
-        if random.random() < 0.04:
-            shape = random.choice(
-                ["{number} {unit} {name}", "{sign} {number} {unit}", "{name} {sign}"]
-            )
-        clauses.append(shape.format(name=name, sign=sign, gap=gap, number=number, unit=unit))
-    return random.choice([", ", "; ", " and ", "\n"]).join(clauses)
+    """Return a few limits at or about real values."""
+    found = []
+    for bound, quantity in random.choices(
+        list(limits().values()), k=random.choice([0, 1, 1, 2, 3])
+    ):
+        values = [p["values"][quantity] for p in known if p["values"][quantity] is not None]
+        value = random.choice(values) * random.choice([1, 1, random.uniform(0.3, 3)])
+        found.append(budget.Limit(bound, quantity, value))
+    return found
 
 
 @pytest.mark.slow
@@ -309,14 +321,12 @@ def random_budget(known):
 )
 def test_it_looks_right(view, data, tmp_path, width, scheme):
     """The screenshots were looked at; what is tested is what could go wrong since."""
-    shown = view(
-        "#task=phones&cost=macs_per_second&budget=<= 2.1 M parameters", width, 1100, scheme
-    )
+    shown = view("#task=phones&cost=macs_per_second&max-parameters=2.1e6", width, 1100, scheme)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     shown.screenshot(path=tmp_path / "page.png", full_page=True)
     picture = matplotlib.image.imread(tmp_path / "page.png")[..., :3]
     assert (picture[3, 3].mean() > 0.9) == (scheme == "light")
-    for name in ("#chart", "#answer", "#methods", "#table", "#budget"):
+    for name in ("#chart", "#answer", "#methods", "#table", "#limits"):
         box = shown.locator(name).bounding_box()
         assert box["width"] > 150 and box["height"] > 20, name
     # each point lies inside the chart and shows the colour of its recipe
@@ -326,7 +336,7 @@ def test_it_looks_right(view, data, tmp_path, width, scheme):
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         assert chart["x"] < x < chart["x"] + chart["width"]
         assert chart["y"] < y < chart["y"] + chart["height"]
-    best = budget.choose(data, budget.parse("<= 2.1 M parameters"), "phones")[0]
+    best = budget.choose(data, [LIMIT], "phones")[0]
     box = shown.locator("#chart .point.best .mark").bounding_box()
     pixel = picture[int(box["y"] + box["height"] / 2), int(box["x"] + box["width"] / 2)]
     colour = np.array(matplotlib.colors.to_rgb(styles.STYLES[best["recipe"]][0]))

@@ -108,9 +108,9 @@ def test_text_and_page_name_the_teacher(both):
     assert "teacher (mein-lehrer)" in front and "nothing-done" not in front
     assert "zufall" not in front and "  identity " in front
     study = points.read(both[1] / "results.parquet")
-    best = budget.choose(study, budget.parse("<= 3.5 M parameters"), "phones")
+    best = budget.choose(study, [budget.Limit("max", "parameters", 3.5e6)], "phones")
     assert {point["kind"] for point in best} == {"student"}
-    said = budget.text(study, "", "phones")
+    said = budget.text(study, [], "phones")
     assert "The teacher (mein-lehrer), within this budget" in said
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from helpers.checkout import ROOT
-from speech_pareto.__main__ import main
 from speech_pareto.models import architecture
 from speech_pareto.profiling import published_sizes
 from speech_pareto.profiling.published_systems import SOURCES, SUPERB_CLIPS, SYSTEMS
@@ -96,21 +95,5 @@ def test_difference_is_in_the_published_digits(value, printed, gap):
     assert published_sizes.difference(value, printed) == gap
 
 
-def test_the_page_is_up_to_date(tmp_path):
-    main(["sizes", "--output", str(tmp_path / "sizes.md")])
-    made, kept = (tmp_path / "sizes.md").read_text(), (ROOT / "docs" / "sizes.md").read_text()
-    assert made == kept, "run: PYTHONPATH=workflow/scripts python -m speech_pareto sizes"
-
-
-def test_help_names_the_commands(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    assert "sizes" in capsys.readouterr().out
-
-
-def test_an_unknown_command_is_refused(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["size"])
-    assert ended.value.code == 2
-    assert "sizes" in capsys.readouterr().err
+def test_the_page_is_up_to_date():
+    assert published_sizes.page() == (ROOT / "docs" / "sizes.md").read_text()

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+__version__ = "0.1.0"
 _HOMES = {"load": "models.backbone", "load_recogniser": "tasks.recogniser"}
 
 

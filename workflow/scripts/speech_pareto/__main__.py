@@ -1,260 +1,272 @@
-"""Commands beside the workflow: `python -m speech_pareto --help`."""
+"""Commands beside the workflow: `speech-pareto --help`, or `python -m speech_pareto --help`."""
 
-import argparse
+import inspect
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from speech_pareto import __version__
 from speech_pareto.runtime.extras import extra
-from speech_pareto.study import paths
+from speech_pareto.study import paths, quantities
+
+# Functions import what they need once they are called: `--help` needs neither torch nor pandas.
+app = typer.Typer(
+    help="Which compressed speech model? Answers from a study, and students at work.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that `arguments` (by default those of the shell) name."""
-    parser = argparse.ArgumentParser(prog="python -m speech_pareto", description=__doc__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_recommend(commands)
-    _add_interim(commands)
-    _add_sizes(commands)
-    _add_status(commands)
-    _add_superb(commands)
-    _add_transcribe(commands)
-    _add_voices(commands)
-    _add_why(commands)
-    options = parser.parse_args(arguments)
+    """Run the command that `arguments` name, by default those of the shell, and exit.
+
+    Raises SystemExit; its code is 0, or 2 after a wrong argument, or what went wrong in one line.
+    """
     try:
-        options.run(options)
+        app(arguments)
     except (OSError, ValueError, ModuleNotFoundError) as error:  # what a file or its lack explains
         sys.exit(f"error: {error}")
 
 
-# a command: its arguments, and a function that imports what it needs only once it is run
+def examples(*lines: str) -> str:
+    """Return commands as the end of a help text, each on its own line."""
+    return "\n".join(["\b", "Examples:", *(f"  speech-pareto {line}" for line in lines)])
 
 
-def _add_recommend(commands) -> None:
-    """Add the command `recommend`."""
-    what = "the best students of a finished study within a budget"
-    parser = commands.add_parser("recommend", help=what, description=what)
-    parser.add_argument("budget", help='such as "<= 3 M parameters, <= 0.05 RTF"')
-    parser.add_argument("--task", help="one task; by default all")
-    table = Path(paths.TABLE)
-    parser.add_argument("--table", type=Path, default=table, help="%(default)s")
-    parser.set_defaults(run=_recommend)
+def show_version(wanted: bool) -> None:
+    """Print the version if it is wanted, and exit."""
+    if wanted:
+        typer.echo(f"speech-pareto {__version__}")
+        raise typer.Exit
 
 
-def _recommend(options: argparse.Namespace) -> None:
-    """Print the answer for one task or all."""
-    with extra("study"):
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
+def with_limits(command):
+    """Give a command an option for each limit that a budget can have, in place of its **limits."""
+    signature = inspect.signature(command)
+    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for name, (bound, quantity) in quantities.limits().items():
+        one = quantities.QUANTITIES[quantity]
+        units = f"; units: {', '.join(one.units)}" if one.units else ""
+        about = f"{one.label} {quantities.BOUNDS[bound]}{units}"
+        told = typer.Option(metavar="NUMBER", help=about)
+        option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        kept.append(option.replace(annotation=Annotated[str | None, told]))
+    command.__signature__ = signature.replace(parameters=kept)
+    return command
+
+
+@app.command(
+    epilog=examples(
+        "recommend --task phones --max-parameters 3M --max-rtf 0.05",
+        "recommend --max-seconds 50ms --max-bytes 5MB --min-speedup 2",
+    )
+)
+@with_limits
+def recommend(
+    task: Annotated[str | None, typer.Option(help="One task; by default all.")] = None,
+    table: Annotated[Path, typer.Option(help="Table of the study.")] = Path(paths.TABLE),
+    **limits: str | None,
+) -> None:
+    """Name the best students within limits.
+
+    The first has the best score of those within all limits; the others are those that no test
+    tells from it. Without limits, all students are compared.
+    """
+    with extra("report"):
         from speech_pareto.reporting import budget
         from speech_pareto.reporting.tables import points
 
-    if not options.table.is_file():
-        sys.exit(f"{options.table} is not there; run the study first, or name it with --table")
-    study = points.read(options.table)
-    tasks = [options.task] if options.task else list(study["tasks"])
-    if options.task and options.task not in study["tasks"]:
-        sys.exit(
-            f"task {options.task!r} is not in the table, which has {', '.join(study['tasks'])}"
+    asked = budget.read(limits)
+    if not table.is_file():
+        raise FileNotFoundError(f"{table} is not there; run the study first, or give its --table")
+    study = points.read(table)
+    if task and task not in study["tasks"]:
+        raise ValueError(
+            f"task {task!r} is not in the table, which has {', '.join(study['tasks'])}"
         )
-    try:
-        answers = [budget.text(study, options.budget, task) for task in tasks]
-    except ValueError as error:
-        sys.exit(str(error))
-    sys.stdout.write("\n".join(answers))
+    answers = [budget.text(study, asked, name) for name in ([task] if task else study["tasks"])]
+    typer.echo("\n".join(answers), nl=False)
 
 
-def _add_interim(commands) -> None:
-    """Add the command `interim`."""
-    what = "tables and page of what is there of a running study, without waiting for the rest"
-    parser = commands.add_parser("interim", help=what, description=what)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="%(default)s")
-    parser.add_argument("--study", type=Path, help="by default run_config.yaml of the results")
-    parser.set_defaults(run=_interim)
+@app.command(epilog=examples("interim", "interim --results /scratch/me/results"))
+def interim(
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
+    study: Annotated[
+        Path | None, typer.Option(help="Config; by default run_config.yaml of the results.")
+    ] = None,
+) -> None:
+    """Show what a running study has done so far.
 
-
-def _interim(options: argparse.Namespace) -> None:
-    """Write and print what is there."""
-    with extra("study"):
+    Tables and page of the cells that are done are written to results/interim. Nothing is started,
+    and nothing waited for.
+    """
+    with extra("report"):
         from speech_pareto.reporting import interim
         from speech_pareto.study import config
 
-    file = options.study or options.results / "run_config.yaml"
+    file = study or results / "run_config.yaml"
     if not file.is_file():
-        sys.exit(f"{file} is not there; has Snakemake started this study here?")
-    study = interim.read_study(file) if options.study else config.load(file)
-    sys.stdout.write(interim.write(study, options.results))
+        raise FileNotFoundError(f"{file} is not there; has Snakemake started this study here?")
+    resolved = interim.read_study(file) if study else config.load(file)
+    typer.echo(interim.write(resolved, results), nl=False)
 
 
-def _add_sizes(commands) -> None:
-    """Add the command `sizes`."""
-    what = "compare published sizes and MACs with what is built"
-    parser = commands.add_parser("sizes", help=what, description=what)
-    parser.add_argument("--output", type=Path, default=Path("docs/sizes.md"), help="%(default)s")
-    parser.set_defaults(run=_sizes)
+@app.command(epilog=examples("status", "status --directory /scratch/me/study"))
+def status(
+    directory: Annotated[Path, typer.Option(help="Where Snakemake runs.")] = Path(),
+) -> None:
+    """Show how far a study is.
 
-
-def _sizes(options: argparse.Namespace) -> None:
-    """Write the page of sizes."""
-    from speech_pareto.profiling import published_sizes
-    from speech_pareto.runtime import result
-
-    result.write_text(options.output, published_sizes.page())
-
-
-def _add_status(commands) -> None:
-    """Add the command `status`."""
-    what = "the grid of a study while it runs: done, running, failed and why, waiting, time left"
-    parser = commands.add_parser("status", help=what, description=what)
-    parser.add_argument(
-        "--directory", type=Path, default=Path(), help="where Snakemake runs (default: here)"
-    )
-    parser.set_defaults(run=_status)
-
-
-def _status(options: argparse.Namespace) -> None:
-    """Print how far the study is."""
+    Of each cell: whether it is done, running, waiting or has failed, and why; then the time left.
+    """
     import os
 
-    with extra("study"):
+    with extra("report"):
         from speech_pareto.study import config, progress
 
-    study = options.directory / paths.RESOLVED
+    study = directory / paths.RESOLVED
     if not study.is_file():
-        sys.exit(f"{study} is not there; has Snakemake started a study here?")
-    os.chdir(options.directory)  # paths of the study are seen from there
-    study = config.load(paths.RESOLVED)
-    sys.stdout.write(progress.text(study, Path()))
+        raise FileNotFoundError(f"{study} is not there; has Snakemake started a study here?")
+    os.chdir(directory)  # paths of the study are seen from there
+    typer.echo(progress.text(config.load(paths.RESOLVED), Path()), nl=False)
 
 
-def _add_superb(commands) -> None:
-    """Add the command `superb`."""
-    what = "the two scores that sum up SUPERB's ten tasks"
-    parser = commands.add_parser("superb", help=what, description=what)
-    parser.add_argument(
-        "figures",
-        nargs="+",
-        metavar="TASK=FIGURE",
-        help="PR=5.41 ASR=6.42 ..., all of PR ASR KS QbE SID ASV SD IC SF_F1 SF_CER ER, in percent "
-        "but for QbE (0.0736)",
+@app.command(
+    epilog=examples(
+        "superb PR=5.41 ASR=6.42 KS=96.3 QbE=0.0736 SID=81.42 ASV=5.11 SD=5.88 \\\n"
+        "    IC=98.34 SF_F1=88.53 SF_CER=25.2 ER=64.92"
     )
-    parser.set_defaults(run=_superb)
+)
+def superb(
+    figures: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK=FIGURE...", help="All figures, in percent but for QbE."),
+    ],
+) -> None:
+    """Print the two scores that sum up SUPERB.
 
-
-def _superb(options: argparse.Namespace) -> None:
-    """Print both scores."""
+    They need the figures of all ten tasks.
+    """
     from speech_pareto.reporting.tables import superb_score
 
-    try:
-        figures = superb_score.parse(options.figures)
-        scores = superb_score.overall(figures), superb_score.superb_s(figures)
-    except ValueError as error:
-        sys.exit(str(error))
-    sys.stdout.write("overall {:.2f}\nsuperb_s {:.1f}\n".format(*scores))
+    found = superb_score.parse(figures)
+    typer.echo(f"overall {superb_score.overall(found):.2f}")
+    typer.echo(f"superb_s {superb_score.superb_s(found):.1f}")
 
 
-def _add_transcribe(commands) -> None:
-    """Add the command `transcribe`."""
-    what = "transcribe recordings with a fine-tuned student"
-    about = (
-        f"{what}: a line with file, tab and text for each on stdout, the real-time factor (seconds "
-        "of computing per second of audio, without reading files) on stderr"
+@app.command(
+    epilog=examples(
+        "transcribe results/finetuned/tiny/low-rank/0.5/1/characters *.wav",
+        "transcribe student.onnx speech.flac --threads 4",
     )
-    parser = commands.add_parser("transcribe", help=what, description=about)
-    parser.add_argument("model", type=Path, help="fine-tuned folder or exported .onnx file")
-    parser.add_argument(
-        "audio", type=Path, nargs="+", help="recording: WAV, FLAC, MP3, M4A, ..., any sample rate"
-    )
-    parser.add_argument("--threads", type=_positive, help="CPU threads (default: torch's choice)")
-    parser.set_defaults(run=_transcribe)
+)
+def transcribe(
+    model: Annotated[Path, typer.Argument(help="Fine-tuned folder or exported .onnx file.")],
+    audio: Annotated[
+        list[Path],
+        typer.Argument(help="Recordings: WAV, FLAC, MP3, M4A, ..., any sample rate."),
+    ],
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")
+    ] = None,
+) -> None:
+    """Transcribe recordings with a student.
 
-
-def _positive(text: str) -> int:
-    """Return a whole number above 0."""
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _transcribe(options: argparse.Namespace) -> None:
-    """Print a line per recording; one that cannot be read spoils only the exit status."""
+    Each has a line on stdout: file, tab and text. The real-time factor (seconds of computing per
+    second of audio, without reading files) is on stderr. What cannot be read is said there, too,
+    and the exit status is 1 then.
+    """
     import numpy as np
     import torch
 
     from speech_pareto.data.audio import SAMPLE_RATE
     from speech_pareto.tasks.recogniser import load_recogniser, read
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    try:
-        recognise = load_recogniser(options.model)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    if threads:
+        torch.set_num_threads(threads)
+    recognise = load_recogniser(model)
     recognise(np.zeros(SAMPLE_RATE, np.float32))  # a first pass lays out memory: it is not timed
-    heard = computed = 0.0
+    spoken = computed = 0.0
     failed = False
-    for path in options.audio:
+    for path in audio:
         try:
             wave = read(path)
         except (OSError, ValueError) as error:
-            sys.stderr.write(f"error: {error}\n")
+            typer.echo(f"error: {error}", err=True)
             failed = True
             continue
         began = time.perf_counter()
         text = recognise(wave)
         computed += time.perf_counter() - began
-        heard += len(wave) / SAMPLE_RATE
-        sys.stdout.write(f"{path}\t{text}\n")
-        sys.stdout.flush()
-    if heard:
+        spoken += len(wave) / SAMPLE_RATE
+        typer.echo(f"{path}\t{text}")
+    if spoken:
         threads = torch.get_num_threads()
-        sys.stderr.write(
-            f"RTF {computed / heard:.4f}: {heard:.1f} s of audio in {computed:.2f} s, "
-            f"{threads} thread{'s' * (threads > 1)}, {recognise.device}\n"
+        typer.echo(
+            f"RTF {computed / spoken:.4f}: {spoken:.1f} s of audio in {computed:.2f} s, "
+            f"{threads} thread{'s' * (threads > 1)}, {recognise.device}",
+            err=True,
         )
     if failed:
-        sys.exit(1)
+        raise typer.Exit(1)
 
 
-def _add_voices(commands) -> None:
-    """Add the command `voices`."""
-    what = "codes of the languages that espeak-ng spells in phones, as `language` of a corpus"
-    parser = commands.add_parser("voices", help=what, description=what)
-    parser.set_defaults(run=_voices)
+@app.command(epilog=examples("voices | grep -i portuguese"))
+def voices() -> None:
+    """List the languages that can be spelt in phones.
 
+    Their codes are those of espeak-ng, as `language` of a corpus names them.
+    """
+    from speech_pareto.data import text
 
-def _voices(options: argparse.Namespace) -> None:
-    """Print code and name of each voice."""
-    from speech_pareto.data.text import VOICES, voice, voices
-
-    known = voices()
+    known = text.voices()
     names = {file: name for name, file in known.values()}
-    known |= {code: (names[voice(code)], voice(code)) for code in VOICES}
-    lines = [f"{code:20} {name} ({file})\n" for code, (name, file) in sorted(known.items())]
-    sys.stdout.write("".join(lines))
+    known |= {code: (names[text.voice(code)], text.voice(code)) for code in text.VOICES}
+    for code, (name, file) in sorted(known.items()):
+        typer.echo(f"{code:20} {name} ({file})")
 
 
-def _add_why(commands) -> None:
-    """Add the command `why`."""
-    what = "why jobs are planned: a line for each group of them"
-    # another prefix, so that Snakemake's options are no options here
-    parser = commands.add_parser("why", help=what, prefix_chars="\0", add_help=False)
-    parser.add_argument("arguments", nargs="*")  # those of the run: why --configfile mine.yaml
-    parser.set_defaults(run=_why)
+@app.command(
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+    epilog=examples("why", "why --configfile mine.yaml results/report.html"),
+)
+def why(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SNAKEMAKE'S ARGUMENTS]", help="Such as --configfile."),
+    ] = None,
+) -> None:
+    """Explain why Snakemake would run its jobs.
 
-
-def _why(options: argparse.Namespace) -> None:
-    """Print why Snakemake would run what it would run."""
+    Each group of jobs has a line. All arguments go to Snakemake: use those of the run.
+    """
     import subprocess
 
     from speech_pareto.study import reruns
 
     try:
-        text = reruns.dry_run(options.arguments)
+        text = reruns.dry_run(arguments or [])
     except subprocess.CalledProcessError as error:  # Snakemake says what is wrong on either stream
-        sys.stderr.write(error.stdout)
-        sys.exit(error.returncode)
-    sys.stdout.write(reruns.explain(text))
+        typer.echo(error.stdout, nl=False, err=True)
+        raise typer.Exit(error.returncode)
+    typer.echo(reruns.explain(text), nl=False)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def _codes(address: int) -> Iterator[tuple[int, str]]:
 @lru_cache(maxsize=1)
 def _espeak() -> ctypes.CDLL:
     """Return the espeak-ng library that the espeakng-loader package brings, initialised."""
-    with extra("corpora"):
+    with extra("workflow"):
         import espeakng_loader
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())

@@ -197,7 +197,7 @@ def read_status(folder) -> dict | None:
 @cache
 def _validator():
     """Return the validator of the result schema."""
-    with extra("study"):
+    with extra("report"):
         import jsonschema
         import yaml
 

@@ -6,30 +6,18 @@ beside the others, can be limited in a budget and, with an `Axis`, has a front a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from speech_pareto.runtime import formatting
 
-
-@dataclass(frozen=True)
-class Dimension:
-    """The units of a quantity in a budget, each with the factor to the unit of its column.
-
-    With `alone` a unit may stand without a name, as in "<= 20 ms": it then limits the first
-    quantity of this dimension.
-    """
-
-    units: Mapping[str, float]
-    alone: bool = False
-
-
-COUNT = Dimension({"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "million": 1e6, "billion": 1e9})
-SECONDS = Dimension({"ms": 1e-3, "s": 1.0}, alone=True)
-BYTES = Dimension({"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}, alone=True)
-TIMES = Dimension({"": 1.0, "x": 1.0, "×": 1.0})
-SHARE = Dimension({"": 1.0, "%": 0.01})
-PERCENT = Dimension({"": 1.0, "%": 1.0})
+# The suffixes that a number may have, each with its factor; without one it is as in the column.
+COUNT = {"k": 1e3, "M": 1e6, "G": 1e9}
+SECONDS = {"ms": 1e-3, "s": 1.0}
+BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+PERCENT = {"%": 1.0}
+PLAIN: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -55,15 +43,25 @@ class Quantity:
     """One number of a student, a mean over its seeds.
 
     `column` is its column in the summary (see `results_table.summarise`), `label` how tables call
-    it, `form` how they print it, `names` what a budget may call it, of which the first is shown.
+    it, `units` its suffixes, `form` how tables print it, `bounds` whether a budget limits it from
+    above (`max`) or from below (`min`).
     """
 
     column: str
     label: str
-    dimension: Dimension
+    units: Mapping[str, float]
     form: Callable[[float], str]
-    names: tuple[str, ...]
     axis: Axis | None = None
+    bounds: tuple[str, ...] = ("max",)
+
+    def read(self, text: str) -> float:
+        """Return the number that a text such as "3M" or "50 ms" means; ValueError for others."""
+        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*", text)
+        factors = {"": 1.0, **self.units}
+        if not found or found[2] not in factors:
+            units = f"{', '.join(self.units)} or " if self.units else ""
+            raise ValueError(f"{text!r} is not a number with {units}nothing behind it")
+        return float(found[1]) * factors[found[2]]
 
     @property
     def drawn(self) -> Axis:
@@ -73,13 +71,15 @@ class Quantity:
         return self.axis
 
 
+# What a limit of a budget says.
+BOUNDS = {"max": "at most", "min": "at least"}
+
 QUANTITIES: dict[str, Quantity] = {
     "parameters": Quantity(
         "parameters",
         "parameters",
         COUNT,
         formatting.short_count,
-        ("parameters", "parameter", "params", "weights"),
         Axis(
             label="parameters of the backbone",
             panel="parameters",
@@ -93,7 +93,6 @@ QUANTITIES: dict[str, Quantity] = {
         "MACs/s",
         COUNT,
         formatting.short_count,
-        ("MACs/s", "MACs", "macs_per_second", "multiply-accumulates"),
         Axis(
             label="multiply-accumulates per second of speech",
             panel="MACs per second",
@@ -106,18 +105,14 @@ QUANTITIES: dict[str, Quantity] = {
         "time",
         SECONDS,
         formatting.short_seconds,
-        ("time", "seconds", "latency", "wall clock"),
         Axis(label="time for {speech}", panel="time", short="time", front="time"),
     ),
-    "rtf": Quantity(
-        "rtf", "RTF", SHARE, formatting.two_digits, ("RTF", "real-time factor", "real time factor")
-    ),
+    "rtf": Quantity("rtf", "RTF", PLAIN, formatting.two_digits),
     "bytes": Quantity(
         "bytes",
         "on disk",
         BYTES,
         formatting.short_bytes,
-        ("bytes", "size", "disk", "file size"),
         Axis(
             label="size of the weights on disk",
             panel="size on disk",
@@ -131,7 +126,6 @@ QUANTITIES: dict[str, Quantity] = {
         "memory",
         BYTES,
         formatting.short_bytes,
-        ("memory", "peak memory", "RAM", "peak_memory_bytes"),
         Axis(
             label="peak memory for {speech}",
             panel="peak memory",
@@ -140,26 +134,10 @@ QUANTITIES: dict[str, Quantity] = {
             always=False,
         ),
     ),
-    "nonzero_parameters": Quantity(
-        "nonzero_parameters",
-        "non-zero",
-        COUNT,
-        formatting.short_count,
-        ("non-zero", "nonzero", "non-zero parameters", "nonzero_parameters"),
-    ),
-    "speedup": Quantity(
-        "speedup", "speed-up", TIMES, formatting.times, ("speed-up", "speedup", "faster")
-    ),
-    "score": Quantity(
-        "score",
-        "score",
-        PERCENT,
-        formatting.one_decimal,
-        ("score", "PER", "CER", "WER", "error rate", "errors", "accuracy"),
-    ),
-    "ratio": Quantity(
-        "ratio", "ratio", SHARE, formatting.shortest, ("ratio", "sparsity", "removed")
-    ),
+    "nonzero_parameters": Quantity("nonzero_parameters", "non-zero", COUNT, formatting.short_count),
+    "speedup": Quantity("speedup", "speed-up", PLAIN, formatting.times, bounds=("min",)),
+    "score": Quantity("score", "score", PERCENT, formatting.one_decimal, bounds=("max", "min")),
+    "ratio": Quantity("ratio", "ratio", PLAIN, formatting.shortest, bounds=("min",)),
 }
 
 
@@ -171,3 +149,9 @@ def axes() -> dict[str, Quantity]:
 def main_axes() -> dict[str, Quantity]:
     """Return those whose fronts are in every table and on the page."""
     return {name: quantity for name, quantity in axes().items() if quantity.drawn.always}
+
+
+def limits() -> dict[str, tuple[str, str]]:
+    """Return each limit of a budget, such as `max_parameters` -> (`max`, `parameters`)."""
+    pairs = [(bound, name) for name, one in QUANTITIES.items() for bound in one.bounds]
+    return {f"{bound}_{name}": (bound, name) for bound, name in pairs}

@@ -60,7 +60,7 @@ class Labeller:
 
 def cepstra(wave: np.ndarray) -> np.ndarray:
     """Return c0-c12 (frames, 13) of the 80 log-mel bands, one frame per 20 ms."""
-    with extra("train"):
+    with extra("workflow"):
         from scipy.fft import dct
 
     from speech_pareto.models.layers.log_mel import LogMel
@@ -105,7 +105,7 @@ def centred(features: list[np.ndarray], speakers: list[str]) -> list[np.ndarray]
 
 def k_means(features: np.ndarray, count: int, seed: int) -> MiniBatchKMeans:
     """Return k-means with `count` centres, fitted to features (frames, dim)."""
-    with extra("train"):
+    with extra("workflow"):
         from sklearn.cluster import MiniBatchKMeans
 
     return MiniBatchKMeans(
@@ -129,7 +129,7 @@ def fit(
     starts where its teacher stands; published backbones come without the head of their pretraining.
     ValueError if fewer than 3 units are found.
     """
-    with extra("train"):
+    with extra("workflow"):
         from sklearn.linear_model import LogisticRegression
 
     place, inner, last = next(teacher.parameters()).device, [], []

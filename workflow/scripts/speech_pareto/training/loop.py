@@ -70,7 +70,7 @@ def train(
     `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
     `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
     """
-    with extra("train"):
+    with extra("workflow"):
         from accelerate import Accelerator
         from accelerate.utils import find_batch_size
 

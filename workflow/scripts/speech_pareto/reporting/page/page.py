@@ -4,16 +4,14 @@ import json
 
 import pandas as pd
 
-from speech_pareto.reporting import budget
 from speech_pareto.reporting.figures import fronts
 from speech_pareto.reporting.figures.styles import styles
 from speech_pareto.reporting.page.template import render
 from speech_pareto.reporting.tables.results_table import summarise
 from speech_pareto.reporting.tables.roles import TEACHER
+from speech_pareto.reporting.tables.significance import ALPHA
 from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT
 from speech_pareto.study import quantities
-
-EXAMPLES = [budget.EXAMPLE, "<= 1.6 M parameters, <= 50 ms", "score <= 50 %, <= 5 MB"]
 
 
 def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
@@ -34,13 +32,29 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
         },
         "messages": messages(cells),
         "styles": styles({point["recipe"]: point["role"] for point in study["points"]}),
-        "grammar": budget.grammar(),
-        "examples": EXAMPLES,
+        "units": {name: dict(one.units) for name, one in quantities.QUANTITIES.items()},
+        "limits": fields({facts["better"] for facts in study["tasks"].values()}),
+        "alpha": ALPHA,
         "asGood": AS_GOOD_TEXT,
         "teachers": len(trained),
         "base": base,
     }
     return render("page.html", study=study["study"], data=embedded(data))
+
+
+def fields(better: set[str]) -> list[dict[str, str]]:
+    """Return the sliders of a budget; `better`: which scores are, `lower` or `higher` ones."""
+    of_scores = {{"lower": "max", "higher": "min"}[one] for one in better}
+    return [
+        {
+            "name": name.replace("_", "-"),
+            "bound": bound,
+            "quantity": quantity,
+            "label": f"{quantities.QUANTITIES[quantity].label} {quantities.BOUNDS[bound]}",
+        }
+        for name, (bound, quantity) in quantities.limits().items()
+        if quantity != "score" or bound in of_scores
+    ]
 
 
 def embedded(data) -> str:

@@ -19,7 +19,7 @@ def render(name: str, **values) -> str:
 @cache
 def _environment():
     """Return jinja2's environment, which escapes everything."""
-    with extra("study"):
+    with extra("report"):
         import jinja2
 
     made = jinja2.Environment(

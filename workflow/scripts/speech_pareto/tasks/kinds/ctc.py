@@ -115,7 +115,7 @@ class Task:
         Counts per utterance come second: deletions, insertions, substitutions and length, of
         phones or characters; beside characters also `word_errors` and `words`.
         """
-        with extra("train"):
+        with extra("workflow"):
             import jiwer
 
         if self.unit == "phones":

@@ -1,4 +1,4 @@
-// What stands around the chart: the card of a point, the answer to a budget, methods, table.
+// What stands around the chart: the card of a point, the budget and its answer, methods, table.
 
 function showCard(point, node) {
   const card = $("card"), text = point.text, facts = study.tasks[point.task];
@@ -42,30 +42,36 @@ function unpin() {
   hideCard();
 }
 
+function drawLimits() {
+  $("limits").replaceChildren(...fields.map(({ name, label, bound, quantity, steps }) => {
+    const free = bound === "max" ? steps.length - 1 : 0;
+    const input = html("input", { id: name, type: "range", min: 0, max: steps.length - 1 });
+    const output = html("output", { for: name });
+    const show = () => {
+      const value = state.limits[name];
+      output.textContent = value === undefined ? "any" : short(value, quantity);
+      input.setAttribute("aria-valuetext", output.textContent);
+    };
+    const limit = state.limits[name];
+    input.value = limit === undefined ? free : bound === "max" ? steps.filter((step) => step <= limit).length - 1
+      : steps.filter((step) => step < limit).length;
+    input.addEventListener("input", () => {
+      if (Number(input.value) === free) delete state.limits[name];
+      else state.limits[name] = steps[input.value];
+      show();
+      update();
+    });
+    show();
+    return html("div", {}, html("label", { for: name }, label), output, input);
+  }));
+}
+
 function answer() {
-  const hint = $("hint"), box = $("answer");
-  hint.className = "";
-  $("budget").setAttribute("aria-invalid", "false");
-  limits = [];
-  chosen = [];
-  box.replaceChildren();
-  try {
-    limits = budget.parse(state.budget);
-  } catch (error) {
-    hint.className = "wrong";
-    hint.replaceChildren(error.message);
-    $("budget").setAttribute("aria-invalid", "true");
-    return;
-  }
-  const examples = study.examples.map((text) => {
-    const button = html("button", { type: "button" }, text);
-    button.addEventListener("click", () => { $("budget").value = state.budget = text; update(); });
-    return button;
-  });
-  hint.replaceChildren("Limits on size, MACs, time, memory or score, such as ", ...examples);
-  if (!limits.length) return;
-  chosen = budget.choose(study, limits, state.task);
-  for (const task of [state.task, ...tasks.filter((other) => other !== state.task)]) box.append(pick(task));
+  limits = fields.filter(({ name }) => name in state.limits)
+    .map(({ name, bound, quantity }) => ({ bound, quantity, value: state.limits[name] }));
+  chosen = limits.length ? budget.choose(study, limits, state.task) : [];
+  const shown = limits.length ? [state.task, ...tasks.filter((other) => other !== state.task)] : [];
+  $("answer").replaceChildren(...shown.map(pick));
 }
 
 function pick(task) {
@@ -163,21 +169,23 @@ function update() {
   drawWords();
   drawChart();
   drawTable();
-  const { task, cost, scale, budget: asked } = state;
-  location.replace(`#${new URLSearchParams({ task, cost, scale, budget: asked })}`);
+  const { task, cost, scale } = state;
+  location.replace(`#${new URLSearchParams({ task, cost, scale, ...state.limits })}`);
 }
 
 function start() {
   const known = { task: tasks, cost: costs, scale: ["auto", "linear", "log"] };
-  for (const [name, value] of new URLSearchParams(location.hash.slice(1)))
-    if (name === "budget" || (known[name] || []).includes(value)) state[name] = value;
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+    if ((known[name] || []).includes(value)) state[name] = value;
+    const number = parseFloat(value);
+    if (fields.some((field) => field.name === name) && Number.isFinite(number)) state.limits[name] = number;
+  }
   choices("tasks", "task", Object.fromEntries(tasks.map((task) => [task, task])));
   choices("costs", "cost", Object.fromEntries(costs.map((cost) => [cost, study.costs[cost].short])));
   choices("scales", "scale", { auto: "auto", linear: "linear", log: "log" });
   choices("tables", "table", { front: "this front", all: "all" });
-  $("budget").placeholder = study.examples[0];
-  $("budget").value = state.budget;
-  $("budget").addEventListener("input", () => { state.budget = $("budget").value; update(); });
+  $("no-limits").addEventListener("click", () => { state.limits = {}; drawLimits(); update(); });
+  drawLimits();
   document.addEventListener("click", (event) => $("card").contains(event.target) || unpin());
   document.addEventListener("keydown", (event) => event.key === "Escape" && unpin());
   let width = $("plot").clientWidth;

@@ -1,10 +1,13 @@
 // The page: what is chosen (state), one function per part that draws it anew, no library.
 
 const study = JSON.parse(document.getElementById("data").textContent);
-const budget = makeBudget(study.grammar);
+const budget = makeBudget(study.alpha);
 const $ = (id) => document.getElementById(id);
 const tasks = Object.keys(study.tasks), costs = Object.keys(study.costs);
-const state = { task: tasks[0], cost: costs[0], scale: "auto", table: "front", budget: "", off: new Set() };
+const state = { task: tasks[0], cost: costs[0], scale: "auto", table: "front", limits: {}, off: new Set() };
+// a limit is a number in the unit of its column; each step of its slider is the value of a model
+const fields = study.limits.map((field) => ({ ...field, steps: valuesOf(field.quantity) }))
+  .filter(({ steps }) => steps.length > 1);
 let limits = [], chosen = [], pinned = null;
 
 // ---- small helpers
@@ -26,6 +29,11 @@ const isShown = (point) => !state.off.has(point.recipe) && !state.off.has(`teach
 const here = () => study.points.filter((point) => point.task === state.task);
 const label = (point) => point.kind === "teacher" ? `teacher (${point.teacher})`
   : study.teachers > 1 ? `${point.key}` : `${point.recipe} ${point.text.ratio}`;
+
+function valuesOf(quantity) {
+  const known = study.points.map((point) => point.values[quantity]).filter((value) => value !== null);
+  return [...new Set(known)].sort((a, b) => a - b);
+}
 
 function tone(node, point) {
   const [colour] = study.styles[point.recipe];
@@ -78,9 +86,9 @@ function ticks(low, high, log) {
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 }
 
-function short(value) {
-  // the largest unit that is not more than the value; of two names of a unit, the first
-  const units = Object.entries(study.grammar.units[state.cost]).sort(([, a], [, b]) => b - a);
+function short(value, quantity) {
+  // in the largest unit that is not more than the value
+  const units = Object.entries(study.units[quantity]).sort(([, a], [, b]) => b - a);
   const [name, size] = units.find(([, s]) => value >= s * (1 - 1e-9)) || ["", 1];
   return `${Number((value / size).toPrecision(3))}${value && name ? ` ${name}` : ""}`;
 }
@@ -132,7 +140,7 @@ function drawChart() {
   const xTicks = ticks(x0, x1, log).filter((_, i, list) => !narrow || list.length < 7 || i % 2 === 0);
   for (const value of xTicks) {
     chart.append(svg("line", { class: "grid", x1: x(value), x2: x(value), y1: box.bottom, y2: box.bottom + 5 }));
-    chart.append(svg("text", { x: x(value), y: box.bottom + 19, "text-anchor": "middle" }, short(value)));
+    chart.append(svg("text", { x: x(value), y: box.bottom + 19, "text-anchor": "middle" }, short(value, state.cost)));
   }
   for (const limit of limits) drawLimit(chart, limit, { x, y, box });
 
@@ -154,10 +162,10 @@ function drawChart() {
 }
 
 function drawLimit(chart, limit, { x, y, box }) {
-  const less = limit.operator[0] === "<";
+  const less = limit.bound === "max";
   let [x1, x2, y1, y2] = [box.left, box.right, box.top, box.bottom];
-  if (limit.column === state.cost) [x1, x2] = less ? [x(limit.value), x2] : [x1, x(limit.value)];
-  else if (limit.column === "score") [y1, y2] = less ? [y1, y(limit.value)] : [y(limit.value), y2];
+  if (limit.quantity === state.cost) [x1, x2] = less ? [x(limit.value), x2] : [x1, x(limit.value)];
+  else if (limit.quantity === "score") [y1, y2] = less ? [y1, y(limit.value)] : [y(limit.value), y2];
   else return;
   [y1, y2] = [Math.max(y1, box.top), Math.min(y2, box.bottom)];
   chart.append(svg("rect", { class: "outside", x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }));
