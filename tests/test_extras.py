@@ -45,11 +45,11 @@ def test_extras_bring_what_they_are_named_for():
 
 
 def test_the_sentence():
-    with pytest.raises(ModuleNotFoundError) as caught, extra("train"):
+    with pytest.raises(ModuleNotFoundError) as caught, extra("workflow"):
         import nothing_of_this_name.at_all  # noqa: F401
     assert str(caught.value) == (
-        "nothing_of_this_name is not installed: pip install 'speech-pareto[train]', or '.[train]' "
-        "in a clone, brings it"
+        "nothing_of_this_name is not installed: pip install 'speech-pareto[workflow]', or "
+        "'.[workflow]' in a clone, brings it"
     )
     with (
         pytest.raises(ModuleNotFoundError, match="No module named 'speech_pareto.nothing'"),
@@ -67,25 +67,25 @@ def test_the_sentence():
         ),
         (
             "from speech_pareto.runtime.result import check; check({})",
-            "jsonschema .*pareto\\[study\\]'",
+            "jsonschema .*pareto\\[report\\]'",
         ),
         (
             "from speech_pareto.tasks.kinds import ctc\n"
             "ctc.Task({'unit': 'phones'}).score(['a'], ['a'])",
-            "jiwer .*pareto\\[train\\]'",
+            "jiwer .*pareto\\[workflow\\]'",
         ),
         (
             "from speech_pareto.data.text import phones; phones('word', 'en-us')",
-            "espeakng_loader .*pareto\\[corpora\\]'",
+            "espeakng_loader .*pareto\\[workflow\\]'",
         ),
         (
             "from speech_pareto.__main__ import main; main(['status'])",
-            "yaml .*pareto\\[study\\]'",
+            "yaml .*pareto\\[report\\]'",
         ),
     ],
 )
 def test_uses_without_their_packages_say_what_to_install(code, said, tmp_path):
-    variables = environment(tmp_path, "torch", "numpy", "safetensors", "tqdm")
+    variables = environment(tmp_path, "torch", "numpy", "safetensors", "tqdm", "typer")
     variables["PYTHONPATH"] += f":{SCRIPTS}"
     done = subprocess.run(
         [sys.executable, "-c", code], env=variables, capture_output=True, text=True

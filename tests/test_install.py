@@ -1,8 +1,11 @@
 """`pip install .`: the wheel holds what the commands need, and they say what else is missing."""
 
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,27 +13,29 @@ import soundfile
 import yaml
 
 from helpers.checkout import ROOT, copy_tree
+from helpers.commands import command
 from helpers.only_installed import environment
 from helpers.planning import STUDY, write_study
-from speech_pareto import __main__
+from speech_pareto import __version__
 from speech_pareto.study.config import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("install")]
-BASE = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch", "tqdm", "transformers")
+BASE = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch", "tqdm", "transformers", "typer")
 FIGURES = "PR=5.41 ASR=6.42 KS=96.3 QbE=0.0736 SID=81.42 ASV=5.11 SD=5.88 IC=98.34 SF_F1=88.53"
 COMMANDS = {
-    "recommend": ["<= 3 M parameters"],
+    "recommend": ["--max-parameters", "3M"],
     "interim": [],
-    "sizes": ["--output", "sizes.md"],
     "status": [],
     "superb": [*FIGURES.split(), "SF_CER=25.2", "ER=64.92"],
     "transcribe": [str(ROOT / "resources/teachers/tiny-phones"), "noise.wav"],
+    "voices": [],
     "why": [],
 }
 EXTRAS = {  # what a command needs beside the plain installation
-    "recommend": ("pandas", "study"),
-    "interim": ("pandas", "study"),
-    "status": ("jsonschema", "study"),
+    "recommend": ("pandas", "report"),
+    "interim": ("pandas", "report"),
+    "status": ("jsonschema", "report"),
+    "voices": ("espeakng_loader", "workflow"),
     "why": ("snakemake", "workflow"),
 }
 
@@ -65,15 +70,16 @@ def study(tmp_path_factory, tables):
 
 
 def run(name, folder, variables):
-    """Run a command of the library that `variables` lead to."""
-    command = [sys.executable, "-m", "speech_pareto", name, *COMMANDS[name]]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+    """Run a command of the library that the last of `variables`' paths holds."""
+    program = Path(variables["PYTHONPATH"].split(":")[-1]) / "bin" / "speech-pareto"
+    arguments = [program, name, *COMMANDS[name]]
+    return subprocess.run(arguments, cwd=folder, env=variables, capture_output=True, text=True)
 
 
 def own(name, folder, monkeypatch, capsys):
     """Return what the clone's own command says in this process."""
     monkeypatch.chdir(folder)
-    __main__.main([name, *COMMANDS[name]])
+    command(name, *COMMANDS[name])
     return capsys.readouterr().out
 
 
@@ -100,7 +106,11 @@ def test_a_plain_installation_works_or_names_the_extra(
         assert len(done.stderr.splitlines()) == 1
         return
     assert done.returncode == 0, done.stderr
-    if name == "sizes":
-        assert (study / "sizes.md").read_text() == (ROOT / "docs/sizes.md").read_text()
-    else:
-        assert done.stdout and done.stdout == own(name, study, monkeypatch, capsys)
+    assert done.stdout and done.stdout == own(name, study, monkeypatch, capsys)
+
+
+def test_the_installed_version_is_that_of_the_package(installed):
+    (found,) = metadata.distributions(name="speech-pareto", path=[str(installed)])
+    assert found.version == __version__
+    brings = {re.match(r"[\w-]+", line)[0] for line in found.requires if "extra" not in line}
+    assert brings == set(BASE)

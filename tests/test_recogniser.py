@@ -158,7 +158,7 @@ def test_the_command(recogniser, files, tmp_path):
         (["--help"], 0, "real-time factor"),
         ([STUDENT], 2, "the following arguments are required: audio"),
         ([STUDENT.parent / "tiny", "a.wav"], 1, "it was not fine-tuned on a task"),
-        (["--threads", "none", STUDENT, "a.wav"], 2, "is not a whole number above 0"),
+        (["--threads", "none", STUDENT, "a.wav"], 2, "'none' is not a valid int"),
     ],
 )
 def test_the_command_explains_itself(arguments, status, words):

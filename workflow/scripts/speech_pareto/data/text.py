@@ -109,8 +109,7 @@ def voice(language: str) -> str:
     close += [c for c in known if c.partition("-")[0] == code.lower().partition("-")[0]]
     hint = f" (did you mean {' or '.join(dict.fromkeys(close))}?)" if close else ""
     raise ValueError(
-        f"espeak-ng has no voice {language!r}{hint}; "
-        "`python -m speech_pareto voices` lists the codes of all"
+        f"espeak-ng has no voice {language!r}{hint}; `speech-pareto voices` lists the codes of all"
     )
 
 
