@@ -156,9 +156,9 @@ def test_the_command(recogniser, files, tmp_path):
     ("arguments", "status", "words"),
     [
         (["--help"], 0, "real-time factor"),
-        ([STUDENT], 2, "the following arguments are required: audio"),
+        ([STUDENT], 2, "Missing argument 'audio'"),
         ([STUDENT.parent / "tiny", "a.wav"], 1, "it was not fine-tuned on a task"),
-        (["--threads", "none", STUDENT, "a.wav"], 2, "'none' is not a valid int"),
+        (["--threads", "none", STUDENT, "a.wav"], 2, "--threads': Input should be a valid integer"),
     ],
 )
 def test_the_command_explains_itself(arguments, status, words):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from speech_pareto.__main__ import main
+from helpers.commands import command
 from speech_pareto.data.text import characters, clean, fingerprint, phones, unspelt, voice, voices
 
 
@@ -100,7 +100,7 @@ def test_an_unknown_voice_is_named(code, said):
 
 
 def test_the_command_lists_all_codes(capsys):
-    main(["voices"])
+    command("voices")
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} == set(voices())
     assert "en                   English (America) (gmw/en-US)" in lines
