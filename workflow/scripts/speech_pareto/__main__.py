@@ -38,23 +38,15 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  speech-pareto {line}" for line in lines)])
 
 
-def show_version(wanted: bool) -> None:
-    """Print the version if it is wanted, and exit."""
-    if wanted:
+VERSION = typer.Option("--version", help="Print the version and exit.")
+
+
+@app.callback(invoke_without_command=True)
+def common(version: Annotated[bool, VERSION] = False) -> None:
+    """Print the version if it is asked for; any command comes after this."""
+    if version:
         typer.echo(f"speech-pareto {__version__}")
         raise typer.Exit
-
-
-@app.callback()
-def common(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=show_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
-) -> None:
-    """Take the options that belong to no command."""
 
 
 def with_limits(command):
@@ -65,9 +57,9 @@ def with_limits(command):
         one = quantities.QUANTITIES[quantity]
         units = f"; units: {', '.join(one.units)}" if one.units else ""
         about = f"{one.label} {quantities.BOUNDS[bound]}{units}"
-        told = typer.Option(metavar="NUMBER", help=about)
-        option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-        kept.append(option.replace(annotation=Annotated[str | None, told]))
+        hint = Annotated[str | None, typer.Option(metavar="NUMBER", help=about)]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        kept.append(inspect.Parameter(name, kind, default=None, annotation=hint))
     command.__signature__ = signature.replace(parameters=kept)
     return command
 
@@ -108,9 +100,7 @@ def recommend(
 @app.command(epilog=examples("interim", "interim --results /scratch/me/results"))
 def interim(
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
-    study: Annotated[
-        Path | None, typer.Option(help="Config; by default run_config.yaml of the results.")
-    ] = None,
+    study: Annotated[Path | None, typer.Option(help="Its config, if not that of the run.")] = None,
 ) -> None:
     """Show what a running study has done so far.
 
@@ -129,9 +119,7 @@ def interim(
 
 
 @app.command(epilog=examples("status", "status --directory /scratch/me/study"))
-def status(
-    directory: Annotated[Path, typer.Option(help="Where Snakemake runs.")] = Path(),
-) -> None:
+def status(directory: Annotated[Path, typer.Option(help="Where Snakemake runs.")] = Path()) -> None:
     """Show how far a study is.
 
     Of each cell: whether it is done, running, waiting or has failed, and why; then the time left.
@@ -155,10 +143,7 @@ def status(
     )
 )
 def superb(
-    figures: Annotated[
-        list[str],
-        typer.Argument(metavar="TASK=FIGURE...", help="All figures, in percent but for QbE."),
-    ],
+    figures: Annotated[list[str], typer.Argument(help="TASK=FIGURE, in percent but for QbE.")],
 ) -> None:
     """Print the two scores that sum up SUPERB.
 
@@ -179,12 +164,9 @@ def superb(
 )
 def transcribe(
     model: Annotated[Path, typer.Argument(help="Fine-tuned folder or exported .onnx file.")],
-    audio: Annotated[
-        list[Path],
-        typer.Argument(help="Recordings: WAV, FLAC, MP3, M4A, ..., any sample rate."),
-    ],
+    audio: Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, M4A, ..., at any rate.")],
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; by default torch's choice.")
+        int | None, typer.Option(min=1, help="CPU threads; else torch's choice.")
     ] = None,
 ) -> None:
     """Transcribe recordings with a student.
@@ -248,10 +230,7 @@ def voices() -> None:
     epilog=examples("why", "why --configfile mine.yaml results/report.html"),
 )
 def why(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[SNAKEMAKE'S ARGUMENTS]", help="Such as --configfile."),
-    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="Those of the run.")] = None,
 ) -> None:
     """Explain why Snakemake would run its jobs.
 
