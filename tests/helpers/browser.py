@@ -88,9 +88,9 @@ def launched():
 
 def picture(page: Path, file: Path) -> None:
     """Take a picture of a page with a question that is answered, and the card of the answer."""
-    asked = "#task=phones&cost=macs_per_second&max-parameters=1.6e6&max-seconds=0.05"
+    asked = "#task=phones&cost=macs_per_second&max-parameters=1.6e6&max-seconds=0.1"
     with launched() as browser:
-        shown = browser.new_page(viewport={"width": 1180, "height": 930})
+        shown = browser.new_page(viewport={"width": 1180, "height": 1060})
         shown.goto(Path(page).resolve().as_uri() + asked)
         shown.locator("#chart .point.best").click()
         shown.screenshot(path=file)
