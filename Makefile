@@ -16,7 +16,7 @@ RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/ex
 LOCKS := envs/locks
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo quick lint test env dev s3prl format locks
+.PHONY: help demo quick lint test env dev s3prl pages format locks
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 dev: $(VENV)/dev.stamp ## ... and what the tests need
 
 s3prl: $(S3PRL)/s3prl.stamp ## Make the environment of the SUPERB tasks (7 GB)
+
+pages: $(VENV)/run.stamp ## Write the pages of docs/ that come from the code
+	PYTHONPATH=workflow/scripts:docs python -m generate
 
 format: $(VENV)/dev.stamp ## Bring all files into shape
 	ruff check --fix .

@@ -1,16 +1,16 @@
-"""The pages say what the code does: settings, defaults, tests that are named, links."""
+"""The pages say what the code does: generated pages, tests that are named, links, examples."""
 
 import copy
 import re
 import sys
 import types
-import typing
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
+from generate import __main__ as generated
 from helpers.backbones import backbone
 from helpers.checkout import ROOT
 from speech_pareto.compression import catalogue, method, recipes
@@ -50,25 +50,17 @@ def test_every_method_has_a_section_and_a_row():
     assert list(SECTIONS) == listed  # in one order
 
 
-@pytest.mark.parametrize("name", catalogue.names())
-def test_settings_and_defaults_are_those_of_the_class(name):
-    said = {row[0].strip("`"): row for row in rows(section(name))}
-    real = {field.name: field for field in fields(catalogue.load(name)) if field.name != "ratio"}
-    assert list(said) == list(real)
-    assert ("Settings: none." in section(name)) == (not real)
-    for key, row in said.items():
-        default = real[key].default
-        default = list(default) if isinstance(default, tuple) else default
-        found = yaml.safe_load(row[1].strip("`"))
-        assert (type(found), found) == (type(default), default), key
-        if typing.get_origin(real[key].type) is typing.Literal:
-            assert all(f"`{option}`" in row[3] for option in typing.get_args(real[key].type)), key
+@pytest.mark.parametrize("name", generated.PAGES)
+def test_a_generated_page_is_up_to_date(name):
+    assert generated.PAGES[name]() == (DOCS / name).read_text(encoding="utf-8"), "run: make pages"
 
 
 @pytest.mark.parametrize("name", catalogue.names())
 def test_a_section_says_what_it_must(name):
     text, module = section(name), catalogue.load(name).__module__
     assert "Verified: " in text
+    has_settings = {field.name for field in fields(catalogue.load(name))} - {"ratio"}
+    assert (f"(settings.md#{name})" in text) == bool(has_settings)
     source = (ROOT / "workflow" / "scripts" / Path(*module.split("."))).with_suffix(".py")
     docstring = source.read_text(encoding="utf-8").split('"""')[1]
     for link in re.findall(r"https://\S+?(?=[,.;]?\s)", docstring):  # the citations

@@ -1,11 +1,10 @@
-"""Published sizes and MACs: what is built has them, and the page that says so is up to date."""
+"""Published sizes and MACs: what is built has them."""
 
 import pytest
 
-from helpers.checkout import ROOT
+from generate import sizes
+from generate.systems import SOURCES, SUPERB_CLIPS, SYSTEMS
 from speech_pareto.models import architecture
-from speech_pareto.profiling import published_sizes
-from speech_pareto.profiling.published_systems import SOURCES, SUPERB_CLIPS, SYSTEMS
 
 BY_NAME = {system.name: system for system in SYSTEMS}
 every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
@@ -33,13 +32,13 @@ every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: sys
     ],
 )
 def test_sizes_to_the_last_parameter(name, backbone, whole):
-    size = published_sizes.built(BY_NAME[name].config)
+    size = sizes.built(BY_NAME[name].config)
     assert (size, size + sum(BY_NAME[name].heads.values())) == (backbone, whole)
 
 
 @every_system
 def test_planning_counts_what_is_built(system):
-    assert architecture.count(system.config)["total"] == published_sizes.built(system.config)
+    assert architecture.count(system.config)["total"] == sizes.built(system.config)
 
 
 @every_system
@@ -47,24 +46,23 @@ def test_published_numbers_are_met_or_a_note_says_why_not(system):
     backbone = architecture.count(system.config)["total"]
     whole = backbone + sum(system.heads.values())
     pairs = [(backbone, system.backbone), (whole, system.whole)]
-    pairs += [(published_sizes.superb_macs(system.config), system.superb_macs)]
-    pairs += [(published_sizes.superb_macs_per_second(system.config), system.macs_per_second)]
+    pairs += [(sizes.superb_macs(system.config), system.superb_macs)]
+    pairs += [(sizes.superb_macs_per_second(system.config), system.macs_per_second)]
     pairs = [(value, printed) for value, printed in pairs if printed]
-    gaps = [published_sizes.difference(value, printed) for value, printed in pairs]
+    gaps = [sizes.difference(value, printed) for value, printed in pairs]
     assert pairs and (set(gaps) == {"0"} or system.note)
     for value, printed in pairs:
         number, _, unit = printed.replace(",", "").partition(" ")
-        assert value == pytest.approx(float(number) * published_sizes.UNITS[unit], rel=0.01)
+        assert value == pytest.approx(float(number) * sizes.UNITS[unit], rel=0.01)
     assert system.source in SOURCES
 
 
 def test_superb_macs_to_the_last_one():
     config = BY_NAME["HuBERT Base"].config
-    assert published_sizes.superb_macs(config) == 1_669_156_022_848
+    assert sizes.superb_macs(config) == 1_669_156_022_848
     # The tool's README also gives the least and the greatest per second of a clip.
     per_second = [
-        published_sizes.as_profiled(config, samples / 16000) / samples * 16000
-        for samples in SUPERB_CLIPS
+        sizes.as_profiled(config, samples / 16000) / samples * 16000 for samples in SUPERB_CLIPS
     ]
     assert max(per_second) == pytest.approx(7922013353.619633, rel=1e-14)
     assert min(per_second) == pytest.approx(7002466614.785993, rel=1e-14)
@@ -78,7 +76,7 @@ def test_wav2vec2_heads_are_those_of_transformers():
     with torch.device("meta"):
         module = Wav2Vec2ForPreTraining(Wav2Vec2Config())
     whole = sum(parameter.numel() for parameter in module.parameters())
-    assert whole == published_sizes.built(system.config) + sum(system.heads.values())
+    assert whole == sizes.built(system.config) + sum(system.heads.values())
 
 
 @pytest.mark.parametrize(
@@ -92,8 +90,4 @@ def test_wav2vec2_heads_are_those_of_transformers():
     ],
 )
 def test_difference_is_in_the_published_digits(value, printed, gap):
-    assert published_sizes.difference(value, printed) == gap
-
-
-def test_the_page_is_up_to_date():
-    assert published_sizes.page() == (ROOT / "docs" / "sizes.md").read_text()
+    assert sizes.difference(value, printed) == gap

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from generate.systems import SYSTEMS
 from helpers.checkout import ROOT
 from speech_pareto.models import architecture
-from speech_pareto.profiling.published_systems import SYSTEMS
 from speech_pareto.study import config, forecast
 from speech_pareto.study.cells import cells
 from speech_pareto.study.forecast_text import text

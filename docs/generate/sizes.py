@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from decimal import Decimal
 
+from generate.systems import SOURCES, SUPERB_CLIPS, SYSTEMS
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.architecture import SAMPLE_RATE
-from speech_pareto.profiling.published_systems import SOURCES, SUPERB_CLIPS, SYSTEMS
 
 UNITS = {"": 1, "M": 10**6, "G": 10**9}
 LENGTHS = (1, 5, 10, 30)  # seconds
@@ -13,10 +13,8 @@ LENGTHS = (1, 5, 10, 30)  # seconds
 PAGE = """\
 # Sizes and MACs: published against built
 
-Made by `PYTHONPATH=workflow/scripts python -m speech_pareto sizes` from the list in
-[published_systems.py](../workflow/scripts/speech_pareto/profiling/published_systems.py);
-a test fails when it is out of date.
-Models are built on torch's meta device, without weights.
+Made by `make pages` from the list in [systems.py](generate/systems.py); a test fails when it is out
+of date. Models are built on torch's meta device, without weights.
 
 ## Parameters
 

@@ -1,7 +1,6 @@
 """Published models: what they are made of, and the sizes and MACs that were published of them.
 
-Each entry of `SYSTEMS` becomes rows of docs/sizes.md (`python -m speech_pareto sizes`); a test
-compares all of them with what is built.
+Each entry of `SYSTEMS` becomes rows of docs/sizes.md; a test compares all with what is built.
 """
 
 from collections.abc import Mapping
