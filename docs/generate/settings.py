@@ -37,7 +37,7 @@ Under `teacher:` and `student:` of a task, beside those of [training](#training)
 
 ## The model that a pretraining makes
 
-Under `model:` of a teacher's `pretrain:`. `null` leaves a key as it is in `architecture.tiny`, or else
+Under `model:` of a teacher's `pretrain:`. `null` leaves a key as in `architecture.tiny`, or else
 in transformers.
 
 {model}
