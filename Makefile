@@ -6,6 +6,7 @@ CORES ?= 2
 PYTHON ?= python3
 VENV := .venv
 S3PRL := .venv-s3prl
+DOCS := .venv-docs
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
@@ -16,7 +17,7 @@ RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/ex
 LOCKS := envs/locks
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo quick lint test env dev s3prl pages format locks
+.PHONY: help demo quick lint test env dev s3prl pages docs format locks
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,10 @@ s3prl: $(S3PRL)/s3prl.stamp ## Make the environment of the SUPERB tasks (7 GB)
 pages: $(VENV)/run.stamp ## Write the pages of docs/ that come from the code
 	PYTHONPATH=workflow/scripts:docs python -m generate
 
+docs: $(DOCS)/docs.stamp ## Build the documentation site into site/; a broken link is an error
+	$(DOCS)/bin/mkdocs build --strict
+	@echo "Site: $(CURDIR)/site/index.html"
+
 format: $(VENV)/dev.stamp ## Bring all files into shape
 	ruff check --fix .
 	ruff format .
@@ -84,6 +89,11 @@ $(S3PRL)/s3prl.stamp: envs/s3prl.txt $(LOCKS)/s3prl.txt
 	$(S3PRL)/bin/python $(PIP_INSTALL) --no-cache-dir -r $< --constraint $(LOCKS)/s3prl.txt
 	@touch $@
 
+$(DOCS)/docs.stamp: envs/docs.txt $(LOCKS)/docs.txt
+	@test -x $(DOCS)/bin/pip || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP_INSTALL) -r $< --constraint $(LOCKS)/docs.txt
+	@touch $@
+
 # Every package of an environment with its version, for all platforms and Pythons from 3.11 on. No
 # hashes: builds of torch differ from platform to platform.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate
@@ -91,3 +101,4 @@ locks: $(VENV)/dev.stamp ## Write envs/locks anew, after a pin has changed
 	$(LOCK) $(RUN_PINS) envs/dev.txt --output-file $(LOCKS)/dev.txt
 	$(LOCK) $(RUN_PINS) --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/run.txt
 	$(LOCK) envs/s3prl.txt --output-file $(LOCKS)/s3prl.txt
+	$(LOCK) envs/docs.txt --output-file $(LOCKS)/docs.txt

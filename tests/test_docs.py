@@ -16,10 +16,12 @@ from helpers.checkout import ROOT
 from speech_pareto.compression import catalogue, method, recipes
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
-from speech_pareto.study import config
+from speech_pareto.models.teachers import TEACHERS
+from speech_pareto.study import cells, config, forecast
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "config" / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "config" / "README.md", *sorted(DOCS.glob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 METHODS = (DOCS / "methods.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (DOCS / "adding-a-method.md").read_text("utf-8"), re.S)
 SECTIONS = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", METHODS, re.M | re.S))
@@ -144,6 +146,29 @@ def test_the_example_method_does_what_it_plans(monkeypatch):
     assert model.describe(student) == sizing.config | {"architectures": ["HubertModel"]}
     with pytest.raises(ValueError, match="above 0"):
         source.PathPruning(power=0.0)
+
+
+def test_the_readme_fits_on_two_screens_and_counts_right():
+    assert len(README.split()) <= 700
+    assert f"{len(catalogue.names())} [methods]" in README
+    assert f"{len(TEACHERS)} [published teachers]" in README
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/own-model.md"])
+def test_the_study_of_ones_own_model_is_feasible(page, monkeypatch, tmp_path):
+    """The page's first block of YAML is `mine.yaml`; the commands below it name both files."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    command = "--configfile config/own-model.yaml mine.yaml"
+    assert f"snakemake plan --cores 1 {command}" in text
+    monkeypatch.chdir(ROOT)
+    study = yaml.safe_load((ROOT / "config" / "own-model.yaml").read_text(encoding="utf-8"))
+    study |= yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.S)[1])
+    study = config.resolve(study)
+    expected = forecast.expect(study, tmp_path)
+    assert {facts["feasible"] for facts in expected.values()} == {"yes"}
+    students = re.findall(r"results/finetuned/([^/]+)/([^/]+)/([^/]+)/(\d+)/(\w+)", text)
+    made = {(c.teacher, c.recipe, c.ratio, c.seed, c.task) for c in cells.cells(study)}
+    assert students and set(students) <= made
 
 
 def test_the_example_study_is_valid(monkeypatch):
