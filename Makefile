@@ -7,6 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 S3PRL := .venv-s3prl
 DOCS := .venv-docs
+LOWEST := .venv-lowest
+# What each package of pyproject.toml is used for, in three minutes.
+LOWEST_TESTS := model training head precision recogniser config table significance recommend leaderboard styles
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
@@ -17,10 +20,10 @@ RUN_PINS := envs/workflow.txt envs/torch.txt envs/data.txt envs/plot.txt envs/ex
 LOCKS := envs/locks
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo quick lint test env dev s3prl pages docs format locks
+.PHONY: help demo quick lint test coverage lower-bounds env dev s3prl pages docs format locks
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/run.stamp ## Run the default study on 2 cores (15 minutes), show its fronts
 	@mkdir -p .snakemake; pid=$$(cat $(PID) 2>/dev/null); \
@@ -40,16 +43,29 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (15 minutes), show i
 quick: $(VENV)/dev.stamp ## Run the tests that are not slow (3 minutes on 2 cores)
 	$(PYTEST) -m "not slow"
 
-lint: $(VENV)/dev.stamp ## Check format, style, and which room imports which
+lint: $(VENV)/dev.stamp ## Check format, style, spelling, types, and which room imports which
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	mypy
 	PYTHONPATH=workflow/scripts lint-imports --no-cache --no-logo
+	codespell
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-test: lint $(if $(CI),$(S3PRL)/s3prl.stamp) ## Check as `lint` does, and run all tests
+test: lint $(if $(CI),$(S3PRL)/s3prl.stamp docs) ## Check as `lint` does, and run all tests
 	$(PYTEST) --durations 20
+
+coverage: $(VENV)/dev.stamp ## Run the quick tests, and show which lines they never ran
+	$(PYTEST) -m "not slow" --cov --cov-report=term
+
+lower-bounds: ## Test with the oldest versions of packages that pyproject.toml allows
+	test -x $(LOWEST)/bin/pip || $(PYTHON) -m venv $(LOWEST)
+	grep -E "^(uv|pytest|pytest-xdist|hypothesis)==" envs/dev.txt >$(LOWEST)/tools.txt
+	$(LOWEST)/bin/python $(PIP_INSTALL) -r $(LOWEST)/tools.txt
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+		--requirements pyproject.toml --all-extras
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -m "not slow" $(LOWEST_TESTS:%=tests/test_%.py)
 
 env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 

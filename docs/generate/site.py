@@ -1,4 +1,4 @@
-"""A hook of mkdocs: files outside docs/ that are linked become pages, and none loads from elsewhere.
+"""A hook of mkdocs: linked files outside docs/ become pages, and no page loads from elsewhere.
 
 Links in docs/ are those that work in a checkout, such as `../config/README.md`. On the site a
 Markdown file from outside docs/ is a page, another file a page with its text, and a folder a page
