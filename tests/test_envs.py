@@ -101,6 +101,7 @@ LOCKED = {
     "run": (*RUN, sys.executable),
     "dev": (*RUN, "dev.txt", sys.executable),
     "s3prl": ("s3prl.txt", str(ROOT / ".venv-s3prl/bin/python")),
+    "docs": ("docs.txt", str(ROOT / ".venv-docs/bin/python")),
 }
 INSTALLED = """
 import importlib.metadata as metadata, json
@@ -114,7 +115,7 @@ def test_a_lock_holds_the_version_of_every_package_that_its_pins_bring(name):
     """Compared with what is installed here, from the pins on, one requirement after another."""
     *files, python = LOCKED[name]
     if not Path(python).is_file():
-        pytest.skip("make s3prl makes this environment")
+        pytest.skip(f"make {name} makes this environment")
     wanted = [Requirement(pin) for file in files for pin in pins(file)]
     locked = {}
     for requirement in map(Requirement, pins(f"locks/{name}.txt")):
