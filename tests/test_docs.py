@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import speech_pareto
 from generate import __main__ as generated
 from helpers.backbones import backbone
 from helpers.checkout import ROOT
@@ -146,6 +147,14 @@ def test_the_example_method_does_what_it_plans(monkeypatch):
     assert model.describe(student) == sizing.config | {"architectures": ["HubertModel"]}
     with pytest.raises(ValueError, match="above 0"):
         source.PathPruning(power=0.0)
+
+
+def test_changelog_citation_and_package_name_one_version():
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, date = re.search(r"^## (\d\S+) - (\S+)$", changes, re.M).groups()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {version} == {citation["version"], speech_pareto.__version__}
+    assert date == str(citation["date-released"])
 
 
 def test_the_readme_fits_on_two_screens_and_counts_right():
