@@ -25,12 +25,12 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/run.stamp ## Run the default study on 2 cores (15 minutes), show its fronts
+demo: $(VENV)/run.stamp ## Run a small study on 2 cores (five minutes), show its front
 	@mkdir -p .snakemake; pid=$$(cat $(PID) 2>/dev/null); \
 	if [ -n "$$pid" ] && kill -0 $$pid 2>/dev/null; then \
 		echo "make demo is already running here (process $$pid)"; exit 1; \
 	elif [ -n "$$pid" ]; then snakemake --unlock >/dev/null 2>&1; fi; \
-	echo $$$$ >$(PID); exec snakemake --cores $(CORES)
+	echo $$$$ >$(PID); exec snakemake --cores $(CORES) --configfile config/demo.yaml --logger rich
 	@rm -f $(PID)
 	@echo
 	@cat results/tables/front.txt
@@ -39,6 +39,9 @@ demo: $(VENV)/run.stamp ## Run the default study on 2 cores (15 minutes), show i
 	@echo "Tables:      $(CURDIR)/results/tables/ (results.csv, results.parquet)"
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
+	@echo
+	@echo "Next: the default study, two tasks and eight recipes: $(VENV)/bin/snakemake --cores $(CORES)"
+	@echo "      your own model:                                 docs/own-model.md"
 
 quick: $(VENV)/dev.stamp ## Run the tests that are not slow (3 minutes on 2 cores)
 	$(PYTEST) -m "not slow"
