@@ -13,7 +13,8 @@ import aggregate
 import compare
 from helpers import synthetic_results
 from helpers.checkout import ROOT
-from speech_pareto.reporting.tables import comparisons, pareto
+from helpers.hypervolume import hypervolume
+from speech_pareto.reporting.tables import comparisons
 from speech_pareto.reporting.tables import results_table as table
 from speech_pareto.reporting.tables.significance import holm
 from speech_pareto.runtime import result
@@ -290,7 +291,7 @@ def test_hypervolumes(made):
     for _, points in rows[rows["status"] == "ok"].groupby(["teacher", "recipe"]):
         assert points["hypervolume"].nunique() == 1
         point = points.iloc[0]
-        expected = 100 * pareto.hypervolume(points[["cost_value", "score"]], corner)
+        expected = 100 * hypervolume(points[["cost_value", "score"]], corner)
         assert point["hypervolume"] == pytest.approx(expected / np.prod(corner), abs=1e-3)
         assert point["hypervolume_low"] <= point["hypervolume"] <= point["hypervolume_high"]
 
