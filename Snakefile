@@ -8,6 +8,7 @@ min_version("9.11.0")  # before, leaving `code` out of the rerun triggers had no
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/source.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/params.smk"
 include: "workflow/rules/inputs.smk"

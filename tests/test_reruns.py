@@ -88,7 +88,7 @@ def comment(folder):
     for file in (folder / "workflow" / "scripts").rglob("*.py"):
         if file.stat().st_size:
             append(file, "\n# a comment\n")
-    for file in (folder / "envs").iterdir():
+    for file in (folder / "envs").rglob("*.*"):
         append(file, "# a comment\n")
 
 

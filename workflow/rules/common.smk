@@ -5,11 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(
-    workflow.current_basedir.join("../scripts").get_path_or_uri(secret_free=True)
-).resolve()
-# first: a copy of the package that pip installed must not win
-sys.path.insert(0, str(SCRIPTS))
 from speech_pareto.runtime.snakemake_patches import (
     look_for_jobs_once,
     pass_on_sigterm,

@@ -1,0 +1,44 @@
+"""Where the library lies: beside the rules, or unpacked from the repository that they come from.
+
+A workflow that uses this one by `github(...)`, or by `git+file://...@v1`, gets rules and scripts one
+by one, as Snakemake asks for them. The library that they import is taken from the same repository as
+a whole, once for each commit, and jobs find it by PYTHONPATH.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from snakemake.sourcecache import LocalSourceFile
+
+
+def unpacked(source):
+    """Return the folder that holds all files of a repository as they are at a source file's commit."""
+    clone = getattr(source, "repo_path", None) or source.hosted_repo.repo_clone
+    git = ["git", "-C", str(clone)]
+    named = [*git, "rev-parse", f"{source.ref}^{{commit}}"]
+    commit = subprocess.check_output(named, text=True).strip()
+    folder = Path(".snakemake/speech-pareto", commit).resolve()
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            archive = subprocess.check_output(
+                [*git, "archive", "--prefix=whole/", commit]
+            )
+            subprocess.run(["tar", "-x", "-C", scratch], input=archive, check=True)
+            os.replace(Path(scratch, "whole"), folder)
+    return folder
+
+
+if isinstance(workflow.current_basedir, LocalSourceFile):
+    rules_folder = workflow.current_basedir.get_path_or_uri(secret_free=True)
+    SCRIPTS = Path(rules_folder, "../scripts").resolve()
+else:
+    SCRIPTS = unpacked(workflow.current_basedir) / "workflow" / "scripts"
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+# first: a copy of the package that pip installed must not win
+sys.path.insert(0, str(SCRIPTS))
