@@ -63,7 +63,7 @@ def study(tmp_path_factory, tables):
     (folder / "results" / "run_config.yaml").write_text(yaml.safe_dump(config))
     (folder / "config").mkdir()
     write_study(folder, {**STUDY, "teachers": teachers})
-    (folder / "Snakefile").write_text(f'include: "{ROOT / "Snakefile"}"\n')
+    (folder / "Snakefile").write_text(f'include: "{ROOT / "workflow" / "Snakefile"}"\n')
     noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
     soundfile.write(folder / "noise.wav", noise, 16_000)
     return folder

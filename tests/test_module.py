@@ -34,17 +34,16 @@ def module(tmp_path):
     study = yaml.safe_dump({**STUDY, "teachers": teachers})
     (tmp_path / "config" / "config.yaml").write_text(study)
 
-    def plan(*parts, targets=(), snakefile="Snakefile"):
-        text = MODULE.format(snakefile=ROOT / snakefile) + "".join(parts)
+    def plan(*parts, targets=(), snakefile=ROOT / "workflow" / "Snakefile"):
+        text = MODULE.format(snakefile=snakefile) + "".join(parts)
         (tmp_path / "Snakefile").write_text(text)
         return rules_of(planned(tmp_path, *targets))
 
     return plan
 
 
-@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
-def test_it_brings_its_default_target(module, snakefile):
-    rules = module(USE.format(rules="*"), snakefile=snakefile)
+def test_it_brings_its_default_target(module):
+    rules = module(USE.format(rules="*"))
     assert "sp_all" in rules and {"sp_compress", "sp_plot", "sp_report"} <= rules
     assert all(name.startswith("sp_") for name in rules)
 

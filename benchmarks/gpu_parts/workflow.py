@@ -75,7 +75,7 @@ def run(tiny: bool, scratch: Path, cuda: bool) -> dict:
     folder = scratch / "study"
     write_study(folder)
     command = [sys.executable, "-m", "snakemake", "results/tables/results.csv"]
-    command += ["--snakefile", ROOT / "Snakefile"]
+    command += ["--snakefile", ROOT / "workflow" / "Snakefile"]
     command += ["--directory", folder, "--profile", ROOT / "profiles/workstation"]
     command += ["--resources", f"gpu={int(cuda)}", "--cores", "all"]
     if not cuda:
