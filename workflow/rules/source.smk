@@ -1,8 +1,8 @@
-"""Where the library lies: beside the rules, or unpacked from the repository that they come from.
+"""Where all other rules and the library lie: beside this file, or unpacked from its repository.
 
-A workflow that uses this one by `github(...)`, or by `git+file://...@v1`, gets rules and scripts one
-by one, as Snakemake asks for them. The library that they import is taken from the same repository as
-a whole, once for each commit, and jobs find it by PYTHONPATH.
+A workflow that uses this one by `github(...)`, or by `git+file://...@v1`, gets single files, when
+Snakemake asks for them. Scripts need the library beside them, so everything is taken from that
+repository at once, for each commit a folder below .snakemake.
 """
 
 import os
@@ -33,12 +33,9 @@ def unpacked(source):
 
 
 if isinstance(workflow.current_basedir, LocalSourceFile):
-    rules_folder = workflow.current_basedir.get_path_or_uri(secret_free=True)
-    SCRIPTS = Path(rules_folder, "../scripts").resolve()
+    RULES = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
 else:
-    SCRIPTS = unpacked(workflow.current_basedir) / "workflow" / "scripts"
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
+    RULES = unpacked(workflow.current_basedir) / "workflow" / "rules"
+SCRIPTS = RULES.with_name("scripts")
 # first: a copy of the package that pip installed must not win
 sys.path.insert(0, str(SCRIPTS))
