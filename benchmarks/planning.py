@@ -129,7 +129,14 @@ def main() -> None:
             (folder / "resources").symlink_to(ROOT / "resources")
         ours, strings, files = folders.values()
         (ours / "study.yaml").write_text(yaml.safe_dump(study(options.jobs)))
-        calls = {"this workflow": (ours, ROOT / "workflow" / "Snakefile", "--configfile", ours / "study.yaml")}
+        calls = {
+            "this workflow": (
+                ours,
+                ROOT / "workflow" / "Snakefile",
+                "--configfile",
+                ours / "study.yaml",
+            )
+        }
         text = plan(*map_strings(calls["this workflow"]))[1]
         for folder, directives in (
             (strings, STRINGS.replace("{root}", str(ROOT))),

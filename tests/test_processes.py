@@ -192,7 +192,14 @@ def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
     file.write_text(yaml.safe_dump(study))
     monkeypatch.setenv("SPEECH_PARETO_GPUS", "0,1")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    command = ["--snakefile", ROOT / "workflow" / "Snakefile", "--directory", tmp_path, "--cores", "2"]
+    command = [
+        "--snakefile",
+        ROOT / "workflow" / "Snakefile",
+        "--directory",
+        tmp_path,
+        "--cores",
+        "2",
+    ]
     command += ["--profile", ROOT / "profiles" / "workstation", "--resources", "gpu=2"]
     asked = ["compress:gpu=2", "finetune:gpu=2", "finetune_one_teacher:gpu=1"]
     command += ["--set-resources", *asked, "--show-failed-logs"]

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -29,7 +30,13 @@ def meta(seed: int | None = None, threads: int | None = None, digests: dict | No
 
 @cache
 def commit_of(folder: Path) -> tuple[str | None, bool | None]:
-    """Return a checkout's commit and whether tracked files differ from it; Nones without git."""
+    """Return a checkout's commit and whether tracked files differ from it; Nones without git.
+
+    What `rules/source.smk` unpacked from a repository has its commit for a name.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or Path(top) != folder:  # in no checkout, or somewhere in another one
+        return (folder.name, False) if re.fullmatch("[0-9a-f]{40}", folder.name) else (None, None)
     commit = _git(folder, "rev-parse", "HEAD")
     status = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return commit, None if commit is None or status is None else bool(status)
