@@ -11,7 +11,7 @@ def main(source: str, settings: dict, output: str | Path) -> None:
 
     Parts of an interrupted download wait in `<output>.part` and are continued.
     """
-    with whole_folder(output, keep=True) as part:
+    with whole_folder(output, resume=True) as part:
         sources.load(source).fetch(settings, part)
 
 

@@ -47,7 +47,7 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     if not recordings:
         raise ValueError(f"corpus {name}: no recordings in {downloads}")
     spoken = ["".join(phones(r.text, r.language)) if r.text else "" for r in recordings]
-    with whole_folder(output) as part:
+    with whole_folder(output, keep=True) as part:
         _write(name, settings, source, recordings, spoken, part)
 
 

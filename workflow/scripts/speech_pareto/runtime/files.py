@@ -7,17 +7,23 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_folder(output: str | Path, keep: bool = False) -> Iterator[Path]:
+def whole_folder(output: str | Path, keep: bool = False, resume: bool = False) -> Iterator[Path]:
     """Give the folder `<output>.part`, which becomes `output` once the block has ended.
 
-    After an error `output` is what it was, and what was written stays in the part. The next block
-    begins with an empty one, or with `keep` goes on where the last one stopped.
+    After an error `output` is what it was, and the part goes (on a full disk it would be in the
+    way). With `keep` it stays, to be looked at; with `resume` too, and the next block goes on with
+    it, where others begin with an empty one.
     """
     output = Path(output)
     part = output.with_name(f"{output.name}.part")
-    if not keep:
+    if not resume:
         shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True, exist_ok=True)
-    yield part
+    try:
+        yield part
+    except BaseException:
+        if not (keep or resume):
+            shutil.rmtree(part, ignore_errors=True)
+        raise
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)
