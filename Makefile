@@ -49,7 +49,7 @@ quick: $(VENV)/dev.stamp ## Run the tests that are not slow (3 minutes on 2 core
 lint: $(VENV)/dev.stamp ## Check format, style, spelling, types, and which room imports which
 	ruff check .
 	ruff format --check .
-	snakefmt --check workflow
+	snakefmt --check Snakefile workflow
 	snakemake --lint
 	mypy
 	PYTHONPATH=workflow/scripts lint-imports --no-cache --no-logo
@@ -86,7 +86,7 @@ docs: $(DOCS)/docs.stamp ## Build the documentation site into site/; a broken li
 format: $(VENV)/dev.stamp ## Bring all files into shape
 	ruff check --fix .
 	ruff format .
-	snakefmt workflow
+	snakefmt Snakefile workflow
 
 # The stamps make a second run instant; changed pins renew the environment.
 $(VENV)/run.stamp: $(RUN_PINS) $(LOCKS)/run.txt

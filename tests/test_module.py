@@ -51,8 +51,9 @@ def module(tmp_path):
     return plan
 
 
-def test_it_brings_its_default_target(module):
-    rules = module(USE.format(rules="*"))
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_it_brings_its_default_target(module, snakefile):
+    rules = module(USE.format(rules="*"), snakefile=ROOT / snakefile)
     assert "sp_all" in rules and {"sp_compress", "sp_plot", "sp_report"} <= rules
     assert all(name.startswith("sp_") for name in rules)
 

@@ -24,8 +24,10 @@ STARTS = {"fetch_corpus", "prepare_corpus"}
 
 
 @pytest.mark.slow
-def test_a_study_is_planned_from_its_corpora_to_its_tables(tree):
-    assert rules_of(planned(tree)) >= {*STARTS, *CELLS, *COLLECTED}
+def test_both_entry_points_plan_the_same_jobs(tree):
+    jobs = planned(tree)
+    assert rules_of(jobs) >= {*STARTS, *CELLS, *COLLECTED}
+    assert planned(tree, "--snakefile", "workflow/Snakefile") == jobs
 
 
 def test_slurm_profile_is_found_by_its_name():
