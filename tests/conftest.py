@@ -14,9 +14,9 @@ from helpers.checkout import copy_tree, no_weights, run_snakemake  # noqa: E402
 def pytest_addoption(parser):
     """Say what only some runs do."""
     parser.addoption(
-        "--all-exports",
+        "--base-in-full",
         action="store_true",
-        help="export HuBERT Base after every method (test_base.py), not after two of them",
+        help="analyse, measure and export HuBERT Base after every method, not after some of them",
     )
 
 
