@@ -89,6 +89,7 @@ def test_the_example_corpus(example, prompts_en, tmp_path):
     assert "Licence: CC-BY-SA 3.0" in (tmp_path / "yesno" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_example_task_learns(example, prompts_en, tmp_path):
     example("adding-a-task", "speech_pareto.tasks.kinds.keyword")
     chosen = [u for u in read(prompts_en) if 0.5 < u.seconds < 1.5][:2]

@@ -23,6 +23,8 @@ from speech_pareto.runtime.result import write_status
 from speech_pareto.tasks.kinds.ctc import Task
 from speech_pareto.tasks.task import load_task_model
 
+pytestmark = pytest.mark.slow  # a model is fine-tuned first
+
 TASK = {
     "kind": "ctc",
     "unit": "characters",

@@ -58,6 +58,7 @@ def test_the_sentence():
         import speech_pareto.nothing  # noqa: F401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "said"),
     [

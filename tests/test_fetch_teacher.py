@@ -82,6 +82,7 @@ def test_a_teacher_becomes_a_folder_of_safetensors(server, teacher, tmp_path):
         assert torch.equal(backbone.load(out)(wave)[0], teacher(wave)[0])
 
 
+@pytest.mark.slow
 def test_an_interrupted_transfer_goes_on(server):
     block = 10 << 20  # huggingface_hub keeps whole blocks
     (server.home / "model.safetensors").write_bytes(os.urandom(2 * block + 5))

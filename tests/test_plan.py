@@ -88,6 +88,7 @@ def small(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_students_are_as_planned(small, tmp_path):
     study = resolved(
         recipes=RECIPES,

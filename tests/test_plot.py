@@ -95,6 +95,7 @@ def test_a_figure_says_what_it_shows(parquet, task, cost):
     assert ("non-zero parameters" in text) == (cost == "parameters")
 
 
+@pytest.mark.slow
 def test_the_front_line_goes_through_the_front(parquet):
     summary = results_table.summarise(results_table.read(parquet))
     figure = fronts.pareto(summary, "phones", "macs_per_second")
@@ -117,6 +118,7 @@ def test_zeros_are_hollow_and_stand_at_their_non_zeros(parquet):
     assert found == sorted(rows["nonzero_parameters"])
 
 
+@pytest.mark.slow
 def test_a_ring_marks_no_significant_increase(parquet):
     cells = results_table.read(parquet)
     students = results_table.summarise(cells).query("recipe != 'identity'")
@@ -154,6 +156,7 @@ def grid_of(cells: pd.DataFrame, **values) -> pd.DataFrame:
     return cells.assign(**values)
 
 
+@pytest.mark.slow
 def test_two_teachers_on_a_log_axis_higher_is_better(parquet):
     cells = results_table.read(parquet)
     base = cells[cells["teacher"] == "tiny"]
@@ -239,6 +242,7 @@ def test_zeros_have_no_headline_over_parameters(parquet):
     assert "weight-pruning" not in message
 
 
+@pytest.mark.slow
 def test_plain_errors(parquet, tmp_path):
     with pytest.raises(ValueError, match="'phone' is not in the table, which has characters, phon"):
         plot.main(parquet, "phone", "seconds", [])

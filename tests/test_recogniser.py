@@ -152,6 +152,7 @@ def test_the_command(recogniser, files, tmp_path):
     assert rtf.startswith("RTF ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [

@@ -116,6 +116,7 @@ def recommend(tables, *arguments):
     command("recommend", *arguments, "--table", tables / "results.parquet")
 
 
+@pytest.mark.slow
 def test_the_command_answers(tables, capsys):
     recommend(tables, "--max-parameters", "2.1M", "--task", "phones")
     text = capsys.readouterr().out

@@ -18,7 +18,7 @@ def unpacked(source):
     """Return the folder that holds all files of a repository as they are at a source file's commit."""
     clone = getattr(source, "repo_path", None) or source.hosted_repo.repo_clone
     git = ["git", "-C", str(clone)]
-    named = [*git, "rev-parse", f"{source.ref}^{{commit}}"]
+    named = [*git, "rev-parse", f"{source.ref}^0"]  # the commit that a tag names
     commit = subprocess.check_output(named, text=True).strip()
     folder = Path(".snakemake/speech-pareto", commit).resolve()
     if not folder.is_dir():
