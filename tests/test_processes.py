@@ -15,7 +15,7 @@ import yaml
 
 import compress
 import finetune
-from helpers.checkout import ROOT, run_snakemake
+from helpers.checkout import ROOT, called_in, run_snakemake
 from helpers.corpora import write_recordings
 from helpers.folders import distance
 from helpers.results import PLAIN, TASK
@@ -192,14 +192,7 @@ def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
     file.write_text(yaml.safe_dump(study))
     monkeypatch.setenv("SPEECH_PARETO_GPUS", "0,1")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    command = [
-        "--snakefile",
-        ROOT / "workflow" / "Snakefile",
-        "--directory",
-        tmp_path,
-        "--cores",
-        "2",
-    ]
+    command = called_in(tmp_path, 2)
     command += ["--profile", ROOT / "profiles" / "workstation", "--resources", "gpu=2"]
     asked = ["compress:gpu=2", "finetune:gpu=2", "finetune_one_teacher:gpu=1"]
     command += ["--set-resources", *asked, "--show-failed-logs"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers.checkout import ROOT, run_snakemake
+from helpers.checkout import ROOT, called_in, run_snakemake
 from helpers.corpora import write_recordings
 from speech_pareto.study import config, progress
 
@@ -59,14 +59,7 @@ def check_states(texts: list[str]) -> None:
 def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
     shutil.copytree(ROOT / "tests" / "smoke", tmp_path, dirs_exist_ok=True)
     write_recordings(tmp_path, prompts_en)
-    command = [
-        "--snakefile",
-        ROOT / "workflow" / "Snakefile",
-        "--directory",
-        tmp_path,
-        "--cores",
-        "2",
-    ]
+    command = called_in(tmp_path, 2)
     monkeypatch.chdir(tmp_path)
     check_states(watch([*command, "--show-failed-logs"], tmp_path))
     results = tmp_path / "results"

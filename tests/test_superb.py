@@ -14,7 +14,7 @@ import compress
 import prepare_superb
 import s3prl_trial
 import superb
-from helpers.checkout import ROOT
+from helpers.checkout import ROOT, called_in
 from helpers.corpora import real_prompts
 from speech_pareto.data.batches import collate
 from speech_pareto.data.corpus import read, samples_file, write
@@ -241,14 +241,7 @@ def test_the_rule_runs_in_the_other_environment(study, words, s3prl, tmp_path, s
     study |= {"tasks": {"spoken": task}, "teachers": {"tiny": {"path": str(TINY)}}}
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.yaml").write_text(yaml.safe_dump(study))
-    command = [
-        "--snakefile",
-        ROOT / "workflow" / "Snakefile",
-        "--directory",
-        tmp_path,
-        "--cores",
-        "1",
-    ]
+    command = called_in(tmp_path, 1)
     output = "results/metrics/tiny/identity/0/1/spoken.json"
     snakemake(ROOT, *command, "--show-failed-logs", output)
     value = result.read(tmp_path / output)
@@ -349,14 +342,7 @@ def test_all_tasks_are_planned(study, tmp_path, snakemake):
     study["teachers"]["tiny"]["path"] = str(TINY)
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.yaml").write_text(yaml.safe_dump(superb_study(study)))
-    command = [
-        "--snakefile",
-        ROOT / "workflow" / "Snakefile",
-        "--directory",
-        tmp_path,
-        "--cores",
-        "1",
-    ]
+    command = called_in(tmp_path, 1)
     done = snakemake(ROOT, *command, "--dry-run", "--quiet", "rules", "all")
     snakemake(ROOT, *command, "plan")
     jobs = dict(line.split()[:2] for line in done.stdout.splitlines() if len(line.split()) == 2)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".snakemake", "results", "checkpoints", "logs", "build"}
+LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".venv-docs", ".venv-lowest", ".snakemake"}
+LEFT_OUT |= {"results", "checkpoints", "logs", "build", "site"}
 
 
 def copy_tree(target: Path) -> Path:
@@ -32,6 +33,12 @@ def no_weights(note: str = "") -> bytes:
     """Return a file of safetensors without any tensor."""
     header = f'{{"__metadata__": {{"note": "{note}"}}}}'.encode()
     return len(header).to_bytes(8, "little") + header
+
+
+def called_in(folder: Path, cores: int) -> list:
+    """Return the arguments of Snakemake that run the workflow of this checkout in `folder`."""
+    snakefile = ROOT / "workflow" / "Snakefile"
+    return ["--snakefile", snakefile, "--directory", folder, "--cores", str(cores)]
 
 
 def run_snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:

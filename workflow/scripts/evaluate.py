@@ -11,8 +11,7 @@ from tqdm import tqdm
 from speech_pareto.data.audio import SAMPLE_RATE, WINDOW, pieces
 from speech_pareto.data.batches import buckets, collate
 from speech_pareto.data.corpus import Utterance
-from speech_pareto.data.recording import SPLITS
-from speech_pareto.data.selection import needed, select
+from speech_pareto.data.selection import needed
 from speech_pareto.models.backbone import load
 from speech_pareto.models.quantisation import number_format
 from speech_pareto.runtime import result
@@ -47,8 +46,7 @@ def main(
     if not status:
         task_model, definition = load_task_model(task, load(model), model)
         directions = definition.METRICS
-        data = needed(task, definition, corpora, "test")
-        losses = select(task, definition, corpora, *SPLITS)[1]
+        data, losses = needed(task, definition, corpora, "test", ("train", "valid"))
         try:
             guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
         except Diverged as error:

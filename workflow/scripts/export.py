@@ -114,7 +114,7 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
 
 def recordings(task: dict, definition: Task, corpora: list) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return waves (batch, samples) and lengths (batch,): each test recording alone, then all."""
-    data = needed(task, definition, corpora, "test")
+    data = needed(task, definition, corpora, "test")[0]
     data = sorted(data, key=lambda u: (u.samples, u.id))
     data = [u for u in data if u.seconds <= LONGEST] or data[:1]
     spread = np.linspace(0, len(data) - 1, min(UTTERANCES, len(data))).astype(int)

@@ -23,9 +23,15 @@ def utterances(settings: Mapping, task: Selects, corpora: Iterable, split: str) 
     return select(settings, task, corpora, split)[0]
 
 
-def needed(settings: Mapping, task: Selects, corpora: Sequence, split: str) -> list[Utterance]:
-    """As `utterances`; ValueError, with what was left out, if a split has none."""
-    found, losses = select(settings, task, corpora, split)
+def needed(
+    settings: Mapping, task: Selects, corpora: Sequence, split: str, also: Sequence[str] = ()
+) -> tuple[list[Utterance], Losses]:
+    """Return a split's usable utterances, and what it and the splits `also` lose.
+
+    Raises ValueError, with what was left out, if the split has none.
+    """
+    usable, losses = select(settings, task, corpora, split, *also)
+    found = [utterance for utterance in usable if utterance.split == split]
     if not found:
         what = {"train": "training", "valid": "validation"}.get(split, split)
         why = f" (left out: {told(losses)})" if losses else ""
@@ -34,7 +40,7 @@ def needed(settings: Mapping, task: Selects, corpora: Sequence, split: str) -> l
         )
     if losses:
         log.info("utterances left out: %s", told(losses))
-    return found
+    return found, losses
 
 
 def select(

@@ -86,10 +86,10 @@ def begin(
     with_head = load_task_model(settings, backbone, folder)
     if with_head:
         model, task = with_head
-        data = needed(settings, task, corpora, "train")
+        data = needed(settings, task, corpora, "train")[0]
     else:
         task = make_task(settings)
-        data = needed(settings, task, corpora, "train")
+        data = needed(settings, task, corpora, "train")[0]
         task.learn_symbols(data)
         model = TaskModel(backbone, task.outputs, settings["protocol"])
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
