@@ -1,6 +1,8 @@
 """The workflow as a module of another one: `use rule * from speech_pareto as sp_*`."""
 
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -33,6 +35,13 @@ def git(*arguments):
     """Return what git prints."""
     command = ["git", *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def tagged(repository, tag):
+    """Clone the checkout's last commit into a folder, tag it there, and return its hash."""
+    git("clone", "-q", "--depth", "1", f"file://{ROOT}", repository)
+    git("-C", repository, "tag", tag)
+    return git("-C", repository, "rev-parse", "HEAD").strip()
 
 
 @pytest.fixture
@@ -72,9 +81,7 @@ def test_both_may_have_a_rule_all(module):
 def test_a_tag_of_a_repository_is_used_as_it_is_there(module, tmp_path):
     """Snakemake fetches single files of it; paths have spaces, and the outer folder is a clone."""
     repository = tmp_path / "a repository"
-    git("clone", "-q", "--depth", "1", f"file://{ROOT}", repository)
-    git("-C", repository, "tag", "v9.9")
-    commit = git("-C", repository, "rev-parse", "HEAD").strip()
+    commit = tagged(repository, "v9.9")
     (repository / "workflow/rules/compress.smk").write_text("what came after the tag")
     git("init", "-q", tmp_path)
     snakefile = f"git+file://{repository}/workflow/Snakefile@v9.9"
@@ -91,3 +98,24 @@ def test_a_few_of_its_rules_are_enough(module):
     few = USE.format(rules="fetch_corpus, prepare_corpus")
     rules = module(few, targets=["results/corpora/prompts"])
     assert rules == {"sp_fetch_corpus", "sp_prepare_corpus"}
+
+
+def test_snakedeploy_deploys_a_tag(tmp_path, monkeypatch):
+    """git finds the hosted repository in a folder here; snakedeploy and Snakemake know nothing of it."""
+    commit = tagged(tmp_path / "hosted/someone/speech-pareto", "v9.9")
+    settings = tmp_path / "gitconfig"
+    settings.write_text(f'[url "file://{tmp_path}/hosted/"]\ninsteadOf = "https://github.com/"\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # of Snakemake's clones
+    study = tmp_path / "a study"
+    snakedeploy = Path(sys.executable).with_name("snakedeploy")
+    repository = "https://github.com/someone/speech-pareto"
+    command = [snakedeploy, "deploy-workflow", repository, study, "--tag", "v9.9"]
+    subprocess.run(command, check=True)
+    assert "github(" in (study / "workflow/Snakefile").read_text()
+    assert {"all", "compress", "report"} <= rules_of(planned(study))
+    assert (study / ".snakemake/speech-pareto" / commit / "workflow/Snakefile").is_file()
+    # with the shipped teacher, which lies in the repository
+    student = "results/models/tiny/low-rank/0.75/1/phones"
+    run_snakemake(study, "--cores", "1", student)
+    assert (study / student / "model.safetensors").is_file()

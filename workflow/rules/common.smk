@@ -90,6 +90,12 @@ wildcard_constraints:
     figure=one_of(FIGURES),
 
 
+# The image for `--sdm apptainer` stands outside the study: where jobs run changes no result.
+if image := os.environ.get("SPEECH_PARETO_CONTAINER"):
+
+    container: image
+
+
 localrules:
     all,
 
