@@ -72,6 +72,7 @@ def test_columns_are_documented():
         *results_table.FROM_METRICS,
         *results_table.FROM_PROFILE,
         "score",
+        "valid_score",
         "paired_seconds",
         "commit",
     ]

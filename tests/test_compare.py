@@ -73,6 +73,7 @@ def cell(files, recipe, ratio="0.5", seed=1, kind=1, teacher="tiny"):
 def errors_of(file) -> np.ndarray:
     """Return errors and lengths of a TSV's utterances, read in another way than `compare` does."""
     rows = pd.read_csv(file, sep="\t", keep_default_na=False)
+    rows = rows[rows["split"] == "test"].reset_index(drop=True)
     return rows[["deletions", "insertions", "substitutions"]].sum(axis=1), rows["length"]
 
 
@@ -260,7 +261,8 @@ def test_word_errors_are_those_that_evaluate_counted(tmp_path):
     references, guesses = (list(texts) for texts in zip(*pairs, strict=True))
     metrics, counts = ctc.Task({"unit": "characters"}).score(references, guesses)
     rows = [
-        {"id": f"u{i}", "corpus": "c", "reference": one, "hypothesis": other} | count
+        {"id": f"u{i}", "corpus": "c", "split": "test", "reference": one, "hypothesis": other}
+        | count
         for i, ((one, other), count) in enumerate(zip(pairs, counts, strict=True))
     ]
     hypotheses.write_table(tmp_path / "h.tsv", rows)

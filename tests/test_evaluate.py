@@ -89,14 +89,20 @@ def score(model, prompts_en, folder):
 @pytest.mark.slow
 def test_the_result_agrees_with_its_rows_and_repeats(model, prompts_en, tmp_path, monkeypatch):
     result, rows, files = score(model, prompts_en, tmp_path / "a")
-    metrics = result["metrics"]
     assert result["status"] == "ok" and result["run"] == SCORED
     assert result["metric"] == {"name": "cer", "better": "lower"}
-    assert len(rows) == metrics["utterances"] > 30
-    errors = sum(distance(row["reference"], row["hypothesis"]) for row in rows)
-    length = sum(len(row["reference"]) for row in rows)
-    assert metrics["cer"] == pytest.approx(100 * errors / length, abs=1e-3)
-    assert metrics["by_corpus"]["prompts"]["cer"] == metrics["cer"]
+    splits = {u.split: set() for u in read(prompts_en)}
+    for utterance in read(prompts_en):
+        splits[utterance.split].add(utterance.id)
+    for split, section in (("valid", "valid_metrics"), ("test", "metrics")):
+        own, metrics = [row for row in rows if row["split"] == split], result[section]
+        assert len(own) == metrics["utterances"] > 10
+        assert {row["id"] for row in own} <= splits[split]
+        errors = sum(distance(row["reference"], row["hypothesis"]) for row in own)
+        length = sum(len(row["reference"]) for row in own)
+        assert metrics["cer"] == pytest.approx(100 * errors / length, abs=1e-3)
+        assert metrics["by_corpus"]["prompts"]["cer"] == metrics["cer"]
+    assert {row["split"] for row in rows} == {"valid", "test"}
     again, _, other = score(model, prompts_en, tmp_path / "b")
     assert [f.read_bytes() for f in files] == [f.read_bytes() for f in other]
     monkeypatch.setattr(evaluate, "BATCH_SECONDS", {"cpu": 0.0})  # one utterance at a time
@@ -107,7 +113,7 @@ def test_a_hole_has_a_status_and_no_rows(prompts_en, tmp_path):
     write_status(tmp_path / "hole", "infeasible", "too few heads", 0.25)
     result, rows, _ = score(tmp_path / "hole", prompts_en, tmp_path / "a")
     assert (result["status"], result["reachable"], rows) == ("infeasible", 0.25, [])
-    assert "metrics" not in result
+    assert not {"metrics", "valid_metrics"} & set(result)
 
 
 @pytest.mark.slow
@@ -156,6 +162,8 @@ def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
         rows.append(Utterance(str(number), text, "a", "", "", "en", "test", *place, "prompts"))
         waves.append(wave)
         begin += len(wave)
+    place = begin - len(waves[2]), len(waves[0])  # as the longest begins
+    rows.append(Utterance("v", rows[0].text, "a", "", "", "en", "valid", *place, "prompts"))
     assert 20 < rows[1].seconds < 40 < rows[2].seconds
     (tmp_path / "long").mkdir()
     corpora.write(tmp_path / "long", rows)
@@ -166,7 +174,9 @@ def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
     scored = json.loads((tmp_path / "s.json").read_text())
     assert scored["metrics"]["utterances"] == 3 and scored["left_out"] == {}
     guesses = [
-        row["hypothesis"] for row in csv.DictReader((tmp_path / "s.tsv").open(), delimiter="\t")
+        row["hypothesis"]
+        for row in csv.DictReader((tmp_path / "s.tsv").open(), delimiter="\t")
+        if row["split"] == "test"
     ]
     settings = {**TASK, "precision": "fp32"}
     task_model, task = load_task_model(settings, load(model), model)

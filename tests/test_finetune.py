@@ -135,13 +135,16 @@ def test_corpora_without_usable_speech_are_named(backbone, prompts_en, tmp_path)
         tune(backbone, prompts_en, tmp_path / "x", task={**TASK, "languages": ["nl"]})
 
 
-def test_corpora_without_a_test_split_are_refused_before_training(backbone, prompts_en, tmp_path):
+@pytest.mark.parametrize(("split", "name"), [("valid", "validation"), ("test", "test")])
+def test_corpora_without_a_split_to_score_are_refused_before_training(
+    split, name, backbone, prompts_en, tmp_path
+):
     corpus = tmp_path / "own"
     shutil.copytree(prompts_en, corpus)
     table = (corpus / "manifest.tsv").read_text("utf-8").splitlines(keepends=True)
-    kept = [row for row in table if "test" not in row.split("\t")]
+    kept = [row for row in table if split not in row.split("\t")]
     (corpus / "manifest.tsv").write_text("".join(kept), "utf-8")
-    with pytest.raises(ValueError, match="no test utterance of .*own suits the task"):
+    with pytest.raises(ValueError, match=f"no {name} utterance of .*own suits the task"):
         tune(backbone, corpus, tmp_path / "x", state=tmp_path / "state")
     assert not (tmp_path / "state").exists()
 

@@ -54,7 +54,7 @@ def test_differences_to_the_teacher_are_marked(compared):
         part = text[text.index("## phones") :]
         assert f"| {known}{mark} |" in part
         teacher = next(line for line in part.splitlines() if line.startswith("| **identity**"))
-        assert teacher.split(" | ")[10] == "–"
+        assert teacher.split(" | ")[11] == "–"
         front = leaderboard.front_text(cells, rows)
         assert max(map(len, front.splitlines())) <= 100
         part = front[front.index("phones: ") :]
@@ -98,8 +98,9 @@ def test_nothing_from_a_result_becomes_markup(tmp_path):
     for file in metrics:
         value = result.read(file)
         if value["status"] == "ok":
-            score = value["metrics"].pop(value["metric"]["name"])
-            value["metrics"][evil], value["metric"]["name"] = score, evil
+            for section in ("metrics", "valid_metrics"):
+                value[section][evil] = value[section].pop(value["metric"]["name"])
+            value["metric"]["name"] = evil
             result.write(file, value)
     cells = results_table.build(
         results_table.read_results(metrics), results_table.read_results(profiles)

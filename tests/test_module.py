@@ -101,7 +101,7 @@ def test_a_few_of_its_rules_are_enough(module):
 
 
 def test_snakedeploy_deploys_a_tag(tmp_path, monkeypatch):
-    """git finds the hosted repository in a folder here; snakedeploy and Snakemake know nothing of it."""
+    """git finds the hosted repository in a folder, of which nobody else knows."""
     commit = tagged(tmp_path / "hosted/someone/speech-pareto", "v9.9")
     settings = tmp_path / "gitconfig"
     settings.write_text(f'[url "file://{tmp_path}/hosted/"]\ninsteadOf = "https://github.com/"\n')

@@ -63,11 +63,13 @@ def test_mistakes_are_named_with_what_is_allowed(name, text, known):
 
 
 def test_a_limit_is_either_the_most_or_the_least():
-    most, least = budget.read({"min_speedup": "2", "max_score": "40", "min_score": None})[::-1]
-    assert (most, least) == (Limit("max", "score", 40.0), Limit("min", "speedup", 2.0))
+    most, least = budget.read(
+        {"min_speedup": "2", "max_valid_score": "40", "min_valid_score": None}
+    )[::-1]
+    assert (most, least) == (Limit("max", "valid_score", 40.0), Limit("min", "speedup", 2.0))
     assert [most.holds(value) for value in (39.9, 40.0, 40.1, None)] == [True, True, False, False]
     assert [least.holds(value) for value in (1.9, 2.0, 2.1, None)] == [False, True, True, False]
-    assert (most.text, least.text) == ("score at most 40.0", "speed-up at least 2.00×")
+    assert (most.text, least.text) == ("validation score at most 40.0", "speed-up at least 2.00×")
 
 
 def test_the_best_within_the_budget_and_its_ties(study, tables):
@@ -78,7 +80,7 @@ def test_the_best_within_the_budget_and_its_ties(study, tables):
         "task == 'phones' and status == 'ok' and parameters <= 3.5e6 and speedup >= 1"
     )
     inside = inside[~((inside.recipe == "identity") & (inside.teacher == "tiny"))]
-    first = inside.sort_values("score").iloc[0]
+    first = inside.sort_values("valid_score").iloc[0]
     assert (best["recipe"], best["ratio"]) == (first["recipe"], first["ratio"])
     pairs = pd.read_csv(tables / "pairs.csv").query("task == 'phones'")
     for tie in ties:
@@ -101,15 +103,15 @@ def test_ties_are_what_the_test_cannot_tell_apart(study):
         chosen = budget.choose(alike, [], "phones")
         assert (len(chosen) > 1) == everything
         assert all(point["kind"] == "student" for point in chosen)
-    scores = [point["values"]["score"] for point in budget.choose(alike, [], "phones")]
+    scores = [point["values"]["valid_score"] for point in budget.choose(alike, [], "phones")]
     assert scores == sorted(scores)
     assert len(budget.choose(study | {"pairs": {}}, [], "phones")) == 1  # nothing was tested
 
 
 def test_higher_may_be_better(study):
     turned = study | {"tasks": {"phones": study["tasks"]["phones"] | {"better": "higher"}}}
-    worst = budget.choose(turned | {"pairs": {}}, [], "phones")[0]["values"]["score"]
-    assert worst > budget.choose(study, [], "phones")[0]["values"]["score"]
+    worst = budget.choose(turned | {"pairs": {}}, [], "phones")[0]["values"]["valid_score"]
+    assert worst > budget.choose(study, [], "phones")[0]["values"]["valid_score"]
 
 
 def recommend(tables, *arguments):

@@ -131,7 +131,7 @@ def test_leaderboards_agree(tables):
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", text)]
     assert [row for row in rows if row] == markdown
     done = pd.read_csv(tables / "leaderboard.csv")["done"].to_list()
-    assert done == [row[11] for row in markdown]
+    assert done == [row[12] for row in markdown]
     assert "<script" not in text and "http" not in text
 
 
@@ -274,14 +274,14 @@ def test_limits_of_an_address_are_set(view):
 
 def test_there_is_a_slider_for_each_limit_that_can_matter(view, data):
     shown = view()
-    names = {name.replace("_", "-") for name in limits()} - {"min-score"}  # of no accuracy
+    names = {name.replace("_", "-") for name in limits()} - {"min-valid-score"}  # of no accuracy
     assert {field["name"] for field in data["limits"]} == names
     sliders = {node.get_attribute("id") for node in shown.locator("input[type=range]").all()}
     values = {name: {p["values"][name] for p in data["points"]} - {None} for name in QUANTITIES}
     assert sliders == {name for name in names if len(values[name[4:].replace("-", "_")]) > 1}
     assert {field["name"] for field in page.fields({"higher"})} ^ names == {
-        "max-score",
-        "min-score",
+        "max-valid-score",
+        "min-valid-score",
     }
     assert len(page.fields({"lower", "higher"})) == len(names) + 1
 

@@ -1,5 +1,7 @@
 """Splits where a source names none: no text in two of them, or no speaker."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,26 @@ def test_named_splits_are_kept_whatever_the_words():
     assert assign_splits(rows, [1, 1, 1]) == ["test", "train", "train"]
     rows[1].text = "two"
     assert assign_splits(rows, [1, 1, 1]) == ["test", "train", "test"]
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_part_of_training_becomes_the_validation_split_that_is_missing(repeated):
+    rows = [
+        Recording(str(i), None, f"word {i % 4 if repeated else i}", speaker=str(i % 10))
+        for i in range(100)
+    ]
+    for row in rows[:20]:
+        row.split = "test"
+    for row in rows[20:]:
+        row.split = "train"
+    splits = assign_splits(rows, [1.0] * 100, valid=0.1)
+    assert splits[:20] == ["test"] * 20 and set(splits[20:]) == {"train", "valid"}
+    assert 4 <= splits.count("valid") <= 12
+    held = {row.speaker for row, split in zip(rows, splits, strict=True) if split == "valid"}
+    taught = {row.speaker for row, split in zip(rows, splits, strict=True) if split == "train"}
+    assert not repeated or not held & taught
+    only_taught = [replace(row, split="train") for row in rows]  # nothing of it is scored
+    assert assign_splits(only_taught, [1.0] * 100) == ["train"] * 100
 
 
 def test_recordings_without_a_sample_are_no_division_by_zero():

@@ -191,6 +191,8 @@ def phones_are_learnt(folder, name):
     value = result.read(folder / f"{name}-PR.json")
     assert value["metric"] == {"name": "per", "better": "lower"}
     assert value["metrics"]["per"] < 85
+    sweep = [trial["valid"] for trial in value["downstream"]["sweep"]]
+    assert value["valid_metrics"] == {"per": min(sweep)}
     ids, errors, lengths = read_errors(folder / f"{name}-PR.tsv", "per")
     assert len(ids) == value["metrics"]["utterances"] == 23
     # s3prl's rate is that of our counts

@@ -174,7 +174,8 @@ def test_mean_and_sample_deviation(built):
 def test_a_diverged_seed_is_not_averaged_away(built):
     before = row_of(results_table.summarise(built[0]), "distillation", 0.75)
     assert before["front_parameters"]
-    hole = {"status": "diverged", "reason": "loss is NaN", "score": float("nan")}
+    hole = {"status": "diverged", "reason": "loss is NaN"}
+    hole |= dict.fromkeys(("score", "valid_score"), float("nan"))
     cells = change(built, "distillation", 0.75, seed=2, **hole)
     row = row_of(results_table.summarise(cells), "distillation", 0.75)
     assert (row["n"], row["seeds"], row["status"]) == (2, 3, "diverged")
@@ -189,7 +190,7 @@ def test_zeros_do_not_make_the_front(built):
 
 def test_a_teacher_that_was_never_trained_is_no_candidate(built):
     cells = built[0].copy()
-    cells.loc[cells["teacher"] == "tiny-random", "score"] = 0.0  # better than all
+    cells.loc[cells["teacher"] == "tiny-random", ["score", "valid_score"]] = 0.0  # better than all
     summary = results_table.summarise(cells).set_index("teacher")
     fronts = summary[[f"front_{cost}" for cost in quantities.axes()]]
     assert len(fronts.loc[["tiny-random"]]) and not fronts.loc[["tiny-random"]].any(axis=None)
@@ -204,10 +205,13 @@ def test_a_lost_metric_name_is_found_again(built):
 
 def test_higher_may_be_better(built):
     cells = built[0].copy()
-    cells["score"], cells["better"] = 100 - cells["score"], "higher"
+    for column in ("score", "valid_score"):
+        cells[column] = 100 - cells[column]
+    cells["better"] = "higher"
     summary, mirrored = results_table.summarise(built[0]), results_table.summarise(cells)
     for cost in quantities.axes():
-        assert (summary[f"front_{cost}"] == mirrored[f"front_{cost}"]).all()
+        for front in (f"front_{cost}", f"test_front_{cost}"):
+            assert (summary[front] == mirrored[front]).all()
 
 
 @pytest.mark.slow

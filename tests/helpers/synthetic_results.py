@@ -71,6 +71,7 @@ def write(folder, tasks=("phones", "characters"), scope=None):
         ]
         if status is None:
             values[0]["metrics"] = quality(task, loss, recipe, ratio, seed)
+            values[0]["valid_metrics"] = quality(task, loss, recipe, ratio, seed, "valid")
             values[1]["cost"] = cost(path, recipe, ratio, macs, efficiency)
         for (file, name), value, kept in zip(files, values, (metrics, profiles), strict=True):
             result.write(folder / file, result.compose(run | name, meta, **value))
@@ -79,10 +80,10 @@ def write(folder, tasks=("phones", "characters"), scope=None):
     return metrics, profiles
 
 
-def quality(task, loss, recipe, ratio, seed):
-    """Return the metrics of a cell."""
+def quality(task, loss, recipe, ratio, seed, *split):
+    """Return the metrics of a cell on test, or on the split that is named."""
     score = TEACHER_SCORE[task] + SPAN[task] * loss
-    score += noise(task, recipe, ratio, seed, scale=1.4) if loss else 0
+    score += noise(task, recipe, ratio, seed, *split, scale=0.7 if split else 1.4) if loss else 0
     name = METRIC[task]
     parts = {"deletions": score * 0.3, "insertions": score * 0.1, "substitutions": score * 0.6}
     by_corpus = {"prompts": {name: score * 0.7}, "fillets": {name: score * 1.3}}
@@ -150,34 +151,40 @@ def cost(path, recipe, ratio, macs, efficiency):
     }
 
 
-def write_hypotheses(metrics, utterances=412):
+def write_hypotheses(metrics, utterances=412, valid=200):
     """Write a TSV of utterances beside each metrics file, whose score becomes theirs; return them.
 
     As `evaluate` does: a table without rows for a cell without a model.
     """
-    random = np.random.default_rng(0)
-    lengths = random.integers(5, 40, utterances)
-    hardness = random.normal(0, 8, utterances)  # the same for all systems
+    splits = {"test": ("metrics", utterances, 0), "valid": ("valid_metrics", valid, 1)}
+    texts = {}  # split -> lengths, and how hard each utterance is to all systems
+    for split, (_, count, seed) in splits.items():
+        random = np.random.default_rng(seed)
+        texts[split] = random.integers(5, 40, count), random.normal(0, 8, count)
     files = []
     for file in metrics:
         value = result.read(file)
         rows = []
         if value["status"] == "ok":
             name = value["metric"]["name"]
-            rate = np.clip(value["metrics"][name] + hardness, 1, 99) / 100
             digest = hashlib.sha256("/".join(file.parts[-5:]).encode()).digest()
-            errors = np.random.default_rng(list(digest)).binomial(lengths, rate)
-            value["metrics"][name] = round(100 * errors.sum() / lengths.sum(), 4)
+            random = np.random.default_rng(list(digest))
+            for split, (section, *_) in splits.items():
+                lengths, hardness = texts[split]
+                rate = np.clip(value[section][name] + hardness, 1, 99) / 100
+                errors = random.binomial(lengths, rate)
+                value[section][name] = round(100 * errors.sum() / lengths.sum(), 4)
+                pairs = zip(errors.tolist(), lengths.tolist(), strict=True)
+                rows += [(f"en/{split}{i}", split, *pair) for i, pair in enumerate(pairs)]
             result.write(file, value)
-            rows = list(enumerate(zip(errors.tolist(), lengths.tolist(), strict=True)))
         files.append(file.with_suffix(".tsv"))
         with files[-1].open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-            columns = ["id", "corpus", "reference", "hypothesis"]
+            columns = ["id", "corpus", "split", "reference", "hypothesis"]
             table.writerow([*columns, "deletions", "insertions", "substitutions", "length"])
-            for i, (count, length) in rows:
+            for name, split, count, length in rows:
                 halves = (count // 2, 0, count - count // 2)
-                table.writerow([f"en/{i}", "prompts", f"words of {i}", "", *halves, length])
+                table.writerow([name, "prompts", split, f"words of {name}", "", *halves, length])
     return files
 
 

@@ -1,4 +1,7 @@
-"""Score a fine-tuned model on a task's test split, utterance by utterance."""
+"""Score a fine-tuned model on a task's validation and test split, utterance by utterance.
+
+Students are chosen by what they score on validation, and reported by what they score on test.
+"""
 
 import logging
 from collections import defaultdict
@@ -24,6 +27,7 @@ from speech_pareto.training.loop import Diverged
 # Of audio in a batch.  On a CPU small batches are faster: six recordings of 10 s, each alone, took
 # HuBERT Base 0.8 of the time of all six in a batch (one thread, AVX2).
 BATCH_SECONDS = {"cpu": 16.0, "cuda": 60.0}
+SPLITS = ("valid", "test")
 log = logging.getLogger(__name__)
 
 
@@ -40,25 +44,35 @@ def main(
 
     `run` names the cell.  A cell without a model is written with its status and an empty table.
     """
-    status, rows, metrics, weights = result.read_status(model), [], None, None
+    status, rows, metrics, weights = result.read_status(model), [], {}, None
     losses = {}
     directions = {}
     if not status:
         task_model, definition = load_task_model(task, load(model), model)
         directions = definition.METRICS
-        data, losses = needed(task, definition, corpora, "test", ("train", "valid"))
+        data, losses = needed(task, definition, corpora, *SPLITS, also=("train",))
         try:
-            guesses = transcribe(task_model, definition, data, task.get("precision", "auto"))
+            for split in SPLITS:
+                own = [utterance for utterance in data if utterance.split == split]
+                guesses = transcribe(task_model, definition, own, task.get("precision", "auto"))
+                metrics[split], scored = score(definition, own, guesses)
+                rows += scored
         except Diverged as error:
             log.warning("%s: %s", model, error)
-            status = {"status": "diverged", "reason": str(error)}
+            status, metrics, rows = {"status": "diverged", "reason": str(error)}, {}, []
         else:
-            metrics, rows = score(definition, data, guesses)
             weights = layer_weights(task_model)
     metric = {"name": task["metric"], "better": directions[task["metric"]]} if metrics else None
     write_table(hypotheses, rows)
     provenance = meta(run["seed"], torch.get_num_threads(), digests)
-    value = result.compose(run, provenance, metrics=metrics, metric=metric, status=status)
+    value = result.compose(
+        run,
+        provenance,
+        metrics=metrics.get("test"),
+        valid_metrics=metrics.get("valid"),
+        metric=metric,
+        status=status,
+    )
     if not status:
         value["left_out"] = losses
     if weights:
@@ -123,7 +137,8 @@ def score(task: Task, data: list[Utterance], guesses: list[str]) -> tuple[dict, 
     metrics["utterances"] = len(data)
     metrics["reference_length"] = sum(count["length"] for count in counts)
     rows = [
-        {"id": u.id, "corpus": u.corpus, "reference": reference, "hypothesis": guess, **count}
+        {"id": u.id, "corpus": u.corpus, "split": u.split, "reference": reference}
+        | {"hypothesis": guess, **count}
         for u, reference, guess, count in zip(data, references, guesses, counts, strict=True)
     ]
     return metrics, rows

@@ -47,7 +47,7 @@ def main(
     torch.manual_seed(seed)
     backbone = load(model)
     task_model, definition, data = begin(task, backbone, model, corpora)
-    needed(task, definition, corpora, "test")  # asked now: to be told after training is too late
+    needed(task, definition, corpora, "valid", "test")  # after training it is too late to be told
     folder = Path(state) / weights_digest(model)[:16] if state else None
     try:
         curve = fit(task_model, definition, data, settings, seed, folder)

@@ -60,6 +60,8 @@ def main(
         if data:
             value["left_out"] = result.read_json(Path(data) / "left_out.json")
         metrics = {"metrics": best["metrics"]}
+        if best["valid"] is not None and best["valid_metric"] == task["metric"]:
+            metrics["valid_metrics"] = {task["metric"]: best["valid"]}
         metrics["metric"] = {"name": task["metric"], "better": METRICS[task["metric"]]}
     else:
         metrics = {}
@@ -92,8 +94,8 @@ def _trial(
 ) -> dict:
     """Return what training with one learning rate gave, from `folder` if it was done before.
 
-    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), metrics (of
-    the test split), rows (of its utterances) and layer_weights.
+    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), valid_metric,
+    metrics (of the test split), rows (of its utterances) and layer_weights.
     """
     if (folder / RESULT).is_file():
         return result.read_json(folder / RESULT)
@@ -138,6 +140,7 @@ def _trial(
         "learning_rate": rate,
         "settings": settings,
         "valid": valid,
+        "valid_metric": settings["train"].get("valid_metric"),
         "metrics": metrics | {"utterances": len(rows)} if rows else metrics,
         "rows": rows,
         "layer_weights": weights,
@@ -229,7 +232,8 @@ def utterances(task: dict, kept: dict) -> list[dict]:
         if not id:
             corpus, id = "", name
         rows.append(
-            {"id": id, "corpus": corpus, "reference": reference, "hypothesis": guess, **count}
+            {"id": id, "corpus": corpus, "split": "test", "reference": reference}
+            | {"hypothesis": guess, **count}
         )
     return rows
 

@@ -24,15 +24,17 @@ def utterances(settings: Mapping, task: Selects, corpora: Iterable, split: str) 
 
 
 def needed(
-    settings: Mapping, task: Selects, corpora: Sequence, split: str, also: Sequence[str] = ()
+    settings: Mapping, task: Selects, corpora: Sequence, *splits: str, also: Sequence[str] = ()
 ) -> tuple[list[Utterance], Losses]:
-    """Return a split's usable utterances, and what it and the splits `also` lose.
+    """Return the usable utterances of some splits, and what they and the splits `also` lose.
 
-    Raises ValueError, with what was left out, if the split has none.
+    Raises ValueError, with what was left out, if one of `splits` has none.
     """
-    usable, losses = select(settings, task, corpora, split, *also)
-    found = [utterance for utterance in usable if utterance.split == split]
-    if not found:
+    usable, losses = select(settings, task, corpora, *splits, *also)
+    there = {utterance.split for utterance in usable}
+    for split in splits:
+        if split in there:
+            continue
         what = {"train": "training", "valid": "validation"}.get(split, split)
         why = f" (left out: {told(losses)})" if losses else ""
         raise ValueError(
@@ -40,7 +42,7 @@ def needed(
         )
     if losses:
         log.info("utterances left out: %s", told(losses))
-    return found, losses
+    return [utterance for utterance in usable if utterance.split in splits], losses
 
 
 def select(

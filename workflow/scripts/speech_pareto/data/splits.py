@@ -8,6 +8,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,11 +24,21 @@ def assign_splits(
 ) -> list[str]:
     """Return a split per recording; one that names its split keeps it, whatever it says.
 
-    `valid` and `test` are shares of the duration. Recordings are ranked by a hash, so that one
-    keeps its place when others come or go nearby.
+    Where all are named and there is a test split, but none for validation, on which students are
+    chosen, a part of the training recordings becomes that. `valid` and `test` are shares of the
+    duration. Recordings are ranked by a hash, so that one keeps its place when others come or go
+    nearby.
     """
-    if all(recording.split for recording in recordings):
-        return [recording.split for recording in recordings]
+    named = [recording.split for recording in recordings]
+    if all(named):
+        if "test" in named and "valid" not in named:
+            taught = [index for index, split in enumerate(named) if split == "train"]
+            free = [replace(recordings[index], split="") for index in taught]
+            if free:
+                own = assign_splits(free, [seconds[index] for index in taught], valid, test=0.0)
+                for index, split in zip(taught, own, strict=True):
+                    named[index] = split
+        return named
     if not _fixed_vocabulary(recordings):
         return _by_words(recordings, seconds, valid, test)
     splits = _by_speaker(recordings, seconds, valid, test)
@@ -108,12 +119,13 @@ def _by_speaker(
     total, place = sum(lengths.values()), {}
     free -= {max(sorted(lengths), key=lambda speaker: lengths[speaker])}
     ranked = sorted(free, key=lambda speaker: (lengths[speaker] > total / 4, _hash(speaker)))
-    for split, share in (("test", test), ("valid", valid)):
+    wanted = {split: share for split, share in (("test", test), ("valid", valid)) if share}
+    for split, share in wanted.items():
         held = 0.0
         while ranked and (held == 0 or held < share * total):
             speaker = ranked.pop(0)
             place[speaker], held = split, held + lengths[speaker]
-    if len(set(place.values())) < 2:
+    if set(place.values()) != set(wanted):
         return None
     splits = [r.split or place.get(r.speaker, "train") for r in recordings]
     pairs = list(zip(recordings, splits, strict=True))

@@ -57,7 +57,8 @@ def read(texts: Mapping[str, str | None]) -> list[Limit]:
 def choose(study: dict, limits: Iterable[Limit], task: str) -> list[dict]:
     """Return a task's students within the limits that nothing there is shown to beat, best first.
 
-    The first has the best score (of equal ones, the first by name); the others are those that a
+    The first has the best score on validation (see `results_table.summarise`; of equal ones, the
+    first by name); the others are those that a
     matched-pairs test, after Holm's correction over all within the limits, cannot tell from it.
     `study`: see `points.study`.  Points with a hole, teachers and controls are left out.
     """
@@ -66,7 +67,7 @@ def choose(study: dict, limits: Iterable[Limit], task: str) -> list[dict]:
     inside = [point for point in inside if whole(point) and within(point, limits)]
     if not inside:
         return []
-    inside.sort(key=lambda point: (SIGNS[better] * point["values"]["score"], point["key"]))
+    inside.sort(key=lambda point: (SIGNS[better] * point["choice"], point["key"]))
     best, known = inside[0], _tests(study["pairs"].get(task))
     tested = [point for point in inside[1:] if (best["key"], point["key"]) in known]
     corrected = holm([known[best["key"], point["key"]] for point in tested])

@@ -12,6 +12,7 @@ from speech_pareto.reporting.tables.results_table import RESOLUTION, summarise
 from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
     AS_GOOD_TEXT,
+    CHOSEN_ON,
     TEST,
     completeness,
     heading,
@@ -43,7 +44,7 @@ def front_text(table: pd.DataFrame, comparisons=None, width: int = 100) -> str:
     for task, rows in summary.groupby("task"):
         done = completeness(table[table["task"] == task])
         what = heading(*rows[["metric", "better"]].iloc[0])
-        lines = [*textwrap.wrap(f"{task}: {what}; {done}", width), ""]
+        lines = [*textwrap.wrap(f"{task}: {what}; {done}; {_chosen(rows)}", width), ""]
         front = best_first(rows[_on_a_front(rows)])
         lines += aligned(_front_cells(front), width)
         lines += _differences(front, width)
@@ -52,6 +53,11 @@ def front_text(table: pd.DataFrame, comparisons=None, width: int = 100) -> str:
             lines += textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def _chosen(rows: pd.DataFrame) -> str:
+    """Return on which split a task's rows are chosen and reported."""
+    return CHOSEN_ON[rows["chosen_on"].iloc[0]]
 
 
 def _on_a_front(rows: pd.DataFrame) -> pd.Series:
@@ -65,6 +71,7 @@ def _front_cells(front: pd.DataFrame) -> list[list[str]]:
     shown = ("ratio", "parameters", "macs_per_second", "seconds")
     header = {name: QUANTITIES[name].label for name in shown}
     header |= {"seconds": take(front["audio_seconds"]) or header["seconds"], "score": f"{short} %"}
+    header |= {"valid_score": "valid"}
     cells = [["recipe", *header.values(), "seeds", "best for"]]
     many_teachers = front["teacher"].nunique() > 1
     mark = ("  ", f" {AS_GOOD}") if front["as_good"].any() else ("", "")
@@ -100,10 +107,11 @@ def _how(table: pd.DataFrame, compared: bool) -> str:
     how = (
         f"{completeness(table)}. Scores are the mean over seeds ± the sample standard deviation; "
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
-        "(parameters, MACs or wall clock against the score). Times are the teacher's typical time "
-        "divided by the speed-up measured side by side with it; a cost that is lower by less than "
-        f"{percent(RESOLUTION)} of the dearest model's counts as equal. Zeros of unstructured "
-        "pruning (`non-zero`) make a model neither faster nor, stored densely, smaller."
+        "(parameters, MACs or wall clock against the score on validation). Times are the teacher's "
+        "typical time divided by the speed-up measured side by side with it; a cost that is lower "
+        f"by less than {percent(RESOLUTION)} of the dearest model's counts as equal. Zeros of "
+        "unstructured pruning (`non-zero`) make a model neither faster nor, stored densely, "
+        "smaller."
     )
     if compared:
         how += (
@@ -119,10 +127,10 @@ def _tables(table: pd.DataFrame, comparisons) -> Iterator[tuple[str, str, list, 
     for task, rows in summarise(table, comparisons).groupby("task"):
         score = f"{metric_name(rows['metric'].iloc[0])[0]} %"
         header = ["recipe", "teacher", QUANTITIES["ratio"].label, "reached", *labels, score]
-        header += ["against teacher", "seeds", "status"]
+        header += ["validation", "against teacher", "seeds", "status"]
         rows = best_first(rows)
         cells = [_leaderboard_cells(row) for _, row in rows.iterrows()]
-        what = heading(*rows[["metric", "better"]].iloc[0])
+        what = f"{heading(*rows[['metric', 'better']].iloc[0])}; {_chosen(rows)}"
         ranked = list(zip(_on_a_front(rows), cells, strict=True))
         yield task, f"{what[0].upper()}{what[1:]}.", header, ranked
 
@@ -132,7 +140,7 @@ def markdown(table: pd.DataFrame, comparisons=None) -> str:
     lines = ["# Leaderboard", "", _how(table, comparisons is not None), ""]
     for task, what, header, rows in _tables(table, comparisons):
         lines += [f"## {task}", "", what, ""]
-        lines += [_markdown_row(header), _markdown_row(["---"] * 2 + ["---:"] * 10 + ["---"])]
+        lines += [_markdown_row(header), _markdown_row(["---"] * 2 + ["---:"] * 11 + ["---"])]
         for front, cells in rows:
             bold = [f"**{c}**" if front and i in BOLD else c for i, c in enumerate(cells)]
             lines.append(_markdown_row(bold))
@@ -158,7 +166,8 @@ def as_csv(table: pd.DataFrame, comparisons=None) -> str:
 def _leaderboard_cells(row: pd.Series) -> list[str]:
     """Return one row of the leaderboard."""
     text = points.texts(row)
-    numbers = ["ratio", "achieved_ratio", *COSTS, "score", "difference", "seeds", "status"]
+    numbers = ["ratio", "achieved_ratio", *COSTS, "score", "valid_score"]
+    numbers += ["difference", "seeds", "status"]
     return [row["recipe"], row["teacher"], *(text[name] for name in numbers)]
 
 

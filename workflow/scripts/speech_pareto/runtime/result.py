@@ -74,10 +74,13 @@ def _finite(text: str) -> float:
     return value
 
 
-def compose(run, meta, metrics=None, cost=None, metric=None, status=None) -> dict:
+def compose(
+    run, meta, metrics=None, cost=None, metric=None, status=None, valid_metrics=None
+) -> dict:
     """Return a result: `ok` with its numbers, or the `status` that `read_status` found.
 
-    `metric` names the score among `metrics` and its direction: {"name": "per", "better": "lower"}.
+    `metrics` are those of the test split, `valid_metrics` of the validation split, if scored.
+    `metric` names the score among both and its direction: {"name": "per", "better": "lower"}.
     """
     status = status or {}
     result = {
@@ -87,7 +90,8 @@ def compose(run, meta, metrics=None, cost=None, metric=None, status=None) -> dic
         "reachable": status.get("reachable"),
         "meta": meta,
     }
-    for key, value in {"metrics": metrics, "cost": cost, "metric": metric}.items():
+    sections = {"metrics": metrics, "valid_metrics": valid_metrics, "cost": cost, "metric": metric}
+    for key, value in sections.items():
         if value is not None:
             result[key] = value
     return result
@@ -109,14 +113,18 @@ def check(result, name: str = "result") -> None:
 
 def _score_problems(result: dict) -> Iterator[str]:
     """Yield what is wrong with the score of a result."""
-    metric, scores = result.get("metric") or {}, result.get("metrics") or {}
+    metric = result.get("metric") or {}
     score = metric.get("name")
     if score is None:
         return
-    if score not in scores or score in COUNTS:
-        yield f"metrics: has no {score!r}, which `metric` says is the score"
-    elif scores[score] > (100 if metric["better"] == "higher" else WORST):
-        yield f"metrics.{score}: {scores[score]} is too high for a score in percent"
+    for section in ("metrics", "valid_metrics"):
+        scores = result.get(section, {})
+        if section == "valid_metrics" and not scores:
+            continue
+        if score not in scores or score in COUNTS:
+            yield f"{section}: has no {score!r}, which `metric` says is the score"
+        elif scores[score] > (100 if metric["better"] == "higher" else WORST):
+            yield f"{section}.{score}: {scores[score]} is too high for a score in percent"
 
 
 def _analysis_problems(analysis: dict | None) -> Iterator[str]:

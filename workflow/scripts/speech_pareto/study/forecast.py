@@ -29,7 +29,7 @@ from speech_pareto.training.settings import Training
 START = 5.0  # seconds that any job takes to start
 CORPUS = 60.0  # ... to download or to prepare a corpus, or to download a teacher
 RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughput` of a study says
-TEST_SECONDS = 1800.0  # audio of a test split
+SCORED_SECONDS = 1800.0  # audio of a validation and a test split
 ANALYSED = 30.0  # seconds of audio that `analyse` runs through both models
 
 EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
@@ -142,7 +142,7 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
             if one.get("device", "cpu") == "cpu"
         )
         taught = _seconds_of_audio(task["student"]) if kind.finetunes else 0.0
-        audio = kind.audio_seconds(task, taught, TEST_SECONDS)
+        audio = kind.audio_seconds(task, taught, SCORED_SECONDS)
         macs = {
             "compress": _compression(study["recipes"][cell.recipe], student, teacher),
             **{rule: seconds * student for rule, seconds in audio.items()},

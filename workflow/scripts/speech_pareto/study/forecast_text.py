@@ -12,8 +12,8 @@ from speech_pareto.study.forecast import (
     EXPECTED,
     ORIGINS,
     RATE,
+    SCORED_SECONDS,
     START,
-    TEST_SECONDS,
     Job,
 )
 from speech_pareto.tasks.kind import TRAINING
@@ -101,7 +101,7 @@ def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]
             f"Assumed: {START:g} s for a job, {CORPUS:g} s for a download or a corpus, "
             f"{short_count(study['throughput'])} MACs per second (profiles: {short_count(RATE)}; "
             f"{short_count(macs)} MACs in all), {TRAINING} passes' worth in a training step, "
-            f"{TEST_SECONDS / 60:g} min of test audio."
+            f"{SCORED_SECONDS / 60:g} min of audio to score."
         )
     if "unknown" in origins:
         lines.append("Unknown: its teacher is not fetched yet; no hours are counted.")

@@ -136,7 +136,14 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "nonzero_parameters": Quantity("nonzero_parameters", "non-zero", COUNT, formatting.short_count),
     "speedup": Quantity("speedup", "speed-up", PLAIN, formatting.times, bounds=("min",)),
-    "score": Quantity("score", "score", PERCENT, formatting.one_decimal, bounds=("max", "min")),
+    "score": Quantity("score", "score", PERCENT, formatting.one_decimal, bounds=()),  # of test
+    "valid_score": Quantity(  # a limit chooses
+        "valid_score",
+        "validation score",
+        PERCENT,
+        formatting.one_decimal,
+        bounds=("max", "min"),
+    ),
     "ratio": Quantity("ratio", "ratio", PLAIN, formatting.shortest, bounds=("min",)),
 }
 

@@ -1,4 +1,4 @@
-"""The table of a test split: reference, hypothesis and errors of each utterance."""
+"""The table of what a model recognised: reference, hypothesis and errors of each utterance."""
 
 import csv
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 COLUMNS = (
     "id",
     "corpus",
+    "split",
     "reference",
     "hypothesis",
     "deletions",

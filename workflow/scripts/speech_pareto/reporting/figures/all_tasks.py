@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from speech_pareto.reporting.figures.canvas import axes_within, nothing, styled, words
 from speech_pareto.reporting.figures.styles import GREY, INK, MUTED, SHADE, styles
 from speech_pareto.reporting.tables.roles import STUDENT, TEACHER
-from speech_pareto.reporting.tables.wording import metric_name
+from speech_pareto.reporting.tables.wording import UNSURE_TEXT, metric_name
 from speech_pareto.runtime.formatting import in_percent, trimmed
 from speech_pareto.study.quantities import QUANTITIES
 
@@ -48,6 +48,9 @@ def tasks(summary: pd.DataFrame, cost: str, recipes) -> Figure:
             axes.set_xlabel(panel, fontsize=8.5)
     _key(figure, {method: recipes[method] for method in methods}, style)
     notes = ["black line: the front, no method measured is cheaper and better", "star: the teacher"]
+    chosen, reported = (rows[f"{name}_{cost}"].astype(bool) for name in ("front", "test_front"))
+    if (chosen & ~reported).any():
+        notes.append(f"×: {UNSURE_TEXT}")
     words(figure, title, "error rates: lower is better; accuracies: higher is better", notes)
     return figure
 
@@ -72,13 +75,15 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
         )
     high = axes.get_ylim()[1]
     axes.set_xlim(0, 1.06 * rows["x"].max())
-    front = rows[rows[f"front_{cost}"]].sort_values(["x", "score"])
+    front = rows[rows[f"front_{cost}"]].sort_values(["x", "choice_score"])
     if len(front):
         worst = high if better == "lower" else axes.get_ylim()[0]
         x = np.array([*front["x"], axes.get_xlim()[1]])
         y = np.array([*front["score"], front["score"].iloc[-1]])
         axes.fill_between(x, y, worst, step="post", color=SHADE, linewidth=0, zorder=0.5)
         axes.plot(x, y, drawstyle="steps-post", color=INK, linewidth=1.5, zorder=2)
+        unsure = front[~front[f"test_front_{cost}"].astype(bool)]
+        axes.plot(unsure["x"], unsure["score"], "x", color=INK, markersize=8, zorder=6)
     form = QUANTITIES[cost].form
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: trimmed(form(value))))
     axes.xaxis.set_major_locator(MaxNLocator(3))

@@ -14,7 +14,14 @@ from speech_pareto.reporting.figures.styles import GREY, INK, MUTED, SHADE, styl
 from speech_pareto.reporting.tables.pareto import SIGNS
 from speech_pareto.reporting.tables.published_scores import READ_OFF
 from speech_pareto.reporting.tables.roles import CONTROL, STUDENT, TEACHER, roles_of
-from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT, holes_text, metric_name, speech_on
+from speech_pareto.reporting.tables.wording import (
+    AS_GOOD_TEXT,
+    CHOSEN_ON,
+    UNSURE_TEXT,
+    holes_text,
+    metric_name,
+    speech_on,
+)
 from speech_pareto.runtime.formatting import (
     filled,
     in_percent,
@@ -117,9 +124,9 @@ class _Front:
         self.axes.set_ylim(self.bottom - 0.11 * height, self.bottom + 1.05 * height)
 
     def _front(self) -> None:
-        """Draw the bold steps: for each cost, the best score to be had for at most that."""
+        """Draw the bold steps: for each cost, what the choice for at most that scores on test."""
         front = self.rows[self.rows[f"front_{self.cost}"]]
-        front = front.sort_values(["x", "y"], ascending=[True, self.better == "higher"])
+        front = front.sort_values(["x", "choice_score"], ascending=[True, self.better == "lower"])
         if front.empty:
             return
         worst = self.axes.get_ylim()[1 if self.better == "lower" else 0]
@@ -235,6 +242,10 @@ class _Front:
             linestyle="none",
             zorder=5.5 if on_front else 4.5 if control else 5,
         )
+        if self._unsure(row):
+            self.axes.plot(
+                row.x, row.y, "x", color=INK, markersize=13, markeredgewidth=1, zorder=5.6
+            )
         self.marks.append((row.x, row.y, 9.0 if row.as_good else 5.5))
         if row.as_good:
             self.axes.plot(
@@ -250,6 +261,14 @@ class _Front:
         if row.score > row.y:
             grey = MUTED if control else colour
             self.labels.append((f"↑ {whole(row.score)} %", row.x, row.y, grey, False))
+
+    def _unsure(self, row) -> bool:
+        """Return whether a point is on the front by the split that chooses, and not by test."""
+        chosen, reported = (
+            getattr(row, f"front_{self.cost}"),
+            getattr(row, f"test_front_{self.cost}"),
+        )
+        return bool(chosen and not reported)
 
     def _remark(self, teacher: str, recipe: str) -> str:
         """Return what a reader must know of a method beside its name."""
@@ -305,7 +324,8 @@ class _Front:
         left = 0.018
         self.figure.text(left, 0.957, self._message(), fontsize=13, fontweight="bold", va="center")
         task = self.all["task"].iloc[0]
-        what = f"{task}: {self.long}, {self.better} is better"
+        split = CHOSEN_ON[self.all["chosen_on"].iloc[0]]
+        what = f"{task}: {self.long}, {self.better} is better; {split}"
         self.figure.text(left, 0.910, what, fontsize=9.5, va="center")
         notes = ["black line: the front, no method measured is cheaper and better"]
         seeds = int(self.rows["seeds"].max())
@@ -313,6 +333,8 @@ class _Front:
             notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")
         if self.rows["as_good"].any():
             notes.append(f"ring: {AS_GOOD_TEXT}")
+        if any(map(self._unsure, self.rows.itertuples())):
+            notes.append(f"×: {UNSURE_TEXT}")
         if self.rows["sparse"].any():
             notes.append(
                 "hollow: zeros make a model neither faster nor, stored densely, smaller"
@@ -356,7 +378,7 @@ class _Front:
             return None
         cheapest = students.loc[students[on_front], "share"].min()
         students = students[students["share"].round(2) <= max(0.6, round(cheapest, 2))]
-        loss = students["score"] * SIGNS[self.better]
+        loss = students["choice_score"] * SIGNS[self.better]
         return students.loc[loss.idxmin()]
 
 

@@ -10,7 +10,7 @@ from speech_pareto.reporting.page.template import render
 from speech_pareto.reporting.tables.results_table import summarise
 from speech_pareto.reporting.tables.roles import TEACHER
 from speech_pareto.reporting.tables.significance import ALPHA
-from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT
+from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT, CHOSEN_ON, UNSURE_TEXT
 from speech_pareto.study import quantities
 
 
@@ -36,6 +36,8 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
         "limits": fields({facts["better"] for facts in study["tasks"].values()}),
         "alpha": ALPHA,
         "asGood": AS_GOOD_TEXT,
+        "chosenOn": CHOSEN_ON,
+        "unsure": UNSURE_TEXT,
         "teachers": len(trained),
         "base": base,
     }
@@ -53,7 +55,7 @@ def fields(better: set[str]) -> list[dict[str, str]]:
             "label": f"{quantities.QUANTITIES[quantity].label} {quantities.BOUNDS[bound]}",
         }
         for name, (bound, quantity) in quantities.limits().items()
-        if quantity != "score" or bound in of_scores
+        if quantity != "valid_score" or bound in of_scores
     ]
 
 

@@ -1,4 +1,7 @@
-"""Students against their teacher, and the points of a front against each other."""
+"""Students against their teacher, and the points of a front against each other.
+
+What is reported of a student is of the test split; what chooses between students is of validation.
+"""
 
 import csv
 import itertools
@@ -29,32 +32,39 @@ DIFFERENCE = ["difference", "difference_low", "difference_high"]
 HYPERVOLUME = ["hypervolume", "hypervolume_low", "hypervolume_high"]
 COMPARISONS = [*GROUP, "metric", "better", "status", "reason", "n", "seeds", "utterances"]
 COMPARISONS += ["score", "teacher_score", *DIFFERENCE, "z", "p", "p_corrected", "significant"]
-FRONTS = ["task", "cost", *GROUP[1:], "status", "reason", "cost_value", "score", "on_front"]
+FRONTS = ["task", "cost", *GROUP[1:], "status", "reason", "cost_value", "score", "valid_score"]
+FRONTS += ["on_front", "on_test_front", "chosen_on"]
 FRONTS += ["next_teacher", "next_recipe", "next_ratio", *DIFFERENCE, "p", "p_corrected", "tie"]
 FRONTS += [*HYPERVOLUME, "reference_cost", "reference_score"]
 PAIRS = [*GROUP, "other_teacher", "other_recipe", "other_ratio", "p"]
 TEXTS = ["task", "cost", "teacher", "recipe", "metric", "better", "status", "reason"]
-TEXTS += ["next_teacher", "next_recipe", "other_teacher", "other_recipe"]
+TEXTS += ["next_teacher", "next_recipe", "other_teacher", "other_recipe", "chosen_on"]
 TYPES = dict.fromkeys(TEXTS, "string")
 TYPES |= dict.fromkeys(["n", "seeds", "utterances"], "Int64")
-TYPES |= dict.fromkeys(["significant", "on_front", "tie"], "boolean")
+TYPES |= dict.fromkeys(["significant", "on_front", "on_test_front", "tie"], "boolean")
 
 
 def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> tuple[pd.DataFrame, ...]:
     """Return the comparisons with the teachers, the fronts, and all pairs, of the table of cells.
 
     `hypotheses` maps each `metrics_file` of the table to its TSV of utterances.  Points with a
-    hole stand in the first two with their status and no numbers, and in no pair.
+    hole stand in the first two with their status and no numbers, and in no pair. The neighbours of
+    a front and the pairs are compared on validation, or on test where a task's utterances of
+    validation were not kept (SUPERB).
     """
     comparisons, fronts, pairs = [], [], []
     for task, points in summarise(cells).groupby("task", sort=True):
-        if not _counted(cells[cells["task"] == task], hypotheses):
+        own = cells[cells["task"] == task]
+        if not _counted(own, hypotheses):
             continue
-        systems = _Systems(cells[cells["task"] == task], points, hypotheses)
-        comparisons += _against_teachers(points, systems)
+        tested = _Systems(own, points, hypotheses, "test")
+        chosen = _Systems(own, points, hypotheses, "valid")
+        if not chosen.utterances:
+            chosen = tested
+        comparisons += _against_teachers(points, tested)
         for cost in quantities.main_axes():
-            fronts += _front(points, systems, cost)
-        pairs += [{"task": task} | pair for pair in _pairs(systems)]
+            fronts += _front(points, tested, chosen, cost)
+        pairs += [{"task": task} | pair for pair in _pairs(chosen)]
     return _table(comparisons, COMPARISONS), _table(fronts, FRONTS), _table(pairs, PAIRS)
 
 
@@ -71,9 +81,11 @@ def _counted(cells: pd.DataFrame, hypotheses: dict[str, str]) -> bool:
 
 
 class _Systems:
-    """Errors per utterance of a task's whole points: those of which no seed is missing."""
+    """Errors per utterance of a split, of a task's whole points: those that miss no seed."""
 
-    def __init__(self, cells: pd.DataFrame, points: pd.DataFrame, hypotheses: dict[str, str]):
+    def __init__(
+        self, cells: pd.DataFrame, points: pd.DataFrame, hypotheses: dict[str, str], split: str
+    ) -> None:
         whole = [row for row in points.itertuples() if row.status == "ok"]
         whole.sort(key=lambda row: row.role != TEACHER)  # teachers first: errors name them
         whole = [_key(row) for row in whole]
@@ -86,15 +98,16 @@ class _Systems:
             total: Any = 0
             for cell in seeds[key]:
                 file = hypotheses[cell.metrics_file]
-                utterances, errors, lengths = read_errors(file, cell.metric)
-                _check_score(file, cell, errors, lengths)
+                utterances, errors, lengths = read_errors(file, cell.metric, split)
+                if utterances or split == "test":
+                    _check_score(file, cell, errors, lengths, split)
                 if first is None:
                     first, self.utterances, self.lengths = file, utterances, lengths
                 _check_utterances(file, utterances, first, self.utterances)
                 total = total + errors
             totals.append(total)
             self.errors[key] = total / len(seeds[key])  # the mean over the seeds
-        if whole:
+        if self.utterances:
             # whole numbers are resampled: the same bytes on every machine
             drawn = resampled_rates(totals, self.lengths).T
             self.rates = {key: drawn[i] / len(seeds[key]) for i, key in enumerate(whole)}
@@ -122,8 +135,8 @@ def _key(row) -> tuple[str, str, float]:
     return row.teacher, row.recipe, row.ratio
 
 
-def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
-    """Return (id, reference), errors and reference length of each utterance in a TSV.
+def read_errors(file, metric: str, split: str = "test") -> tuple[list, np.ndarray, np.ndarray]:
+    """Return (id, reference), errors and reference length of each utterance of a split in a TSV.
 
     They are counted in the symbols that the task recognises; for `wer` in words, where the task
     writes these apart.
@@ -131,6 +144,7 @@ def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
     try:
         with Path(file).open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
+        rows = [row for row in rows if row["split"] == split]
         utterances = [(row["id"], row["reference"]) for row in rows]
         worded = metric == "wer" and rows and WORDS[0] in rows[0]
         errors, length = (WORDS[:1], WORDS[1]) if worded else (KINDS, "length")
@@ -150,14 +164,15 @@ def read_errors(file, metric: str) -> tuple[list, np.ndarray, np.ndarray]:
     return utterances, errors, lengths
 
 
-def _check_score(file, cell, errors: np.ndarray, lengths: np.ndarray) -> None:
+def _check_score(file, cell, errors: np.ndarray, lengths: np.ndarray, split: str) -> None:
     """Raise a ValueError if the counts in a TSV do not give the cell's score."""
     rate = 100 * errors.sum() / max(1, lengths.sum())
     score = rate if cell.better == "lower" else 100 - rate
-    if abs(score - cell.score) > 1e-3:
+    said = cell.score if split == "test" else cell.valid_score
+    if not abs(score - said) <= 1e-3:
         raise ValueError(
-            f"{file}: its errors give {cell.metric} {score:.4f}, but {cell.metrics_file} says "
-            f"{cell.score:.4f}; evaluate this cell again"
+            f"{file}: its errors of split {split} give {cell.metric} {score:.4f}, but "
+            f"{cell.metrics_file} says {said:.4f}; evaluate this cell again"
         )
 
 
@@ -206,26 +221,28 @@ def _missing(teacher: str, own: pd.DataFrame) -> str:
     return f"the study has no {own['recipe'].iloc[0]} of {teacher}"
 
 
-def _front(points: pd.DataFrame, systems: _Systems, cost: str) -> list[dict]:
+def _front(points: pd.DataFrame, tested: _Systems, chosen: _Systems, cost: str) -> list[dict]:
     """Return a row per point of a task over a cost: its neighbour, its recipe's hypervolume."""
     points = points.assign(cost=cost, cost_value=points[quantities.QUANTITIES[cost].column])
     points = points.assign(on_front=points[f"front_{cost}"])
+    points = points.assign(on_test_front=points[f"test_front_{cost}"])
     better = points["better"].iloc[0]
     whole = (points["status"] == "ok") & points["cost_value"].notna()
-    points.loc[~whole, ["cost_value", "score"]] = np.nan
+    points.loc[~whole, ["cost_value", "score", "valid_score"]] = np.nan
     teachers = points[whole & (points["role"] == TEACHER)]
     dearest = (points if teachers.empty else teachers)["cost_value"].max()
     reference = {"reference_cost": dearest}
     reference |= {"reference_score": WORST if better == "lower" else 100 - WORST}
     volumes = {
-        name: _hypervolume(group, systems, dearest)
+        name: _hypervolume(group, tested, dearest)
         for name, group in points[whole].groupby(["teacher", "recipe"])
     }
     rows = []
     for point in points.itertuples():
-        row = {column: getattr(point, column) for column in FRONTS[: FRONTS.index("on_front") + 1]}
+        row = {column: getattr(point, column) for column in FRONTS[: FRONTS.index("chosen_on") + 1]}
+        row["choice_score"] = point.choice_score
         rows.append(row | volumes.get((point.teacher, point.recipe), {}) | reference)
-    _ties([row for row in rows if row["on_front"]], systems, better)
+    _ties([row for row in rows if row["on_front"]], chosen, better)
     return rows
 
 
@@ -258,7 +275,7 @@ def _ties(front: list[dict], systems: _Systems, better: str) -> None:
     A tie: the dearer one is not shown to be better.
     """
     # of equal costs, the better score is the dearer's place
-    front = sorted(front, key=lambda row: (row["cost_value"], -SIGNS[better] * row["score"]))
+    front = sorted(front, key=lambda row: (row["cost_value"], -SIGNS[better] * row["choice_score"]))
     for row, dearer in zip(front, front[1:], strict=False):
         row |= {f"next_{name}": dearer[name] for name in GROUP[1:]}
         one, other = ((each["teacher"], each["recipe"], each["ratio"]) for each in (row, dearer))

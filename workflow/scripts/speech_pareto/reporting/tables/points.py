@@ -33,10 +33,11 @@ BESIDE = ("fronts.csv", "pairs.csv")
 
 def study(cells: pd.DataFrame, comparisons=None, fronts=None, pairs=None) -> dict:
     """Return tasks, points and tests of a study, from the tables of `aggregate` and `compare`."""
+    split = summarise(cells).groupby("task")["chosen_on"].first()
     return {
         "study": plain(cells["study"].dropna().iloc[0]) if cells["study"].notna().any() else None,
         "done": completeness(cells),
-        "tasks": {task: _facts(rows) for task, rows in cells.groupby("task")},
+        "tasks": {task: _facts(rows, split[task]) for task, rows in cells.groupby("task")},
         "points": points(cells, comparisons, fronts),
         "pairs": {} if pairs is None else {t: _flat(rows) for t, rows in pairs.groupby("task")},
     }
@@ -63,7 +64,7 @@ def read_csv(file: Path) -> pd.DataFrame | None:
         raise ValueError(f"{file} is no sound table ({error}); delete it and run again") from None
 
 
-def _facts(cells: pd.DataFrame) -> dict:
+def _facts(cells: pd.DataFrame, chosen_on: str) -> dict:
     """Return what a task's scores are."""
     known = cells.dropna(subset=["metric", "better"])
     metric, better = ("score", "lower") if known.empty else known.iloc[0][["metric", "better"]]
@@ -73,6 +74,7 @@ def _facts(cells: pd.DataFrame) -> dict:
         "short": metric_name(metric)[0],
         "heading": heading(metric, better),
         "take": take(cells["audio_seconds"]),
+        "chosenOn": chosen_on,
         "done": completeness(cells),
     }
 
@@ -97,8 +99,9 @@ def points(cells: pd.DataFrame, comparisons=None, fronts=None) -> list[dict]:
     """Return the points of the table `cells`, each a dict that JSON can hold, holes as None.
 
     `values` has the `QUANTITIES`, `text` the same as the tables print them; `front` names the
-    costs on whose front the point is, `ties` those of which the next dearer point of the front
-    (see `fronts` of `compare`) is not shown to be better.
+    costs on whose front the point is by the score that chooses, `testFront` those on whose front it
+    would be by test, `choice` the score that chooses, `ties` those of which the next dearer point
+    of the front (see `fronts` of `compare`) is not shown to be better.
     """
     summary = summarise(cells, comparisons)
     seeds = dict(list(cells.groupby(GROUP, sort=False)))
@@ -120,7 +123,9 @@ def _point(row: pd.Series, cells: pd.DataFrame, ties: dict) -> dict:
         "spread": plain(row["score_std"]),
         "as_good": bool(row["as_good"]),
         "sparse": bool(row["sparse"]),
+        "choice": plain(row["choice_score"]),
         "front": [cost for cost in quantities.main_axes() if row[f"front_{cost}"]],
+        "testFront": [cost for cost in quantities.main_axes() if row[f"test_front_{cost}"]],
         "ties": {cost: name for (cost, *ends), name in ties.items() if ends == [*names.values()]},
         "values": {name: plain(row[one.column]) for name, one in QUANTITIES.items()},
         "text": texts(row),

@@ -165,7 +165,18 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
     costs_in_order = list(FROM_PROFILE)
     costs_in_order.insert(costs_in_order.index("teacher_seconds") + 1, "paired_seconds")
     further = sorted((c for c in table if c.partition(".")[0] in UNDER and "." in c), key=_place)
-    table = table[[*FROM_METRICS, "score", "left_out", *numbers, *costs_in_order, *further, *tail]]
+    table = table[
+        [
+            *FROM_METRICS,
+            "score",
+            "valid_score",
+            "left_out",
+            *numbers,
+            *costs_in_order,
+            *further,
+            *tail,
+        ]
+    ]
     table = table.rename(columns={column: column.removeprefix("metrics:") for column in numbers})
     whole = [c for c in further if c.partition(".")[0] in INTEGERS]
     types = dict.fromkeys(INTEGERS + whole, "Int64") | dict.fromkeys(TEXTS, "string")
@@ -206,11 +217,13 @@ def _row(file: str, value: dict, profile_file: str | None, profile: dict | None)
     if row["status"] == "ok" and profile and profile["status"] != "ok":
         # a score without a cost is no point of a front
         row |= {"status": profile["status"], "reason": f"profile: {profile['reason']}"}
+    valid = value.get("valid_metrics") or {}
     numbers = dict(value.get("metrics") or {})
     for corpus, parts in (numbers.pop("by_corpus", None) or {}).items():
         numbers |= {f"{name}.{corpus}": number for name, number in parts.items()}
     row |= {f"metrics:{name}": number for name, number in numbers.items()}
     row["score"] = numbers.get(row["metric"]) if value["status"] == "ok" else None
+    row["valid_score"] = valid.get(row["metric"]) if value["status"] == "ok" else None
     left_out = value.get("left_out")
     row["left_out"] = None if left_out is None else lacking(left_out)
     meta = value["meta"]
@@ -260,8 +273,13 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
 
     `n` of `seeds` cells are done.  `status` is `ok` only when all are, else the first other
     status; `score_std` is the sample standard deviation, a hole for a single seed.  `kind` says
-    what a row is to a reader (see `roles.kind`).  A column `front_{axis}` for each of
-    `quantities.axes` says whether a row is on that front of its task; a row with a hole never is.
+    what a row is to a reader (see `roles.kind`).
+
+    `score` is of the test split, `valid_score` of validation, and `choice_score` is the one that
+    chooses: validation where all whole rows of a task have it (`chosen_on`), else test. A column
+    `front_{axis}` for each of `quantities.axes` says whether a row is on that front of its task by
+    the score that chooses, `test_front_{axis}` whether it is by test; a row with a hole never is.
+
     `comparisons` (of `compare`) adds the `difference` to the teacher and `as_good`, whether it is
     no significant increase in errors.
     """
@@ -278,6 +296,7 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
         row["reason"] = holes["reason"].iloc[0] if len(holes) else None
         row["reachable"] = holes["reachable"].iloc[0] if len(holes) else None
         row |= {"score": score.mean(), "score_std": score.std(ddof=1)}
+        row["valid_score"] = done["valid_score"].astype(float).mean()
         row |= {column: done[column].astype(float).mean() for column in means}
         # a thousandth of zeros is chance, a hundredth is pruning
         row["sparse"] = bool(row["nonzero_parameters"] < 0.99 * row["parameters"])
@@ -291,8 +310,13 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
     # pairing corrects for busy machines, which the real-time factor of a single job does not
     spoken = [pd.to_numeric(summary[column], "coerce") for column in ("audio_seconds", "batch")]
     summary["rtf"] = (summary["paired_seconds"] / (spoken[0] * spoken[1])).astype(float)
+    chosen = {task: _chosen_on(rows) for task, rows in summary.groupby("task")}
+    summary["chosen_on"] = summary["task"].map(chosen)
+    on_valid = summary["chosen_on"] == "valid"
+    summary["choice_score"] = summary["valid_score"].where(on_valid, summary["score"])
     for name, axis in quantities.axes().items():
-        summary[f"front_{name}"] = _on_front(summary, axis.column)
+        summary[f"front_{name}"] = _on_front(summary, axis.column, "choice_score")
+        summary[f"test_front_{name}"] = _on_front(summary, axis.column, "score")
     if comparisons is None:
         return summary.assign(**dict.fromkeys(COMPARED, np.nan), as_good=False)
     summary = summary.merge(comparisons[[*GROUP, *COMPARED]], how="left", on=GROUP)
@@ -302,21 +326,29 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
 def _means() -> list[str]:
     """Return the columns whose means over seeds are in the summary."""
     measured = [quantity.column for quantity in quantities.QUANTITIES.values()]
-    measured = [column for column in measured if column not in (*GROUP, "score", "rtf")]
+    measured = [
+        column for column in measured if column not in (*GROUP, "score", "valid_score", "rtf")
+    ]
     return list(dict.fromkeys(["achieved_ratio", *measured, "speedup_low", "speedup_high"]))
 
 
-def _on_front(summary: pd.DataFrame, column: str) -> np.ndarray:
-    """Return whether each complete row is non-dominated in (cost `column`, score) in its task.
+def _chosen_on(rows: pd.DataFrame) -> str:
+    """Return the split that chooses among a task's rows: `valid`, or `test` if one lacks that."""
+    whole = rows[(rows["status"] == "ok") & rows["score"].notna()]
+    return "valid" if whole["valid_score"].notna().all() else "test"
+
+
+def _on_front(summary: pd.DataFrame, column: str, score: str) -> np.ndarray:
+    """Return whether each complete row is non-dominated in (cost `column`, `score`) in its task.
 
     Controls say what pretraining and choosing are worth; they are no candidates.
     """
     front = pd.Series(False, index=summary.index)
-    whole = (summary["status"] == "ok") & summary[column].notna() & summary["score"].notna()
+    whole = (summary["status"] == "ok") & summary[column].notna() & summary[score].notna()
     whole &= summary["kind"] != roles.CONTROL
     for _, rows in summary[whole].groupby("task"):
         better = ("lower", rows["better"].iloc[0])
         slack = (RESOLUTION * rows[column].max(), 0.0)
-        points = rows[[column, "score"]].to_numpy(dtype=float)
+        points = rows[[column, score]].to_numpy(dtype=float)
         front[rows.index] = non_dominated(points, better, slack)
     return front.to_numpy()

@@ -9,6 +9,11 @@ from speech_pareto.runtime.formatting import shortest, two_decimals
 
 AS_GOOD = "†"  # marks a student that shows no significant increase in errors
 AS_GOOD_TEXT = "no significant increase in errors over the teacher"
+CHOSEN_ON = {
+    "valid": "chosen on validation, reported on test",
+    "test": "chosen and reported on test, as validation has no score",
+}
+UNSURE_TEXT = "on the front by validation, which chooses, and not by test"
 TEST = "matched pairs, α = 0.05 after Holm's correction"
 
 METRIC_NAMES = {

@@ -33,7 +33,7 @@ function makeBudget(alpha) {
     const inside = study.points.filter((point) => point.task === task &&
       point.kind === "student" && whole(point) && within(point, limits));
     if (!inside.length) return [];
-    inside.sort((a, b) => sign * (a.values.score - b.values.score) || (a.key < b.key ? -1 : 1));
+    inside.sort((a, b) => sign * (a.choice - b.choice) || (a.key < b.key ? -1 : 1));
     const [best, ...others] = inside;
     const known = tests(study.pairs[task]);
     const tested = others.filter((point) => known.has(`${best.key}\n${point.key}`));

@@ -126,7 +126,7 @@ function drawTable() {
   const rows = points.map((point) => {
     const at = chosen.indexOf(point), tied = point.ties[state.cost];
     const remarks = [at === 0 && "recommended", at > 0 && "tie with the recommended",
-      tied && `dearer ${tied} is no better`, point.status !== "ok" && point.text.status, point.kind === "control" && "control"];
+      tied && `dearer ${tied} is no better`, unsure(point) && study.unsure, point.status !== "ok" && point.text.status, point.kind === "control" && "control"];
     const outside = limits.length && !budget.within(point, limits);
     const names = [point.front.includes(state.cost) && "front", at === 0 && "best", outside && "dim"];
     return html("tr", { class: names.filter(Boolean).join(" "), "data-key": point.key },
@@ -141,11 +141,12 @@ function drawWords() {
   const facts = study.tasks[state.task], cost = study.costs[state.cost];
   $("study").textContent = `Study “${study.study}”: ${study.done}.`;
   $("message").textContent = (study.messages[state.task] || {})[state.cost] || `${facts.short} against ${cost.short}`;
-  $("axis").textContent = `${facts.heading}, against ${cost.label.replace("{speech}", facts.take ? `a ${facts.take}` : "speech")}`;
+  $("axis").textContent = `${facts.heading}; ${study.chosenOn[facts.chosenOn]}; against ${cost.label.replace("{speech}", facts.take ? `a ${facts.take}` : "speech")}`;
   const points = here().filter(isShown);
   const notes = ["line: the front, no method measured is cheaper and better",
     points.some((p) => p.spread) && "bars: ± 1 standard deviation over seeds",
     points.some((p) => p.as_good) && `ring: ${study.asGood}`,
+    points.some(unsure) && `×: ${study.unsure}`,
     points.some((p) => p.sparse) && `hollow: zeros, neither faster nor smaller${cost.sparse ? ", drawn at their non-zero parameters" : ""}`,
     "grey: controls", "click a point to keep its card"];
   const waiting = points.filter((p) => p.status !== "ok").length;

@@ -26,6 +26,7 @@ function fill(node, attributes, children) {
 }
 const percent = (share) => `${Math.round(100 * share)} %`;
 const isShown = (point) => !state.off.has(point.recipe) && !state.off.has(`teacher ${point.teacher}`);
+const unsure = (point) => point.front.includes(state.cost) && !point.testFront.includes(state.cost);
 const here = () => study.points.filter((point) => point.task === state.task);
 const label = (point) => point.kind === "teacher" ? `teacher (${point.teacher})`
   : study.teachers > 1 ? `${point.key}` : `${point.recipe} ${point.text.ratio}`;
@@ -126,7 +127,7 @@ function drawChart() {
   chart.append(grid);
   const worst = lower ? box.top : box.bottom;
   const front = shown.filter((p) => p.front.includes(state.cost))
-    .sort((a, b) => xOf(a) - xOf(b) || (lower ? a.values.score - b.values.score : b.values.score - a.values.score));
+    .sort((a, b) => xOf(a) - xOf(b) || (lower ? 1 : -1) * (a.choice - b.choice));
   if (front.length) {
     let steps = `M${x(xOf(front[0]))},${y(front[0].values.score)}`;
     for (const p of front.slice(1)) steps += `H${x(xOf(p))}V${y(p.values.score)}`;
@@ -165,7 +166,6 @@ function drawLimit(chart, limit, { x, y, box }) {
   const less = limit.bound === "max";
   let [x1, x2, y1, y2] = [box.left, box.right, box.top, box.bottom];
   if (limit.quantity === state.cost) [x1, x2] = less ? [x(limit.value), x2] : [x1, x(limit.value)];
-  else if (limit.quantity === "score") [y1, y2] = less ? [y1, y(limit.value)] : [y(limit.value), y2];
   else return;
   [y1, y2] = [Math.max(y1, box.top), Math.min(y2, box.bottom)];
   chart.append(svg("rect", { class: "outside", x: x1, y: y1, width: Math.max(0, x2 - x1), height: Math.max(0, y2 - y1) }));
@@ -185,6 +185,7 @@ function drawPoint(point, x, y, scale) {
   }
   if (point.as_good) node.append(svg("circle", { class: "ring", r: 11 }));
   node.append(marker(point, point.kind === "teacher" ? 11 : point.kind === "control" ? 6 : 7));
+  if (unsure(point)) node.append(svg("path", { class: "unsure", d: "M-9,-9L9,9M-9,9L9,-9" }));
   node.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && !pinned && showCard(point, node));
   node.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && !pinned && hideCard());
   node.addEventListener("focus", () => !pinned && showCard(point, node));
