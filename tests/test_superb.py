@@ -299,16 +299,16 @@ def test_labels_must_have_been_heard(words, tmp_path):
 
 @pytest.mark.slow
 def test_the_table_says_what_s3prl_does(s3prl):
-    recipes = [facts["recipe"] for facts in PROBLEMS.values()]
+    recipes = [facts.recipe for facts in PROBLEMS.values()]
     found = json.loads(s3prl(DEFAULTS.replace("RECIPES", repr(recipes))))
     for name, facts in PROBLEMS.items():
-        own = found[facts["recipe"]]
-        assert own["train"]["total_steps"] == facts["updates"], name
+        own = found[facts.recipe]
+        assert own["train"]["total_steps"] == facts.updates, name
         heard = own["build_batch_sampler"]["train"]["batch_size"] // (2 if name == "ASR" else 1)
-        assert heard * own["train"]["gradient_accumulate"] == facts["batch"], name
+        assert heard * own["train"]["gradient_accumulate"] == facts.batch, name
         missing = {key for key, value in own["prepare_data"].items() if value == "???"}
-        assert missing == set(facts["data"]), name
-        assert set(facts["metrics"]) <= set(METRICS)
+        assert missing == set(facts.data), name
+        assert set(facts.metrics) <= set(METRICS)
 
 
 EXAMPLES = {

@@ -31,7 +31,7 @@ def main(task: dict, corpora: list, output: str | Path) -> None:
 
 def _write(task: dict, corpora: list, folder: Path) -> None:
     """Write audio and tables to a folder."""
-    own = PROBLEMS[task["problem"]]["own"]
+    own = PROBLEMS[task["problem"]].own
     (folder / "audio").mkdir()
     targets, number = {}, 0
     kind = Ctc({"unit": own}) if own in UNITS else Labelled(task.get("label", "label"))

@@ -176,7 +176,7 @@ def _problem(task: dict, data: str | Path | None):
     import pandas as pd
     import s3prl.problem
 
-    recipe = getattr(s3prl.problem, PROBLEMS[task["problem"]]["recipe"])
+    recipe = getattr(s3prl.problem, PROBLEMS[task["problem"]].recipe)
 
     class Kept(recipe):
         """Hands the guesses of the test split to `keep`."""
@@ -214,7 +214,7 @@ def utterances(task: dict, kept: dict) -> list[dict]:
     def texts(key: str) -> list[str]:
         return [each if isinstance(each, str) else " ".join(each) for each in kept[key]]
 
-    references, guesses, own = texts("label"), texts("prediction"), PROBLEMS[task["problem"]]["own"]
+    references, guesses, own = texts("label"), texts("prediction"), PROBLEMS[task["problem"]].own
     if task["metric"] == "accuracy":
         none = {"deletions": 0, "insertions": 0, "length": 1}
         pairs = zip(references, guesses, strict=True)

@@ -3,15 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from speech_pareto.models.architecture import (
-    Layer,
-    head_parameters,
-    layers_of,
-    linear_shapes,
-    remaining,
-    row_parameters,
-    with_layers,
-)
+from speech_pareto.models import architecture
+from speech_pareto.models.architecture import Layer
 
 
 def spread(amount: int, capacities: Sequence[int]) -> list[int]:
@@ -20,9 +13,8 @@ def spread(amount: int, capacities: Sequence[int]) -> list[int]:
     left = max(0, min(amount, sum(capacities)))
     while left:
         open_places = [i for i, capacity in enumerate(capacities) if shares[i] < capacity]
-        step = max(
-            1, min(left // len(open_places), min(capacities[i] - shares[i] for i in open_places))
-        )
+        room = min(capacities[i] - shares[i] for i in open_places)
+        step = max(1, min(left // len(open_places), room))
         for i in open_places[:left]:
             shares[i] += step
             left -= step
@@ -34,7 +26,8 @@ def thin(config: Mapping, layers: Sequence[Layer], amount: float) -> list[Layer]
 
     What whole heads miss, rows make up; each layer keeps at least one of either.
     """
-    head, row = head_parameters(config, layers[0]), row_parameters(config, layers[0])
+    sizes = (architecture.head_parameters, architecture.row_parameters)
+    head, row = (size(config, layers[0]) for size in sizes)
     spare_heads = [len(layer.heads) - 1 for layer in layers]
     spare_rows = [layer.ffn - 1 for layer in layers]
     share = amount / max(1, head * sum(spare_heads) + row * sum(spare_rows))
@@ -49,6 +42,6 @@ def thin(config: Mapping, layers: Sequence[Layer], amount: float) -> list[Layer]
 
 def zeroed(config: Mapping, ratio: float) -> dict:
     """Return `config` with zeros for a share `ratio` of its parameters, as far as matrices go."""
-    weights = sum(outputs * inputs for outputs, inputs in linear_shapes(config))
-    zeros = min(round(ratio * remaining(config)), weights)
-    return with_layers(config, layers_of(config), zeros)
+    weights = sum(outputs * inputs for outputs, inputs in architecture.linear_shapes(config))
+    zeros = min(round(ratio * architecture.remaining(config)), weights)
+    return architecture.with_layers(config, architecture.layers_of(config), zeros)

@@ -3,31 +3,18 @@
 import math
 from collections.abc import Mapping
 
-from speech_pareto.models.architecture import (
-    BANDS,
-    BINS,
-    SAMPLE_RATE,
-    STACK,
-    Layer,
-    complete,
-    head_dim,
-    layers_of,
-    matrices,
-    matrix_parameters,
-    positions,
-    section,
-)
+from speech_pareto.models import architecture
 
 
-def layer_macs(config: Mapping, layer: Layer, frames: int) -> dict[str, int]:
+def layer_macs(config: Mapping, layer: architecture.Layer, frames: int) -> dict[str, int]:
     """Return a layer's multiply-accumulates over `frames`: of its `matrices` and attention `maps`.
 
     `maps` are the products of queries with keys and of attention maps with values.
     """
-    config, inner = complete(config), head_dim(config) * len(layer.heads)
+    config, inner = architecture.complete(config), architecture.head_dim(config) * len(layer.heads)
     weights = sum(
-        matrix_parameters(shape, layer.ranks.get(name)) - shape[0]  # less the biases
-        for name, shape in matrices(config, layer).items()
+        architecture.matrix_parameters(shape, layer.ranks.get(name)) - shape[0]  # less the biases
+        for name, shape in architecture.matrices(config, layer).items()
     )
     gated = config["model_type"] == "wavlm" and not layer.reuse
     gate = 8 * inner if gated else 0  # of the relative position bias
@@ -42,9 +29,9 @@ def macs(config: Mapping, seconds: float) -> dict:
     `cost.macs` measures on the module. `layers` is a list of `layer_macs`; `frames` is how many
     there are. ValueError for a recording that is too short for one frame.
     """
-    config = complete(config)
+    config = architecture.complete(config)
     hidden, dims = config["hidden_size"], config["conv_dim"]
-    frames, stem = round(seconds * SAMPLE_RATE), 0
+    frames, stem = round(seconds * architecture.SAMPLE_RATE), 0
     for inputs, outputs, kernel, stride in zip(
         (1, *dims[:-1]), dims, config["conv_kernel"], config["conv_stride"], strict=True
     ):
@@ -52,20 +39,21 @@ def macs(config: Mapping, seconds: float) -> dict:
         stem += frames * inputs * outputs * kernel
     if frames < 1:
         raise ValueError(f"{seconds} s are too short for one frame")
-    if bands := BANDS.get(section(config).get("stem", "")):
-        transform = round(2.5 * BINS * math.log2(BINS)) // 2  # operations, two of them a MAC
-        stem = frames * STACK * (transform + (BINS // 2 + 1) * bands)
-    (number, taps), groups = positions(config), config["num_conv_pos_embedding_groups"]
+    if bands := architecture.BANDS.get(architecture.section(config).get("stem", "")):
+        bins = architecture.BINS
+        transform = round(2.5 * bins * math.log2(bins)) // 2  # operations, two of them a MAC
+        stem = frames * architecture.STACK * (transform + (bins // 2 + 1) * bands)
+    (number, taps), groups = architecture.positions(config), config["num_conv_pos_embedding_groups"]
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
-    direct = section(config).get("projection") == "none"
-    factor = section(config).get("time_reduction") or 1
+    direct = architecture.section(config).get("projection") == "none"
+    factor = architecture.section(config).get("time_reduction") or 1
     inner = max(1, frames // factor)  # frames in the layers
     parts = {
         "stem": stem,
         "projection": 0 if direct else frames * dims[-1] * hidden,
         "position": number * places * hidden * (hidden // groups) * taps,
         "time_reduction": 2 * inner * hidden * hidden * factor if factor > 1 else 0,
-        "layers": [layer_macs(config, layer, inner) for layer in layers_of(config)],
+        "layers": [layer_macs(config, layer, inner) for layer in architecture.layers_of(config)],
     }
     layers = sum(sum(layer.values()) for layer in parts["layers"])
     total = sum(value for name, value in parts.items() if name != "layers") + layers

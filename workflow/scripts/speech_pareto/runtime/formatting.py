@@ -1,5 +1,7 @@
 """Numbers, columns and paragraphs as text; a number that is not known (None, NaN) is a dash."""
 
+from collections.abc import Callable, Mapping
+
 MISSING = "–"
 
 
@@ -8,15 +10,27 @@ def missing(value: float | None) -> bool:
     return value is None or value != value  # NaN is not equal to itself
 
 
+def known_as(pattern: str) -> Callable[[float], str]:
+    """Return the function that writes a number as `pattern` of `str.format` says."""
+    return lambda value: MISSING if missing(value) else pattern.format(value)
+
+
+two_digits = known_as("{:#.2g}")  # 0.0092
+times = known_as("{:.2f}×")  # 1.52×
+one_decimal = known_as("{:.1f}")  # a score in percent: 31.2
+three_decimals = known_as("{:.3f}")  # a share: 0.503
+whole = known_as("{:.0f}")  # 118
+shortest = known_as("{:g}")  # 0, 0.5, 10
+
+
+def two_decimals(value: float) -> str:
+    """Return a share or a similarity: 0.26, −0.05."""
+    return known_as("{:.2f}")(value).replace("-", "−")
+
+
 def short_count(value: float) -> str:
     """Return a count with three digits: 4.01 M, 310 M, 1.20 G, 20.0 T."""
-    if missing(value):
-        return MISSING
-    units = ((1e18, " E"), (1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
-    for size, unit in units:
-        if abs(value) >= 0.9995 * size:
-            return three_digits(value / size) + unit
-    return f"{value:.0f}"
+    return _with_unit(value, {" E": 1e18, " P": 1e15, " T": 1e12, " G": 1e9, " M": 1e6, " k": 1e3})
 
 
 def short_seconds(value: float) -> str:
@@ -28,52 +42,22 @@ def short_seconds(value: float) -> str:
 
 def short_bytes(value: float) -> str:
     """Return a number of bytes with three digits: 6.00 MB."""
+    return _with_unit(value, {" GB": 1e9, " MB": 1e6, " kB": 1e3}, " B")
+
+
+def _with_unit(value: float, units: Mapping[str, float], none: str = "") -> str:
+    """Return three digits of a number and the largest unit that it fills, or `none` of them."""
     if missing(value):
         return MISSING
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= 0.9995 * size:
-            return f"{three_digits(value / size)} {unit}"
-    return f"{value:.0f} B"
+    for unit, size in units.items():
+        if abs(value) >= 0.9995 * size:
+            return three_digits(value / size) + unit
+    return f"{value:.0f}{none}"
 
 
 def three_digits(value: float) -> str:
     """Return `value` with three significant digits, never in powers of ten."""
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
-
-
-def two_digits(value: float) -> str:
-    """Return `value` with two significant digits: 0.0092."""
-    return MISSING if missing(value) else f"{value:#.2g}"
-
-
-def times(value: float) -> str:
-    """Return a factor: 1.52×."""
-    return MISSING if missing(value) else f"{value:.2f}×"
-
-
-def one_decimal(value: float) -> str:
-    """Return a score in percent: 31.2."""
-    return MISSING if missing(value) else f"{value:.1f}"
-
-
-def two_decimals(value: float) -> str:
-    """Return a share or a similarity: 0.26, −0.05."""
-    return MISSING if missing(value) else f"{value:.2f}".replace("-", "−")
-
-
-def three_decimals(value: float) -> str:
-    """Return a share: 0.503."""
-    return MISSING if missing(value) else f"{value:.3f}"
-
-
-def whole(value: float) -> str:
-    """Return the nearest whole number: 118."""
-    return MISSING if missing(value) else f"{value:.0f}"
-
-
-def shortest(value: float) -> str:
-    """Return a number as short as it can be: 0, 0.5, 10."""
-    return MISSING if missing(value) else f"{value:g}"
 
 
 def in_percent(value: float) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.distillation import Distillation, distance
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import real_frames, states
 from speech_pareto.runtime.bounds import Share, Within
 
 if TYPE_CHECKING:
@@ -78,8 +78,6 @@ class DistilHuBERT(Distillation):
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the mean distance between projections and the layers that they predict."""
         import torch
-
-        from speech_pareto.models.hidden_states import real_frames
 
         real = real_frames(teacher, batch)  # (B, T)
         with torch.no_grad():

@@ -21,7 +21,7 @@ from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import real_frames, states
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
 if TYPE_CHECKING:
@@ -133,8 +133,6 @@ class Distillation(Method):
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the distance between hidden states of student and teacher, padding left out."""
         import torch
-
-        from speech_pareto.models.hidden_states import real_frames
 
         with torch.no_grad():
             targets = states(teacher, batch)  # L + 1 of (batch, time, dim)

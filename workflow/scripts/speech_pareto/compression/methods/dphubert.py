@@ -28,7 +28,7 @@ from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import real_frames, states
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
 
 if TYPE_CHECKING:
@@ -110,8 +110,6 @@ class DPHuBERT(Method):
     ) -> Tensor:
         """Return the distance of four layers, and the penalty if the student has gates."""
         import torch
-
-        from speech_pareto.models.hidden_states import real_frames
 
         with torch.no_grad():
             targets = four_states(teacher, batch)

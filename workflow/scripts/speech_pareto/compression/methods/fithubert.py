@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from speech_pareto.compression.parts.thin_student import ThinStudent, thin
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import real_frames, states
 from speech_pareto.runtime.bounds import Weight
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ class FitHuBERT(ThinStudent):
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the weighted sum of the layers' errors."""
         import torch
-
-        from speech_pareto.models.hidden_states import real_frames
 
         real = real_frames(teacher, batch)  # (B, T)
         joined = real.sum(1, keepdim=True) // FACTOR * FACTOR  # frames of whole groups, (B, 1)

@@ -37,7 +37,7 @@ from speech_pareto.compression.parts.supernet import SPACES, Space, cut, run, su
 from speech_pareto.compression.parts.thin_student import TRAINING, add_projections
 from speech_pareto.compression.recipes import TOLERANCE
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import real_frames, states
 from speech_pareto.runtime.bounds import (
     BatchSeconds,
     LearningRate,
@@ -129,7 +129,6 @@ class LightHuBERT(Method):
         from torch.nn.functional import linear
 
         from speech_pareto.models.backbone import describe
-        from speech_pareto.models.hidden_states import real_frames
         from speech_pareto.training.masking import span_mask
 
         real = real_frames(teacher, batch)  # (B, T)

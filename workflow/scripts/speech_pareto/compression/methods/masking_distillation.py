@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from speech_pareto.compression.method import cannot_mask
 from speech_pareto.compression.parts.thin_student import ThinStudent, thin, with_reuse
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import real_frames, states
 from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Weight
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class MaskingDistillation(ThinStudent):
         """Return both terms, of all layers, under a mask drawn anew."""
         import torch
 
-        from speech_pareto.models.hidden_states import real_frames
         from speech_pareto.training.masking import span_mask
 
         real = real_frames(teacher, batch)  # (B, T)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression.parts.thin_student import ThinStudent
-from speech_pareto.models.hidden_states import states
+from speech_pareto.models.hidden_states import real_frames, states
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,8 +34,6 @@ class STaRHuBERT(ThinStudent):
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the distance between Gram matrices, within layers and across each."""
         import torch
-
-        from speech_pareto.models.hidden_states import real_frames
 
         real = real_frames(teacher, batch)  # (B, T)
         pairs = real[:, :, None] & real[:, None]  # (B, T, T)

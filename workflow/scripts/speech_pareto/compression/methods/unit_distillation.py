@@ -20,6 +20,7 @@ from speech_pareto.compression.method import Context, Sizing, cannot_mask
 from speech_pareto.compression.methods.distillation import Distillation, cut, dropout
 from speech_pareto.compression.parts.masked_units import UnitMethod
 from speech_pareto.models import architecture
+from speech_pareto.models.hidden_states import real_frames
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Steps, Within
 
 if TYPE_CHECKING:
@@ -84,8 +85,6 @@ class UnitDistillation(UnitMethod):
         """Return the divergence of two `UnitPredictor`s; 0 if no frame was drawn for masking."""
         import torch
         from torch.nn import functional
-
-        from speech_pareto.models.hidden_states import real_frames
 
         inputs = batch["input_values"], batch["attention_mask"]
         mask = self.mask(student.backbone, batch) if self.masked else None

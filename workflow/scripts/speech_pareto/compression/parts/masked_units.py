@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto.compression.method import Context, Method
 from speech_pareto.models import architecture
+from speech_pareto.models.hidden_states import real_frames
 from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Within
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ class UnitMethod(Method):
 
     def mask(self, model: Module, batch: Mapping) -> Tensor:
         """Return which frames to hide, bool (batch, frames), never padding."""
-        from speech_pareto.models.hidden_states import real_frames
         from speech_pareto.training.masking import span_mask
 
         real = real_frames(model, batch)

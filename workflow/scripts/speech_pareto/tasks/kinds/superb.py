@@ -5,7 +5,7 @@ but for the learning rate: SUPERB searches it for each model and task, and so do
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import NamedTuple
 
 from speech_pareto.runtime.suggest import unknown
 
@@ -23,89 +23,37 @@ METRICS = {
     "der": "lower",
 }
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # SUPERB's search, its section 3.2
-# recipe: class of s3prl.problem; metrics: the first one is the score; data: what s3prl must be told
-# to read the task's own corpus; own: what recordings of a prepared corpus need, if it takes them;
-# updates, batch: how long it trains, and recordings in an update (for estimates).
-PROBLEMS: dict[str, dict[str, Any]] = {
-    "PR": {
-        "recipe": "SuperbPR",
-        "metrics": ["per"],
-        "data": ["dataset_root"],
-        "own": "phones",
-        "updates": 100_000,
-        "batch": 32,
-    },
-    "ASR": {
-        "recipe": "SuperbASR",
-        "metrics": ["wer", "cer"],
-        "data": ["dataset_root"],
-        "own": "characters",
-        "updates": 200_000,
-        "batch": 16,  # s3prl halves its 32 for recordings beyond 2000 samples, which is all of them
-    },
-    "KS": {
-        "recipe": "SuperbKS",
-        "metrics": ["accuracy"],
-        "data": ["gsc1", "gsc1_test"],
-        "own": "label",
-        "updates": 200_000,
-        "batch": 32,
-    },
-    "SID": {
-        "recipe": "SuperbSID",
-        "metrics": ["accuracy"],
-        "data": ["dataset_root"],
-        "own": "label",
-        "updates": 200_000,
-        "batch": 32,
-    },
-    "ER": {
-        "recipe": "SuperbER",
-        "metrics": ["accuracy"],
-        "data": ["iemocap", "test_fold"],
-        "own": "label",
-        "updates": 30_000,
-        "batch": 32,
-    },
-    "IC": {
-        "recipe": "SuperbIC",
-        "metrics": ["accuracy"],
-        "data": ["dataset_root"],
-        "own": None,  # three labels for a recording
-        "updates": 200_000,
-        "batch": 32,
-    },
-    "SF": {
-        "recipe": "SuperbSF",
-        "metrics": ["slot_type_f1", "slot_value_cer"],
-        "data": ["dataset_root"],
-        "own": None,
-        "updates": 200_000,
-        "batch": 32,
-    },
-    "SD": {
-        "recipe": "SuperbSD",
-        "metrics": ["der"],
-        "data": ["data_dir"],
-        "own": None,
-        "updates": 30_000,
-        "batch": 32,
-    },
-    "ASV": {
-        "recipe": "SuperbASV",
-        "metrics": ["eer"],
-        "data": ["dataset_root"],
-        "own": None,
-        "updates": 200_000,
-        "batch": 50,
-    },
-}
 RECORDING = 10.0  # seconds of a recording, for estimates
+
+
+class Problem(NamedTuple):
+    """A task of SUPERB."""
+
+    recipe: str  # class of s3prl.problem
+    metrics: list[str]  # the first one is the score
+    data: list[str]  # what s3prl must be told to read the task's own corpus
+    own: str | None  # what recordings of a prepared corpus need; None: it takes none
+    updates: int  # how long it trains, and recordings in an update, for estimates
+    batch: int = 32
+
+
+PROBLEMS = {
+    "PR": Problem("SuperbPR", ["per"], ["dataset_root"], "phones", 100_000),
+    # s3prl halves the batch of 32 for recordings beyond 2000 samples, which is all of them.
+    "ASR": Problem("SuperbASR", ["wer", "cer"], ["dataset_root"], "characters", 200_000, 16),
+    "KS": Problem("SuperbKS", ["accuracy"], ["gsc1", "gsc1_test"], "label", 200_000),
+    "SID": Problem("SuperbSID", ["accuracy"], ["dataset_root"], "label", 200_000),
+    "ER": Problem("SuperbER", ["accuracy"], ["iemocap", "test_fold"], "label", 30_000),
+    "IC": Problem("SuperbIC", ["accuracy"], ["dataset_root"], None, 200_000),  # three labels each
+    "SF": Problem("SuperbSF", ["slot_type_f1", "slot_value_cer"], ["dataset_root"], None, 200_000),
+    "SD": Problem("SuperbSD", ["der"], ["data_dir"], None, 30_000),
+    "ASV": Problem("SuperbASV", ["eer"], ["dataset_root"], None, 200_000, 50),
+}
 
 
 def metrics_of(task: Mapping) -> list[str]:
     """Return the metrics of a task's problem, the score first."""
-    return PROBLEMS[task["problem"]]["metrics"] if task.get("problem") in PROBLEMS else []
+    return PROBLEMS[task["problem"]].metrics if task.get("problem") in PROBLEMS else []
 
 
 def problems_of(task: Mapping) -> Iterator[tuple[str | None, str]]:
@@ -123,13 +71,13 @@ def problems_of(task: Mapping) -> Iterator[tuple[str | None, str]]:
         yield None, "either 'corpora' or 'data' must say what it learns from."
     if not facts:
         return
-    if "corpora" in task and not facts["own"]:
-        yield "corpora", f"{problem} needs its own corpus, 'data: {{{facts['data'][0]}: ...}}'."
+    if "corpora" in task and not facts.own:
+        yield "corpora", f"{problem} needs its own corpus, 'data: {{{facts.data[0]}: ...}}'."
     if isinstance(task.get("data"), dict):
-        for key in facts["data"]:
+        for key in facts.data:
             if key not in task["data"]:
                 yield "data", f"the key '{key}' is missing, which {problem} of s3prl needs."
-    if "label" in task and facts["own"] != "label":
+    if "label" in task and facts.own != "label":
         yield "label", f"{problem} has no label."
     rates = task.get("learning_rates")
     if problem == "ASV" and not (isinstance(rates, list) and len(rates) == 1):
@@ -146,7 +94,7 @@ def filled(task: Mapping) -> dict:
 def audio_seconds(task: Mapping, taught: float, tested: float) -> dict[str, float]:
     """Return by rule the audio that goes through a student: of all learning rates."""
     facts, given = PROBLEMS[task["problem"]], task.get("settings", {}).get("train", {})
-    heard = given.get("total_steps", facts["updates"]) * facts["batch"] * RECORDING
+    heard = given.get("total_steps", facts.updates) * facts.batch * RECORDING
     return {"superb": len(task["learning_rates"]) * (heard + tested)}
 
 
