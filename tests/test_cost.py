@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speech_pareto.compression import recipes
-from speech_pareto.models import architecture, backbone, sparsity, surgery
+from speech_pareto.models import architecture, backbone, model_folder, sparsity, surgery
 from speech_pareto.profiling import cost, energy
 
 CONDITION = {"audio_seconds": 1, "batch": 1, "threads": 1, "device": "cpu", "precision": "fp32"}
@@ -137,7 +137,8 @@ def test_zeros_of_slow_layers_count_once_for_each_of_their_frames(tiny):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_bytes_in_either_precision(tiny, tmp_path, dtype):
     backbone.save(tiny, tmp_path / "student", dtype)
-    found = cost.sizes(backbone.load(tmp_path / "student"), tmp_path / "student" / backbone.WEIGHTS)
+    folder = tmp_path / "student"
+    found = cost.sizes(backbone.load(folder), folder / model_folder.WEIGHTS)
     same = found["bytes_fp32"] if dtype == torch.float32 else found["bytes_fp16"]
     assert found["bytes"] == same
     assert found["bytes_fp32"] - found["bytes_fp16"] == 2 * cost.parameters(tiny)["total"]

@@ -7,7 +7,7 @@ import torch
 
 from helpers.backbones import convolutional, cut
 from speech_pareto.compression import recipes
-from speech_pareto.models import architecture, sparsity, surgery
+from speech_pareto.models import architecture, model_folder, sparsity, surgery
 from speech_pareto.models import backbone as model
 
 KINDS = ("hubert", "wav2vec2", "wavlm")
@@ -27,7 +27,7 @@ def test_a_cut_model_comes_back_bit_for_bit(kind, tmp_path):
     counted = architecture.count(model.describe(again))["total"]
     assert counted == sum(p.numel() for p in again.parameters())
     model.save(again, tmp_path / "twice")
-    for name in (model.CONFIG, model.WEIGHTS):
+    for name in (model_folder.CONFIG, model_folder.WEIGHTS):
         assert (tmp_path / "student" / name).read_bytes() == (
             tmp_path / "twice" / name
         ).read_bytes()
@@ -70,7 +70,7 @@ def test_load_reads_what_others_saved(pickled, tmp_path):
             for key, value in whole.state_dict().items()
         }
         torch.save(state, tmp_path / "pytorch_model.bin")
-        (tmp_path / model.WEIGHTS).unlink()
+        (tmp_path / model_folder.WEIGHTS).unlink()
     audio = torch.randn(1, 3000)
     expected = whole.hubert(audio).last_hidden_state
     assert torch.equal(model.load(tmp_path)(audio).last_hidden_state, expected)
@@ -78,7 +78,7 @@ def test_load_reads_what_others_saved(pickled, tmp_path):
 
 def test_load_refuses_a_pickle_that_holds_code(tmp_path):
     model.save(model.new(convolutional("hubert")), tmp_path / "m")
-    (tmp_path / "m" / model.WEIGHTS).unlink()
+    (tmp_path / "m" / model_folder.WEIGHTS).unlink()
     torch.save({"code": torch.nn.Linear(1, 1)}, tmp_path / "m" / "pytorch_model.bin")
     with pytest.raises(Exception, match="holds more than plain tensors"):
         model.load(tmp_path / "m")
@@ -88,7 +88,7 @@ def test_load_names_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a model folder"):
         model.load(tmp_path)
     model.save(model.new(convolutional("hubert")), tmp_path / "m")
-    file = tmp_path / "m" / model.CONFIG
+    file = tmp_path / "m" / model_folder.CONFIG
     file.write_text(file.read_text().replace('"intermediate_size": 48', '"intermediate_size": 50'))
     with pytest.raises(ValueError, match="intermediate_dense.weight is .48, 32., not .50, 32."):
         model.load(tmp_path / "m")
@@ -98,7 +98,7 @@ def test_half_storage_is_half_the_bytes_and_comes_back_in_full_precision(tmp_pat
     backbone = model.new(convolutional("hubert"))
     model.save(backbone, tmp_path / "full")
     model.save(backbone, tmp_path / "half", dtype=torch.float16)
-    sizes = [(tmp_path / name / model.WEIGHTS).stat().st_size for name in ("full", "half")]
+    sizes = [(tmp_path / name / model_folder.WEIGHTS).stat().st_size for name in ("full", "half")]
     assert sizes[1] < 0.6 * sizes[0]
     for key, value in model.load(tmp_path / "half").state_dict().items():
         assert value.dtype == torch.float32

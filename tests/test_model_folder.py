@@ -25,14 +25,14 @@ def folder(tmp_path):
     torch.manual_seed(0)
     config = backbone.tiny_config(**SHAPE, **STEM, num_conv_pos_embedding_groups=2)
     backbone.save(backbone.new(config), tmp_path / "teacher")
-    (tmp_path / "teacher" / backbone.PREPROCESSOR).unlink()
+    (tmp_path / "teacher" / model_folder.PREPROCESSOR).unlink()
     return tmp_path / "teacher"
 
 
 def extractor(folder, **settings):
     """Write a preprocessor_config.json of transformers' own, with these settings."""
     Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    file = folder / backbone.PREPROCESSOR
+    file = folder / model_folder.PREPROCESSOR
     found = json.loads(file.read_text()) | settings
     file.write_text(json.dumps({k: v for k, v in found.items() if v is not None}))
 
@@ -43,14 +43,14 @@ def processor(folder, **settings):
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "letters.json"))
     made = Wav2Vec2FeatureExtractor(**settings)
     Wav2Vec2Processor(feature_extractor=made, tokenizer=tokenizer).save_pretrained(folder)
-    assert not (folder / backbone.PREPROCESSOR).exists()
+    assert not (folder / model_folder.PREPROCESSOR).exists()
 
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_what_transformers_saved_is_what_is_done(folder, normalize):
     extractor(folder, do_normalize=normalize)
     assert backbone.load(folder).preprocessor["do_normalize"] is normalize
-    (folder / backbone.PREPROCESSOR).unlink()
+    (folder / model_folder.PREPROCESSOR).unlink()
     processor(folder, do_normalize=normalize)
     assert backbone.load(folder).preprocessor["do_normalize"] is normalize
     backbone.save(
@@ -89,24 +89,24 @@ def test_what_is_not_done_here_is_refused(folder, settings, words):
     extractor(folder, **settings)
     with pytest.raises(ValueError, match=words) as caught:
         backbone.load(folder)
-    assert str(folder / backbone.PREPROCESSOR) in str(caught.value)
+    assert str(folder / model_folder.PREPROCESSOR) in str(caught.value)
     assert model_folder.problem(folder) == str(caught.value)
 
 
 def as_pickle(folder, zipped=True):
-    tensors = load_file(folder / backbone.WEIGHTS)
+    tensors = load_file(folder / model_folder.WEIGHTS)
     file = folder / "pytorch_model.bin"
     torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
-    (folder / backbone.WEIGHTS).unlink()
+    (folder / model_folder.WEIGHTS).unlink()
     return file
 
 
-def as_shards(folder, kind=backbone.WEIGHTS):
+def as_shards(folder, kind=model_folder.WEIGHTS):
     """Save the weights in three files of a kind, and their index."""
     from safetensors.torch import save_file
 
-    tensors = load_file(folder / backbone.WEIGHTS)
-    (folder / backbone.WEIGHTS).unlink()
+    tensors = load_file(folder / model_folder.WEIGHTS)
+    (folder / model_folder.WEIGHTS).unlink()
     stem, _, suffix = kind.partition(".")
     places = {}
     for number in range(3):
@@ -149,7 +149,7 @@ def test_teachers_of_every_form_are_fine_tuned(form, folder, transcribed, tmp_pa
 
 
 def test_the_digest_of_one_file_is_its_own_and_of_several_is_of_each(folder):
-    file = folder / backbone.WEIGHTS
+    file = folder / model_folder.WEIGHTS
     assert weights_digest(folder) == sha256(file)
     as_shards(folder)
     before = weights_digest(folder)
@@ -166,7 +166,7 @@ def cut(file, length):
 
 def damage(folder, what):
     """Do to a folder what happens to folders; return the name of the file that suffers."""
-    weights, config = folder / backbone.WEIGHTS, folder / backbone.CONFIG
+    weights, config = folder / model_folder.WEIGHTS, folder / model_folder.CONFIG
     if what == "pointer":
         weights.write_text(POINTER)
     elif what == "pointer for a pickle":
@@ -174,7 +174,7 @@ def damage(folder, what):
         return "pytorch_model.bin"
     elif what == "pointer for the config":
         config.write_text(POINTER)
-        return backbone.CONFIG
+        return model_folder.CONFIG
     elif what == "a web page":
         weights.write_text("<!DOCTYPE html><html></html>")
     elif what in ("cut in the header", "cut in the data", "cut to nothing"):
@@ -203,8 +203,8 @@ def damage(folder, what):
         texts = {"broken JSON": "{", "latin-1": '{"a": "\xe9"}', "a list": "[]"}
         texts["deep"] = '{"a": ' + 100_000 * "[" + 100_000 * "]" + "}"
         config.write_bytes(texts[what].encode("latin-1"))
-        return backbone.CONFIG
-    return backbone.WEIGHTS
+        return model_folder.CONFIG
+    return model_folder.WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_pickle_of_something_else_is_named(folder):
     ],
 )
 def test_a_config_that_means_no_model_is_named(settings, words, folder):
-    file = folder / backbone.CONFIG
+    file = folder / model_folder.CONFIG
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
     with pytest.raises(ValueError, match=words) as caught:
         backbone.load(folder)

@@ -90,6 +90,11 @@ class Method:
         """Return how many steps it trains for at most, so that plans can foretell the time."""
         return getattr(self, "steps", 0)
 
+    def loop_settings(self) -> dict[str, Any]:
+        """Return the settings of a training that methods have as fields of their own."""
+        names = ("steps", "learning_rate", "batch_seconds")
+        return {name: getattr(self, name) for name in names}
+
     def obstacle(self, config: Mapping) -> str | None:
         """Return why this method cannot be applied to a model with this config, None if it can."""
         if self.removes and architecture.section(config).get("zeros"):

@@ -18,6 +18,7 @@ from speech_pareto.runtime.hashing import digest_of
 log = logging.getLogger(__name__)
 
 ALGORITHMS = {32: "md5", 64: "sha256"}  # by the digits of a digest
+NAMES = {"md5": "MD5", "sha256": "SHA-256"}
 LIMIT = 100 << 30  # bytes of a file; the largest archive has 30 GB
 PATIENCE = 60  # seconds that a server may be silent, or slow
 SLOWEST = 1000  # bytes per second
@@ -40,10 +41,8 @@ def download(url: str, digest: str, path: Path) -> Path:
             found = digest_of(part, algorithm)
             if found != digest:
                 part.unlink()
-                name = {"md5": "MD5", "sha256": "SHA-256"}[algorithm]
-                raise RuntimeError(
-                    f"{url}: {name} is not {digest}, but {found}; the file was deleted"
-                )
+                said = f"{url}: {NAMES[algorithm]} is not {digest}, but {found}"
+                raise RuntimeError(f"{said}; the file was deleted")
         return part.replace(path)
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{url}: the server answered {error.code} {error.reason}") from None
@@ -119,15 +118,9 @@ def from_apt(packages: list[str], folder: Path) -> bool:
     state = (folder / "apt").resolve()
     for sub in ("lists/partial", "cache/archives/partial"):
         (state / sub).mkdir(parents=True, exist_ok=True)
-    apt = [
-        "apt-get",
-        "-qq",
-        "-o",
-        f"Dir::State::lists={state}/lists",
-        "-o",
-        f"Dir::Cache={state}/cache",
-    ]
-    apt += ["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]  # "": no switch to user _apt
+    options = [f"Dir::State::lists={state}/lists", f"Dir::Cache={state}/cache"]
+    options += ["Debug::NoLocking=1", "APT::Sandbox::User="]  # "": no switch to user _apt
+    apt = ["apt-get", "-qq", *(f"--option={option}" for option in options)]
     for command in (["update"], ["download", *packages]):
         run = subprocess.run([*apt, *command], cwd=state, capture_output=True, text=True)
         if run.returncode != 0:

@@ -4,7 +4,6 @@ Connected speech is divided by its words, so that none stand in two splits. Wher
 repeat by design (digits, commands, emotions), it is divided by speaker.
 """
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ import numpy as np
 
 from speech_pareto.data.recording import Recording
 from speech_pareto.data.text import fingerprint
+from speech_pareto.runtime.hashing import rank_of
 
 REPEATED = 3  # recordings per text, on average, from which on words repeat by design
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _by_words(
             continue
         first = min(members, key=lambda i: recordings[i].id)  # whatever the order of the files
         quarter = int(np.searchsorted(quarters, seconds[first]))
-        strata[recordings[first].language, quarter].append((_hash(words), members))
+        strata[recordings[first].language, quarter].append((rank_of(words), members))
     for _, stratum in sorted(strata.items()):
         total = sum(seconds[i] for _, members in stratum for i in members)
         passed = 0.0
@@ -118,7 +118,7 @@ def _by_speaker(
     free = {speaker for speaker, splits in named.items() if splits == {""}}
     total, place = sum(lengths.values()), {}
     free -= {max(sorted(lengths), key=lambda speaker: lengths[speaker])}
-    ranked = sorted(free, key=lambda speaker: (lengths[speaker] > total / 4, _hash(speaker)))
+    ranked = sorted(free, key=lambda speaker: (lengths[speaker] > total / 4, rank_of(speaker)))
     wanted = {split: share for split, share in (("test", test), ("valid", valid)) if share}
     for split, share in wanted.items():
         held = 0.0
@@ -140,13 +140,8 @@ def _by_recording(recordings: list[Recording], valid: float, test: float) -> lis
         if not recording.split:
             groups[recording.language, _class(recording)].append(index)
     for (_, name), members in groups.items():
-        begin = int(_hash(name)[:8], 16) / 16**8  # so that shares hold over small groups together
-        for rank, i in enumerate(sorted(members, key=lambda i: _hash(recordings[i].id))):
+        begin = int(rank_of(name)[:8], 16) / 16**8  # so that shares hold over small groups together
+        for rank, i in enumerate(sorted(members, key=lambda i: rank_of(recordings[i].id))):
             place = (rank + begin) / len(members) if len(members) > 1 else 1.0
             result[i] = "test" if place < test else "valid" if place < test + valid else "train"
     return result
-
-
-def _hash(words: str) -> str:
-    """Return a stable pseudo-random rank of a text."""
-    return hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()

@@ -160,14 +160,11 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
         ranks = {"ranks": dict(layer.ranks)} if layer.ranks else {}
         reuse = {"reuse": layer.reuse} if layer.reuse else {}
         special.append({**heads, **ffn, **ranks, **reuse})
-    kept = {key: value for key, value in section(config).items() if key in KEPT}
-    parts = (
-        kept | ({"layers": special} if any(special) else {}) | ({"zeros": zeros} if zeros else {})
-    )
+    parts = {key: value for key, value in section(config).items() if key in KEPT}
+    parts |= {"layers": special} if any(special) else {}
+    parts |= {"zeros": zeros} if zeros else {}
     changed = {"num_hidden_layers": len(layers), "intermediate_size": width, "compression": parts}
-    return {
-        key: value for key, value in {**config, **changed}.items() if key != "compression" or value
-    }
+    return {k: v for k, v in {**config, **changed}.items() if k != "compression" or v}
 
 
 def with_number_format(config: Mapping, name: str) -> dict:
@@ -214,11 +211,10 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
         for name, shape in matrices(config, layer).items()
     }
     attention = sum(sizes[name] for name in ATTENTION if name in sizes)
-    if (
-        config["model_type"] == "wavlm" and not layer.reuse
-    ):  # gated relative position bias; its table is shared, in layer 0
+    if config["model_type"] == "wavlm" and not layer.reuse:  # gated relative position bias
         attention += len(layer.heads) + 8 * (head_dim(config) + 1)
-        attention += config["num_buckets"] * config["num_attention_heads"] if first else 0
+        if first:  # it holds the table that all layers share
+            attention += config["num_buckets"] * config["num_attention_heads"]
     ffn = sum(sizes[name] for name in FFN)
     return {"attention": attention, "ffn": ffn, "norms": 4 * config["hidden_size"]}
 
@@ -240,9 +236,8 @@ def count(config: Mapping) -> dict:
     hidden, dims, kernels = config["hidden_size"], config["conv_dim"], config["conv_kernel"]
     stem = 0
     if section(config).get("stem") not in BANDS:
-        for index, (inputs, outputs, kernel) in enumerate(
-            zip((1, *dims[:-1]), dims, kernels, strict=True)
-        ):
+        shapes = zip((1, *dims[:-1]), dims, kernels, strict=True)
+        for index, (inputs, outputs, kernel) in enumerate(shapes):
             stem += inputs * outputs * kernel + (outputs if config["conv_bias"] else 0)
             stem += 2 * outputs if index == 0 or config["feat_extract_norm"] == "layer" else 0
     normed = config["model_type"] != "hubert" or config["feat_proj_layer_norm"]
@@ -254,9 +249,7 @@ def count(config: Mapping) -> dict:
     if config["model_type"] != DATA2VEC:
         position += 2 * hidden if batch_norm else taps  # weight norm has one length per tap
     masking = hidden if config["mask_time_prob"] > 0 or config["mask_feature_prob"] > 0 else 0
-    layers = [
-        layer_parameters(config, layer, index == 0) for index, layer in enumerate(layers_of(config))
-    ]
+    layers = [layer_parameters(config, x, i == 0) for i, x in enumerate(layers_of(config))]
     reduction = 2 * resampling_parameters(config)
     encoder = projection + position + masking + 2 * hidden + reduction
     encoder += sum(sum(x.values()) for x in layers)
@@ -293,8 +286,7 @@ def ratio(teacher: Mapping, student: Mapping) -> float:
 
 def head_parameters(config: Mapping, layer: Layer) -> int:
     """Return what removing one head from `layer` saves."""
-    fewer = replace(layer, heads=layer.heads[:-1])
-    return _saved(config, layer, fewer)
+    return _saved(config, layer, replace(layer, heads=layer.heads[:-1]))
 
 
 def row_parameters(config: Mapping, layer: Layer) -> int:

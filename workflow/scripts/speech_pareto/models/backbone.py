@@ -1,32 +1,29 @@
 """Load, save, make and describe backbones; a folder is a transformers folder, without any code."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from speech_pareto.models import architecture
-from speech_pareto.models.model_folder import (
-    CONFIG,
-    FEATURES,
-    PREPROCESSOR,
-    WEIGHTS,
-    preprocessing,
-    read_config,
-)
+from speech_pareto.models import architecture, model_folder
 from speech_pareto.models.padding import ignore_padding
 from speech_pareto.models.sparsity import hold_zeros
 from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shape_of
-from speech_pareto.models.weights import read_weights
+from speech_pareto.models.weights import misfits, read_weights
 from speech_pareto.runtime.files import whole_folder
-from speech_pareto.runtime.result import share
+from speech_pareto.runtime.result import share, to_text
 
-
-def resolve(source: str | Path) -> Path:
-    """Return the local folder of `source`, a path (later also a model id of the hub)."""
-    return Path(source)
+# transformers' modules of these models, and how the names of their classes begin.
+CLASSES = {
+    "hubert": ("hubert.modeling_hubert", "Hubert"),
+    "wav2vec2": ("wav2vec2.modeling_wav2vec2", "Wav2Vec2"),
+    "wavlm": ("wavlm.modeling_wavlm", "WavLM"),
+    architecture.DATA2VEC: ("data2vec.modeling_data2vec_audio", "Data2VecAudio"),
+}
 
 
 def tiny_config(**settings):
@@ -59,12 +56,12 @@ def load(source) -> nn.Module:
     is usual for its kind. ValueError names the file that cannot be used, or the weights that are
     missing or of another shape.
     """
-    folder = resolve(source)
-    config, own = read_config(folder), preprocessing(folder)
+    folder = Path(source)
+    config, own = model_folder.read_config(folder), model_folder.preprocessing(folder)
     try:
         model = build(config)
     except Exception as error:  # transformers' classes have errors of their own
-        raise ValueError(f"{folder / CONFIG}: {error}")
+        raise ValueError(f"{folder / model_folder.CONFIG}: {error}")
     wanted = model.state_dict()
     found = {}
     for name, tensor in read_weights(folder).items():
@@ -79,13 +76,7 @@ def load(source) -> nn.Module:
         found.setdefault(
             "masked_spec_embed", torch.zeros_like(wanted["masked_spec_embed"], device="cpu")
         )
-    problems = [f"{name} is missing" for name in wanted if name not in found]
-    problems += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    if problems:
+    if problems := misfits(wanted, found):
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{folder}: {'; '.join(problems[:5])}{more}")
     model.load_state_dict(found, assign=True)
@@ -101,19 +92,14 @@ def describe(model: nn.Module) -> dict:
     config = model.config.to_dict()
     for key in ("_name_or_path", "dtype", "transformers_version"):
         config.pop(key, None)
-    if (
-        hasattr(model, "masked_spec_embed")
-        and not config["mask_time_prob"] + config["mask_feature_prob"]
-    ):
-        config["mask_time_prob"] = (
-            0.05  # transformers' default; with 0 the vector would not come back
-        )
+    unmasked = not config["mask_time_prob"] + config["mask_feature_prob"]
+    if unmasked and hasattr(model, "masked_spec_embed"):  # with 0 it would not come back
+        config["mask_time_prob"] = architecture.DEFAULTS["mask_time_prob"]
     config["architectures"] = [type(model).__name__]
     layers = [shape_of(layer) for layer in model.encoder.layers]
     zeros = architecture.section(config).get("zeros", 0)
-    return json.loads(
-        json.dumps(architecture.with_layers(config, layers, zeros))
-    )  # lists, no tuples
+    text = json.dumps(architecture.with_layers(config, layers, zeros))
+    return json.loads(text)  # lists, no tuples
 
 
 def save(
@@ -132,40 +118,24 @@ def save(
     own = architecture.section(config).get("number_format", "int8")
     dtype = dtype if own == "int8" else getattr(torch, own)
     config |= {"dtype": str(dtype).removeprefix("torch.")}
-    tensors = {
-        name: tensor.detach()
-        .to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-        .contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    texts = {CONFIG: _json(config), PREPROCESSOR: _json(model.preprocessor), **(texts or {})}
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        tensors[name] = tensor.detach().to("cpu", kind).contiguous()
+    own = {model_folder.CONFIG: config, model_folder.PREPROCESSOR: model.preprocessor}
+    texts = {name: to_text(value) for name, value in own.items()} | dict(texts or {})
     with whole_folder(folder) as part:
-        save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
-        share(part / WEIGHTS)
+        save_file(tensors, part / model_folder.WEIGHTS, metadata={"format": "pt"})
+        share(part / model_folder.WEIGHTS)
         for name, text in texts.items():
             (part / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _classes(model_type: str) -> tuple[type, type]:
-    """Return transformers' config and model class of a model type."""
-    if model_type == "hubert":
-        from transformers.models.hubert import modeling_hubert as module
-
-        return module.HubertConfig, module.HubertModel
-    if model_type == "wav2vec2":
-        from transformers.models.wav2vec2 import modeling_wav2vec2 as module
-
-        return module.Wav2Vec2Config, module.Wav2Vec2Model
-    if model_type == "wavlm":
-        from transformers.models.wavlm import modeling_wavlm as module
-
-        return module.WavLMConfig, module.WavLMModel
-    if model_type == architecture.DATA2VEC:
-        from transformers.models.data2vec import modeling_data2vec_audio as module
-
-        return module.Data2VecAudioConfig, module.Data2VecAudioModel
-    kinds = ", ".join(architecture.MODEL_TYPES)
-    raise ValueError(f"model_type {model_type!r} is not one of {kinds}")
+    """Return transformers' config and model class of a model type; no other model is imported."""
+    file, name = CLASSES[model_type]
+    module = import_module(f"transformers.models.{file}")
+    return getattr(module, f"{name}Config"), getattr(module, f"{name}Model")
 
 
 def _config(config: Mapping):
@@ -222,7 +192,7 @@ def _fit(model: nn.Module) -> nn.Module:
         from speech_pareto.models.quantisation import set_precision
 
         set_precision(model, own)
-    model.preprocessor = FEATURES | {"do_normalize": _normalises(config)}
+    model.preprocessor = model_folder.FEATURES | {"do_normalize": _normalises(config)}
     return model
 
 
@@ -231,11 +201,8 @@ def _empty(outputs: int, inputs: int, rank: int | None) -> nn.Module:
     with torch.device("meta"):
         if rank is None:
             return nn.Linear(inputs, outputs)
-        parts = {"down": nn.Linear(inputs, rank, bias=False), "up": nn.Linear(rank, outputs)}
-        sequence = nn.Sequential()
-        for name, part in parts.items():
-            sequence.add_module(name, part)
-        return sequence
+        down, up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs)
+        return nn.Sequential(OrderedDict(down=down, up=up))
 
 
 def _normalises(config: Mapping) -> bool:
@@ -243,8 +210,3 @@ def _normalises(config: Mapping) -> bool:
     if architecture.section(config).get("stem"):
         return False
     return config["model_type"] != "wavlm" or config["feat_extract_norm"] == "layer"
-
-
-def _json(value) -> str:
-    """Return `value` as JSON with sorted keys."""
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from speech_pareto.models.architecture import ATTENTION, BANDS, KERNEL, STACK, STRIDE
+from speech_pareto.models.weights import misfits
 
 POSITION = "encoder.pos_conv_embed.conv"
 SINGLE = {  # fairseq's names of weights, and transformers'
@@ -224,14 +225,8 @@ def _mel(settings: Mapping, tensors: dict, statistics: Tensor | None) -> dict:
 
 def check(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raise ValueError that lists which weights are missing, unknown or of another shape."""
-    problems = [f"{name} is missing" for name in wanted if name not in found]
-    problems += [f"{name} has no place" for name in found if name not in wanted]
-    problems += [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    if problems:
+    nowhere = [f"{name} has no place" for name in found if name not in wanted]
+    if problems := misfits(wanted, found) + nowhere:
         raise ValueError(_some("weights do not fit", problems))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,6 +22,15 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     for file in weight_files(folder):
         found |= _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
     return found
+
+
+def misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Return which tensors are missing, and which have another shape than is wanted."""
+    return [f"{name} is missing" for name in wanted if name not in found] + [
+        f"{name} is {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
 
 
 def weights_digest(folder: str | Path) -> str:

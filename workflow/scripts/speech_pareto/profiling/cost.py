@@ -22,17 +22,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from speech_pareto.models import architecture, operations
-from speech_pareto.models.backbone import WEIGHTS, describe
+from speech_pareto.models.backbone import describe
+from speech_pareto.models.model_folder import WEIGHTS
 from speech_pareto.models.surgery import linears
 from speech_pareto.profiling.allocator import keep_freed_memory
 from speech_pareto.profiling.energy import energy
-from speech_pareto.runtime.private_api import (
-    INTEGER_PRODUCT,
-    REAL_FFT,
-    TorchDispatchMode,
-    storage_key,
-    tree_leaves,
-)
+from speech_pareto.runtime import private_api
 from speech_pareto.tasks.head import HEAD
 
 LENGTHS = (1, 5, 15, 30)  # seconds of audio at which MACs are counted
@@ -108,11 +103,7 @@ def sizes(model: nn.Module, file: Path) -> dict[str, int]:
         header = 8 + int.from_bytes(stream.read(8), "little")
     weights = sum(p.numel() for p in model.parameters())
     stored = file.stat().st_size
-    return {
-        "bytes": stored,
-        "bytes_fp32": header + 4 * weights,
-        "bytes_fp16": header + 2 * weights,
-    }
+    return {"bytes": stored, "bytes_fp32": header + 4 * weights, "bytes_fp16": header + 2 * weights}
 
 
 @torch.no_grad()
@@ -121,7 +112,7 @@ def macs(model: nn.Module, audio: Tensor) -> int:
 
     A product of small integers counts like one of floating-point numbers.
     """
-    uncounted = {REAL_FFT: fft_flops, INTEGER_PRODUCT: product_flops}
+    uncounted = {private_api.REAL_FFT: fft_flops, private_api.INTEGER_PRODUCT: product_flops}
     with FlopCounterMode(display=False, custom_mapping=uncounted) as counter:
         model(audio)
     return counter.get_total_flops() // 2
@@ -282,7 +273,7 @@ def peak_memory(model: nn.Module, audio: Tensor) -> int:
     return held + storages.peak
 
 
-class _Storages(TorchDispatchMode):
+class _Storages(private_api.TorchDispatchMode):
     """Counts the bytes of storages that operations make, from making to freeing."""
 
     def __init__(self) -> None:
@@ -292,16 +283,16 @@ class _Storages(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Callable, types, args=(), kwargs=None):
         """Run an operation and count the storages it returns that it was not given."""
-        given = {_key(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        given = {_key(x) for x in private_api.tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
+        for tensor in private_api.tree_leaves(result):
             if isinstance(tensor, Tensor) and _key(tensor) not in given | self.known:
                 self._add(tensor.untyped_storage())
         return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:
         """Count a storage until it is freed."""
-        key, size = storage_key(storage), storage.nbytes()
+        key, size = private_api.storage_key(storage), storage.nbytes()
         self.known.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)
@@ -315,7 +306,7 @@ class _Storages(TorchDispatchMode):
 
 def _key(tensor: Tensor) -> int:
     """Return what tells a tensor's storage from others."""
-    return storage_key(tensor.untyped_storage())
+    return private_api.storage_key(tensor.untyped_storage())
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """What compression did to a model: what each layer keeps, its attention, its hidden states."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,10 @@ from speech_pareto.models.hooks import removed_after
 from speech_pareto.models.surgery import matrix, matrix_names, shape_of
 from speech_pareto.profiling.diagonality import DEFINITIONS
 from speech_pareto.profiling.similarity import linear_cka
+from speech_pareto.runtime.hashing import rank_of
 
 SECONDS = 30.0  # of validation audio, the same for all models of a scope
-
-
 LONGEST = 12.0  # seconds; longer recordings are left out, if there are shorter ones
-
-
 DIGITS = 5  # of what is written: threads may disagree on further ones
 
 
@@ -38,16 +34,11 @@ def recordings(corpora: Sequence) -> list:
     shortest = [min(heard, key=lambda u: u.samples)]
     heard = [u for u in heard if u.seconds <= LONGEST] or shortest
     chosen, seconds = [], 0.0
-    for utterance in sorted(heard, key=lambda u: _rank(u.id)):
+    for utterance in sorted(heard, key=lambda u: rank_of(u.id)):
         if seconds < SECONDS:
             chosen.append(utterance)
             seconds += utterance.seconds
     return chosen
-
-
-def _rank(name: str) -> str:
-    """Return a stable pseudo-random rank of an utterance."""
-    return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
 
 
 def analyse(teacher: str | Path, student: str | Path, utterances: list) -> dict:

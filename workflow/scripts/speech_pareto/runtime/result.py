@@ -13,11 +13,8 @@ from speech_pareto.runtime.extras import extra
 STATUSES = ("ok", "infeasible", "diverged", "out_of_memory")
 DAMAGED = "damaged"  # of a result whose file cannot be used; no job writes it
 STATUS_FILE = "status.json"
-SECTIONS = {
-    "metrics": "metrics",
-    "profile": "cost",
-    "analysis": "analysis",
-}  # of each folder's files
+# What the files of each folder hold.
+SECTIONS = {"metrics": "metrics", "profile": "cost", "analysis": "analysis"}
 COUNTS = ("utterances", "reference_length")  # beside the metrics, and no scores
 WORST = 10_000  # percent; an error rate beyond is no rate
 SCHEMA = Path(__file__).with_name("result.schema.yaml")
@@ -100,15 +97,11 @@ def compose(
 def check(result, name: str = "result") -> None:
     """Raise a ValueError that lists, in plain words, all that is wrong with `result`."""
     problems = sorted(_validator().iter_errors(result), key=lambda e: [str(p) for p in e.path])
-    if not problems:
-        if result["status"] != "ok":
-            return
+    lines = [f"{'.'.join(map(str, e.path)) or 'top level'}: {e.message}" for e in problems]
+    if not lines and result["status"] == "ok":
         lines = [*_score_problems(result), *_analysis_problems(result.get("analysis"))]
-        if not lines:
-            return
-    else:
-        lines = [f"{'.'.join(map(str, e.path)) or 'top level'}: {e.message}" for e in problems]
-    raise ValueError(f"{name} is not a valid result:\n" + "\n".join(f"  {line}" for line in lines))
+    if lines:
+        raise ValueError("\n  ".join([f"{name} is not a valid result:", *lines]))
 
 
 def _score_problems(result: dict) -> Iterator[str]:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speech_pareto.runtime.files import whole_folder
+from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.processes import started
 from speech_pareto.runtime.result import read_json, read_status, umask, write_json
 
@@ -70,12 +71,7 @@ def key(job) -> str:
 def sums(folder: Path, apart: tuple[str, ...] = (".snakemake_timestamp",)) -> dict[str, str]:
     """Return file -> SHA-256 of what is in a folder, but for the names `apart`."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in apart)
-    found = {}
-    for file in files:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        found[file.relative_to(folder).as_posix()] = digest
-    return found
+    return {file.relative_to(folder).as_posix(): sha256(file) for file in files}
 
 
 def _take(entry: Path, output: Path) -> bool:

@@ -1,6 +1,6 @@
 """A student as an upstream of s3prl: its hidden states, as SUPERB's heads read them.
 
-    from speech_pareto.upstream import register
+    from speech_pareto.tasks.s3prl_upstream import register
     register()
     model = s3prl.nn.S3PRLUpstream("speech_pareto", "results/models/tiny/low-rank/0.5/1/any")
 

@@ -7,10 +7,8 @@ them from the bottom up. Nothing is trained. After ARMHuBERT, Jang et al., Inter
 https://arxiv.org/abs/2305.11685, section 2, where a student is built so from the start
 (`masking_distillation`).
 
-The released code sends the map, already a distribution, through a second softmax, which leaves it
-almost uniform, and in a batch it mixes up heads and utterances. `reuse: softmax` does the first,
-`reuse: released` both; they are ablations, and with the latter an utterance's output depends on
-the batch it is in.
+`reuse: softmax` and `reuse: released` are ablations, see `architecture.REUSE`; with the latter an
+utterance's output depends on the batch it is in.
 """
 
 from __future__ import annotations

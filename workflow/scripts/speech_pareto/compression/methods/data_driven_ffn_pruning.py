@@ -5,9 +5,7 @@
 where X_i is what hidden unit i gives, after the activation function, over all real frames of some
 audio: the norm of the unit's share of the output. Every layer loses the same number of its lowest
 units; one shot, no training. Wanda's score (Sun et al., ICLR 2024, https://arxiv.org/abs/2306.11695)
-summed over a unit, "Wanda-sp" of An et al., AAAI 2024, https://arxiv.org/abs/2312.11805. Their
-compensation, the mean of what is removed added to the bias, is left out: most frames are silence or
-the inside of a phone, and on CTC models it adds blanks.
+summed over a unit, "Wanda-sp" of An et al., AAAI 2024, https://arxiv.org/abs/2312.11805.
 """
 
 from __future__ import annotations

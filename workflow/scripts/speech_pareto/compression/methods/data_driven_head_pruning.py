@@ -4,9 +4,7 @@
 
 where c is the context of head h in layer l, at utterance b and frame t, before the output matrix.
 The lowest heads of the whole model go; the best head of each layer stays. After Lin et al., ASRU
-2025, https://arxiv.org/abs/2211.09949, who take a quarter of the corpus. L is masked prediction of
-units, see `masked_units`; in `iterative_pruning` with the units and the head that it trains. Unlike
-there, dropout is off while scores are taken.
+2025, https://arxiv.org/abs/2211.09949. L is masked prediction of units, see `masked_units`.
 """
 
 from __future__ import annotations
@@ -69,11 +67,7 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
         return lowest_of_all(self.scores(predictor, labeller, batches, context.seed), amount)
 
     def scores(
-        self,
-        predictor: UnitPredictor,
-        labeller: Labeller,
-        batches: Sequence[Mapping],
-        seed: int,
+        self, predictor: UnitPredictor, labeller: Labeller, batches: Sequence[Mapping], seed: int
     ) -> list[Tensor]:
         """Return the score of each head (heads,) of each layer, in float64, not yet divided."""
         import torch

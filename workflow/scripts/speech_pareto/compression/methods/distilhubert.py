@@ -6,9 +6,7 @@ h is the student's last layer, y_k the teacher's layer k · layers / `predicted_
 of 12), p_k(h) = V_k GELU(U_k h + b_k) + c_k. The student starts from the teacher's stem and first
 layers, without the norm of the features (which only HuBERT's config can leave out); gradients of
 the stem are multiplied by `stem_gradient`. Chang et al., ICASSP 2022,
-https://arxiv.org/abs/2110.01900, and its code in s3prl. Published: `layers: 2` of HuBERT Base,
-23,491,200 parameters without projections (and 768 more for the mask vector, if the teacher has
-one), 3,543,552 in three projections.
+https://arxiv.org/abs/2110.01900, and its code in s3prl.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.distillation import Distillation, distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import Share, Within
 
 if TYPE_CHECKING:
@@ -66,11 +65,8 @@ class DistilHuBERT(Distillation):
             torch.manual_seed(context.seed)
             widths = model.config.hidden_size, context.teacher.config.hidden_size
             model.projections = projections(self.predicted_layers, *widths)
-        hook = model.feature_extractor.register_forward_hook(self._damp)
-        try:
+        with removed_after([model.feature_extractor.register_forward_hook(self._damp)]):
             student = super().compress(model, sizing, context)
-        finally:
-            hook.remove()
         del student.projections
         student.readout = False  # its projections are not linear
         return student

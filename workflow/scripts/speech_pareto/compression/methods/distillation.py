@@ -90,7 +90,6 @@ class Distillation(Method):
     teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
 
     def obstacle(self, config: Mapping) -> str | None:
-        """Return why this cannot serve a model with this config, else None."""
         depth = len(architecture.layers_of(config))
         if (self.layers or 0) > depth:
             return f"layers is {self.layers}, the model has {depth}"
@@ -125,9 +124,8 @@ class Distillation(Method):
         cut(model, sizing.knobs)
         if self.steps:
             loss = partial(self.loss, model, context.teacher)
-            settings = ("steps", "learning_rate", "batch_seconds")
             with dropout(context.teacher, self.teacher_dropout):
-                context.train(model, loss, **{name: getattr(self, name) for name in settings})
+                context.train(model, loss, **self.loop_settings())
         return model
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:

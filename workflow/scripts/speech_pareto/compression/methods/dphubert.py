@@ -12,9 +12,7 @@ alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their se
 config/recipes.yaml.
 
 log α and λ move gate_rate / learning_rate times as fast as weights under the one AdamW, and λ
-climbs because its gradient is turned round. What differs from theirs: channels of the convolutions
-stay, at least one head and one row of each layer stay, and the ratio is hit whatever the gates came
-to.
+climbs because its gradient is turned round.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
 
 if TYPE_CHECKING:
@@ -48,11 +47,8 @@ def four_states(model: Module, batch: Mapping) -> list[Tensor]:
         tensor = output[0] if isinstance(output, tuple) else output
         projected.append(tensor.clone())  # the encoder writes zeros into its input
 
-    hook = model.feature_projection.register_forward_hook(keep)
-    try:
+    with removed_after([model.feature_projection.register_forward_hook(keep)]):
         found = states(model, batch)
-    finally:
-        hook.remove()
     return projected + [found[round(third * (len(found) - 1) / 3)] for third in (1, 2, 3)]
 
 

@@ -5,10 +5,6 @@
 F_l is student layer l, Y_l the teacher's, p_l a transposed convolution back to the full frame rate
 and a matrix to the teacher's width. The last convolution stays with the student, so that it gives
 the teacher's frames. Lee et al., Interspeech 2022, https://arxiv.org/abs/2207.00555.
-
-Published: width and ffn 480 of HuBERT Base, without a mask vector: 21,661,376 parameters,
-22,492,064 with the last projection, as its authors count, 31,629,632 with all. Their last one has a
-convolution of its own (461,280) beside the student's; here it is one and the same.
 """
 
 from __future__ import annotations
@@ -34,6 +30,7 @@ STEM = 512  # channels in which the slim stem ends
 class FitHuBERT(ThinStudent):
     """Trains a thin student whose layers see every two frames as one."""
 
+    hints = True
     hint: Weight = 0.1  # λ
 
     def shape(self, config: Mapping, width: int, ffn: int) -> dict:
@@ -41,10 +38,6 @@ class FitHuBERT(ThinStudent):
         student = thin(config, width, ffn, STEM)
         section = architecture.section(student) | {"time_reduction": FACTOR}
         return {**student, "compression": section}
-
-    def projections(self, config: Mapping) -> int:
-        """Return the number of projections: one per layer."""
-        return len(architecture.layers_of(config))
 
     def projection_parameters(self, teacher: Mapping, student: Mapping) -> int:
         """Return the parameters of all p, but for the convolution that stays with the student."""

@@ -4,8 +4,7 @@
 
 Nothing is removed; the matrices take a quarter of the bytes. Inputs get one scale per frame
 (dynamic quantisation). Recovery trains fp32 copies through the rounding, straight-through as in
-Jacob et al., CVPR 2018, https://arxiv.org/abs/1712.05877, so that what is scored after a chain such
-as `distillation → head_pruning → int8` had the same recovery as without int8.
+Jacob et al., CVPR 2018, https://arxiv.org/abs/1712.05877.
 """
 
 from __future__ import annotations

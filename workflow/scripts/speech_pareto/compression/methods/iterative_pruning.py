@@ -8,10 +8,9 @@ first three losses after an event, the next one comes once e fell by no more tha
 the last `lookback` of the steps; until then it trains for `steps` more, `patience` times at most.
 
 Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949; their schedules are in config/recipes.yaml.
-They mask the features before the first projection; here, as in HuBERT, those after it. AdamW
-begins anew after each event, as theirs does for heads and rows: kept moments would move zeros.
-A ratio between two entries ends its walk with an event of its own. The walk is made inside one
-job: the units' head and the loss that it waits for are in no student folder.
+AdamW begins anew after each event: kept moments would move zeros. A ratio between two entries ends
+its walk with an event of its own. The walk is made inside one job: the units' head and the loss
+that it waits for are in no student folder.
 """
 
 from __future__ import annotations
@@ -30,21 +29,13 @@ from speech_pareto.compression.methods.head_pruning import HeadPruning
 from speech_pareto.compression.methods.weight_pruning import WeightPruning
 from speech_pareto.compression.parts.masked_units import UnitMethod
 from speech_pareto.models import architecture
-from speech_pareto.runtime.bounds import (
-    Batches,
-    BatchSeconds,
-    LearningRate,
-    PartOf,
-    Share,
-    Steps,
-    Within,
-)
+from speech_pareto.runtime import bounds
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-Ratio = Annotated[float, Within(0, 1, above=True, below=True)]
+Ratio = Annotated[float, bounds.Within(0, 1, above=True, below=True)]
 SHOTS = {
     "weight_pruning": WeightPruning,
     "head_pruning": HeadPruning,
@@ -68,15 +59,16 @@ class IterativePruning(UnitMethod):
         "data_driven_ffn_pruning",
     ] = "weight_pruning"
     schedule: tuple[Ratio, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of what reaches it
-    steps: Steps | tuple[Steps, ...] = 15  # after each event; of a list, the last number stays
-    learning_rate: LearningRate = 2e-4  # constant
-    batch_seconds: BatchSeconds = 24.0
+    # After each event; of a list, the last number stays.
+    steps: bounds.Steps | tuple[bounds.Steps, ...] = 15
+    learning_rate: bounds.LearningRate = 2e-4  # constant
+    batch_seconds: bounds.BatchSeconds = 24.0
     objective: Literal["masked_units", "layer_distillation"] = "masked_units"
-    patience: Annotated[int, Within(0, 10_000, unit="times")] = 0
-    smoothing: PartOf = 0.9998  # d
-    lookback: Share = 0.6  # share of `steps`
-    improvement: Annotated[float, Within(-(10**6), 10**6)] = 0.001
-    batches: Batches = 16  # over which data-driven scores are taken
+    patience: Annotated[int, bounds.Within(0, 10_000, unit="times")] = 0
+    smoothing: bounds.PartOf = 0.9998  # d
+    lookback: bounds.Share = 0.6  # share of `steps`
+    improvement: Annotated[float, bounds.Within(-(10**6), 10**6)] = 0.001
+    batches: bounds.Batches = 16  # over which data-driven scores are taken
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,7 +94,6 @@ class IterativePruning(UnitMethod):
         return kind(**{name: getattr(self, name) for name in names})
 
     def obstacle(self, config: Mapping) -> str | None:
-        """Return why this cannot serve a model with this config, else None."""
         problem = cannot_mask(config) if self.objective == "masked_units" else None
         return problem or self.shot().obstacle(config)
 

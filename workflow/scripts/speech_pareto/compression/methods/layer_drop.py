@@ -38,9 +38,7 @@ class LayerDrop(Method):
         number = next((n + 1 for n, size in enumerate(sizes) if size >= target), len(layers))
         kept, last = layers[:number], layers[number - 1]
         excess = sizes[number - 1] - target
-        if (
-            excess > 0.5 * start / 100
-        ):  # whole layers when they come within half a per cent: plainer, faster
+        if excess > start / 200:  # nearer than half a per cent, whole layers are plainer, faster
             head = architecture.head_parameters(config, last)
             share = excess / sum(architecture.layer_parameters(config, last).values())
             heads = max(1, math.ceil((1 - share) * len(last.heads)))

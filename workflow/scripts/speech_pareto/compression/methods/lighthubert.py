@@ -11,18 +11,14 @@ goes first. The stem stays whole. Wang et al., Interspeech 2022, https://arxiv.o
 
 Spaces are relative to the teacher. Of HuBERT Base, `base` has widths of 512, 640 and 768, in each
 layer 8, 10 or 12 heads of 64 and rows 3.5 or 4 times the width, and 12 layers; `small` widths of
-256, 384 and 512, 4, 6 or 8 heads, 3, 3.5 or 4 times, 10 to 12 layers. Published: 27.0 M for 12
-layers of width 384, 6 heads and 1536 rows; here these are 26,873,344. No subnet of HuBERT Base has
-a ratio of 0.19 to 0.24, of 0.4 to 0.45 or above 0.88.
+256, 384 and 512, 4, 6 or 8 heads, 3, 3.5 or 4 times, 10 to 12 layers.
 
-There an evolutionary search finds the subnet, here its size does. Of those within half of the
-tolerance around the ratio (else of the nearest) it is the most regular one: layers alike, then
-heads together as wide as the model, then the nearest. One supernet could serve all ratios; here
-each student trains its own.
+Of the subnets within half of the tolerance around the ratio (else of the nearest) it is the most
+regular one: layers alike, then heads together as wide as the model, then the nearest.
 
 Ours, where what is published does not say: stage 1 begins with the teacher's weights and takes half
-of the steps; r_l is not normalised. WavLM's position bias goes, as in other students. The head
-predicts no layer, so no task head of the teacher reads the student through it.
+of the steps; r_l is not normalised. The head predicts no layer, so no task head of the teacher
+reads the student through it.
 """
 
 from __future__ import annotations
@@ -34,18 +30,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression.method import Context, Method, Sizing, cannot_mask
 from speech_pareto.compression.parts.supernet import SPACES, Space, cut, run, supernet_config
-from speech_pareto.compression.parts.thin_student import TRAINING, add_projections
+from speech_pareto.compression.parts.thin_student import add_projections
 from speech_pareto.compression.recipes import TOLERANCE
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import real_frames, states
-from speech_pareto.runtime.bounds import (
-    BatchSeconds,
-    LearningRate,
-    MaskShare,
-    MaskSpan,
-    Share,
-    Within,
-)
+from speech_pareto.models.hooks import removed_after
+from speech_pareto.runtime import bounds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,13 +50,9 @@ def mean_result(teacher: Module, batch: Mapping) -> Tensor:
 
     found = []
     parts = [layer.feed_forward for layer in teacher.encoder.layers[-TARGETS:]]
-    hooks = [part.register_forward_hook(lambda *call: found.append(call[-1])) for part in parts]
-    try:
-        with torch.no_grad():
-            states(teacher, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks = (part.register_forward_hook(lambda *call: found.append(call[-1])) for part in parts)
+    with removed_after(hooks), torch.no_grad():
+        states(teacher, batch)
     return torch.stack(found).float().mean(0)  # (B, T, D)
 
 
@@ -77,13 +63,13 @@ class LightHuBERT(Method):
     needs = "training"
     takes_heads = True
     example = {"steps": 2}
-    steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60  # of both stages
-    learning_rate: LearningRate = 5e-4
-    batch_seconds: BatchSeconds = 48.0
+    steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")] = 60  # of both stages
+    learning_rate: bounds.LearningRate = 5e-4
+    batch_seconds: bounds.BatchSeconds = 48.0
     space: Literal["either", "base", "small"] = "either"  # either: the one that suits the ratio
-    first_stage: Share = 0.5  # share of the steps that train the whole model
-    mask_share: MaskShare = 0.65  # share of the frames to mask if no spans overlapped
-    mask_span: MaskSpan = 10  # frames masked in a row
+    first_stage: bounds.Share = 0.5  # share of the steps that train the whole model
+    mask_share: bounds.MaskShare = 0.65  # share of the frames to mask if no spans overlapped
+    mask_span: bounds.MaskSpan = 10  # frames masked in a row
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not, for a teacher that cannot mask or whose layers are not plain."""
@@ -113,13 +99,12 @@ class LightHuBERT(Method):
         student = cut(model, supernet_config(config), range(config["num_hidden_layers"]))
         if self.steps:
             add_projections(student, context.teacher, 1, context.seed)
-            settings = {name: getattr(self, name) for name in TRAINING}
             first = round(self.first_stage * self.steps)
             space = Space(sizing.knobs["space"], config)
             for number, drawn in (first, None), (self.steps - first, space):
                 if number:
                     loss = partial(self.loss, student, context.teacher, space=drawn)
-                    context.train(student, loss, **(settings | {"steps": number}))
+                    context.train(student, loss, **(self.loop_settings() | {"steps": number}))
         return cut(student, sizing.config, sizing.knobs["layers"])
 
     def loss(

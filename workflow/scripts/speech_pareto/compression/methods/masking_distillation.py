@@ -8,11 +8,6 @@ the same mask as the student, T the number of real frames of the batch, D the te
 `reuse` every second layer has no queries and keys and applies the map of the one before. ARMHuBERT
 and, without reuse, MaskHuBERT: Jang et al., Interspeech 2023, https://arxiv.org/abs/2305.11685,
 sections 2 and 3.
-
-Published: width 480, ffn 864 (ARMHuBERT, 26,448,448 parameters with its projections); 432, 816
-(ARMHuBERT-S, 22,394,080; the same for WavLM); 480, 640, no reuse (MaskHuBERT, 26,635,840). There
-spans of the mask have uniform lengths from 0 to 20 and do not overlap; here they have one length
-and may overlap, so that of a share of 0.8 fewer frames are masked.
 """
 
 from __future__ import annotations
@@ -23,7 +18,6 @@ from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import cannot_mask
 from speech_pareto.compression.parts.thin_student import ThinStudent, thin, with_reuse
-from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import real_frames, states
 from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Weight
 
@@ -36,6 +30,7 @@ if TYPE_CHECKING:
 class MaskingDistillation(ThinStudent):
     """Trains a thin student to fill in what a mask hides."""
 
+    hints = True
     reuse: Literal["none", "map", "softmax", "released"] = "map"  # see attention_reuse
     mask_share: MaskShare = 0.8  # share of the frames to mask if no spans overlapped
     mask_span: MaskSpan = 10  # frames masked in a row
@@ -49,10 +44,6 @@ class MaskingDistillation(ThinStudent):
         """Return the student's config."""
         student = thin(config, width, ffn)
         return student if self.reuse == "none" else with_reuse(student, self.reuse)
-
-    def projections(self, config: Mapping) -> int:
-        """Return the number of projections: one per layer."""
-        return len(architecture.layers_of(config))
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return both terms, of all layers, under a mask drawn anew."""

@@ -46,6 +46,5 @@ class Parp(TaskMethod, WeightPruning):
                 zero_lowest(parameters, scores, round(share * sizing.knobs["zeros"]))
             return 0.0
 
-        settings = ("steps", "learning_rate", "batch_seconds")
-        context.tune(model, prune, **{name: getattr(self, name) for name in settings})
+        context.tune(model, prune, **self.loop_settings())
         return super().compress(model, sizing, context)

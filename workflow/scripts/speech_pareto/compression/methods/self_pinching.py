@@ -58,8 +58,7 @@ class SelfPinching(TaskMethod):
         """Return `model`, fine-tuned behind gates and pruned as planned."""
         linears = self.gated(model)
         penalty = self.penalty(linears, sizing.knobs["removed"])
-        settings = ("steps", "learning_rate", "batch_seconds")
-        context.tune(model, penalty, **{name: getattr(self, name) for name in settings})
+        context.tune(model, penalty, **self.loop_settings())
         self.prune(model, linears, sizing)
         return model
 

@@ -4,8 +4,7 @@
 
 over all matrices of the layers; biases stay, and so does what is left over when the inputs are no
 multiple of four. The structure fixes the ratio: half of those weights. Beside a method that fills
-up the ratio, name that share (`ratio: 0.45` for HuBERT Base), which is then checked. Some GPUs
-multiply such matrices faster; here they stay dense, with zeros that count as removed.
+up the ratio, name that share (`ratio: 0.45` for HuBERT Base), which is then checked.
 Mishra et al., 2021, https://arxiv.org/abs/2104.08378.
 """
 

@@ -5,10 +5,7 @@
 F_l (time, D) is student layer l, Y_l (time, D') the teacher's, F_0 what goes into the first layer;
 the mean is over pairs of real frames of an utterance, then over utterances. Products of frames
 have no width, so no heads are needed. Jang et al., ICASSP 2024, https://arxiv.org/abs/2312.09040.
-Their loss is not released: dividing by the widths, so that the two compare, is ours.
-
-Published: 22.31 M and 26.63 M parameters, which width 432, ffn 976 (22,309,024) and 480, 1024
-(26,631,232) round to.
+Dividing by the widths, so that the two compare, is ours.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ with one learnt t per layer and kind of unit, on the task's loss and the control
 `self_pinching`; r counts parameters. τ falls from 0.5 to 0.01 in the first 30 % of the steps and
 rises again. In the end the units of lowest s / t² go, heads and channels in one order, until the
 size is met; one of each stays in every layer. Structured form of Xu et al., Interspeech 2025,
-https://arxiv.org/abs/2505.22608, as released in https://github.com/hanyxu/SASPG-pruning, there with
-a distillation loss and a second training.
+https://arxiv.org/abs/2505.22608, as released in https://github.com/hanyxu/SASPG-pruning.
 """
 
 from __future__ import annotations

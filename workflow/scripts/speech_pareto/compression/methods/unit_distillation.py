@@ -3,10 +3,9 @@
     loss = KL(softmax(z_T / τ) ‖ softmax(z_S / τ)),  averaged over frames
 
 z is a linear map of the last layer. By default nothing is masked and all real frames count; with
-`masked`, both models miss the same frames and only these count. Lin et al., ASRU 2025,
-https://arxiv.org/abs/2211.09949, whose student is random at first (`start: random`). Their teacher
-has the map of its pretraining; here it is a logistic regression on k-means units of the teacher, of
-which the student's begins as a copy.
+`masked`, both models miss the same frames and only these count. The teacher's map is a logistic
+regression on its k-means units, of which the student's begins as a copy. Lin et al., ASRU 2025,
+https://arxiv.org/abs/2211.09949, whose student is random at first (`start: random`).
 """
 
 from __future__ import annotations
@@ -46,7 +45,6 @@ class UnitDistillation(UnitMethod):
     teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
 
     def obstacle(self, config: Mapping) -> str | None:
-        """Return why this cannot serve a model with this config, else None."""
         if self.start == "random" and "layers" in architecture.section(config):
             return "only a model of whole layers can begin anew with random weights"
         problem = cannot_mask(config) if self.masked else None
@@ -76,9 +74,8 @@ class UnitDistillation(UnitMethod):
         teacher = UnitPredictor(context.teacher, copy.deepcopy(head))
         student = UnitPredictor(model, head)
         loss = partial(self.loss, student, teacher)
-        settings = ("steps", "learning_rate", "batch_seconds")
         with dropout(context.teacher, self.teacher_dropout):
-            context.train(student, loss, **{name: getattr(self, name) for name in settings})
+            context.train(student, loss, **self.loop_settings())
         return model
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:

@@ -3,9 +3,8 @@
     w ← w · 1[|w| > θ],  θ such that as many as asked fall below it over all layers at once
 
 over weights and biases of the query, key, value, output and both feed-forward matrices. The
-tensors keep their size: zeros count as removed, but save neither time nor memory. One shot of the
-iterative method of Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949; training afterwards
-leaves zeros at zero.
+tensors keep their size; training afterwards leaves zeros at zero. One shot of the iterative method
+of Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949.
 """
 
 from __future__ import annotations

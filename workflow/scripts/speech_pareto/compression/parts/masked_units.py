@@ -40,7 +40,6 @@ class UnitMethod(Method):
     mask_span: MaskSpan = 8  # frames; Lin et al.: 5 (of 20 ms)
 
     def obstacle(self, config: Mapping) -> str | None:
-        """Return why this cannot serve a model with this config, else None."""
         depth = len(architecture.layers_of(config))
         if (self.unit_layer or 0) > depth:
             return f"unit_layer is {self.unit_layer}, the model has {depth} layers"

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
@@ -31,7 +31,6 @@ SLIM = {
     "conv_stride": [5, 1, 2, 2, 2, 2, 1, 2, 2],
 }
 EXPANSION = 4 / 3  # rows of the feed-forward layers per width
-TRAINING = ("steps", "learning_rate", "batch_seconds")
 
 
 def thin(config: Mapping, width: int, ffn: int, stem_width: int | None = None) -> dict:
@@ -84,6 +83,7 @@ class ThinStudent(Method):
     """Base of the methods that train a thin student; they define `loss` and may change `shape`."""
 
     needs = "training"
+    hints: ClassVar[bool] = False  # True: each layer is trained through a projection of its own
     example = {"steps": 2}
     steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60
     learning_rate: LearningRate = 5e-4
@@ -109,7 +109,7 @@ class ThinStudent(Method):
 
     def projections(self, config: Mapping) -> int:
         """Return how many projections a student with this config is trained with."""
-        return 0
+        return len(architecture.layers_of(config)) if self.hints else 0
 
     def projection_parameters(self, teacher: Mapping, student: Mapping) -> int:
         """Return the parameters of all projections, which no folder and no ratio counts."""
@@ -136,7 +136,7 @@ class ThinStudent(Method):
         if self.steps:
             add_projections(student, context.teacher, self.projections(sizing.config), context.seed)
             loss = partial(self.loss, student, context.teacher)
-            context.train(student, loss, **{name: getattr(self, name) for name in TRAINING})
+            context.train(student, loss, **self.loop_settings())
             fold(student)
         return student
 

@@ -1,18 +1,10 @@
 """A stem without learnt weights: Kaldi's log-mel features, for MelHuBERT (arXiv 2211.09944)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from speech_pareto.models.architecture import (
-    BANDS,
-    BINS,
-    HOP,
-    KERNEL,
-    SAMPLE_RATE,
-    STACK,
-    STRIDE,
-    WINDOW,
-)
+from speech_pareto.models.architecture import BANDS, BINS, SAMPLE_RATE, WINDOW
+from speech_pareto.models.layers.log_mel import FilterBank
 
 COUNT = BANDS["kaldi_fbank"]
 EMPHASIS, LOWEST = 0.97, 20.0  # of high frequencies; Hz, where the first band begins
@@ -32,12 +24,8 @@ def mel_filters() -> Tensor:
     return slopes.clamp(0).float()
 
 
-class KaldiFbank(nn.Module):
-    """Turn waveforms (batch, samples) in [-1, 1], 16 kHz, into (batch, 80, frames) of 20 ms.
-
-    40 bands from a 25 ms Hamming window each 10 ms, less the training data's mean and divided by
-    its deviation, two neighbours stacked; the last frame of an odd number is dropped.
-    """
+class KaldiFbank(FilterBank):
+    """40 bands through a Hamming window; the training data gives their mean and deviation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,17 +35,10 @@ class KaldiFbank(nn.Module):
         self.register_buffer("mean", torch.zeros(COUNT))
         self.register_buffer("deviation", torch.ones(COUNT))
 
-    def forward(self, input_values: Tensor) -> Tensor:
-        count = (input_values.shape[-1] - KERNEL) // STRIDE + 1
-        with torch.autocast(input_values.device.type, enabled=False):
-            waves = input_values.float() * 32768
-            frames = waves.unfold(-1, WINDOW, HOP)[:, : STACK * count]  # (B, 2T, 400)
-            frames = frames - frames.mean(-1, keepdim=True)
-            before = torch.cat((frames[..., :1], frames[..., :-1]), -1)
-            spectrum = torch.fft.rfft((frames - EMPHASIS * before) * self.window, n=BINS)
-            energy = spectrum.abs().square() @ self.filters  # (B, 2T, 40)
-            features = (energy.clamp(FLOOR).log() - self.mean) / self.deviation
-        return features.unflatten(1, (count, STACK)).flatten(2).transpose(1, 2)  # (B, 80, T)
-
-    def _freeze_parameters(self) -> None:
-        """Do nothing: transformers calls this to freeze a stem, and here is nothing to freeze."""
+    def bands(self, windows: Tensor) -> Tensor:
+        windows = windows * 32768
+        windows = windows - windows.mean(-1, keepdim=True)
+        before = torch.cat((windows[..., :1], windows[..., :-1]), -1)
+        spectrum = torch.fft.rfft((windows - EMPHASIS * before) * self.window, n=BINS)
+        energy = spectrum.abs().square() @ self.filters  # (B, 2T, 40)
+        return (energy.clamp(FLOOR).log() - self.mean) / self.deviation

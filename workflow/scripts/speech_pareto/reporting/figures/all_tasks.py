@@ -92,8 +92,7 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=7.5, length=2)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _key(figure: Figure, recipes: dict[str, str], style: dict) -> None:

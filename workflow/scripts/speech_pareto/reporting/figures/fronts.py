@@ -211,14 +211,7 @@ class _Front:
         for row in rows.itertuples():
             self._student(row, colour, marker, control)
         remark = self._remark(teacher, recipe) if self.one_teacher else ""
-        self.labels.append(
-            (
-                recipe + remark,
-                *path[-1],
-                MUTED if control else colour,
-                not control,
-            )
-        )
+        self.labels.append((recipe + remark, *path[-1], MUTED if control else colour, not control))
 
     def _student(self, row, colour: str, marker: str, control: bool) -> None:
         """Draw one point with its spread.

@@ -4,14 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from speech_pareto.reporting.figures.canvas import (
-    Student,
-    axes_within,
-    in_order,
-    nothing,
-    styled,
-    words,
-)
+from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.analysis import ABOUT, DIAGONALITY
 from speech_pareto.reporting.tables.roles import CONTROL
@@ -42,23 +35,23 @@ def heads_of(rows: pd.DataFrame, definition: str) -> pd.DataFrame:
     return heads[whole].rename(columns={"value": "diagonality", "other": "head"})
 
 
-@styled
+@canvas.styled
 def draw(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGONALITY) -> Figure:
     """Return the figure of a task's students, from rows of `analysis.students_of`."""
     heads = heads_of(rows, definition)
     if heads.empty:
-        return nothing(TITLE, f"{task}: no student as deep as its teacher")
+        return canvas.nothing(TITLE, f"{task}: no student as deep as its teacher")
     pruned = heads.groupby(["teacher", "recipe", "ratio"])["kept"].transform(lambda x: not x.all())
-    students = in_order(heads[pruned])
+    students = canvas.in_order(heads[pruned])
     teacher = heads["teacher"].iloc[0] if not students else students[0].teacher
     students = [one for one in students if one.teacher == teacher]
     whole = heads[heads["teacher"] == teacher].drop_duplicates(["layer", "head"])
     grid = whole.pivot(index="layer", columns="head", values="diagonality")
     height = max(2.9, 1.45 + 0.3 * len(students))
     figure = Figure(figsize=(7.2, height))
-    map_axes = axes_within(figure, 0.5, 4.6, 0.75, 0.85)
+    map_axes = canvas.axes_within(figure, 0.5, 4.6, 0.75, 0.85)
     _map(map_axes, grid, teacher)
-    words(
+    canvas.words(
         figure,
         _message(heads, students),
         f"{task}: {definition.replace('_', '-')} diagonality, {FORMULAS.get(definition, '')}",
@@ -67,7 +60,7 @@ def draw(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGONALITY) 
     style = styles(recipes)
     names = [f"{one.recipe} −{percent(one.ratio)}" for one in students]
     room = 0.072 * max(map(len, names), default=0) + 0.15
-    axes = axes_within(figure, 2.6 + room, 0.15, 0.75, 0.85)
+    axes = canvas.axes_within(figure, 2.6 + room, 0.15, 0.75, 0.85)
     axes.set_title("heads kept and removed" if students else "no student lost a head", fontsize=8.5)
     span = (heads["diagonality"].min(), heads["diagonality"].max())
     for line, one in enumerate(students):
@@ -81,12 +74,11 @@ def draw(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGONALITY) 
     axes.set_xlim(span[0] - edge, span[1] + edge)
     axes.set_xlabel("diagonality of the teacher's head", fontsize=8.5)
     axes.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
-def _message(heads: pd.DataFrame, students: list[Student]) -> str:
+def _message(heads: pd.DataFrame, students: list[canvas.Student]) -> str:
     """Return what the first method that prunes heads keeps and removes."""
     methods = [one for one in students if one.kind != CONTROL]
     if not methods:
@@ -116,8 +108,7 @@ def _map(axes, grid: pd.DataFrame, teacher: str) -> None:
     axes.set_ylabel("layer", fontsize=8.5, labelpad=2)
     axes.set_title(f"teacher ({teacher})", fontsize=8.5)
     axes.tick_params(length=0, labelsize=7.5)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _strip(axes, line: int, heads: pd.DataFrame, colour: str) -> None:

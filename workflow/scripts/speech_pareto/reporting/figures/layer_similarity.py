@@ -86,8 +86,7 @@ def _frame(axes, values: np.ndarray, below: bool, left: bool) -> None:
         axes.set_xlabel("teacher", fontsize=7, labelpad=-4)
     if left:
         axes.set_ylabel("student", fontsize=7, labelpad=-2)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _broken(name: str, most: int = 19) -> str:

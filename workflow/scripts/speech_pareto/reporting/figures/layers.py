@@ -104,5 +104,4 @@ def _panel(axes, students: list[dict], panel: str, depth: int) -> None:
     axes.set_ylim(len(students) - 0.5, -0.5)
     axes.set_xticks(range(1, depth + 1))
     axes.tick_params(length=0, labelsize=7.5, pad=2)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)

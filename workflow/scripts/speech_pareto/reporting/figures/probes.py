@@ -4,14 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from speech_pareto.reporting.figures.canvas import (
-    axes_within,
-    in_order,
-    margin_labels,
-    nothing,
-    styled,
-    words,
-)
+from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
 from speech_pareto.runtime.formatting import percent
@@ -19,16 +12,16 @@ from speech_pareto.runtime.formatting import percent
 TITLE = "Which layers a probe listens to"
 
 
-@styled
+@canvas.styled
 def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task's probes, from rows of `analysis.probes_of`."""
     if rows.empty:
-        return nothing(TITLE, f"{task}: no probe was trained")
+        return canvas.nothing(TITLE, f"{task}: no probe was trained")
     style, labels = styles(recipes), []
     figure = Figure(figsize=(6.6, 4.2))
-    axes = axes_within(figure, 0.55, 2.15, 0.7, 0.75)
+    axes = canvas.axes_within(figure, 0.55, 2.15, 0.7, 0.75)
     deepest = rows["layer"].max()
-    for one in in_order(rows):
+    for one in canvas.in_order(rows):
         own = rows[(rows[["teacher", "recipe", "ratio"]] == list(one.key)).all(axis=1)]
         own = own.sort_values("layer")
         whole, control = one.kind == TEACHER, one.kind == CONTROL
@@ -60,10 +53,9 @@ def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
     axes.set_xlabel("depth: 0 % is the input of the first layer, 100 % the last layer")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    margin_labels(axes, labels)
+    canvas.margin_labels(axes, labels)
     notes = ["a marker is a layer; an even sum would be level", "grey: controls"]
-    words(figure, TITLE, f"{task}: share of each hidden state in what the head reads", notes)
+    canvas.words(figure, TITLE, f"{task}: share of each hidden state in what the head reads", notes)
     return figure

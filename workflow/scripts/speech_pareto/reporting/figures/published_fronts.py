@@ -80,8 +80,7 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shortest(value)))
     axes.tick_params(length=2, labelsize=7.5)
     axes.grid(axis="y", linewidth=0.6)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _key(figure: Figure, roles: dict[str, str], style: dict) -> None:

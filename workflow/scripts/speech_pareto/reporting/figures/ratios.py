@@ -4,13 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from speech_pareto.reporting.figures.canvas import (
-    axes_within,
-    margin_labels,
-    nothing,
-    styled,
-    words,
-)
+from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
 from speech_pareto.reporting.tables.wording import metric_name
@@ -19,7 +13,7 @@ from speech_pareto.runtime.formatting import in_percent, percent
 WORST = 100.0  # an error rate above it says no more
 
 
-@styled
+@canvas.styled
 def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task, from the table's summary over seeds."""
     rows = summary[(summary["task"] == task) & (summary["n"] > 0) & summary["score"].notna()]
@@ -28,10 +22,10 @@ def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     short, long = metric_name(rows["metric"].iloc[0]) if len(rows) else ("score", "score")
     title = f"{short} against the share of parameters removed"
     if students.empty:
-        return nothing(title, f"{task}: no student has a score")
+        return canvas.nothing(title, f"{task}: no student has a score")
     curves = list(students.groupby(["teacher", "recipe"]))
     figure = Figure(figsize=(6.2, max(4.2, 1.35 + 0.15 * len(curves))))
-    axes = axes_within(figure, 0.55, 1.75, 0.75, 0.75)
+    axes = canvas.axes_within(figure, 0.55, 1.75, 0.75, 0.75)
     lower = rows["better"].iloc[0] == "lower"
     style, labels = styles(recipes), []
     stars = _teachers(axes, rows)
@@ -68,16 +62,15 @@ def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_percent(value)))
     axes.set_xlabel("share of the teacher's parameters removed (zeros count)")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    margin_labels(axes, labels)
+    canvas.margin_labels(axes, labels)
     notes = ["star and dotted line: the teacher"]
     if (seeds := int(students["seeds"].max())) > 1:
         notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")
     if (students["kind"] == CONTROL).any():
         notes.append("grey: controls")
-    words(figure, title, f"{task}: {long}, {rows['better'].iloc[0]} is better", notes)
+    canvas.words(figure, title, f"{task}: {long}, {rows['better'].iloc[0]} is better", notes)
     return figure
 
 

@@ -5,13 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from speech_pareto.reporting.figures.canvas import (
-    axes_within,
-    margin_labels,
-    nothing,
-    styled,
-    words,
-)
+from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
 from speech_pareto.runtime.formatting import factor, shortest
@@ -20,7 +14,7 @@ TITLE = "Speed-up against saved multiply-accumulates"
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
-@styled
+@canvas.styled
 def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     """Return the figure of a task's students, from the table's summary over seeds."""
     rows = summary[(summary["task"] == task) & summary["speedup"].notna()]
@@ -28,11 +22,11 @@ def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     teachers = teachers.set_index("teacher")["macs_per_second"]
     rows = rows[(rows["role"] != TEACHER) & rows["teacher"].isin(teachers.index)]
     if rows.empty:
-        return nothing(TITLE, f"{task}: no student and teacher were timed")
+        return canvas.nothing(TITLE, f"{task}: no student and teacher were timed")
     rows = rows.assign(saving=rows["teacher"].map(teachers) / rows["macs_per_second"])
     curves = list(rows.groupby(["teacher", "recipe"]))
     figure = Figure(figsize=(6.2, max(4.4, 1.35 + 0.15 * len(curves))))
-    axes = axes_within(figure, 0.75, 1.75, 0.75, 0.75)
+    axes = canvas.axes_within(figure, 0.75, 1.75, 0.75, 0.75)
     style, labels, several = styles(recipes), [], rows["teacher"].nunique() > 1
     for (teacher, recipe), curve in curves:
         colour, marker = style[recipe]
@@ -60,13 +54,13 @@ def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
     low = 0.92 * min(1, rows["saving"].min(), rows["speedup_low"].min())
     sides = (1.08 * rows["saving"].max(), 1.08 * max(rows["speedup_high"].max(), 1))
     _scales(axes, low, *sides)
-    margin_labels(axes, labels)
+    canvas.margin_labels(axes, labels)
     row = rows.iloc[0]
     where = f"{shortest(row['audio_seconds'])} s of speech, "
     where += f"{row['threads']} {str(row['device']).upper()}"
     subtitle = f"{task}: {where} thread{'' if row['threads'] == 1 else 's'}, batch {row['batch']}"
     notes = ["dotted: ideal, all MACs saved are time saved", "bars: quartiles of paired runs"]
-    words(figure, TITLE, subtitle, notes)
+    canvas.words(figure, TITLE, subtitle, notes)
     return figure
 
 
@@ -87,8 +81,7 @@ def _scales(axes, low: float, right: float, top: float) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: factor(value)))
     axes.grid(linewidth=0.6)
     axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xlabel("MACs of the teacher / MACs of the student")
     axes.set_ylabel("time of the teacher / time of the student", labelpad=2)
