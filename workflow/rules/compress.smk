@@ -25,7 +25,7 @@ rule compress:
     params:
         **job_params(
             checkpoints="compress",
-            recipe=recipe_of,
+            recipe=lookup("recipes/{recipe}", within=study),
             precision=precision_of_recipe,
             accumulate=pieces_of_recipe,
             task=task_of_recipe,

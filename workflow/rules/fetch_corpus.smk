@@ -25,6 +25,6 @@ rule fetch_corpus:
             languages=lookup("corpora/{corpus}/languages", within=study),
             code=code("fetch_corpus.py", source_file),
         ),
-        settings=untracked(download_settings),
+        settings=untracked(lookup("corpora/{corpus}", within=study)),
     script:
         "../scripts/fetch_corpus.py"

@@ -20,7 +20,7 @@ rule finetune:
         **job_params(
             checkpoints="finetune",
             task=task_settings("kind", "unit", "languages", "protocol"),
-            training=recovery,
+            training=lookup("tasks/{task}/student", within=study),
             recordings=recordings_used(corpora_of_task),
             code=code("finetune.py", task_file),
             software=pins("torch"),

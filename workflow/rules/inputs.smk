@@ -25,20 +25,17 @@ def source_file(wildcards):
     return [plugins.path(sources.PACKAGE, study["corpora"][wildcards.corpus]["source"])]
 
 
-@once_per_recipe
 def method_files(wildcards):
     """Files of the recipe's methods."""
     recipe = study["recipes"][wildcards.recipe]
     return [plugins.path(catalogue.PACKAGE, name) for entry in recipe for name in entry]
 
 
-@once_per_recipe
 def task_file(wildcards):
     """File of the task's kind."""
     return [plugins.path(kind.PACKAGE, task_of(wildcards)["kind"])]
 
 
-@once_per_recipe
 def task_file_of_recipe(wildcards):
     """File of the task's kind, for a recipe that fine-tunes on the task."""
     return task_file(wildcards) if tunes(wildcards) else []
@@ -62,9 +59,8 @@ def corpora_of_task(wildcards):
 def corpora_of_scope(wildcards):
     """Corpora of the tasks of a scope: those that its students are made for."""
     tasks = {cell.task for cell in CELLS if cell.scope == wildcards.scope}
-    return corpora(
-        sorted({name for task in tasks for name in study["tasks"][task]["corpora"]})
-    )
+    names = {name for task in tasks for name in study["tasks"][task]["corpora"]}
+    return corpora(sorted(names))
 
 
 @once_per_recipe
@@ -129,7 +125,6 @@ def teacher_for(wildcards):
 def content(folder):
     """Params function: digests of a teacher's folder if no rule makes it, else nothing."""
 
-    @once_per_recipe
     def digests(wildcards):
         path = str(folder(wildcards))
         return None if path.startswith("results/") else fingerprint(Path(path))
@@ -154,45 +149,19 @@ def data_of_superb(wildcards):
 # slices of the config that a job uses
 
 
-def download_settings(wildcards):
-    """How a corpus is downloaded."""
-    return study["corpora"][wildcards.corpus]
-
-
 def preparation(name):
     """How a corpus is prepared: all but where it is downloaded from."""
     corpus = study["corpora"][name]
     return {key: value for key, value in corpus.items() if key != "mirror"}
 
 
-def corpus_settings(wildcards):
-    """How the corpus is prepared."""
-    return preparation(wildcards.corpus)
-
-
 def pretraining_settings(wildcards):
     """How a teacher is pretrained, but for what its rule names apart."""
     pretrain = study["teachers"][wildcards.teacher]["pretrain"]
-    return {
-        name: value
-        for name, value in pretrain.items()
-        if name not in ("corpora", "seed")
-    }
+    apart = ("corpora", "seed")
+    return {name: value for name, value in pretrain.items() if name not in apart}
 
 
-@once_per_recipe
-def recipe_of(wildcards):
-    """Methods of the recipe, with their settings."""
-    return study["recipes"][wildcards.recipe]
-
-
-@once_per_recipe
-def recovery(wildcards):
-    """How a student is fine-tuned on the task."""
-    return study["tasks"][wildcards.task]["student"]
-
-
-@once_per_recipe
 def evaluation_settings(wildcards):
     """What of a task matters to its scores once a model is fine-tuned."""
     names = ("kind", "unit", "languages", "protocol", "metric")
@@ -204,13 +173,11 @@ def trains(wildcards):
     return tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
 
 
-@once_per_recipe
 def precision_of_recipe(wildcards):
     """Arithmetic of compression, for a recipe with a method that learns."""
     return study["precision"] if trains(wildcards) else "auto"
 
 
-@once_per_recipe
 def pieces_of_recipe(wildcards):
     """How many pieces batches of compression are cut into, for a recipe with a method that learns."""
     return study["compress"]["accumulate"] if trains(wildcards) else 1
@@ -228,7 +195,6 @@ def minutes_to_compress(wildcards, attempt):
     return (240 if trains(wildcards) else 5) * attempt
 
 
-@once_per_recipe
 def task_of_recipe(wildcards):
     """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
     names = ("kind", "unit", "languages", "protocol")
@@ -238,13 +204,10 @@ def task_of_recipe(wildcards):
 def recordings_used(names):
     """Params function: what corpora are made from; `names` is a function that lists their folders."""
 
-    @once_per_recipe
     def used(wildcards):
         chosen = [Path(folder).name for folder in names(wildcards)]
-        files = [
-            plugins.path(sources.PACKAGE, study["corpora"][name]["source"])
-            for name in chosen
-        ]
+        origins = [study["corpora"][name]["source"] for name in chosen]
+        files = [plugins.path(sources.PACKAGE, origin) for origin in origins]
         return {
             "settings": {name: preparation(name) for name in chosen},
             "code": closure(["prepare_corpus.py", *files]),
@@ -257,7 +220,6 @@ def recordings_used(names):
 def task_settings(*names):
     """Params function: the settings of the task under these names that it has."""
 
-    @once_per_recipe
     def settings(wildcards):
         task = task_of(wildcards)
         return {name: task[name] for name in names if name in task}
@@ -265,7 +227,6 @@ def task_settings(*names):
     return settings
 
 
-@once_per_recipe
 def recordings_of_superb(wildcards):
     """What a SUPERB task's files are made from, as recordings_used says it."""
     prepared = task_settings("label", "languages")(wildcards)
@@ -285,10 +246,8 @@ def cell(what):
         teacher = study["teachers"][wildcards.teacher]
         recipe = study["recipes"][wildcards.recipe]
         origin = ("path", "hub", "revision", "checkpoint")
-        slice = {
-            "teacher": {key: teacher[key] for key in origin if key in teacher},
-            "recipe": recipe,
-        }
+        known = {key: teacher[key] for key in origin if key in teacher}
+        slice = {"teacher": known, "recipe": recipe}
         if what == "task":
             slice["task"] = study["tasks"][wildcards.task]
         role = role_of(recipe)

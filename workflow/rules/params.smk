@@ -60,7 +60,6 @@ def code(*sources):
     A source is a file below the scripts, or a function of wildcards that returns a list of files.
     """
 
-    @once_per_recipe
     def digests(wildcards):
         files = []
         for source in sources:

@@ -15,7 +15,7 @@ rule prepare_corpus:
         "../../envs/data.yaml"
     params:
         **job_params(
-            settings=corpus_settings,
+            settings=lambda wildcards: preparation(wildcards.corpus),
             code=code("prepare_corpus.py", source_file),
             software=pins("data"),
         ),

@@ -19,7 +19,7 @@ rule profile:
         **job_params(
             settings=study["profile"],
             teacher=content(teacher_for),
-            recipe=recipe_of,
+            recipe=lookup("recipes/{recipe}", within=study),
             code=code("profile_student.py", method_files),
             software=pins("torch"),
         ),

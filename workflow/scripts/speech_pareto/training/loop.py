@@ -91,10 +91,10 @@ def train(
     # Never DistributedDataParallel: losses call parts of a model, which it does not see.
     model = accelerator.prepare_model(model, evaluation_mode=True)
     optimizer = accelerator.prepare_optimizer(optimizer)
-    start, curve, sums, count = _restore(state, model, optimizer)
+    restored: Any = _restore(state, model, optimizer)
     _share_weights(accelerator, model)
     terminal = sys.stderr.isatty() and accelerator.is_main_process
-    progress = _Progress(name, start, settings.steps, terminal, curve, sums, count)
+    progress = _Progress(name, settings.steps, terminal, *restored)
     saved = time.monotonic()
     model.train()
     with (
@@ -103,7 +103,7 @@ def train(
         cast_ends(model),
         tracked(name, state, vars(settings)) as record,
     ):
-        for step in range(start, settings.steps):
+        for step in range(progress.start, settings.steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate(step)
             whole = batch(step, seed_all(seed, step))
@@ -141,14 +141,7 @@ class _Progress:
     """
 
     def __init__(
-        self,
-        name: str,
-        start: int,
-        steps: int,
-        terminal: bool,
-        curve: list[dict[str, float]],
-        sums: dict[str, float],
-        count: int,
+        self, name: str, steps: int, terminal: bool, start: int, curve: list, sums: dict, count: int
     ) -> None:
         self.curve, self.sums, self.count = curve, sums, count
         self.name, self.start, self.steps, self.every = name, start, steps, max(1, steps // 100)

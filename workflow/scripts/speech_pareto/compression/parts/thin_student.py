@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 # The stem of FitHuBERT (arXiv 2207.00555) and ARMHuBERT (arXiv 2305.11685): same frames, thinner.
-SLIM = {
-    "conv_kernel": [10, 1, 3, 3, 3, 3, 1, 2, 2],
-    "conv_stride": [5, 1, 2, 2, 2, 2, 1, 2, 2],
-}
+SLIM = {"conv_kernel": [10, 1, 3, 3, 3, 3, 1, 2, 2], "conv_stride": [5, 1, 2, 2, 2, 2, 1, 2, 2]}
 EXPANSION = 4 / 3  # rows of the feed-forward layers per width
 
 
@@ -72,12 +69,6 @@ def rows_for(shape: Callable[[int], dict], target: float) -> int:
     return max(1, 1 + round((target - least) / (more - least)))
 
 
-def projection_size(teacher: Mapping, student: Mapping) -> int:
-    """Return the parameters of one linear projection from the student's width to the teacher's."""
-    widths = (architecture.complete(config)["hidden_size"] for config in (teacher, student))
-    return architecture.matrix_parameters(tuple(widths))
-
-
 @dataclass(frozen=True, kw_only=True)
 class ThinStudent(Method):
     """Base of the methods that train a thin student; they define `loss` and may change `shape`."""
@@ -113,7 +104,8 @@ class ThinStudent(Method):
 
     def projection_parameters(self, teacher: Mapping, student: Mapping) -> int:
         """Return the parameters of all projections, which no folder and no ratio counts."""
-        return self.projections(student) * projection_size(teacher, student)
+        widths = [architecture.complete(config)["hidden_size"] for config in (teacher, student)]
+        return self.projections(student) * architecture.matrix_parameters((widths[0], widths[1]))
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the student's width and feed-forward rows."""

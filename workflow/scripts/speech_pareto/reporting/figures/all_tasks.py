@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from speech_pareto.reporting.figures.canvas import axes_within, nothing, styled, words
+from speech_pareto.reporting.figures.canvas import axes_within, mark, nothing, styled, words
 from speech_pareto.reporting.figures.styles import GREY, INK, MUTED, SHADE, styles
 from speech_pareto.reporting.tables.roles import STUDENT, TEACHER
 from speech_pareto.reporting.tables.wording import UNSURE_TEXT, metric_name
@@ -61,18 +61,11 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
     for (_, recipe), own in rows.groupby(["teacher", "recipe"]):
         colour, marker = style[recipe]
         first = own.iloc[0]
-        axes.plot(
-            own["x"],
-            own["score"],
-            color=colour if first["pretrained"] else GREY,
-            marker=marker,
-            markersize=10 if first["role"] == TEACHER else 5,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            linestyle="-" if first["kind"] == STUDENT else (0, (3, 2)),
-            linewidth=0.9,
-            zorder={TEACHER: 5, STUDENT: 4}.get(first["kind"], 3),
-        )
+        colour = colour if first["pretrained"] else GREY
+        size = 10 if first["role"] == TEACHER else 5
+        over = {TEACHER: 5, STUDENT: 4}.get(first["kind"], 3)
+        line = {"linestyle": "-" if first["kind"] == STUDENT else (0, (3, 2)), "linewidth": 0.9}
+        mark(axes, own["x"], own["score"], marker, size, colour, ("white", 0.5), over, **line)
     high = axes.get_ylim()[1]
     axes.set_xlim(0, 1.06 * rows["x"].max())
     front = rows[rows[f"front_{cost}"]].sort_values(["x", "choice_score"])

@@ -58,6 +58,23 @@ def words(figure: Figure, title: str, subtitle: str, notes: list[str]) -> None:
     figure.text(left, 0.06 / height, text, **style)
 
 
+def mark(
+    axes,
+    x,
+    y,
+    marker: str,
+    size: float,
+    colour: str,
+    edge: tuple[str, float],
+    zorder: float,
+    **more,
+) -> None:
+    """Draw markers with an `edge` (colour, width) at (x, y), joined if `more` has a linestyle."""
+    edges: dict[str, Any] = {"markeredgecolor": edge[0], "markeredgewidth": edge[1]}
+    style = {"linestyle": "none"} | edges | more
+    axes.plot(x, y, color=colour, marker=marker, markersize=size, zorder=zorder, **style)
+
+
 def nothing(title: str, why: str) -> Figure:
     """Return a figure that says why there is nothing to draw."""
     figure = Figure(figsize=(5.6, 1.2))

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from speech_pareto.reporting.figures.canvas import styled
+from speech_pareto.reporting.figures.canvas import mark, styled
 from speech_pareto.reporting.figures.labels import place
 from speech_pareto.reporting.figures.styles import GREY, INK, MUTED, SHADE, styles
 from speech_pareto.reporting.tables.pareto import SIGNS
@@ -156,16 +156,8 @@ class _Front:
                     row.y, color=INK, linewidth=0.8, linestyle=(0, (1, 2.5)), zorder=1.2
                 )
                 self.paths.append([(self.axes.get_xlim()[0], row.y), (row.x, row.y)])
-            self.axes.plot(
-                row.x,
-                row.y,
-                marker="*",
-                markersize=17,
-                color=colour,
-                zorder=6 if row.pretrained else 5.9,
-                markeredgecolor="white",
-                markeredgewidth=0.8,
-            )
+            over = 6 if row.pretrained else 5.9
+            mark(self.axes, row.x, row.y, "*", 17, colour, ("white", 0.8), over, linestyle="-")
             self.marks.append((row.x, row.y, 8.5))
             own = f"teacher ({row.teacher})"
             name = own if row.pretrained else f"{row.teacher}, not pretrained"
@@ -178,17 +170,8 @@ class _Front:
         for row in self.published.itertuples():
             colour, marker = self.style[row.recipe]
             x, read_off = row.params_m * 1e6, row.provenance in READ_OFF
-            self.axes.plot(
-                x,
-                row.value,
-                marker=marker,
-                markersize=5,
-                color=colour,
-                markerfacecolor="white" if read_off else colour,
-                linestyle="none",
-                alpha=0.5,
-                zorder=1.5,
-            )
+            pale = {"markerfacecolor": "white" if read_off else colour, "alpha": 0.5}
+            mark(self.axes, x, row.value, marker, 5, colour, (colour, 1.0), 1.5, **pale)
             self.marks.append((x, row.value, 3.5))
             if not read_off:
                 self.labels.append((row.model, x, row.value, MUTED, False))
@@ -224,33 +207,19 @@ class _Front:
             )
         on_front = getattr(row, f"front_{self.cost}")
         edge = colour if row.sparse else INK if on_front else "white"
-        self.axes.plot(
-            row.x,
-            row.y,
-            marker=marker,
-            markersize=(6.5 if control else 8) * (1.25 if marker in "PXp" else 1),
-            markerfacecolor="white" if row.sparse else colour,
-            markeredgecolor=edge,
-            markeredgewidth=1.6 if row.sparse else 1.2 if on_front else 0.7,
-            linestyle="none",
-            zorder=5.5 if on_front else 4.5 if control else 5,
-        )
+        size = (6.5 if control else 8) * (1.25 if marker in "PXp" else 1)
+        width = 1.6 if row.sparse else 1.2 if on_front else 0.7
+        face, over = "white" if row.sparse else colour, 5.5 if on_front else 4.5 if control else 5
+        own = (marker, size, colour, (edge, width), over)
+        mark(self.axes, row.x, row.y, *own, markerfacecolor=face)
         if self._unsure(row):
             self.axes.plot(
                 row.x, row.y, "x", color=INK, markersize=13, markeredgewidth=1, zorder=5.6
             )
         self.marks.append((row.x, row.y, 9.0 if row.as_good else 5.5))
         if row.as_good:
-            self.axes.plot(
-                row.x,
-                row.y,
-                marker="o",
-                markersize=16,
-                markerfacecolor="none",
-                markeredgecolor=colour,
-                markeredgewidth=1.1,
-                zorder=4.4,
-            )
+            ring = {"linestyle": "-", "markerfacecolor": "none"}
+            mark(self.axes, row.x, row.y, "o", 16, colour, (colour, 1.1), 4.4, **ring)
         if row.score > row.y:
             grey = MUTED if control else colour
             self.labels.append((f"↑ {whole(row.score)} %", row.x, row.y, grey, False))

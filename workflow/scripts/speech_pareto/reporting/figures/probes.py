@@ -29,18 +29,9 @@ def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
         colour = colour if own["pretrained"].iloc[0] else MUTED
         # Shallow students are stretched: each line runs from the input to the last layer.
         depth = own["layer"] / max(1, own["layer"].max())
-        axes.plot(
-            depth,
-            own["value"],
-            color=colour,
-            marker=marker,
-            markersize=9 if whole else 5,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            linewidth=2.0 if whole else 1.3,
-            linestyle=(0, (4, 2)) if control else "-",
-            zorder=4 if whole else 2 if control else 3,
-        )
+        size, over = 9 if whole else 5, 4 if whole else 2 if control else 3
+        line = {"linewidth": 2.0 if whole else 1.3, "linestyle": (0, (4, 2)) if control else "-"}
+        canvas.mark(axes, depth, own["value"], marker, size, colour, ("white", 0.5), over, **line)
         name = f"{one.recipe} −{percent(one.ratio)}"
         if one.role == TEACHER:
             name = f"teacher ({one.teacher})" if whole else f"{one.teacher}, not pretrained"

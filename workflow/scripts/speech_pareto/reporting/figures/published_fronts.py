@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator, NullLocator
 
-from speech_pareto.reporting.figures.canvas import axes_within, nothing, styled, words
+from speech_pareto.reporting.figures.canvas import axes_within, mark, nothing, styled, words
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.published_scores import PER, READ_OFF, SUPERB, systems
 from speech_pareto.reporting.tables.roles import CONTROL, TEACHER, roles_of
@@ -61,19 +61,12 @@ def _panel(axes, rows: pd.DataFrame, cost: str, style: dict) -> None:
         colour, marker = style[recipe]
         read_off, teacher = provenance in READ_OFF, own["role"].iloc[0] == TEACHER
         own = own.sort_values(cost)
-        axes.plot(
-            own[cost],
-            own["value"],
-            marker=marker,
-            markersize=9 if teacher else 5 if read_off else 6.5,
-            color=colour,
-            markerfacecolor="white" if read_off else colour,
-            markeredgecolor=colour if read_off else "white",
-            markeredgewidth=0.9 if read_off else 0.6,
-            linestyle="-" if read_off else "none",
-            linewidth=0.8,
-            zorder=3 if read_off else 4,
-        )
+        size, edge, over = 9 if teacher else 5 if read_off else 6.5, ("white", 0.6), 4
+        line: dict[str, Any] = {"linewidth": 0.8}
+        if read_off:
+            edge, over = (colour, 0.9), 3
+            line |= {"linestyle": "-", "markerfacecolor": "white"}
+        mark(axes, own[cost], own["value"], marker, size, colour, edge, over, **line)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
