@@ -20,10 +20,5 @@ if "snakemake" in globals():
     from speech_pareto.runtime.store import stored
 
     with logged(snakemake.log[0]):
-        stored(
-            snakemake,
-            main,
-            snakemake.params.job["source"],
-            snakemake.params.settings,
-            snakemake.output[0],
-        )
+        source, settings = snakemake.params.job["source"], snakemake.params.settings
+        stored(snakemake, main, source, settings, snakemake.output[0])

@@ -30,6 +30,7 @@ from speech_pareto.data.text import phones, voice
 from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.problems import Problems
 
+SAID = ("text", "label", "speaker", "language")  # what utterances have of their recording
 log = logging.getLogger(__name__)
 
 
@@ -157,20 +158,11 @@ def _utterances(
         lost = [piece for piece, *_ in one.obstacles]
         cut = len(one.pieces) + len(lost) > 1
         numbers = (number for number in itertools.count(1) if number not in lost)
+        known: dict = {name: getattr(recording, name) for name in SAID}
+        known |= {"phones": symbols, "split": split}
         for number, samples in zip(numbers, one.pieces, strict=False):
-            utterances.append(
-                Utterance(
-                    id=_name(recording, number if cut else 0),
-                    text=recording.text,
-                    phones=symbols,
-                    label=recording.label,
-                    speaker=recording.speaker,
-                    language=recording.language,
-                    split=split,
-                    offset=offset,
-                    samples=samples,
-                )
-            )
+            name = _name(recording, number if cut else 0)
+            utterances.append(Utterance(id=name, offset=offset, samples=samples, **known))
             offset += samples
     return utterances
 
@@ -225,15 +217,8 @@ def _readme(
     name: str, source, utterances: list, copies: list, lost: list[LeftOut], digests: dict
 ) -> str:
     """Return what is inside and what is not, under which licence, with which digests."""
-    lines = [
-        f"# Corpus `{name}`",
-        "",
-        (source.__doc__ or "").strip(),
-        "",
-        f"Licence: {source.LICENCE}",
-        "",
-    ]
-    lines += [f"- {credit}" for credit in source.ATTRIBUTION]
+    lines = [f"# Corpus `{name}`", "", (source.__doc__ or "").strip(), ""]
+    lines += [f"Licence: {source.LICENCE}", "", *(f"- {one}" for one in source.ATTRIBUTION)]
     lines += ["", "| language | split | utterances | with text | hours |", "|---|---|---|---|---|"]
     rows = defaultdict(list)
     for utterance in utterances:
@@ -248,27 +233,18 @@ def _readme(
         "",
         f"Texts of `test` that `train` holds too: {known} of {len(texts['test'])}. Recordings of "
         f"`valid` and `test` that it holds too, sample for sample: {len(copies)}.",
-        "",
-        "## Left out",
-        "",
-        *_losses(lost),
-        "",
+        *("", "## Left out", "", *_losses(lost), ""),
         *(f"Digest {language}: `{digest}`" for language, digest in sorted(digests.items())),
-        "",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def _losses(lost: list[LeftOut]) -> list[str]:
     """Return a table of how many recordings each split loses, and why."""
     if not lost:
         return ["No recording: all can be used."]
-    lines = [
-        f"`{LEFT_OUT}` names each.",
-        "",
-        "| reason | train | valid | test |",
-        "|---|---|---|---|",
-    ]
+    lines = [f"`{LEFT_OUT}` names each.", "", "| reason | train | valid | test |"]
+    lines += ["|---|---|---|---|"]
     for reason in count(one.reason for one in lost):
         numbers = count(one.split for one in lost if one.reason == reason)
         lines.append(f"| {reason} | {' | '.join(str(numbers.get(s, 0)) for s in SPLITS)} |")
@@ -280,11 +256,5 @@ if "snakemake" in globals():
     from speech_pareto.runtime.store import stored
 
     with logged(snakemake.log[0]):
-        stored(
-            snakemake,
-            main,
-            snakemake.wildcards.corpus,
-            snakemake.params.job["settings"],
-            snakemake.input[0],
-            snakemake.output[0],
-        )
+        name, settings = snakemake.wildcards.corpus, snakemake.params.job["settings"]
+        stored(snakemake, main, name, settings, snakemake.input[0], snakemake.output[0])

@@ -68,7 +68,7 @@ class Windows:
             self.count = self.count or len(windows) // self.size
         return self.epochs[number]
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, step: int, generator: object = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return waveforms (batch, samples) and units (batch, frames) of a step."""
         count = self.count or (self.epoch(0) and self.count)
         windows = self.epoch(step // count)
@@ -79,11 +79,10 @@ class Windows:
 
     def window(self, parts: list) -> np.ndarray:
         """Return the samples of a window and the context that its last frame looks at."""
-        pieces = [
-            self.waves[i][b * hubert_units.FRAME : e * hubert_units.FRAME] for i, b, e in parts
-        ]
+        size = hubert_units.FRAME
+        pieces = [self.waves[i][b * size : e * size] for i, b, e in parts]
         joined = np.concatenate(pieces).astype(np.float32) / 32768
-        return np.pad(joined, (0, hubert_units.CONTEXT - hubert_units.FRAME))
+        return np.pad(joined, (0, hubert_units.CONTEXT - size))
 
 
 def main(settings: dict, corpora: list, seed: int, output: str | Path, state: str | Path) -> None:
@@ -110,26 +109,13 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
             continue
         labels = _labels(backbone, utterances, speakers, layer, count, seed, folder)
         training = Training(**iteration)
-        windows = Windows(
-            waves,
-            labels,
-            speakers,
-            settings["window_seconds"],
-            training.batch_seconds,
-            seed + number,
-        )
+        sizes = settings["window_seconds"], training.batch_seconds
+        windows = Windows(waves, labels, speakers, *sizes, seed + number)
         torch.manual_seed(seed + number)  # the head is the same after an interruption
         head = nn.Linear(backbone.config.hidden_size, count)
         predictor = UnitPredictor(backbone, head)
-        curve = train(
-            predictor,
-            lambda step, generator: windows.batch(step),  # noqa: B023
-            _masked_prediction(predictor, settings),
-            training,
-            seed + number,
-            folder,
-            f"pretrain, iteration {number}",
-        )
+        loss, name = _masked_prediction(predictor, settings), f"pretrain, iteration {number}"
+        curve = train(predictor, windows.batch, loss, training, seed + number, folder, name)
         curves.append(curve)
         saved = {"model": backbone.state_dict(), "curve": curve}
         keep(folder, "backbone", partial(torch.save, saved))
@@ -238,12 +224,6 @@ if "snakemake" in globals():
     pieces = [each.get("accumulate", 1) for each in job["settings"]["iterations"]]
     with logged(snakemake.log[0]), reserved(gpus):
         torch.set_num_threads(threads(snakemake.threads))
-        stored(
-            snakemake,
-            spread(main, gpus if pieces else 1, min(pieces, default=1)),
-            job["settings"],
-            list(snakemake.input.corpora),
-            job["seed"],
-            snakemake.output[0],
-            snakemake.params.state,
-        )
+        make = spread(main, gpus if pieces else 1, min(pieces, default=1))
+        made = list(snakemake.input.corpora), job["seed"], snakemake.output[0]
+        stored(snakemake, make, job["settings"], *made, snakemake.params.state)

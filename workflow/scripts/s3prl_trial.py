@@ -40,14 +40,14 @@ def main(
     """
     from speech_pareto.runtime.provenance import meta
 
-    status, rows, value = result.read_status(model), [], {}
+    status, rows, value, metrics = result.read_status(model), [], {}, {}
     provenance = meta(run["seed"], threads, digests)
     if not status:
         trials = [
             _trial(task, rate, model, data, run["seed"], Path(state) / f"{rate:g}", threads)
             for rate in task["learning_rates"]
         ]
-        best, rows = best_of(trials, METRICS[task["metric"]]), []
+        best = best_of(trials, METRICS[task["metric"]])
         rows = best.pop("rows")
         sweep = [{key: trial[key] for key in ("learning_rate", "valid")} for trial in trials]
         value = {"layer_weights": best["layer_weights"]} if best["layer_weights"] else {}
@@ -63,8 +63,6 @@ def main(
         if best["valid"] is not None and best["valid_metric"] == task["metric"]:
             metrics["valid_metrics"] = {task["metric"]: best["valid"]}
         metrics["metric"] = {"name": task["metric"], "better": METRICS[task["metric"]]}
-    else:
-        metrics = {}
     value = result.compose(run, provenance, status=status, **metrics) | value
     write_table(hypotheses, rows)
     result.write(output, value)
@@ -77,10 +75,8 @@ def best_of(trials: list[dict], better: str) -> dict:
     A trial without a score (None) is never better.
     """
     sign = 1 if better == "lower" else -1
-    return min(
-        trials,
-        key=lambda trial: float("inf") if trial["valid"] is None else sign * trial["valid"],
-    )
+    scores = [float("inf") if x["valid"] is None else sign * x["valid"] for x in trials]
+    return trials[scores.index(min(scores))]
 
 
 def _trial(
@@ -110,20 +106,14 @@ def _trial(
     settings = settings_of(problem, task, rate, model, data, seed)
     log.info("%s with learning rate %g", task["problem"], rate)
     problem.keep = partial(kept.__setitem__, "test")
-    problem.run(
-        **settings,
-        target_dir=str(folder),
-        cache_dir=str(folder / "cache"),
-        device=str(device()),
-        num_workers=threads - 1,
-    )
+    places = {"target_dir": str(folder), "cache_dir": str(folder / "cache")}
+    problem.run(**settings, **places, device=str(device()), num_workers=threads - 1)
     found, name = {}, task["metric"]
     for file in sorted(folder.glob("evaluate/**/*.yaml")):
         found |= {key.lower(): number for key, number in yaml.safe_load(file.read_text()).items()}
     metrics, valid, weights = {}, None, None
     for key in set(METRICS) & set(found):
-        # dscore's rate is in percent as it is
-        scale = 1 if key == "der" else 100
+        scale = 1 if key == "der" else 100  # dscore's rate is in percent as it is
         metrics[key] = round(scale * float(found[key]), 4)
     chosen = folder / "train" / "valid_best"
     if chosen.is_dir():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def batcher(
     corpora: Sequence, model: Module, seconds: float, seed: int
-) -> Callable[[int], dict[str, Tensor]]:
+) -> Callable[..., dict[str, Tensor]]:
     """Return a function from step to batch: `seconds` of audio from the corpora's training split.
 
     A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them.
@@ -31,7 +31,7 @@ def batcher(
     epochs = Epochs(lengths, int(seconds * SAMPLE_RATE), seed)
     normalize = model.preprocessor["do_normalize"]
 
-    def batch(step: int) -> dict:
+    def batch(step: int, generator: object = None) -> dict:
         waves, mask = collate([utterances[i].wave() for i in epochs(step)], normalize)
         return {"input_values": waves, "attention_mask": mask}
 
@@ -72,24 +72,19 @@ def trainer(
         nonlocal calls
         calls += 1
         training = Training(**{"precision": precision, "accumulate": accumulate, **settings})
-        batch = batcher(corpora, student, training.batch_seconds, seed + calls)
+        own = seed + calls
+        batch = batcher(corpora, student, training.batch_seconds, own)
         folder = Path(state) / f"step{calls}" if state else None
         backbone = getattr(student, "backbone", student)
 
         def frames(batch: Any) -> Tensor:
             return real_frames(backbone, batch).sum()
 
+        def measured(batch: Any) -> tuple[Tensor, dict]:
+            return loss(batch), {}
+
+        size = frames if averages == "frames" else None
         with masking(student, on=False):  # teacher and student get the same input
-            run_loop(
-                student,
-                lambda step, generator: batch(step),
-                lambda batch: (loss(batch), {}),
-                training,
-                seed + calls,
-                folder,
-                "compress",
-                frames if averages == "frames" else None,
-                follow,
-            )
+            run_loop(student, batch, measured, training, own, folder, "compress", size, follow)
 
     return train

@@ -67,11 +67,8 @@ def _processor() -> str:
                 return line.split(":", 1)[1].strip()
     except OSError:
         pass
-    return (
-        _run("sysctl", "-n", "machdep.cpu.brand_string")
-        or platform.processor()
-        or platform.machine()
-    )
+    told = _run("sysctl", "-n", "machdep.cpu.brand_string")
+    return told or platform.processor() or platform.machine()
 
 
 def _gpu() -> str | None:

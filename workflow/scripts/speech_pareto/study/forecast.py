@@ -150,15 +150,9 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
             "analyse": ANALYSED * (student + teacher),
         }
     last = dict.fromkeys(("compress", "profile", "analyse"), cell.scope)
-    return [
-        Job(
-            rule,
-            f"{rule}/{point}/{last.get(rule, cell.task)}",
-            number,
-            computes=facts["feasible"] != "no",
-        )
-        for rule, number in macs.items()
-    ]
+    computes = facts["feasible"] != "no"
+    names = {rule: f"{rule}/{point}/{last.get(rule, cell.task)}" for rule in macs}
+    return [Job(rule, names[rule], number, computes=computes) for rule, number in macs.items()]
 
 
 def _compression(recipe: list, student: float, teacher: float) -> float:
@@ -185,9 +179,8 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
             audio = sum(map(_seconds_of_audio, teacher["pretrain"]["iterations"]))
             found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", audio * macs))
         if scope != "any":
-            work = (
-                None if macs is None else _seconds_of_audio(study["tasks"][scope]["teacher"]) * macs
-            )
+            audio = _seconds_of_audio(study["tasks"][scope]["teacher"])
+            work = None if macs is None else audio * macs
             found.append(Job("finetune_one_teacher", f"finetune_teacher/{name}/{scope}", work))
     return found
 

@@ -74,67 +74,23 @@ class Quantity:
 # What a limit of a budget says.
 BOUNDS = {"max": "at most", "min": "at least"}
 
+# label, panel, short, front
+SIZE = Axis("parameters of the backbone", "parameters", "parameters", "size", "nonzero_parameters")
+MACS = Axis("multiply-accumulates per second of speech", "MACs per second", "MACs", "MACs")
+TIME = Axis("time for {speech}", "time", "time", "time")
+DISK = Axis("size of the weights on disk", "size on disk", "bytes", "disk", always=False)
+MEMORY = Axis("peak memory for {speech}", "peak memory", "memory", "memory", always=False)
+
+count, size = formatting.short_count, formatting.short_bytes
+# column, label, units, form, axis
 QUANTITIES: dict[str, Quantity] = {
-    "parameters": Quantity(
-        "parameters",
-        "parameters",
-        COUNT,
-        formatting.short_count,
-        Axis(
-            label="parameters of the backbone",
-            panel="parameters",
-            short="parameters",
-            front="size",
-            sparse="nonzero_parameters",
-        ),
-    ),
-    "macs_per_second": Quantity(
-        "macs_per_second",
-        "MACs/s",
-        COUNT,
-        formatting.short_count,
-        Axis(
-            label="multiply-accumulates per second of speech",
-            panel="MACs per second",
-            short="MACs",
-            front="MACs",
-        ),
-    ),
-    "seconds": Quantity(
-        "paired_seconds",
-        "time",
-        SECONDS,
-        formatting.short_seconds,
-        Axis(label="time for {speech}", panel="time", short="time", front="time"),
-    ),
+    "parameters": Quantity("parameters", "parameters", COUNT, count, SIZE),
+    "macs_per_second": Quantity("macs_per_second", "MACs/s", COUNT, count, MACS),
+    "seconds": Quantity("paired_seconds", "time", SECONDS, formatting.short_seconds, TIME),
     "rtf": Quantity("rtf", "RTF", PLAIN, formatting.two_digits),
-    "bytes": Quantity(
-        "bytes",
-        "on disk",
-        BYTES,
-        formatting.short_bytes,
-        Axis(
-            label="size of the weights on disk",
-            panel="size on disk",
-            short="bytes",
-            front="disk",
-            always=False,
-        ),
-    ),
-    "peak_memory_bytes": Quantity(
-        "peak_memory_bytes",
-        "memory",
-        BYTES,
-        formatting.short_bytes,
-        Axis(
-            label="peak memory for {speech}",
-            panel="peak memory",
-            short="memory",
-            front="memory",
-            always=False,
-        ),
-    ),
-    "nonzero_parameters": Quantity("nonzero_parameters", "non-zero", COUNT, formatting.short_count),
+    "bytes": Quantity("bytes", "on disk", BYTES, size, DISK),
+    "peak_memory_bytes": Quantity("peak_memory_bytes", "memory", BYTES, size, MEMORY),
+    "nonzero_parameters": Quantity("nonzero_parameters", "non-zero", COUNT, count),
     "speedup": Quantity("speedup", "speed-up", PLAIN, formatting.times, bounds=("min",)),
     "score": Quantity("score", "score", PERCENT, formatting.one_decimal, bounds=()),  # of test
     "valid_score": Quantity(  # a limit chooses

@@ -3,17 +3,8 @@
 import csv
 from pathlib import Path
 
-COLUMNS = (
-    "id",
-    "corpus",
-    "split",
-    "reference",
-    "hypothesis",
-    "deletions",
-    "insertions",
-    "substitutions",
-    "length",
-)
+ERRORS = ("deletions", "insertions", "substitutions")
+COLUMNS = ("id", "corpus", "split", "reference", "hypothesis", *ERRORS, "length")
 WORDS = ("word_errors", "words")  # of tasks that are scored by words too
 
 

@@ -49,11 +49,8 @@ class Upstream(nn.Module):
         frames = frames_of(self.model.config, mask.sum(1))
         places = torch.arange(int(frames.max()), device=mask.device)
         places = torch.minimum(places, frames[:, None] - 1)[..., None]  # (batch, frames, 1)
-        return {
-            "hidden_states": [
-                x.float().take_along_dim(places, 1) for x in states(self.model, batch)
-            ]
-        }
+        hidden = [x.float().take_along_dim(places, 1) for x in states(self.model, batch)]
+        return {"hidden_states": hidden}
 
 
 def register() -> None:

@@ -92,12 +92,8 @@ class TaskModel(nn.Module):
         """Return logits (batch, frames, outputs) and the valid frames (batch,) of waveforms."""
         probe = self.protocol == "probe"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not probe):
-            out = self.backbone(
-                waves,
-                attention_mask=attention_mask,
-                mask_time_indices=mask,
-                output_hidden_states=probe,
-            )
+            masks = {"attention_mask": attention_mask, "mask_time_indices": mask}
+            out = self.backbone(waves, **masks, output_hidden_states=probe)
         hidden = out.last_hidden_state  # (B, T, D)
         if probe:
             layers = torch.stack(out.hidden_states)  # (L + 1, B, T, D)

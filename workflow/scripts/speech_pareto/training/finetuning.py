@@ -112,16 +112,9 @@ def fit(
         return model.frames(batch[2].sum(1)).sum()
 
     with trainable(model.backbone), regularised(model, settings):
-        return train(
-            model,
-            _batches(data, settings, seed, normalize),
-            _loss(model, task, settings, penalty),
-            settings,
-            seed,
-            state,
-            "fine-tune",
-            counted,
-        )
+        batch = _batches(data, settings, seed, normalize)
+        loss = _loss(model, task, settings, penalty)
+        return train(model, batch, loss, settings, seed, state, "fine-tune", counted)
 
 
 @contextmanager

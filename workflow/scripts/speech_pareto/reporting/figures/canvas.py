@@ -75,6 +75,12 @@ def mark(
     axes.plot(x, y, color=colour, marker=marker, markersize=size, zorder=zorder, **style)
 
 
+def bars(axes, x, y, spread, colour: str, marker: str, zorder: float, **more) -> None:
+    """Draw points with error bars, joined if `more` has a linestyle."""
+    point = {"marker": marker, "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.6}
+    axes.errorbar(x, y, yerr=spread, color=colour, zorder=zorder, **point, **more)
+
+
 def nothing(title: str, why: str) -> Figure:
     """Return a figure that says why there is nothing to draw."""
     figure = Figure(figsize=(5.6, 1.2))

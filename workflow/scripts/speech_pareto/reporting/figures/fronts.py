@@ -1,6 +1,7 @@
 """Pareto figures: score against cost, one per task and cost axis, the same bytes every time."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,16 +136,12 @@ class _Front:
         y = np.array([worst, *front["y"], front["y"].iloc[-1]])
         self.axes.fill_between(x, y, worst, step="post", color=SHADE, linewidth=0, zorder=0.5)
         x, y = x[1:-1], y[1:-1]
-        self.axes.plot(
-            x,
-            y,
-            drawstyle="steps-post",
-            color=INK,
-            linewidth=2.0,
-            zorder=3.5,
-            solid_joinstyle="miter",
-            solid_capstyle="butt",
-        )
+        steps: dict[str, Any] = {
+            "drawstyle": "steps-post",
+            "solid_joinstyle": "miter",
+            "solid_capstyle": "butt",
+        }
+        self.axes.plot(x, y, color=INK, linewidth=2.0, zorder=3.5, **steps)
         self.paths.append([(x[0], y[0]), *_corners(x, y)])
 
     def _teachers(self) -> None:
@@ -182,14 +179,9 @@ class _Front:
         control = rows["kind"].iloc[0] == CONTROL
         path = [self.star[teacher]] if teacher in self.star else []
         path += list(zip(rows["x"], rows["y"], strict=True))
-        self.axes.plot(
-            *zip(*path, strict=True),
-            color=colour,
-            linewidth=1.1 if control else 1.6,
-            linestyle=(0, (4, 2)) if control else "-",
-            alpha=0.6,
-            zorder=2 if control else 3,
-        )
+        width, line, over = (1.1, (0, (4, 2)), 2) if control else (1.6, "-", 3)
+        style: dict[str, Any] = {"linewidth": width, "linestyle": line, "zorder": over}
+        self.axes.plot(*zip(*path, strict=True), color=colour, alpha=0.6, **style)
         self.paths.append(path)
         for row in rows.itertuples():
             self._student(row, colour, marker, control)
@@ -271,15 +263,9 @@ class _Front:
             top.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
             top.tick_params(length=3, width=0.8, labelsize=8, pad=2)
             top.spines["top"].set_visible(False)
-            self.axes.annotate(
-                "share of teacher",
-                (0, 1),
-                (0, 7),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                fontsize=8,
-                color=MUTED,
-            )
+            style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+            style |= {"fontsize": 8, "color": MUTED}
+            self.axes.annotate("share of teacher", (0, 1), (0, 7), **style)
 
     def _words(self) -> None:
         """Write the message, what is drawn, and what the signs mean."""

@@ -39,20 +39,9 @@ def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
         path = start + list(zip(curve["achieved_ratio"], y, strict=True))
         line = {"linestyle": (0, (4, 2)) if control else "-", "alpha": 0.55, "linewidth": 1.2}
         axes.plot(*zip(*path, strict=True), color=colour, zorder=2 if control else 3, **line)
-        axes.errorbar(
-            curve["achieved_ratio"],
-            y,
-            yerr=curve["score_std"],
-            color=colour,
-            marker=marker,
-            markersize=6,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            linestyle="none",
-            elinewidth=1.1,
-            capsize=2.5,
-            zorder=4,
-        )
+        points = (curve["achieved_ratio"], y, curve["score_std"])
+        bar = {"linestyle": "none", "elinewidth": 1.1, "capsize": 2.5}
+        canvas.bars(axes, *points, colour, marker, 4, **bar)
         name = f"{recipe} ({teacher})" if several else recipe
         labels.append((name, *path[-1], MUTED if control else colour, marker, not control))
     axes.grid(axis="y", linewidth=0.8)

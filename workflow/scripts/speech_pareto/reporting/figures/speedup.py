@@ -32,21 +32,11 @@ def draw(summary: pd.DataFrame, task: str, recipes) -> Figure:
         colour, marker = style[recipe]
         control = curve["kind"].iloc[0] == CONTROL
         curve = curve.sort_values("saving")
-        axes.errorbar(
-            curve["saving"],
-            curve["speedup"],
-            yerr=np.maximum(0, [curve["speedup"] - curve["speedup_low"],
-                                curve["speedup_high"] - curve["speedup"]]),
-            color=colour,
-            marker=marker,
-            markersize=6,
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-            linestyle=(0, (4, 2)) if control else "-",
-            linewidth=0.9,
-            elinewidth=0.9,
-            zorder=3 if control else 4,
-        )  # fmt: skip
+        middle = curve["speedup"]
+        spread = np.maximum(0, [middle - curve["speedup_low"], curve["speedup_high"] - middle])
+        line = {"linestyle": (0, (4, 2)) if control else "-", "linewidth": 0.9, "elinewidth": 0.9}
+        over = 3 if control else 4
+        canvas.bars(axes, curve["saving"], middle, spread, colour, marker, over, **line)
         name = f"{recipe} ({teacher})" if several else recipe
         last = curve.iloc[-1]
         point = (last["saving"], last["speedup"])

@@ -12,16 +12,8 @@ from speech_pareto.runtime.suggest import unknown
 RULES = ("superb",)
 REQUIRED = ("problem",)
 OWN = ("problem", "data", "label", "learning_rates", "settings")
-METRICS = {
-    "per": "lower",
-    "wer": "lower",
-    "cer": "lower",
-    "accuracy": "higher",
-    "slot_type_f1": "higher",
-    "slot_value_cer": "lower",
-    "eer": "lower",
-    "der": "lower",
-}
+METRICS = dict.fromkeys(("per", "wer", "cer", "slot_value_cer", "eer", "der"), "lower")
+METRICS |= dict.fromkeys(("accuracy", "slot_type_f1"), "higher")
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # SUPERB's search, its section 3.2
 RECORDING = 10.0  # seconds of a recording, for estimates
 
