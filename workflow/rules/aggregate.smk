@@ -9,18 +9,10 @@ rule aggregate:
         analyses=results_of_cells(paths.ANALYSIS),
     output:
         parquet=paths.TABLE,
-        csv=report(
-            paths.TABLE_CSV,
-            caption="../report/aggregate.rst",
-            category="Tables",
-            labels={"table": "all cells"},
-        ),
+        csv=table_of_report(paths.TABLE_CSV, "aggregate", "all cells"),
         analysis=paths.ANALYSES,
-        analysis_csv=report(
-            paths.ANALYSES_CSV,
-            caption="../report/analysis.rst",
-            category="Tables",
-            labels={"table": "layers, heads, hidden states"},
+        analysis_csv=table_of_report(
+            paths.ANALYSES_CSV, "analysis", "layers, heads, hidden states"
         ),
     log:
         "logs/aggregate.log",
@@ -30,9 +22,6 @@ rule aggregate:
     conda:
         "../../envs/plot.yaml"
     params:
-        **job_params(
-            code=code("aggregate.py"),
-            software=pins("plot"),
-        ),
+        **job_params(code=code("aggregate.py"), software=pins("plot")),
     script:
         "../scripts/aggregate.py"

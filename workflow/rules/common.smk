@@ -5,18 +5,13 @@ import re
 import sys
 from pathlib import Path
 
-from speech_pareto.runtime.snakemake_patches import (
-    look_for_jobs_once,
-    pass_on_sigterm,
-    settle_earlier_jobs,
-)
 from speech_pareto.study.config import ConfigError, dump, resolve
 from speech_pareto.runtime.source_digest import closure, fingerprint
 from speech_pareto.runtime.garbage import collect_seldom
 from speech_pareto.study.syntax import syntax_problems
 from speech_pareto.compression import catalogue
 from speech_pareto.data import sources
-from speech_pareto.runtime import plugins
+from speech_pareto.runtime import plugins, snakemake_patches
 from speech_pareto.tasks import kind
 from speech_pareto.study import paths
 from speech_pareto.study.figures import figures_of
@@ -43,10 +38,10 @@ def give_up(error):
 
 collect_seldom()
 if workflow.is_main_process:
-    settle_earlier_jobs()
-    look_for_jobs_once()
+    snakemake_patches.settle_earlier_jobs()
+    snakemake_patches.look_for_jobs_once()
 else:  # in a job
-    pass_on_sigterm()
+    snakemake_patches.pass_on_sigterm()
 
 # A study stands for itself: a file given by --configfile replaces the default one, it adds nothing.
 if not workflow.overwrite_configfiles:
@@ -74,9 +69,14 @@ def one_of(names):
 
 def teachers_with(*keys):
     """Names of the teachers that have all these keys."""
-    return [
-        name for name, teacher in study["teachers"].items() if set(keys) <= set(teacher)
-    ]
+    teachers = study["teachers"].items()
+    return [name for name, teacher in teachers if set(keys) <= set(teacher)]
+
+
+def table_of_report(path, caption, what):
+    """A table that Snakemake's report holds, with a caption and in a few words what it is."""
+    about = {"category": "Tables", "labels": {"table": what}}
+    return report(path, caption=f"../report/{caption}.rst", **about)
 
 
 wildcard_constraints:

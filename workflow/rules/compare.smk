@@ -8,18 +8,10 @@ rule compare:
         hypotheses=results_of_cells(paths.HYPOTHESES),
     output:
         parquet=paths.COMPARISONS,
-        csv=report(
-            paths.COMPARISONS_CSV,
-            caption="../report/compare.rst",
-            category="Tables",
-            labels={"table": "students against their teacher"},
+        csv=table_of_report(
+            paths.COMPARISONS_CSV, "compare", "students against their teacher"
         ),
-        fronts=report(
-            paths.FRONTS,
-            caption="../report/compare.rst",
-            category="Tables",
-            labels={"table": "ties and hypervolumes"},
-        ),
+        fronts=table_of_report(paths.FRONTS, "compare", "ties and hypervolumes"),
         pairs=paths.PAIRS,
     log:
         "logs/compare.log",
@@ -28,9 +20,6 @@ rule compare:
     conda:
         "../../envs/plot.yaml"
     params:
-        **job_params(
-            code=code("compare.py"),
-            software=pins("plot"),
-        ),
+        **job_params(code=code("compare.py"), software=pins("plot")),
     script:
         "../scripts/compare.py"

@@ -18,9 +18,6 @@ rule convert_teacher:
     conda:
         "../../envs/torch.yaml"
     params:
-        **job_params(
-            code=code("convert_teacher.py"),
-            software=pins("torch"),
-        ),
+        **job_params(code=code("convert_teacher.py"), software=pins("torch")),
     script:
         "../scripts/convert_teacher.py"

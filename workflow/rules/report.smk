@@ -18,29 +18,15 @@ rule report:
             category="Choose a student",
             labels={"page": "fronts, tables and budgets"},
         ),
-        front=report(
-            paths.FRONT_TEXT,
-            caption="../report/leaderboard.rst",
-            category="Tables",
-            labels={"table": "fronts"},
+        front=table_of_report(paths.FRONT_TEXT, "leaderboard", "fronts"),
+        markdown=table_of_report(
+            paths.LEADERBOARD, "leaderboard", "leaderboard (Markdown)"
         ),
-        markdown=report(
-            paths.LEADERBOARD,
-            caption="../report/leaderboard.rst",
-            category="Tables",
-            labels={"table": "leaderboard (Markdown)"},
+        numbers=table_of_report(
+            paths.LEADERBOARD_CSV, "leaderboard", "leaderboard (CSV)"
         ),
-        numbers=report(
-            paths.LEADERBOARD_CSV,
-            caption="../report/leaderboard.rst",
-            category="Tables",
-            labels={"table": "leaderboard (CSV)"},
-        ),
-        leaderboard=report(
-            paths.LEADERBOARD_PAGE,
-            caption="../report/leaderboard.rst",
-            category="Tables",
-            labels={"table": "leaderboard"},
+        leaderboard=table_of_report(
+            paths.LEADERBOARD_PAGE, "leaderboard", "leaderboard"
         ),
     log:
         "logs/report.log",

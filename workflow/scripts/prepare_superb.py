@@ -46,16 +46,13 @@ def _write(task: dict, corpora: list, folder: Path) -> None:
         rows = []
         for utterance, target in chosen:
             name, number = f"audio/{number}.wav", number + 1
-            first = utterance.offset
-            wave = utterance.audio[first : first + utterance.samples]
+            wave = utterance.audio[utterance.offset :][: utterance.samples]
             soundfile.write(folder / name, wave, SAMPLE_RATE)
             rows.append([f"{utterance.corpus}/{utterance.id}", name, target])
         targets[split] = {target for _, target in chosen}
         with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerows(
-                [["id", "wav_path", "transcription" if own in UNITS else "label"], *rows]
-            )
+            header = ["id", "wav_path", "transcription" if own in UNITS else "label"]
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
     if own not in UNITS and (unknown := sorted(targets["test"] - targets["train"])):
         raise ValueError(f"the training split has no recording of {', '.join(unknown[:5])}")
     write_json(folder / LEFT_OUT, losses)

@@ -19,9 +19,8 @@ def interpreter() -> str:
     """
     if util.find_spec("s3prl"):
         return sys.executable
-    own = os.environ.get(
-        PYTHON, str(source_digest.SCRIPTS.parents[1] / ".venv-s3prl" / "bin" / "python")
-    )
+    made = source_digest.SCRIPTS.parents[1] / ".venv-s3prl" / "bin" / "python"
+    own = os.environ.get(PYTHON, str(made))
     if not shutil.which(own):
         raise RuntimeError(
             f"s3prl is not installed: {own} is missing. Run `make s3prl`, name another Python in "

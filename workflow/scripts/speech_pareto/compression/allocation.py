@@ -40,6 +40,12 @@ def thin(config: Mapping, layers: Sequence[Layer], amount: float) -> list[Layer]
     ]
 
 
+def kept(layers: Sequence[Layer]) -> dict[str, list[int]]:
+    """Return as knobs how many `heads` and `rows` each layer has."""
+    heads = [len(layer.heads) for layer in layers]
+    return {"heads": heads, "rows": [layer.ffn for layer in layers]}
+
+
 def zeroed(config: Mapping, ratio: float) -> dict:
     """Return `config` with zeros for a share `ratio` of its parameters, as far as matrices go."""
     weights = sum(outputs * inputs for outputs, inputs in architecture.linear_shapes(config))

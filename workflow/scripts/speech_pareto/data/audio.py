@@ -67,9 +67,8 @@ def decode(path: str | Path) -> np.ndarray:
     for block in source.blocks:
         if not np.isfinite(block).all():
             at = (found + int(np.argmin(np.isfinite(block).all(axis=1)))) / source.rate
-            raise UnreadableAudio(
-                path, "not finite", f"NaN or infinity among its samples, {at:g} s"
-            )
+            said = f"NaN or infinity among its samples, {at:g} s"
+            raise UnreadableAudio(path, "not finite", said)
         mono = block.mean(axis=1) if block.dtype != np.int16 else block[:, 0]
         if block.shape[1] > 1:
             energy += float(np.vdot(block, block)) / block.shape[1]
@@ -81,15 +80,11 @@ def decode(path: str | Path) -> np.ndarray:
     parts.append(convert.rest())
     seconds = found / source.rate
     if source.promised and source.promised - seconds > source.slack + 0.01 * source.promised:
-        raise UnreadableAudio(
-            path,
-            "cut or damaged",
-            f"its header promises {source.promised:.2f} s, {seconds:.2f} s can be read",
-        )
+        said = f"its header promises {source.promised:.2f} s, {seconds:.2f} s can be read"
+        raise UnreadableAudio(path, "cut or damaged", said)
     if mixed < CANCEL * energy:
-        raise UnreadableAudio(
-            path, "channels cancel", "its channels are opposite and cancel each other when mixed"
-        )
+        said = "its channels are opposite and cancel each other when mixed"
+        raise UnreadableAudio(path, "channels cancel", said)
     return np.concatenate(parts)
 
 

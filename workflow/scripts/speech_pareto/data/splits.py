@@ -43,9 +43,8 @@ def assign_splits(
         return _by_words(recordings, seconds, valid, test)
     splits = _by_speaker(recordings, seconds, valid, test)
     if splits is None:
-        log.warning(
-            "too few speakers to hold some out: recordings of one speaker stand in several splits"
-        )
+        said = "recordings of one speaker stand in several splits"
+        log.warning("too few speakers to hold some out: %s", said)
         splits = _by_recording(recordings, valid, test)
     return splits
 

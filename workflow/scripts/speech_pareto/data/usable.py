@@ -24,9 +24,6 @@ def obstacle(wave: np.ndarray) -> tuple[str, str] | None:
         return "silent", "all its samples are the same: digital silence"
     at_limit = np.count_nonzero((wave >= 32767) | (wave <= -32767))
     if at_limit > CLIPPED * np.count_nonzero(wave):
-        share = at_limit / len(wave)
-        return (
-            "clipped",
-            f"{share:.0%} of its samples are at the limit: clipped, or integers stored as floats",
-        )
+        at = f"{at_limit / len(wave):.0%} of its samples are at the limit"
+        return "clipped", f"{at}: clipped, or integers stored as floats"
     return None

@@ -41,10 +41,8 @@ class RealGroupNorm(nn.GroupNorm):
             variance, mean = torch.var_mean(zeroed, -1, correction=0, keepdim=True)  # (B, C, 1)
             stretch = hidden.shape[-1] / count
             square, mean = (variance + mean.square()) * stretch, mean * stretch
-            scale = (
-                self.weight.float()[:, None]
-                / ((square - mean.square()).clamp_min(0) + self.eps).sqrt()
-            )
+            deviation = ((square - mean.square()).clamp_min(0) + self.eps).sqrt()
+            scale = self.weight.float()[:, None] / deviation
             normalised = torch.addcmul(self.bias.float()[:, None] - mean * scale, zeroed, scale)
         return normalised.to(hidden.dtype)
 

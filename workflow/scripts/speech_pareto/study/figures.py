@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 from speech_pareto.study.cells import cells
 from speech_pareto.study.views import ALL_TASKS, FRONT, PROBES, PUBLISHED, VIEWS
@@ -14,11 +15,8 @@ def figures_of(study: Mapping) -> dict[str, dict]:
     kinds = dict.fromkeys(study["figures"]["costs"], FRONT)
     kinds |= {kind: view.says for kind, view in VIEWS.items()}
     tasks = dict.fromkeys(cell.task for cell in cells(study))
-    found = {
-        f"{task}-{kind}": {"kind": kind, "task": task, "says": says}
-        for task in tasks
-        for kind, says in kinds.items()
-    }
+    pairs = product(tasks, kinds.items())
+    found = {f"{t}-{kind}": {"kind": kind, "task": t, "says": says} for t, (kind, says) in pairs}
     for task in tasks:
         if study["tasks"][task]["protocol"] == "probe":
             found[f"{task}-probes"] = {"kind": "probes", "task": task, "says": PROBES}

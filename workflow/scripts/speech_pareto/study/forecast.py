@@ -12,15 +12,8 @@ from speech_pareto.compression import recipes
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.models.teachers import known
-from speech_pareto.study.cells import (
-    Cell,
-    cells,
-    downloads,
-    learns,
-    locate,
-    task_aware,
-    teacher_scope,
-)
+from speech_pareto.study import cells as grid
+from speech_pareto.study.cells import Cell
 from speech_pareto.study.figures import figures_of
 from speech_pareto.tasks.kind import TRAINING, kind_of
 from speech_pareto.training.settings import Training
@@ -58,8 +51,8 @@ def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict
     of published ones the shape is known before.
     """
     teacher = study["teachers"][name]
-    if path := teacher["finetuned"].get(teacher_scope(study, scope)) or teacher.get("path"):
-        return read_config(locate(path))
+    if path := teacher["finetuned"].get(grid.teacher_scope(study, scope)) or teacher.get("path"):
+        return read_config(grid.locate(path))
     if "pretrain" in teacher:
         return architecture.tiny(**teacher["pretrain"].get("model", {}))
     folder = results / "teachers" / name / "backbone"
@@ -76,7 +69,7 @@ def expect(study: Mapping, results: Path) -> dict[Cell, dict]:
     `reachable` one stand with no and unknown. `counted_parameters` leave pruned zeros out.
     """
     found, known = {}, {}
-    for cell in cells(study):
+    for cell in grid.cells(study):
         key = (cell.teacher, cell.recipe, cell.ratio, cell.scope)
         if key not in known:
             known[key] = _expected(study, cell, results)
@@ -188,16 +181,16 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
 def _corpus_jobs(study: Mapping) -> list[Job]:
     """Return the jobs that make the corpora that are used."""
     needed = set()
-    for cell in cells(study):
+    for cell in grid.cells(study):
         needed |= set(study["tasks"][cell.task]["corpora"])
         recipe = study["recipes"][cell.recipe]
-        if learns(recipe) and not task_aware(recipe):  # that one uses the task's corpora
+        if grid.learns(recipe) and not grid.task_aware(recipe):  # that one uses the task's corpora
             needed |= set(study["compress"]["corpora"])
     for name, _ in _made_teachers(study):
         if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
             needed |= set(study["teachers"][name]["pretrain"]["corpora"])
-    fetched = [name for name in needed if downloads(study["corpora"][name])]
-    tasks = {cell.task: study["tasks"][cell.task] for cell in cells(study)}
+    fetched = [name for name in needed if grid.downloads(study["corpora"][name])]
+    tasks = {cell.task: study["tasks"][cell.task] for cell in grid.cells(study)}
     made = [("fetch_corpus", name) for name in fetched]
     made += [("prepare_corpus", name) for name in needed]
     writers = {name: kind_of(task["kind"]).writer(task) for name, task in tasks.items()}
@@ -207,7 +200,9 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
 
 def _made_teachers(study: Mapping) -> list[tuple[str, str]]:
     """Return (teacher, scope) where no folder of the config holds the teacher fine-tuned."""
-    used = sorted({(cell.teacher, teacher_scope(study, cell.scope)) for cell in cells(study)})
+    used = sorted(
+        {(cell.teacher, grid.teacher_scope(study, cell.scope)) for cell in grid.cells(study)}
+    )
     return [pair for pair in used if pair[1] not in study["teachers"][pair[0]]["finetuned"]]
 
 

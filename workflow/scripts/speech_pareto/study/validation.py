@@ -33,9 +33,8 @@ ORIGINS = ("path", "hub", "checkpoint", "pretrain")  # of teachers
 def config_problems(config: dict, schema: dict) -> list[str]:
     """Return what is wrong with a config: against the schema, and what no schema can see."""
     validator = _VALIDATOR(schema)
-    errors = sorted(
-        validator.iter_errors(config), key=lambda e: [str(part) for part in e.absolute_path]
-    )
+    errors = validator.iter_errors(config)
+    errors = sorted(errors, key=lambda e: [str(part) for part in e.absolute_path])
     problems = [line for error in errors for line in _sentences(error)] + _cross_problems(config)
     problems += _conditions(config, schema["$defs"]["condition"]["properties"])
     problems += tracker_problems()
@@ -87,12 +86,9 @@ def _sentences(error: Any) -> Iterator[str]:
                 here = join(at if error.absolute_path else "", key)
                 yield f"{here}: {unknown('key', key, known)}"
         case "required":
-            missing = [key for key in rule if key not in value]
-            yield from (
-                f"{at}: the key '{key}' is missing."
-                for key in missing
-                if f"'{key}'" in error.message
-            )
+            for key in rule:
+                if key not in value and f"'{key}'" in error.message:
+                    yield f"{at}: the key '{key}' is missing."
         case "type":
             kinds = [rule] if isinstance(rule, str) else rule
             wanted = " or ".join(NAMED[kind] for kind in kinds)
@@ -130,9 +126,8 @@ def _cross_problems(config: dict) -> list[str]:
     for index, block in enumerate(listed(config.get("grid"))):
         problems += _ratios(f"grid[{index}].ratios", mapping(block).get("ratios"))
         for key in ("recipes", "teachers", "tasks"):
-            problems += unknown_names(
-                f"grid[{index}].{key}", key[:-1], mapping(block).get(key), parts[key]
-            )
+            given = mapping(block).get(key)
+            problems += unknown_names(f"grid[{index}].{key}", key[:-1], given, parts[key])
         problems += _frozen(f"grid[{index}]", mapping(block), parts)
     learn_from = mapping(config.get("compress")).get("corpora")
     problems += unknown_names("compress.corpora", "corpus", learn_from, parts["corpora"])
@@ -222,13 +217,11 @@ def _teacher(at: str, value: object, parts: dict) -> Iterator[str]:
     finetuned = mapping(value.get("finetuned"))
     yield from unknown_names(f"{at}.finetuned", "task", list(finetuned), parts["tasks"])
     for task, path in finetuned.items():
-        yield from _folder(
-            f"{at}.finetuned.{task}", path, "; without this line it is made by the workflow"
-        )
+        hint = "; without this line it is made by the workflow"
+        yield from _folder(f"{at}.finetuned.{task}", path, hint)
     pretrain = mapping(value.get("pretrain"))
-    yield from unknown_names(
-        f"{at}.pretrain.corpora", "corpus", pretrain.get("corpora"), parts["corpora"]
-    )
+    learnt = pretrain.get("corpora")
+    yield from unknown_names(f"{at}.pretrain.corpora", "corpus", learnt, parts["corpora"])
     yield from _pretrained_model(f"{at}.pretrain", pretrain)
 
 
@@ -305,9 +298,8 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
         for language in [*listed(given), entry.get("language")]
         if isinstance(language, str)
     ]
-    yield from unknown_names(
-        f"{at}.languages", "language", value.get("languages"), list(dict.fromkeys(languages))
-    )
+    known = list(dict.fromkeys(languages))
+    yield from unknown_names(f"{at}.languages", "language", value.get("languages"), known)
 
 
 def _of_kind(at: str, value: dict, own: kind.Kind) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 Penalty = Callable[[int], "Tensor | float"]
 
 
+@dataclass
 class Tuner:
     """`tune` of a method's `Context`: fine-tunes a student and the head of one task together.
 
@@ -34,19 +36,14 @@ class Tuner:
     the same over all calls. Each call has its own batches and its own checkpoint below `state`.
     """
 
-    def __init__(
-        self,
-        task: Mapping,
-        start: str | Path,
-        corpora: Sequence,
-        seed: int,
-        state: str | Path | None = None,
-        precision: str = "auto",
-        accumulate: int = 1,
-    ) -> None:
-        self.task, self.start, self.corpora, self.seed = task, start, corpora, seed
-        self.state, self.precision, self.accumulate = state, precision, accumulate
-        self.calls = 0
+    task: Mapping
+    start: str | Path
+    corpora: Sequence
+    seed: int
+    state: str | Path | None = None
+    precision: str = "auto"
+    accumulate: int = 1
+    calls: int = field(default=0, init=False)
 
     def __call__(self, student: nn.Module, penalty: Penalty, **settings) -> None:
         """Train `student` in place with the settings of `settings.FineTuning`.
@@ -161,10 +158,8 @@ def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
                 import soxr
 
             factors = generator.uniform(1 - settings.speed, 1 + settings.speed, len(waves))
-            waves = [
-                soxr.resample(w, f * SAMPLE_RATE, SAMPLE_RATE, "LQ")
-                for w, f in zip(waves, factors, strict=True)
-            ]
+            pairs = zip(waves, factors * SAMPLE_RATE, strict=True)
+            waves = [soxr.resample(wave, rate, SAMPLE_RATE, "LQ") for wave, rate in pairs]
         return step, *collate(waves, normalize), chosen, augmented
 
     return batch

@@ -4,36 +4,28 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from speech_pareto.runtime.bounds import (
-    BatchSeconds,
-    LearningRate,
-    MaskSpan,
-    PartOf,
-    Share,
-    Within,
-    check,
-)
+from speech_pareto.runtime import bounds
 
 
 @dataclass(frozen=True)
 class Training:
     """Settings of a run: what `teacher:`, `student:` and `pretrain:` of a config hold."""
 
-    steps: Annotated[int, Within(0, 10**9, unit="steps")]
-    learning_rate: LearningRate
-    batch_seconds: BatchSeconds = 24.0  # audio in a batch
-    warmup: Share = 0.1  # share of the steps in which the learning rate rises
-    decay: Share = 0.5  # share of the steps in which it falls to zero at the end
-    weight_decay: Annotated[float, Within(0, 10)] = 0.01
-    clip: Annotated[float, Within(0, 10**6, above=True)] = 1.0  # norm of the gradient
+    steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")]
+    learning_rate: bounds.LearningRate
+    batch_seconds: bounds.BatchSeconds = 24.0  # audio in a batch
+    warmup: bounds.Share = 0.1  # share of the steps in which the learning rate rises
+    decay: bounds.Share = 0.5  # share of the steps in which it falls to zero at the end
+    weight_decay: Annotated[float, bounds.Within(0, 10)] = 0.01
+    clip: Annotated[float, bounds.Within(0, 10**6, above=True)] = 1.0  # norm of the gradient
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     # Time between checkpoints.
-    checkpoint_seconds: Annotated[float, Within(0, 10**6, unit="seconds")] = 60.0
+    checkpoint_seconds: Annotated[float, bounds.Within(0, 10**6, unit="seconds")] = 60.0
     # Pieces that a batch is cut into, so that less is in memory at a time.
-    accumulate: Annotated[int, Within(1, 10_000, unit="pieces")] = 1
+    accumulate: Annotated[int, bounds.Within(1, 10_000, unit="pieces")] = 1
 
     def __post_init__(self) -> None:
-        check(self)
+        bounds.check(self)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: warm-up, plateau, cosine decay."""
@@ -46,20 +38,20 @@ class Training:
 class FineTuning(Training):
     """Settings of a fine-tuning: the loop's, and what keeps a corpus from being learnt by heart."""
 
-    dropout: PartOf = 0.0  # before the first layer and before the head
-    mask_share: PartOf = 0.0  # share of the frames that SpecAugment hides
-    mask_span: MaskSpan = 10  # frames that it hides in a row
-    mask_channels: PartOf = 0.0  # share of the channels that it hides
+    dropout: bounds.PartOf = 0.0  # before the first layer and before the head
+    mask_share: bounds.PartOf = 0.0  # share of the frames that SpecAugment hides
+    mask_span: bounds.MaskSpan = 10  # frames that it hides in a row
+    mask_channels: bounds.PartOf = 0.0  # share of the channels that it hides
     # Recordings play up to this much slower or faster.
-    speed: Annotated[float, Within(0, 0.5)] = 0.0
-    clean: Share = 0.0  # share of the steps, the last ones, without masks and changes of speed
+    speed: Annotated[float, bounds.Within(0, 0.5)] = 0.0
+    clean: bounds.Share = 0.0  # last share of the steps, without masks and changes of speed
 
     def augmented(self, step: int) -> bool:
         """Return whether a step has masks and changes of speed."""
         return step < round((1 - self.clean) * self.steps)
 
 
-Width = Annotated[int, Within(1, 100_000)]
+Width = Annotated[int, bounds.Within(1, 100_000)]
 
 
 @dataclass(frozen=True)
@@ -71,20 +63,20 @@ class TinyModel:
     """
 
     hidden: Width = 192
-    layers: Annotated[int, Within(1, 1000)] = 6
-    heads: Annotated[int, Within(1, 1000)] = 6
+    layers: Annotated[int, bounds.Within(1, 1000)] = 6
+    heads: Annotated[int, bounds.Within(1, 1000)] = 6
     ffn: Width = 768
-    pos_conv: Annotated[int, Within(1, 10_000, unit="frames")] = 32
+    pos_conv: Annotated[int, bounds.Within(1, 10_000, unit="frames")] = 32
     model_type: Literal["hubert", "wav2vec2", "wavlm", "data2vec-audio"] = "hubert"
     num_conv_pos_embedding_groups: Width = 4
     hidden_act: Literal["gelu", "relu", "silu"] | None = None
-    hidden_dropout: PartOf | None = None
-    activation_dropout: PartOf | None = None
-    attention_dropout: PartOf | None = None
-    feat_proj_dropout: PartOf | None = None
-    final_dropout: PartOf | None = None
-    initializer_range: Annotated[float, Within(0, 10, above=True)] | None = None
-    layer_norm_eps: Annotated[float, Within(0, 1, above=True)] | None = None
+    hidden_dropout: bounds.PartOf | None = None
+    activation_dropout: bounds.PartOf | None = None
+    attention_dropout: bounds.PartOf | None = None
+    feat_proj_dropout: bounds.PartOf | None = None
+    final_dropout: bounds.PartOf | None = None
+    initializer_range: Annotated[float, bounds.Within(0, 10, above=True)] | None = None
+    layer_norm_eps: Annotated[float, bounds.Within(0, 1, above=True)] | None = None
     do_stable_layer_norm: bool | None = None
     feat_proj_layer_norm: bool | None = None
     feat_extract_norm: Literal["group", "layer"] | None = None
@@ -96,10 +88,10 @@ class TinyModel:
     conv_pos_kernel_size: Width | None = None
     num_buckets: Width | None = None
     max_bucket_distance: Width | None = None
-    mask_time_prob: Share | None = None
+    mask_time_prob: bounds.Share | None = None
 
     def __post_init__(self) -> None:
-        check(self)
+        bounds.check(self)
         for name, parts in (
             ("heads", self.heads),
             ("num_conv_pos_embedding_groups", self.num_conv_pos_embedding_groups),

@@ -103,20 +103,13 @@ class Distillation(Method):
         """Return which layers stay, and the heads and feed-forward rows that each keeps."""
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
-        number = self.layers or next(
-            n
-            for n in range(1, len(layers) + 1)
-            if self._size(config, n) >= target or n == len(layers)
-        )
+        fits = (n for n in range(1, len(layers)) if self._size(config, n) >= target)
+        number = self.layers or next(fits, len(layers))
         chosen = self._chosen(number, len(layers))
         kept = [layers[i] for i in chosen]
         size = architecture.remaining(architecture.with_layers(config, kept))
         after = allocation.thin(config, kept, size - target)
-        knobs = {
-            "layers": chosen,
-            "heads": [len(layer.heads) for layer in after],
-            "rows": [layer.ffn for layer in after],
-        }
+        knobs = {"layers": chosen, **allocation.kept(after)}
         return Sizing(architecture.with_layers(config, after), knobs)
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:

@@ -58,11 +58,9 @@ class FfnPruning(Method):
         """Return `model` without its lowest units."""
         from speech_pareto.models.surgery import keep_rows
 
-        parts = zip(
-            model.encoder.layers, self.scores(model, context), sizing.knobs["rows"], strict=True
-        )
-        for layer, scores, width in parts:
-            keep_rows(layer, highest(scores, width))
+        scores, widths = self.scores(model, context), sizing.knobs["rows"]
+        for layer, own, width in zip(model.encoder.layers, scores, widths, strict=True):
+            keep_rows(layer, highest(own, width))
         return model
 
     def scores(self, model: Module, context: Context) -> list[Tensor]:

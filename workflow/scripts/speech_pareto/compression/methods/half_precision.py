@@ -1,8 +1,7 @@
 """Half precision: every weight is stored in 16 bits, and the model computes in them.
 
 Nothing is removed; half the bytes go. A log-mel stem, which has no weights, computes in fp32, and
-outputs are fp32. Recovery trains fp32 copies, rounded again at its end, as in Micikevicius et al.,
-ICLR 2018, https://arxiv.org/abs/1710.03740. Processors without 16-bit arithmetic are slower so.
+outputs are fp32; recovery is as in Micikevicius et al., ICLR 2018, https://arxiv.org/abs/1710.03740.
 """
 
 from __future__ import annotations

@@ -29,10 +29,8 @@ def head_scores(layer: Module) -> Tensor:
     heads, total = len(layer.attention.heads), 0
     for name in (n for n in matrix_names(layer) if n in architecture.ATTENTION[:3]):
         module = matrix(layer, name)
-        weights = (
-            weight(module).detach().double().abs().sum(1) + bias(module).detach().double().abs()
-        )
-        total = total + weights.unflatten(0, (heads, -1)).sum(1)
+        weights, biases = (x.detach().double().abs() for x in (weight(module), bias(module)))
+        total = total + (weights.sum(1) + biases).unflatten(0, (heads, -1)).sum(1)
     return total
 
 
@@ -69,10 +67,8 @@ class HeadPruning(Method):
         spare = [len(layer.heads) - 1 for layer in layers]
         amount = min(round(ratio * architecture.remaining(config) / size), sum(spare))
         shares = allocation.spread(amount, spare)
-        after = [
-            replace(layer, heads=layer.heads[: len(layer.heads) - share])
-            for layer, share in zip(layers, shares, strict=True)
-        ]
+        pairs = zip(layers, shares, strict=True)
+        after = [replace(x, heads=x.heads[: len(x.heads) - share]) for x, share in pairs]
         return Sizing(architecture.with_layers(config, after), {"heads": amount})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:

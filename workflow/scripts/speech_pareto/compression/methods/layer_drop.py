@@ -31,10 +31,8 @@ class LayerDrop(Method):
         layers = architecture.layers_of(config)
         start = architecture.remaining(config)
         target = (1 - ratio) * start
-        sizes = [
-            architecture.remaining(architecture.with_layers(config, layers[: n + 1]))
-            for n in range(len(layers))
-        ]
+        shallow = [layers[: n + 1] for n in range(len(layers))]
+        sizes = [architecture.remaining(architecture.with_layers(config, x)) for x in shallow]
         number = next((n + 1 for n, size in enumerate(sizes) if size >= target), len(layers))
         kept, last = layers[:number], layers[number - 1]
         excess = sizes[number - 1] - target
@@ -43,9 +41,8 @@ class LayerDrop(Method):
             share = excess / sum(architecture.layer_parameters(config, last).values())
             heads = max(1, math.ceil((1 - share) * len(last.heads)))
             less = excess - (len(last.heads) - heads) * head
-            rows = max(
-                1, min(last.ffn, last.ffn - round(less / architecture.row_parameters(config, last)))
-            )
+            gone = round(less / architecture.row_parameters(config, last))
+            rows = max(1, min(last.ffn, last.ffn - gone))
             kept[-1] = replace(last, heads=last.heads[:heads], ffn=rows)
         knobs = {"layers": number, "heads": len(kept[-1].heads), "rows": kept[-1].ffn}
         return Sizing(architecture.with_layers(config, kept), knobs)

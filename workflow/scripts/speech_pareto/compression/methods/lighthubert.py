@@ -5,9 +5,8 @@
 M are the masked frames, h the student's last layer under that mask, p a linear head, r_l(t) what
 the feed-forward part of layer l adds to frame t without a mask, D the teacher's width. Stage 1
 trains a model of the teacher's size; stage 2 draws a subnet in each step: width, number of layers
-and, for each layer, heads and feed-forward rows. Its tensors are the first rows and columns of the
-supernet's, of feed-forward rows the first of each quarter; of the layers the last of each third
-goes first. The stem stays whole. Wang et al., Interspeech 2022, https://arxiv.org/abs/2203.15610.
+and, for each layer, heads and feed-forward rows; of the layers the last of each third goes first.
+The stem stays whole. Wang et al., Interspeech 2022, https://arxiv.org/abs/2203.15610.
 
 Spaces are relative to the teacher. Of HuBERT Base, `base` has widths of 512, 640 and 768, in each
 layer 8, 10 or 12 heads of 64 and rows 3.5 or 4 times the width, and 12 layers; `small` widths of

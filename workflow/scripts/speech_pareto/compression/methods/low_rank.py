@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import Context, Method, Sizing
@@ -36,12 +37,8 @@ class LowRank(Method):
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
         shapes = [architecture.matrices(config, layer) for layer in layers]
-        places = [
-            (index, name)
-            for index in range(len(layers))
-            for name in PARTS[self.parts]
-            if name in shapes[index]
-        ]
+        pairs = product(range(len(layers)), PARTS[self.parts])
+        places = [(index, name) for index, name in pairs if name in shapes[index]]
         if ratio <= 0:
             return Sizing(dict(config), {"ranks": [{} for _ in layers]})
 
@@ -54,10 +51,8 @@ class LowRank(Method):
             return ranks
 
         def config_at(ranks: list[dict[str, int]]) -> dict:
-            after = [
-                replace(layer, ranks={**layer.ranks, **own})
-                for layer, own in zip(layers, ranks, strict=True)
-            ]
+            pairs = zip(layers, ranks, strict=True)
+            after = [replace(layer, ranks={**layer.ranks, **own}) for layer, own in pairs]
             return architecture.with_layers(config, after)
 
         low, high = 0.0, 1.0
@@ -68,10 +63,8 @@ class LowRank(Method):
         ranks = ranks_at(low)
         left = target - architecture.remaining(config_at(ranks))
         for index, name in places:  # spend what is left one rank at a time
-            cost = sum(shapes[index][name])
-            if cost <= left and ranks[index][name] < layers[index].ranks.get(
-                name, min(shapes[index][name])
-            ):
+            cost, full = sum(shapes[index][name]), min(shapes[index][name])
+            if cost <= left and ranks[index][name] < layers[index].ranks.get(name, full):
                 ranks[index][name] += 1
                 left -= cost
         return Sizing(config_at(ranks), {"ranks": ranks})

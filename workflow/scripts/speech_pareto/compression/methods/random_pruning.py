@@ -28,11 +28,7 @@ class RandomPruning(Method):
         """Return how many heads and rows each layer keeps; at least one of each stays."""
         layers = architecture.layers_of(config)
         after = allocation.thin(config, layers, ratio * architecture.remaining(config))
-        knobs = {
-            "heads": [len(layer.heads) for layer in after],
-            "rows": [layer.ffn for layer in after],
-        }
-        return Sizing(architecture.with_layers(config, after), knobs)
+        return Sizing(architecture.with_layers(config, after), allocation.kept(after))
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with only the heads and rows that the seed draws."""

@@ -79,16 +79,13 @@ class SelfPinching(TaskMethod):
 
     def penalty(self, linears: list[Linear], removed: int) -> Callable[[int], Tensor]:
         """Return the function that sets τ for a step and returns what is added to its loss."""
-        from speech_pareto.compression.parts.self_pinching_gates import (
-            dead_band,
-            kept,
-            set_temperature,
-        )
+        from speech_pareto.compression.parts import self_pinching_gates as gates
 
         def penalty(step: int) -> Tensor:
-            set_temperature(linears, self.temperature(step / self.steps))
-            number, total = kept(linears)
-            return self.strength * dead_band(number / total, 1 - removed / total, self.band)
+            gates.set_temperature(linears, self.temperature(step / self.steps))
+            number, total = gates.kept(linears)
+            share, goal = number / total, 1 - removed / total
+            return self.strength * gates.dead_band(share, goal, self.band)
 
         return penalty
 

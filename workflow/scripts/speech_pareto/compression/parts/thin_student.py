@@ -4,9 +4,6 @@ What the methods of this kind share; planning needs no torch. The ratio picks th
 heads and groups of the position convolution want a multiple, so that the feed-forward layers come
 near 4/3 D as in MaskHuBERT; their rows then make up the ratio. Settings can fix either. The
 convolutional stem is slimmed as published; any other, and the log-mel one, stays as the teacher's.
-
-Linear projections from D to the teacher's width live while a student is trained. None is in its
-folder, but that of the last layer goes into the task head of the teacher, see `fold`.
 """
 
 from __future__ import annotations

@@ -37,13 +37,11 @@ def recordings(settings: Mapping, path: Path) -> list[Recording]:
     for name in dict.fromkeys(header):
         if name not in COLUMNS:
             known = ", ".join(COLUMNS)
-            problems.add(
-                "unknown columns", f"line {number}: unknown column {name!r} (known: {known})"
-            )
+            said = f"line {number}: unknown column {name!r} (known: {known})"
+            problems.add("unknown columns", said)
         if header.count(name) > 1:
-            problems.add(
-                "columns named twice", f"line {number}: the column {name!r} is named twice"
-            )
+            said = f"line {number}: the column {name!r} is named twice"
+            problems.add("columns named twice", said)
     listed: list[Recording] = []
     files: dict[tuple[int, int], tuple[str, str]] = {}
     for number, line in lines:

@@ -69,9 +69,8 @@ def recordings(settings: Mapping, folder: Path) -> list[Recording]:
         for path in sorted(root.rglob("*.g722")):
             name = path.relative_to(root).with_suffix("").as_posix()
             if path.stat().st_size and not name.startswith("silence/"):  # ru/is is an empty file
-                found.append(
-                    Recording(f"{language}/{name}", path, texts.get(name, ""), language, voice)
-                )
+                words = texts.get(name, "")
+                found.append(Recording(f"{language}/{name}", path, words, language, voice))
     return found
 
 

@@ -70,6 +70,5 @@ class TimeReduction(nn.Module):
 def reduce_time(model: nn.Module, factor: int) -> None:
     """Let the layers of a HuBERT or wav2vec 2.0 run at a `factor`-th of the frames."""
     with torch.device(model.encoder.layer_norm.weight.device):
-        model.encoder.time_reduction = TimeReduction(
-            model.encoder, model.config.hidden_size, factor
-        )
+        width = model.config.hidden_size
+        model.encoder.time_reduction = TimeReduction(model.encoder, width, factor)

@@ -94,12 +94,9 @@ def _key(figure: Figure, recipes: dict[str, str], style: dict) -> None:
     for place, (method, role) in enumerate(recipes.items()):
         colour, marker = style[method]
         y = 1 - (1.0 + 0.19 * place) / height
-        point: dict[str, Any] = {
-            "transform": figure.transFigure,
-            "clip_on": False,
-            "markeredgewidth": 0,
-        }
-        figure.axes[0].plot((width - KEY + 0.15) / width, y, marker, color=colour, **point)
+        point: dict[str, Any] = {"transform": figure.transFigure, "markeredgewidth": 0}
+        point |= {"color": colour, "clip_on": False}
+        figure.axes[0].plot((width - KEY + 0.15) / width, y, marker, **point)
         ink: dict[str, Any] = {"color": colour if role == STUDENT else MUTED, "fontsize": 7.5}
         name = "teacher" if role == TEACHER else method
         figure.text((width - KEY + 0.28) / width, y, name, va="center", **ink)

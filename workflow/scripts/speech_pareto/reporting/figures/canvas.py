@@ -111,26 +111,11 @@ def margin_labels(axes, labels: list[tuple], size: float = 7.5) -> None:
         labels, spaced(wanted, gap, height), strict=True
     ):
         at = place / height
-        axes.annotate(
-            text,
-            (1.055, at),
-            xycoords="axes fraction",
-            fontsize=size,
-            color=colour,
-            va="center",
-            fontweight="bold" if bold else "normal",
-            annotation_clip=False,
-        )
-        axes.plot(
-            1.035,
-            at,
-            marker=marker,
-            color=colour,
-            markersize=0.6 * size,
-            markeredgewidth=0,
-            transform=axes.transAxes,
-            clip_on=False,
-        )
+        style = {"fontsize": size, "color": colour, "fontweight": "bold" if bold else "normal"}
+        outside = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
+        axes.annotate(text, (1.055, at), **style, **outside)
+        point = {"markersize": 0.6 * size, "markeredgewidth": 0, "transform": axes.transAxes}
+        axes.plot(1.035, at, marker=marker, color=colour, clip_on=False, **point)
         axes.annotate(
             "",
             (x, y),

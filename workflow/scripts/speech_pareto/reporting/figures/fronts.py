@@ -136,12 +136,9 @@ class _Front:
         y = np.array([worst, *front["y"], front["y"].iloc[-1]])
         self.axes.fill_between(x, y, worst, step="post", color=SHADE, linewidth=0, zorder=0.5)
         x, y = x[1:-1], y[1:-1]
-        steps: dict[str, Any] = {
-            "drawstyle": "steps-post",
-            "solid_joinstyle": "miter",
-            "solid_capstyle": "butt",
-        }
-        self.axes.plot(x, y, color=INK, linewidth=2.0, zorder=3.5, **steps)
+        ends: dict[str, Any] = {"solid_joinstyle": "miter", "solid_capstyle": "butt"}
+        ends |= {"color": INK, "linewidth": 2.0, "zorder": 3.5}
+        self.axes.plot(x, y, drawstyle="steps-post", **ends)
         self.paths.append([(x[0], y[0]), *_corners(x, y)])
 
     def _teachers(self) -> None:

@@ -79,16 +79,9 @@ def _panel(axes, students: list[dict], panel: str, depth: int) -> None:
     values = np.full((len(students), depth), np.nan)
     for line, student in enumerate(students):
         values[line, : len(student[panel])] = student[panel]
-    axes.pcolormesh(
-        np.arange(depth + 1) + 0.5,
-        np.arange(len(students) + 1) - 0.5,
-        np.nan_to_num(values),
-        cmap=KEPT,
-        vmin=0,
-        vmax=1,
-        edgecolor="white",
-        linewidth=0.8,
-    )
+    columns, lines = np.arange(depth + 1) + 0.5, np.arange(len(students) + 1) - 0.5
+    style = {"cmap": KEPT, "vmin": 0, "vmax": 1, "edgecolor": "white", "linewidth": 0.8}
+    axes.pcolormesh(columns, lines, np.nan_to_num(values), **style)
     for (line, layer), value in np.ndenumerate(values):
         if np.isnan(value):
             text = "–"

@@ -84,12 +84,8 @@ def _key(figure: Figure, roles: dict[str, str], style: dict) -> None:
         teacher = roles[method] == TEACHER
         name = "teacher" if teacher else method
         y = 1 - (0.9 + 0.2 * place) / height
-        axes = figure.axes[0]
-        point: dict[str, Any] = {
-            "transform": figure.transFigure,
-            "clip_on": False,
-            "markeredgewidth": 0,
-        }
-        axes.plot((width - 1.62) / width, y, marker, color=colour, markersize=6.5, **point)
+        point: dict[str, Any] = {"transform": figure.transFigure, "markeredgewidth": 0}
+        point |= {"color": colour, "markersize": 6.5, "clip_on": False}
+        figure.axes[0].plot((width - 1.62) / width, y, marker, **point)
         ink = INK if teacher else MUTED if roles[method] == CONTROL else colour
         figure.text((width - 1.48) / width, y, name, fontsize=8, color=ink, va="center")
