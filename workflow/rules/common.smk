@@ -16,18 +16,7 @@ from speech_pareto.tasks import kind
 from speech_pareto.study import paths
 from speech_pareto.study.figures import figures_of
 from speech_pareto.study.views import VIEWS
-from speech_pareto.study.cells import (
-    cells,
-    downloads,
-    learns,
-    locate,
-    pretrained,
-    role_of,
-    scope_of,
-    task_aware,
-    tasks_with,
-    teacher_scope,
-)
+from speech_pareto.study import cells as grid
 
 
 def give_up(error):
@@ -57,7 +46,7 @@ try:
 except ConfigError as error:
     give_up(error)
 
-CELLS = cells(study)
+CELLS = grid.cells(study)
 FIGURES = figures_of(study)
 FORMATS = ("svg", "pdf", "png")
 

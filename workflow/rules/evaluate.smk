@@ -14,7 +14,7 @@ rule evaluate:
     benchmark:
         "results/benchmarks/evaluate/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
     wildcard_constraints:
-        task=one_of(tasks_with(study, "evaluate")),
+        task=one_of(grid.tasks_with(study, "evaluate")),
     conda:
         "../../envs/torch.yaml"
     params:

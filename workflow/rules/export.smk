@@ -32,6 +32,6 @@ rule exports:
         [
             paths.ONNX.format(**vars(cell))
             for cell in CELLS
-            if cell.task in tasks_with(study, "finetune")
+            if cell.task in grid.tasks_with(study, "finetune")
         ],
     localrule: True

@@ -14,7 +14,7 @@ rule fetch_corpus:
         "results/benchmarks/fetch_corpus/{corpus}.tsv"
     wildcard_constraints:
         corpus=one_of(
-            name for name, corpus in study["corpora"].items() if downloads(corpus)
+            name for name, corpus in study["corpora"].items() if grid.downloads(corpus)
         ),
     localrule: True
     conda:

@@ -13,7 +13,7 @@ rule finetune:
     benchmark:
         "results/benchmarks/finetune/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
     wildcard_constraints:
-        task=one_of(tasks_with(study, "finetune")),
+        task=one_of(grid.tasks_with(study, "finetune")),
     conda:
         "../../envs/torch.yaml"
     params:

@@ -40,6 +40,6 @@ rule finetune_teacher:
         expand(
             paths.TASK_TEACHER,
             teacher=study["teachers"],
-            task=tasks_with(study, "finetune"),
+            task=grid.tasks_with(study, "finetune"),
         ),
     localrule: True

@@ -8,7 +8,7 @@ def task_of(wildcards):
 
 def tunes(wildcards):
     """Whether the recipe fine-tunes on a task while it compresses."""
-    return task_aware(study["recipes"][wildcards.recipe])
+    return grid.task_aware(study["recipes"][wildcards.recipe])
 
 
 def most_threads(profile):
@@ -75,21 +75,21 @@ def corpora_of_recipe(wildcards):
     if tunes(wildcards):
         return corpora_of_task(wildcards)
     recipe = study["recipes"][wildcards.recipe]
-    return corpora(study["compress"]["corpora"]) if learns(recipe) else []
+    return corpora(study["compress"]["corpora"]) if grid.learns(recipe) else []
 
 
 def recordings_of_corpus(wildcards):
     """What a corpus is prepared from: its downloads, a copy of them, or the user's TSV."""
     corpus = study["corpora"][wildcards.corpus]
-    if downloads(corpus):
+    if grid.downloads(corpus):
         return paths.DOWNLOAD
-    path = locate(corpus["path"])
+    path = grid.locate(corpus["path"])
     return ancient(str(path)) if path.is_dir() else str(path)
 
 
 def shipped(path):
     """A folder that no rule makes; its content counts (params), its time stamps do not."""
-    return ancient(str(locate(path)))
+    return ancient(str(grid.locate(path)))
 
 
 @once_per_recipe
@@ -106,7 +106,7 @@ def file_of_teacher(key):
 
     def file(wildcards):
         teacher = study["teachers"][wildcards.teacher]
-        return str(locate(teacher[key])) if key in teacher else []
+        return str(grid.locate(teacher[key])) if key in teacher else []
 
     return file
 
@@ -114,7 +114,7 @@ def file_of_teacher(key):
 @once_per_recipe
 def teacher_for(wildcards):
     """Folder of what is compressed: the bare teacher, or the one fine-tuned on the task (scope)."""
-    if teacher_scope(study, wildcards.scope) == "any":
+    if grid.teacher_scope(study, wildcards.scope) == "any":
         return backbone(wildcards)
     finetuned = study["teachers"][wildcards.teacher]["finetuned"]
     if wildcards.scope in finetuned:
@@ -135,7 +135,7 @@ def content(folder):
 @once_per_recipe
 def student(wildcards):
     """Folder of the student that the task takes."""
-    scope = scope_of(study, wildcards.recipe, wildcards.task)
+    scope = grid.scope_of(study, wildcards.recipe, wildcards.task)
     return paths.STUDENT.replace("{scope}", scope)
 
 
@@ -170,7 +170,7 @@ def evaluation_settings(wildcards):
 
 def trains(wildcards):
     """Whether the recipe has a method that looks at recordings or fine-tunes."""
-    return tunes(wildcards) or learns(study["recipes"][wildcards.recipe])
+    return tunes(wildcards) or grid.learns(study["recipes"][wildcards.recipe])
 
 
 def precision_of_recipe(wildcards):
@@ -250,8 +250,8 @@ def cell(what):
         slice = {"teacher": known, "recipe": recipe}
         if what == "task":
             slice["task"] = study["tasks"][wildcards.task]
-        role = role_of(recipe)
-        return {"role": role, "pretrained": pretrained(teacher), "config": slice}
+        role = grid.role_of(recipe)
+        return {"role": role, "pretrained": grid.pretrained(teacher), "config": slice}
 
     def run(wildcards):
         return {

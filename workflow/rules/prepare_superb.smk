@@ -12,7 +12,7 @@ rule prepare_superb:
     benchmark:
         "results/benchmarks/prepare_superb/{task}.tsv"
     wildcard_constraints:
-        task=one_of(tasks_with(study, "superb")),
+        task=one_of(grid.tasks_with(study, "superb")),
     conda:
         "../../envs/torch.yaml"
     params:

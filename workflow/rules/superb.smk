@@ -14,7 +14,7 @@ rule superb:
     benchmark:
         "results/benchmarks/superb/{teacher}/{recipe}/{ratio}/{seed}/{task}.tsv"
     wildcard_constraints:
-        task=one_of(tasks_with(study, "superb")),
+        task=one_of(grid.tasks_with(study, "superb")),
     conda:
         "../../envs/s3prl.yaml"
     params:

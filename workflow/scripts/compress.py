@@ -87,9 +87,8 @@ def main(
         solution = None
     if solution and first():
         facts = describe_student(run, recipe, solution, config, seed)
-        log.info(
-            "%.4f of %s parameters removed", solution.ratio, f"{facts['teacher_parameters']:,}"
-        )
+        teacher = f"{facts['teacher_parameters']:,}"
+        log.info("%.4f of %s parameters removed", solution.ratio, teacher)
         texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
         save(student.eval(), output, texts=texts)
         source = Path(model) / HEAD

@@ -39,8 +39,5 @@ if "snakemake" in globals():
     from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
-        main(
-            snakemake.input.checkpoint,
-            snakemake.input.get("statistics") or None,
-            snakemake.output[0],
-        )
+        statistics = snakemake.input.get("statistics") or None
+        main(snakemake.input.checkpoint, statistics, snakemake.output[0])

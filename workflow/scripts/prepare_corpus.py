@@ -13,17 +13,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speech_pareto.data import sources, usable
+from speech_pareto.data import corpus, sources, usable
 from speech_pareto.data.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
-from speech_pareto.data.corpus import (
-    LEFT_OUT,
-    LeftOut,
-    Utterance,
-    count,
-    digest,
-    samples_file,
-    write,
-)
+from speech_pareto.data.corpus import LEFT_OUT, LeftOut, Utterance
 from speech_pareto.data.recording import SPLITS, Recording
 from speech_pareto.data.splits import assign_splits, repeated
 from speech_pareto.data.text import phones, voice
@@ -57,7 +49,7 @@ def _write(
 ) -> None:
     """Write the corpus to the folder `part`."""
     longest = settings.get("longest", usable.LONGEST)
-    with samples_file(part / "audio.npy") as append:
+    with corpus.samples_file(part / "audio.npy") as append:
         bar = tqdm(recordings, desc=f"decode {name}", unit="file", mininterval=1)
         decoded = [_decode(recording, source.LOSSY, longest, append) for recording in bar]
     seconds = [one.seconds for one in decoded]
@@ -72,7 +64,7 @@ def _write(
         for number, reason, said in one.obstacles
     ]
     utterances = _utterances(recordings, decoded, splits, spoken)
-    write(part, utterances, lost)
+    corpus.write(part, utterances, lost)
     try:
         share = sum(not one.pieces for one in decoded) / len(recordings)
         _refuse_losses(name, lost, share, settings.get("unusable", usable.TOLERATED), part)
@@ -92,7 +84,7 @@ def _tell(name: str, utterances: list, lost: list[LeftOut], copies: list[str]) -
     """Log what is in the corpus, what is not, and what its splits share."""
     hours = sum(utterance.seconds for utterance in utterances) / 3600
     log.info("%s: %d utterances, %.2f h", name, len(utterances), hours)
-    for reason, number in count(one.reason for one in lost).items():
+    for reason, number in corpus.count(one.reason for one in lost).items():
         names = ", ".join([one.id for one in lost if one.reason == reason][:10])
         log.warning("%s: left out, %s: %d (%s)", name, reason, number, names)
     splits = {utterance.split for utterance in utterances}
@@ -210,7 +202,7 @@ def _digests(recordings: list[Recording], decoded: list[Decoded]) -> dict[str, s
     by_language = defaultdict(list)
     for recording, one in zip(recordings, decoded, strict=True):
         by_language[recording.language].append((recording, one.content))
-    return {language: digest(*zip(*pairs, strict=True)) for language, pairs in by_language.items()}
+    return {name: corpus.digest(*zip(*pairs, strict=True)) for name, pairs in by_language.items()}
 
 
 def _readme(
@@ -245,8 +237,8 @@ def _losses(lost: list[LeftOut]) -> list[str]:
         return ["No recording: all can be used."]
     lines = [f"`{LEFT_OUT}` names each.", "", "| reason | train | valid | test |"]
     lines += ["|---|---|---|---|"]
-    for reason in count(one.reason for one in lost):
-        numbers = count(one.split for one in lost if one.reason == reason)
+    for reason in corpus.count(one.reason for one in lost):
+        numbers = corpus.count(one.split for one in lost if one.reason == reason)
         lines.append(f"| {reason} | {' | '.join(str(numbers.get(s, 0)) for s in SPLITS)} |")
     return lines
 

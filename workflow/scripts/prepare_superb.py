@@ -39,10 +39,8 @@ def _write(task: dict, corpora: list, folder: Path) -> None:
     for split in SPLITS:
         chosen = [(u, kind.reference(u)) for u in utterances(task, kind, corpora, split)]
         if not chosen:
-            raise ValueError(
-                f"no recording of the {split} split has what {task['problem']} needs"
-                f" (left out: {told(losses)})"
-            )
+            said = f"no recording of the {split} split has what {task['problem']} needs"
+            raise ValueError(f"{said} (left out: {told(losses)})")
         rows = []
         for utterance, target in chosen:
             name, number = f"audio/{number}.wav", number + 1

@@ -51,12 +51,8 @@ def main(
         rows = best.pop("rows")
         sweep = [{key: trial[key] for key in ("learning_rate", "valid")} for trial in trials]
         value = {"layer_weights": best["layer_weights"]} if best["layer_weights"] else {}
-        value["downstream"] = {
-            "trainer": best["trainer"],
-            "learning_rate": best["learning_rate"],
-            "sweep": sweep,
-            "settings": best["settings"],
-        }
+        chosen = {key: best[key] for key in ("trainer", "learning_rate", "settings")}
+        value["downstream"] = chosen | {"sweep": sweep}
         if data:
             value["left_out"] = result.read_json(Path(data) / "left_out.json")
         metrics = {"metrics": best["metrics"]}

@@ -116,9 +116,8 @@ def layers_of(config: Mapping) -> list[Layer]:
     plain = Layer(tuple(range(config["num_attention_heads"])), config["intermediate_size"])
     special = section(config).get("layers") or [{}] * config["num_hidden_layers"]
     if len(special) != config["num_hidden_layers"]:
-        raise ValueError(
-            f"compression.layers: {len(special)} for {config['num_hidden_layers']} layers"
-        )
+        wanted = config["num_hidden_layers"]
+        raise ValueError(f"compression.layers: {len(special)} for {wanted} layers")
     heads = (tuple(layer.get("heads", plain.heads)) for layer in special)
     layers = [
         Layer(kept, layer.get("ffn", plain.ffn), dict(layer.get("ranks", {})), layer.get("reuse"))

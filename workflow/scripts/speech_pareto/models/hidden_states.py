@@ -23,9 +23,8 @@ def states(model: nn.Module, batch: Mapping, mask: Tensor | None = None) -> list
         out = model(**inputs, mask_time_indices=mask, output_hidden_states=True)
     ran, layers = len(out.hidden_states) - 1, len(model.encoder.layers)
     if ran != layers:  # layerdrop is on: the training loop switches it off
-        raise RuntimeError(
-            f"{ran} of {layers} layers ran: whose hidden states these are is unknown"
-        )
+        said = "whose hidden states these are is unknown"
+        raise RuntimeError(f"{ran} of {layers} layers ran: {said}")
     return [*out.hidden_states[:-1], out.last_hidden_state]
 
 

@@ -63,10 +63,8 @@ def read_config(folder: str | Path) -> dict:
         lengths.add(len(sizes))
     if len(lengths) > 1:
         raise ValueError(f"{file}: {', '.join(STEM)} are of unlike lengths")
-    hidden, heads = (
-        config.get(key, architecture.DEFAULTS[key])
-        for key in ("hidden_size", "num_attention_heads")
-    )
+    full = {**architecture.DEFAULTS, **config}
+    hidden, heads = full["hidden_size"], full["num_attention_heads"]
     if hidden % heads:
         raise ValueError(f"{file}: hidden_size {hidden} is no multiple of {heads} attention heads")
     return config

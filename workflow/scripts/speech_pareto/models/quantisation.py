@@ -160,9 +160,8 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> None:
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm1d)):
-        norm.running_mean, norm.running_var = (  # torch wants them to be of one type
-            statistic.to(dtype) for statistic in (norm.running_mean, norm.running_var)
-        )
+        for name in ("running_mean", "running_var"):  # torch wants them to be of one type
+            setattr(norm, name, getattr(norm, name).to(dtype))
 
 
 def _cast_inputs(module: nn.Module, inputs: tuple) -> tuple | None:

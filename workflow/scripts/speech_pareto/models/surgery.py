@@ -114,9 +114,8 @@ def keep_layers(model: nn.Module, indices: Sequence[int]) -> None:
 def shape_of(layer: nn.Module) -> Layer:
     """Return the shape of an encoder layer."""
     modules = {name: matrix(layer, name) for name in matrix_names(layer)}
-    ranks = {
-        name: x.down.out_features for name, x in modules.items() if isinstance(x, nn.Sequential)
-    }
+    factored = {name: x for name, x in modules.items() if isinstance(x, nn.Sequential)}
+    ranks = {name: x.down.out_features for name, x in factored.items()}
     reuse = getattr(layer.attention, "reuse", None)
     return Layer(layer.attention.heads, bias(modules[FFN[0]]).numel(), ranks, reuse)
 

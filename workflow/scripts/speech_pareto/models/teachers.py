@@ -9,18 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WIDE = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-}
-LARGE = {
-    **WIDE,
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "attention_dropout": 0.0,
-}
+WIDE: dict[str, Any] = {"hidden_size": 1024, "intermediate_size": 4096}
+WIDE |= {"num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE = WIDE | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+LARGE |= {"attention_dropout": 0.0}
 BY_SA = "CC-BY-SA-3.0"
 
 

@@ -169,9 +169,8 @@ def under(
 
 def name(condition: Mapping) -> str:
     """Return what columns call a condition, as in `10s_batch4_threads1_cpu_fp32`."""
-    return "{audio_seconds:g}s_batch{batch}_threads{threads}_{device}_{precision}".format(
-        **condition
-    )
+    pattern = "{audio_seconds:g}s_batch{batch}_threads{threads}_{device}_{precision}"
+    return pattern.format(**condition)
 
 
 def measure(teacher: nn.Module, student: nn.Module, condition: Mapping) -> dict:

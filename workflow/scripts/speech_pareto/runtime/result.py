@@ -161,9 +161,8 @@ def read_cell(path) -> dict:
         wrong = {key: found["run"].get(key) for key in run if found["run"].get(key) != run[key]}
         if wrong:
             said = ", ".join(f"{key} {value}" for key, value in wrong.items())
-            raise ValueError(
-                f"{path} is the result of another cell ({said}); delete it and run again"
-            )
+            said = f"the result of another cell ({said}); delete it and run again"
+            raise ValueError(f"{path} is {said}")
         return found
     except (OSError, ValueError) as error:
         return {"run": {"study": None, **run}, "status": DAMAGED, "reason": str(error), "meta": {}}

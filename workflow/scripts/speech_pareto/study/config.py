@@ -28,9 +28,7 @@ class ConfigError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        super().__init__(
-            "\n".join([f"The config has {count}:", *(f"  - {line}" for line in problems)])
-        )
+        super().__init__("\n  - ".join([f"The config has {count}:", *problems]))
 
 
 def resolve(config: dict, files: Iterable[str | Path] = ()) -> dict:
@@ -55,9 +53,8 @@ def schema() -> dict:
 def dump(study: dict, file: str | Path) -> None:
     """Write a resolved config as YAML."""
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    Path(file).write_text(
-        yaml.safe_dump(study, sort_keys=True, allow_unicode=True), encoding="utf-8"
-    )
+    text = yaml.safe_dump(study, sort_keys=True, allow_unicode=True)
+    Path(file).write_text(text, encoding="utf-8")
 
 
 def load(file: str | Path) -> dict:
@@ -79,26 +76,20 @@ def _with_defaults(value: Any, rules: dict) -> Any:
     if not isinstance(value, dict):
         return value
     known, others = rules.get("properties", {}), rules.get("additionalProperties")
-    value = {
-        key: deepcopy(rule["default"]) for key, rule in known.items() if "default" in rule
-    } | value
+    defaults = {key: rule["default"] for key, rule in known.items() if "default" in rule}
+    value = deepcopy(defaults) | value
     others = others if isinstance(others, dict) else {}
     return {key: _with_defaults(item, known.get(key, others)) for key, item in value.items()}
 
 
 def _expand(config: dict) -> dict:
     """Return the config with each short form written out."""
-    config["recipes"] = {
-        name: [
-            {method: given or {} for method, given in settings_of(step).items()} for step in steps
-        ]
-        for name, steps in config["recipes"].items()
-    }
+    for steps in config["recipes"].values():
+        given = [settings_of(step).items() for step in steps]
+        steps[:] = [{method: own or {} for method, own in step} for step in given]
     config["compress"].setdefault("corpora", sorted(config["corpora"]))
-    config["teachers"] = {
-        name: pinned(teacher) if "hub" in teacher else teacher
-        for name, teacher in config["teachers"].items()
-    }
+    for name, teacher in config["teachers"].items():
+        config["teachers"][name] = pinned(teacher) if "hub" in teacher else teacher
     for corpus in config["corpora"].values():
         known = languages_of(corpus["source"])
         corpus.setdefault("languages", known if len(known) == 1 else [corpus.get("language")])

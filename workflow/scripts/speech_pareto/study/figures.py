@@ -23,10 +23,8 @@ def figures_of(study: Mapping) -> dict[str, dict]:
         if comparable(study, task) and f"{task}-parameters" in found:
             found[f"{task}-parameters"]["published"] = True
     if len(tasks) > 1:
-        found |= {
-            f"all-tasks-{cost}": {"kind": cost, "task": None, "says": ALL_TASKS}
-            for cost in study["figures"]["costs"]
-        }
+        for cost in study["figures"]["costs"]:
+            found[f"all-tasks-{cost}"] = {"kind": cost, "task": None, "says": ALL_TASKS}
     return found | {"published": {"kind": "published", "task": None, "says": PUBLISHED}}
 
 

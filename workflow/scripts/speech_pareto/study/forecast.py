@@ -200,9 +200,8 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
 
 def _made_teachers(study: Mapping) -> list[tuple[str, str]]:
     """Return (teacher, scope) where no folder of the config holds the teacher fine-tuned."""
-    used = sorted(
-        {(cell.teacher, grid.teacher_scope(study, cell.scope)) for cell in grid.cells(study)}
-    )
+    pairs = ((cell.teacher, cell.scope) for cell in grid.cells(study))
+    used = sorted({(name, grid.teacher_scope(study, scope)) for name, scope in pairs})
     return [pair for pair in used if pair[1] not in study["teachers"][pair[0]]["finetuned"]]
 
 

@@ -23,11 +23,8 @@ def text(study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: 
     """Return the plan; `spent` are the jobs' `durations`."""
     hours = sum(seconds for _, seconds in spent) / 3600
     counts = Counter(facts["feasible"] for facts in expected.values())
-    states = ", ".join(
-        f"{counts[key]} {word}"
-        for key, word in (("yes", "feasible"), ("no", "infeasible"), ("unknown", "unknown"))
-        if counts[key]
-    )
+    words = {"yes": "feasible", "no": "infeasible", "unknown": "unknown"}
+    states = ", ".join(f"{counts[key]} {word}" for key, word in words.items() if counts[key])
     first = (
         f"Study {study['study']}: {len(expected)} cells ({states}), {len(todo)} jobs, "
         f"{hours:.1f} hours one after another. MACs are per second of audio of "
@@ -83,20 +80,16 @@ def _work(todo: list[Job], spent: list[tuple[str, float]]) -> str:
 def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]) -> str:
     """Return what the hours rest on."""
     origins = {origin for origin, _ in spent}
-    lines = [
-        "All jobs of the study count, also those that are done; `snakemake -n` lists the rest."
-    ]
+    done = "also those that are done; `snakemake -n` lists the rest."
+    lines = [f"All jobs of the study count, {done}"]
     if origins & {"measured", "alike"}:
         lines.append(
             "Measured: results/benchmarks, the job's last run, whatever its settings were then; "
             "alike: the median of that rule, teacher, recipe and task at other ratios and seeds."
         )
     if "assumed" in origins:
-        macs = sum(
-            job.macs or 0.0
-            for job, (origin, _) in zip(todo, spent, strict=True)
-            if origin == "assumed"
-        )
+        pairs = zip(todo, spent, strict=True)
+        macs = sum(job.macs or 0.0 for job, (origin, _) in pairs if origin == "assumed")
         lines.append(
             f"Assumed: {START:g} s for a job, {CORPUS:g} s for a download or a corpus, "
             f"{short_count(study['throughput'])} MACs per second (profiles: {short_count(RATE)}; "

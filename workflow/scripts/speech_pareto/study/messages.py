@@ -18,12 +18,8 @@ def unknown_names(at: str, what: str, given: object, known: Iterable[str]) -> It
 
 def limits(rule: dict) -> str:
     """Return the limits of a number in words."""
-    words = {
-        "minimum": "at least",
-        "exclusiveMinimum": "above",
-        "maximum": "at most",
-        "exclusiveMaximum": "below",
-    }
+    words = {"minimum": "at least", "exclusiveMinimum": "above"}
+    words |= {"maximum": "at most", "exclusiveMaximum": "below"}
     return " and ".join(f"{word} {rule[key]}" for key, word in words.items() if key in rule)
 
 

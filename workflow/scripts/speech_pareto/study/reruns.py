@@ -59,10 +59,8 @@ def explain(text: str) -> str:
             derived[job.rule] += 1
         elif job.reason:
             causes.setdefault((job.rule, cause(job.reason)), []).append(job)
-    lines = [
-        f"{rule}: {_count(group)}{_which(group)}, because {why}"
-        for (rule, why), group in causes.items()
-    ]
+    groups = causes.items()
+    lines = [f"{rule}: {_count(g)}{_which(g)}, because {why}" for (rule, why), g in groups]
     derived.pop("all", None)
     if derived:
         rules = ", ".join(f"{number} {rule}" for rule, number in derived.items())

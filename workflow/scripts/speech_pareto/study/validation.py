@@ -114,11 +114,8 @@ def _sentences(error: Any) -> Iterator[str]:
 def _cross_problems(config: dict) -> list[str]:
     """Return what no schema can see; parts of the wrong shape are left to the schema."""
     parts = {key: mapping(config.get(key)) for key in ("corpora", "teachers", "recipes", "tasks")}
-    problems = [
-        f"tasks: a task cannot be named '{task}', {RESERVED[task]}."
-        for task in RESERVED
-        if task in parts["tasks"]
-    ]
+    taken = [task for task in RESERVED if task in parts["tasks"]]
+    problems = [f"tasks: a task cannot be named '{task}', {RESERVED[task]}." for task in taken]
     checks = {"corpora": _corpus, "teachers": _teacher, "recipes": _recipe, "tasks": _task}
     for section, check in checks.items():
         for name, value in parts[section].items():

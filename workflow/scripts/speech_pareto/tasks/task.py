@@ -111,9 +111,8 @@ class TaskModel(nn.Module):
 
 def save_head(model: TaskModel, task: Task, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write `head.safetensors` beside a saved backbone, the symbols in its metadata."""
-    tensors = {
-        k: v.detach().to(dtype or v.dtype).contiguous() for k, v in model.head_state().items()
-    }
+    state = model.head_state().items()
+    tensors = {k: v.detach().to(dtype or v.dtype).contiguous() for k, v in state}
     path = folder / "head.safetensors"
     save_file(tensors, path, {"symbols": "\t".join(task.symbols)})
     share(path)
@@ -131,9 +130,6 @@ def load_task_model(
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no dict)
     model = TaskModel(backbone, tensors["head.weight"].shape[0], settings["protocol"])
     model.load_state_dict(tensors, strict=False)
-    missing = set(model.head_state()) ^ set(tensors)
-    if missing:
-        raise ValueError(
-            f"{path} does not fit the protocol {settings['protocol']}: {sorted(missing)}"
-        )
+    if missing := sorted(set(model.head_state()) ^ set(tensors)):
+        raise ValueError(f"{path} does not fit the protocol {settings['protocol']}: {missing}")
     return model, task

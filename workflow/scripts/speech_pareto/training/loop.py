@@ -124,9 +124,8 @@ def train(
                 _save(state, model, optimizer, step + 1, progress)
                 saved = time.monotonic()
             if stop:
-                log.warning(
-                    "%s: stopped by SIGTERM after step %d; it will continue there", name, step + 1
-                )
+                said = "%s: stopped by SIGTERM after step %d; it will continue there"
+                log.warning(said, name, step + 1)
                 accelerator.wait_for_everyone()  # the first one to end is the end of all
                 sys.exit(143)
     progress.bar.close()

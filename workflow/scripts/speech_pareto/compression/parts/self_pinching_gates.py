@@ -68,9 +68,8 @@ class Gate(nn.Module):
 
 def gate(linear: nn.Linear, *arguments, **settings) -> None:
     """Put a gate on the weights of a linear layer."""
-    parametrize.register_parametrization(
-        linear, "weight", Gate(linear.weight, *arguments, **settings)
-    )
+    own = Gate(linear.weight, *arguments, **settings)
+    parametrize.register_parametrization(linear, "weight", own)
 
 
 def kept(linears: Sequence[nn.Linear]) -> tuple[Tensor, float]:

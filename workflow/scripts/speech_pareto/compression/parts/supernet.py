@@ -62,11 +62,8 @@ def mixtures(choices: Sequence[int], depth: int) -> list[tuple[int, bool, list[i
 
     Earlier layers get the greater; with each way go its sum and whether layers differ.
     """
-    ways = [
-        [above] * index + [below] * (depth - index)
-        for below, above in pairwise(choices)
-        for index in range(depth)
-    ]
+    steps = product(pairwise(choices), range(depth))
+    ways = [[above] * index + [below] * (depth - index) for (below, above), index in steps]
     ways.append([choices[-1]] * depth)
     return [(sum(way), way[0] != way[-1], way) for way in ways]
 

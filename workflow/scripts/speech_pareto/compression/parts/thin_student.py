@@ -35,10 +35,8 @@ def thin(config: Mapping, width: int, ffn: int, stem_width: int | None = None) -
     """
     full, stem = architecture.complete(config), {}
     section = {k: v for k, v in architecture.section(config).items() if k == "stem"}
-    standard = all(
-        tuple(full[key]) == architecture.DEFAULTS[key]
-        for key in ("conv_dim", "conv_kernel", "conv_stride")
-    )
+    convolutions = ("conv_dim", "conv_kernel", "conv_stride")
+    standard = all(tuple(full[key]) == architecture.DEFAULTS[key] for key in convolutions)
     if standard and not section:
         last = stem_width or width
         stem = SLIM | {"conv_dim": [128, *[256] * 5, *[last] * 3], "num_feat_extract_layers": 9}

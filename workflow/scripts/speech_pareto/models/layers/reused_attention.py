@@ -61,9 +61,8 @@ class ReusedAttention(nn.Module):
     def __init__(self, attention: nn.Module, maps: Maps, reuse: str) -> None:
         super().__init__()
         self.v_proj, self.out_proj = attention.v_proj, attention.out_proj
-        self.head_dim, self.heads, self.num_heads = (
-            getattr(attention, name) for name in ("head_dim", "heads", "num_heads")
-        )
+        self.head_dim, self.heads = attention.head_dim, attention.heads
+        self.num_heads = attention.num_heads
         self.gated = isinstance(attention, WavLMAttention)
         self.maps, self.reuse = maps, reuse
 

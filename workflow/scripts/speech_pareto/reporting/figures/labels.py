@@ -41,9 +41,8 @@ def place(figure, axes, labels, marks, paths) -> None:
         best: Any = None
         least = np.inf
         for cost, far, dx, dy in _around(size.width, size.height, scale):
-            box = Bbox.from_bounds(
-                at[0] + dx - size.width / 2, at[1] + dy - size.height / 2, size.width, size.height
-            )
+            corner = at[0] + dx - size.width / 2, at[1] + dy - size.height / 2
+            box = Bbox.from_bounds(*corner, size.width, size.height)
             cost += 60 * sum((_overlap(box, other) for other in taken), 0.0)
             cost += 30 * sum(_hits(box, *dot) for dot in dots)
             cost += 0.5 * _inside(box, lines)
@@ -57,9 +56,8 @@ def place(figure, axes, labels, marks, paths) -> None:
         taken.append(box)
         if far:
             edge = (np.clip(at[0], box.x0, box.x1), np.clip(at[1], box.y0, box.y1))
-            axes.plot(
-                *zip(to_data(edge), (x, y), strict=True), color=colour, linewidth=0.6, zorder=2
-            )
+            ends = zip(to_data(edge), (x, y), strict=True)
+            axes.plot(*ends, color=colour, linewidth=0.6, zorder=2)
 
 
 def _around(width: float, height: float, scale: float):
