@@ -56,7 +56,8 @@ def main(
         if data:
             value["left_out"] = result.read_json(Path(data) / "left_out.json")
         metrics = {"metrics": best["metrics"]}
-        if best["valid"] is not None and best["valid_metric"] == task["metric"]:
+        chosen_by = best["settings"].get("train", {}).get("valid_metric")
+        if best["valid"] is not None and chosen_by == task["metric"]:
             metrics["valid_metrics"] = {task["metric"]: best["valid"]}
         metrics["metric"] = {"name": task["metric"], "better": METRICS[task["metric"]]}
     value = result.compose(run, provenance, status=status, **metrics) | value
@@ -86,8 +87,8 @@ def _trial(
 ) -> dict:
     """Return what training with one learning rate gave, from `folder` if it was done before.
 
-    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), valid_metric,
-    metrics (of the test split), rows (of its utterances) and layer_weights.
+    trainer, learning_rate, settings (all of s3prl's), valid (the score that chooses), metrics (of
+    the test split), rows (of its utterances) and layer_weights.
     """
     if (folder / RESULT).is_file():
         return result.read_json(folder / RESULT)
@@ -126,7 +127,6 @@ def _trial(
         "learning_rate": rate,
         "settings": settings,
         "valid": valid,
-        "valid_metric": settings["train"].get("valid_metric"),
         "metrics": metrics | {"utterances": len(rows)} if rows else metrics,
         "rows": rows,
         "layer_weights": weights,
