@@ -197,7 +197,7 @@ def minutes_to_compress(wildcards, attempt):
 
 def task_of_recipe(wildcards):
     """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
-    names = ("kind", "unit", "languages", "protocol")
+    names = ("kind", "unit", "languages", "train_hours", "protocol")
     return task_settings(*names)(wildcards) if tunes(wildcards) else None
 
 

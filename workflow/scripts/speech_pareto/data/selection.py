@@ -1,11 +1,13 @@
 """Which utterances of prepared corpora a task uses, and how many it loses for which reason."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from speech_pareto.data.corpus import LeftOut, Utterance, count, left_out, read
+from speech_pareto.runtime.hashing import rank_of
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,37 @@ def needed(
     if losses:
         log.info("utterances left out: %s", told(losses))
     return [utterance for utterance in usable if utterance.split in splits], losses
+
+
+def first_hours(members: Iterable[Utterance], hours: float | None) -> list[Utterance]:
+    """Return the utterances that are used of `members` if `hours` of them are: all for None.
+
+    More hours hold all that fewer do, as in Libri-light (arXiv 1912.07875). Each corpus, language
+    and speaker gives its share: its utterances, ranked by a hash, stand as far apart in the order
+    as they are long, and the order ends after `hours`. ValueError if there is less.
+    """
+    members = list(members)
+    if hours is None:
+        return members
+    groups = defaultdict(list)
+    for member in sorted(members, key=lambda member: (rank_of(member.id), member.corpus)):
+        groups[member.corpus, member.language, member.speaker].append(member)
+    places = []
+    for name, group in groups.items():
+        total, passed = sum(member.seconds for member in group), 0.0
+        for member in group:
+            places.append(((passed + member.seconds / 2) / total, name, member))
+            passed += member.seconds
+    chosen, left = set(), 3600 * hours
+    for _, _, member in sorted(places, key=lambda place: place[:2]):
+        if left <= 0:
+            break
+        chosen.add((member.corpus, member.id))
+        left -= member.seconds
+    if left > 0:
+        there = sum(member.seconds for member in members) / 3600
+        raise ValueError(f"train_hours is {hours:g}, but only {there:.2f} h suit the task")
+    return [member for member in members if (member.corpus, member.id) in chosen]
 
 
 def select(

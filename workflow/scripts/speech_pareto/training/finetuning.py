@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from speech_pareto.data.batches import Epochs, collate
 from speech_pareto.data.corpus import Utterance
-from speech_pareto.data.selection import needed
+from speech_pareto.data.selection import first_hours, needed
 from speech_pareto.models.quantisation import trainable
 from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.extras import extra
@@ -78,15 +78,20 @@ def begin(
     """Return `backbone` with a head, its task and the training utterances.
 
     The head is that in `folder`, or a new one for the symbols of the utterances; ValueError if
-    there are none.
+    there are none, or less than the task's `train_hours`.
     """
+
+    def taught() -> list[Utterance]:
+        found = needed(settings, task, corpora, "train")[0]
+        return first_hours(found, settings.get("train_hours"))
+
     with_head = load_task_model(settings, backbone, folder)
     if with_head:
         model, task = with_head
-        data = needed(settings, task, corpora, "train")[0]
+        data = taught()
     else:
         task = make_task(settings)
-        data = needed(settings, task, corpora, "train")[0]
+        data = taught()
         task.learn_symbols(data)
         model = TaskModel(backbone, task.outputs, settings["protocol"])
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)

@@ -56,7 +56,7 @@ def problems_of(task: Mapping) -> Iterator[tuple[str | None, str]]:
         yield "problem", f"s3prl has no recipe for QbE, only for {', '.join(PROBLEMS)}."
     elif isinstance(problem, str) and not facts:
         yield "problem", unknown("problem", problem, list(PROBLEMS))
-    for key in ("teacher", "student", "unit", "protocol", "start"):
+    for key in ("teacher", "student", "unit", "protocol", "start", "train_hours"):
         if key in task:
             yield key, "s3prl trains the tasks of SUPERB; this key is for others."
     if ("data" in task) == ("corpora" in task):
