@@ -132,13 +132,15 @@ def killed_and_jobs_ended(study, cluster):
 
 
 def killed_without_a_cluster(study, cluster):
-    """Kill a local Snakemake and start it again while its job goes on."""
+    """Kill a local Snakemake and start it again while its job is there."""
     local = "profiles/workstation"
     pid = study.start(STUDENT, profile=local).training()
     study.kill()
-    os.kill(pid, signal.SIGCONT)
     study.unlock()
-    return study.start(STUDENT, profile=local).finish()
+    study.start(STUDENT, profile=local)
+    study.until(lambda: "Ending processes that a killed Snakemake left" in study.said(), "the end")
+    os.kill(pid, signal.SIGCONT)  # it gets the signal now
+    return study.finish()
 
 
 def disk_full(study, cluster):
