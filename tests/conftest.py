@@ -21,8 +21,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the slow tests, so that at the end no process waits for another."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin with the slowest tests, so that at the end no process waits for another."""
+
+    def minutes(item):
+        slow = item.get_closest_marker("slow")
+        return slow.kwargs.get("minutes", 1) if slow else 0
+
+    items.sort(key=minutes, reverse=True)
 
 
 @pytest.fixture

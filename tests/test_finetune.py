@@ -74,8 +74,8 @@ def test_the_clean_steps_hear_the_recordings_as_they_are(backbone, prompts_en, t
 
 @pytest.mark.slow
 def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp_path):
-    whole = tune(backbone, prompts_en, tmp_path / "whole", steps=60)
-    arguments = (TASK, {**TRAINING, "steps": 60, "checkpoint_seconds": 0})
+    whole = tune(backbone, prompts_en, tmp_path / "whole", steps=30)
+    arguments = (TASK, {**TRAINING, "steps": 30, "checkpoint_seconds": 0})
     call = (
         f"import finetune; finetune.main(*{arguments!r}, {str(backbone)!r}, [{str(prompts_en)!r}],"
         f" 1, {str(tmp_path / 'killed')!r}, {str(tmp_path / 'state')!r})"
@@ -86,7 +86,7 @@ def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp
         time.sleep(0.02)
     os.kill(child.pid, signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL and not (tmp_path / "killed").exists()
-    tune(backbone, prompts_en, tmp_path / "killed", state=tmp_path / "state", steps=60)
+    tune(backbone, prompts_en, tmp_path / "killed", state=tmp_path / "state", steps=30)
     assert weights(whole) == weights(tmp_path / "killed")
     assert not (tmp_path / "state").exists()
 

@@ -27,7 +27,7 @@ from helpers.planning import (
 from speech_pareto.study import reruns
 
 # Each starts Snakemake; one process makes the study that all of them change.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("reruns")]
+pytestmark = [pytest.mark.slow(minutes=3), pytest.mark.xdist_group("reruns")]
 PAGE = ROOT / "docs" / "reruns.md"
 
 

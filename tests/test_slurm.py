@@ -23,7 +23,7 @@ from slurm import cluster as slurm
 from slurm.soak import soak
 from slurm.study import LIMIT, STUDENT, Study, contents
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow(minutes=8), pytest.mark.xdist_group("slurm")]
 PLAIN = ("--default-resources", "mem_mb=2000", "runtime=60")  # no early SIGTERM
 
 
@@ -132,13 +132,15 @@ def killed_and_jobs_ended(study, cluster):
 
 
 def killed_without_a_cluster(study, cluster):
-    """Kill a local Snakemake and start it again while its job goes on."""
+    """Kill a local Snakemake and start it again while its job is there."""
     local = "profiles/workstation"
     pid = study.start(STUDENT, profile=local).training()
     study.kill()
-    os.kill(pid, signal.SIGCONT)
     study.unlock()
-    return study.start(STUDENT, profile=local).finish()
+    study.start(STUDENT, profile=local)
+    study.until(lambda: "Ending processes that a killed Snakemake left" in study.said(), "the end")
+    os.kill(pid, signal.SIGCONT)  # it gets the signal now
+    return study.finish()
 
 
 def disk_full(study, cluster):
@@ -274,7 +276,7 @@ def test_a_full_disk_and_a_damaged_checkpoint_lose_one_step(storm, whole):
     assert failed == 1 and left == []
     assert status == 0, study.said()
     same(study, whole)
-    assert damaged.startswith("checkpoint-000000300-") and study.continued_after() == 299
+    assert damaged.startswith("checkpoint-000000100-") and study.continued_after() == 99
 
 
 def test_kills_at_random_moments_change_nothing(storm, whole):

@@ -175,7 +175,7 @@ def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
                 np.testing.assert_allclose(theirs, alone, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_phones_and_languages_are_learnt(trained):
     # one test, so that one of several processes trains
     for name in ("identity", *STUDENTS):

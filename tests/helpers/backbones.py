@@ -39,9 +39,8 @@ def convolutional(kind, **settings):
     """Return the config of a tiny model with a convolutional stem."""
     stem = {"conv_dim": [16, 24], "conv_kernel": [10, 8], "conv_stride": [10, 8], "conv_bias": True}
     shape = {"hidden": 32, "layers": 3, "heads": 4, "ffn": 48, "pos_conv": 16}
-    return model.tiny_config(
-        **shape, model_type=kind, num_conv_pos_embedding_groups=4, **{**stem, **settings}
-    )
+    more = {"model_type": kind, "num_conv_pos_embedding_groups": 4}
+    return model.tiny_config(**{**shape, **more, **stem, **settings})
 
 
 def cut(backbone):

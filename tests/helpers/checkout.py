@@ -1,16 +1,17 @@
 """The checkout: copies of it, and Snakemake run in them."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from helpers.snakemake_server import Server
+
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".venv-docs", ".venv-lowest", ".snakemake"}
 LEFT_OUT |= {"results", "checkpoints", "logs", "build", "site"}
+SNAKEMAKE = Server()  # one for each process of the tests
 
 
 def copy_tree(target: Path) -> Path:
@@ -43,9 +44,7 @@ def called_in(folder: Path, cores: int) -> list:
 
 def run_snakemake(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
     """Run Snakemake in `folder`; a failure shows all it said."""
-    command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    done = SNAKEMAKE.run(folder, list(map(str, arguments)))
     if check and done.returncode:
-        pytest.fail(f"{' '.join(command)} failed in {folder}:\n{done.stdout}\n{done.stderr}")
+        pytest.fail(f"{' '.join(done.args)} failed in {folder}:\n{done.stdout}\n{done.stderr}")
     return done
