@@ -58,7 +58,9 @@ def tables(tmp_path_factory):
         value = result.read(file)
         costs = costs or value["cost"]
         result.write(file, value | {"cost": costs})
-    paths = [folder / name for name in ("c.parquet", "c.csv", "fronts.csv", "pairs.csv")]
+    paths = [
+        folder / name for name in ("c.parquet", "c.csv", "fronts.csv", "pairs.csv", "examples.json")
+    ]
     aggregate.main(metrics, profiles, folder / "results.parquet", folder / "results.csv")
     compare.main(folder / "results.parquet", hypotheses, *paths)
     (folder / "c.parquet").rename(folder / "comparisons.parquet")

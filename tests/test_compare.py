@@ -22,7 +22,13 @@ from speech_pareto.study import quantities
 from speech_pareto.tasks import hypotheses
 from speech_pareto.tasks.kinds import ctc
 
-NAMES = {"parquet": "c.parquet", "csv": "c.csv", "fronts": "f.csv", "pairs": "p.csv"}
+NAMES = {
+    "parquet": "c.parquet",
+    "csv": "c.csv",
+    "fronts": "f.csv",
+    "pairs": "p.csv",
+    "examples": "e.json",
+}
 
 
 def run(files, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -73,6 +73,23 @@ def view(chromium, tables):
     assert complaints == []
 
 
+@pytest.mark.slow
+def test_a_pinned_point_shows_what_it_gets_wrong(view, data):
+    task = next(iter(data["tasks"]))
+    key, found = next((k, v) for k, v in data["examples"][task].items() if "low-rank" in k)
+    shown = view()
+    assert not shown.locator("#examples").is_visible()
+    shown.locator(f'#chart .point[data-key="{key}"]').dispatch_event("click")
+    articles = shown.locator("#examples article").all_inner_texts()
+    assert len(articles) == len(found["utterances"]) == 5
+    for text, one in zip(articles, found["utterances"], strict=True):
+        assert one["id"] in text and one["reference"] in text
+    shown.keyboard.press("Escape")
+    assert not shown.locator("#examples").is_visible()
+    recommended = view("#max-parameters=4e6").locator("#examples article")
+    assert recommended.count() == 5
+
+
 # without a browser
 
 

@@ -59,7 +59,7 @@ def written(folder):
     metrics, profiles, analyses = found
     tables = folder / "tables"
     cells, compared = tables / "results.parquet", tables / "comparisons.parquet"
-    beside = [tables / name for name in ("fronts.csv", "pairs.csv")]
+    beside = [tables / name for name in ("fronts.csv", "pairs.csv", "examples.json")]
     aggregate.main(metrics, profiles, cells, tables / "results.csv")
     aggregate.gather(analyses, metrics, tables / "analysis.parquet", tables / "analysis.csv")
     hypotheses = [file.with_suffix(".tsv") for file in metrics]

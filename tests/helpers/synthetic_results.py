@@ -238,7 +238,7 @@ def write_tables(root):
     hypotheses = write_hypotheses(metrics)
     tables = folder / "tables"
     cells, compared = tables / "results.parquet", tables / "comparisons.parquet"
-    beside = [tables / name for name in ("fronts.csv", "pairs.csv")]
+    beside = [tables / name for name in ("fronts.csv", "pairs.csv", "examples.json")]
     aggregate.main(metrics, profiles, cells, tables / "results.csv")
     compare.main(cells, hypotheses, compared, tables / "comparisons.csv", *beside)
     read = [tables / name for name in ("front.txt", *map("leaderboard.{}".format, KINDS))]

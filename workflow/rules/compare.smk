@@ -13,6 +13,7 @@ rule compare:
         ),
         fronts=table_of_report(paths.FRONTS, "compare", "ties and hypervolumes"),
         pairs=paths.PAIRS,
+        examples=paths.EXAMPLES,
     log:
         "logs/compare.log",
     benchmark:

@@ -11,6 +11,7 @@ rule report:
         comparisons=paths.COMPARISONS,
         fronts=paths.FRONTS,
         pairs=paths.PAIRS,
+        examples=paths.EXAMPLES,
     output:
         page=report(
             paths.PAGE,

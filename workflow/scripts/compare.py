@@ -3,22 +3,26 @@
 from pathlib import Path
 
 from speech_pareto.reporting.tables import comparisons, results_table
+from speech_pareto.reporting.tables.examples import build as build_examples
+from speech_pareto.runtime import result
 
 
-def main(cells, hypotheses: list, parquet, csv, fronts, pairs) -> None:
-    """Write the comparisons (Parquet, CSV), the fronts and all pairs (CSV).
+def main(cells, hypotheses: list, parquet, csv, fronts, pairs, examples) -> None:
+    """Write the comparisons (Parquet, CSV), the fronts and all pairs (CSV), the examples (JSON).
 
     `cells` is the table (Parquet) that `aggregate` wrote; `hypotheses` holds the utterances (TSV)
     that lie beside the metrics of its cells.
     """
     files = {str(Path(file).with_suffix(".json")): str(file) for file in hypotheses}
-    against_teachers, points, tests = comparisons.build(results_table.read(cells), files)
+    table = results_table.read(cells)
+    against_teachers, points, tests = comparisons.build(table, files)
     for file in (parquet, csv, fronts, pairs):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     against_teachers.to_parquet(parquet, index=False)
     against_teachers.to_csv(csv, index=False, lineterminator="\n")
     points.to_csv(fronts, index=False, lineterminator="\n")
     tests.to_csv(pairs, index=False, lineterminator="\n")
+    result.write_json(examples, build_examples(table, files))
 
 
 if "snakemake" in globals():
@@ -32,4 +36,5 @@ if "snakemake" in globals():
             csv=snakemake.output.csv,
             fronts=snakemake.output.fronts,
             pairs=snakemake.output.pairs,
+            examples=snakemake.output.examples,
         )

@@ -7,14 +7,15 @@ from speech_pareto.reporting.tables import points, results_table
 from speech_pareto.runtime import result
 
 
-def main(cells, comparisons, fronts, pairs, outputs: list) -> None:
+def main(cells, comparisons, fronts, pairs, examples, outputs: list) -> None:
     """Write each of `outputs`, which have the names of `documents.written`, from the tables.
 
-    `cells` and `comparisons` are Parquet, `fronts` and `pairs` CSV.
+    `cells` and `comparisons` are Parquet, `fronts` and `pairs` CSV, `examples` JSON.
     """
     texts = documents.written(
         *map(results_table.read, (cells, comparisons)),
         *map(points.read_csv, map(Path, (fronts, pairs))),
+        result.read_json(examples),
     )
     for output in outputs:
         result.write_text(output, texts[Path(output).name])
@@ -29,5 +30,6 @@ if "snakemake" in globals():
             comparisons=snakemake.input.comparisons,
             fronts=snakemake.input.fronts,
             pairs=snakemake.input.pairs,
+            examples=snakemake.input.examples,
             outputs=list(snakemake.output),
         )

@@ -12,6 +12,7 @@ def written(
     comparisons: pd.DataFrame | None,
     fronts: pd.DataFrame | None,
     pairs: pd.DataFrame | None,
+    examples: list[dict] | None,
     base: str = "",
 ) -> dict[str, str]:
     """Return file name -> content, of the table of cells and what `compare` made of it.
@@ -24,5 +25,16 @@ def written(
         "leaderboard.md": leaderboard.markdown(cells, comparisons),
         "leaderboard.csv": leaderboard.as_csv(cells, comparisons),
         "leaderboard.html": leaderboard.as_html(cells, comparisons),
-        "report.html": page.write(study, cells, base),
+        "report.html": page.write(study | {"examples": by_key(examples or [])}, cells, base),
     }
+
+
+def by_key(examples: list[dict]) -> dict[str, dict[str, dict]]:
+    """Return task -> key of a point -> its examples (see `examples.build`)."""
+    found: dict[str, dict[str, dict]] = {}
+    for one in examples:
+        key = points.key(one["teacher"], one["recipe"], one["ratio"])
+        found.setdefault(one["task"], {})[key] = {
+            name: one[name] for name in ("seed", "utterances")
+        }
+    return found

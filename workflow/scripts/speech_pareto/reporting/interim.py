@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from speech_pareto.reporting import documents
-from speech_pareto.reporting.tables import comparisons, results_table
+from speech_pareto.reporting.tables import comparisons, examples, results_table
 from speech_pareto.reporting.tables.results_table import PENDING
 from speech_pareto.runtime import result
 from speech_pareto.study import paths
@@ -37,8 +37,8 @@ def write(study: dict, results) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     built.to_parquet(folder / "results.parquet", index=False)
     result.write_text(folder / "results.csv", built.to_csv(index=False, lineterminator="\n"))
-    against, fronts, pairs = compared
-    texts = documents.written(built, against, fronts, pairs, base="../")
+    against, fronts, pairs, found = compared
+    texts = documents.written(built, against, fronts, pairs, found, base="../")
     for name, text in texts.items():
         result.write_text(folder / name, text)
     where = f"{folder}/ (report.html, leaderboard.html, results.csv)"
@@ -58,13 +58,13 @@ def gather(study: dict, results: Path) -> tuple[pd.DataFrame, tuple]:
         profiles |= results_table.read_results([files["profile"]])
         hypotheses[str(files["evaluate"])] = str(files["evaluate"].with_suffix(".tsv"))
     if not metrics:
-        return pd.DataFrame(pending), (None, None, None)
+        return pd.DataFrame(pending), (None,) * 4
     built = results_table.build(metrics, profiles)
     try:
-        compared = comparisons.build(built, hypotheses)
+        compared = (*comparisons.build(built, hypotheses), examples.build(built, hypotheses))
     except ValueError as error:  # such as one of the teachers being evaluated anew
         sys.stderr.write(f"The comparisons are left out: {error}\n")
-        compared = (None, None, None)
+        compared = (None,) * 4
     if pending:
         rows = pd.DataFrame(pending, columns=built.columns).astype(built.dtypes.to_dict())
         built = pd.concat([built, rows]).sort_values(results_table.KEY, ignore_index=True)

@@ -34,12 +34,14 @@ function pin(point, node) {
   pinned = node;
   node.classList.add("pinned");
   showCard(point, node);
+  drawExamples(point);
 }
 
 function unpin() {
   if (pinned) pinned.classList.remove("pinned");
   pinned = null;
   hideCard();
+  drawExamples(chosen[0]);
 }
 
 function drawLimits() {
@@ -170,6 +172,7 @@ function update() {
   drawWords();
   drawChart();
   drawTable();
+  drawExamples(chosen[0]);
   const { task, cost, scale } = state;
   location.replace(`#${new URLSearchParams({ task, cost, scale, ...state.limits })}`);
 }
