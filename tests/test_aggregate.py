@@ -73,6 +73,7 @@ def test_columns_are_documented():
         *results_table.FROM_PROFILE,
         "score",
         "valid_score",
+        *results_table.LANGUAGES,
         "paired_seconds",
         "commit",
     ]

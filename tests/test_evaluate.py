@@ -102,6 +102,7 @@ def test_the_result_agrees_with_its_rows_and_repeats(model, prompts_en, tmp_path
         length = sum(len(row["reference"]) for row in own)
         assert metrics["cer"] == pytest.approx(100 * errors / length, abs=1e-3)
         assert metrics["by_corpus"]["prompts"]["cer"] == metrics["cer"]
+        assert metrics["by_language"]["en"]["cer"] == metrics["cer"]
     assert {row["split"] for row in rows} == {"valid", "test"}
     again, _, other = score(model, prompts_en, tmp_path / "b")
     assert [f.read_bytes() for f in files] == [f.read_bytes() for f in other]

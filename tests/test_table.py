@@ -4,6 +4,7 @@ import copy
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -67,6 +68,20 @@ def test_numbers_are_those_of_the_files(built):
         assert row["macs_per_second"] == profile["cost"]["macs_per_second"]
         assert row["speedup"] == profile["cost"]["wall_clock"]["speedup"]
         assert row["scope"] == row["task"] == profile["run"]["scope"]
+
+
+def test_languages_are_summed_up(built):
+    for row in built[0].query("status == 'ok'").to_dict("records"):
+        assert row["worst_language"] == "nl"
+        assert row["worst_language_score"] == pytest.approx(1.4 * row["score"])
+        assert row["language_mean"] == pytest.approx(3.1 / 3 * row["score"])
+        deviation = np.std([0.7, 1.4, 1.0], ddof=1) * row["score"]
+        assert row["language_std"] == pytest.approx(deviation)
+    row = row_of(results_table.summarise(built[0]), "distillation", 0.5)
+    assert row["worst_language_score"] == pytest.approx(1.4 * row["score"])
+    turned = results_table._languages({"a": {"x": 90.0}, "b": {"x": 70.0}}, "x", "higher")
+    assert turned["worst_language"] == "b"
+    assert set(results_table._languages({"a": {"x": 1.0}}, "x", "lower").values()) == {None}
 
 
 def test_further_conditions_have_columns_of_their_own(built):

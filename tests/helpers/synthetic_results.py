@@ -88,7 +88,9 @@ def quality(task, loss, recipe, ratio, seed, *split):
     parts = {"deletions": score * 0.3, "insertions": score * 0.1, "substitutions": score * 0.6}
     by_corpus = {"prompts": {name: score * 0.7}, "fillets": {name: score * 1.3}}
     wer = {"wer": min(99.0, score * 1.9)} if task == "characters" else {}
-    return {name: score, **wer, **parts, "utterances": 412, "by_corpus": by_corpus}
+    by_language = {"en": {name: score * 0.7}, "nl": {name: score * 1.4}, "cs": {name: score}}
+    groups = {"by_corpus": by_corpus, "by_language": by_language}
+    return {name: score, **wer, **parts, "utterances": 412, **groups}
 
 
 def cost(path, recipe, ratio, macs, efficiency):

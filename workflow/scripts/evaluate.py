@@ -124,16 +124,17 @@ def layer_weights(model: TaskModel) -> list[float] | None:
 
 
 def score(task: Task, data: list[Utterance], guesses: list[str]) -> tuple[dict, list[dict]]:
-    """Return the metrics over all and by corpus, and a row per utterance."""
+    """Return the metrics over all, by corpus and by language, and a row per utterance."""
     references = [task.reference(u) for u in data]
     metrics, counts = task.score(references, guesses)
-    groups = defaultdict(list)
-    for index, utterance in enumerate(data):
-        groups[utterance.corpus].append(index)
-    metrics["by_corpus"] = {
-        corpus: task.score([references[i] for i in group], [guesses[i] for i in group])[0]
-        for corpus, group in sorted(groups.items())
-    }
+    for key in ("corpus", "language"):
+        groups = defaultdict(list)
+        for index, utterance in enumerate(data):
+            groups[getattr(utterance, key)].append(index)
+        metrics[f"by_{key}"] = {
+            name: task.score([references[i] for i in group], [guesses[i] for i in group])[0]
+            for name, group in sorted(groups.items())
+        }
     metrics["utterances"] = len(data)
     metrics["reference_length"] = sum(count["length"] for count in counts)
     rows = [

@@ -72,7 +72,7 @@ def _front_cells(front: pd.DataFrame) -> list[list[str]]:
     header = {name: QUANTITIES[name].label for name in shown}
     header |= {"seconds": take(front["audio_seconds"]) or header["seconds"], "score": f"{short} %"}
     header |= {"valid_score": "valid"}
-    cells = [["recipe", *header.values(), "seeds", "best for"]]
+    cells = [["recipe", *header.values(), "n", "best for"]]
     many_teachers = front["teacher"].nunique() > 1
     mark = ("  ", f" {AS_GOOD}") if front["as_good"].any() else ("", "")
     for _, row in front.iterrows():

@@ -100,6 +100,9 @@ QUANTITIES: dict[str, Quantity] = {
         formatting.one_decimal,
         bounds=("max", "min"),
     ),
+    "worst_language_score": Quantity(
+        "worst_language_score", "worst language", PERCENT, formatting.one_decimal, bounds=()
+    ),
     "ratio": Quantity("ratio", "ratio", PLAIN, formatting.shortest, bounds=("min",)),
 }
 

@@ -15,6 +15,7 @@ from speech_pareto.study import quantities
 log = logging.getLogger(__name__)
 KEY = ["task", "teacher", "recipe", "ratio", "seed"]
 GROUP = KEY[:-1]
+LANGUAGES = ("language_mean", "language_std", "worst_language_score", "worst_language")
 PENDING = "pending"  # status of a cell that is not done yet, in interim tables
 # Ratios are met within ±0.01, so two students of one ratio may differ by 2 % of the teacher, and
 # times are no surer than that: being cheaper by less puts nobody on the front.
@@ -112,6 +113,7 @@ TEXTS = [
     "reason",
     "metric",
     "better",
+    "worst_language",
     "scope",
     "device",
     "energy_source",
@@ -170,6 +172,7 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
             *FROM_METRICS,
             "score",
             "valid_score",
+            *LANGUAGES,
             "left_out",
             *numbers,
             *costs_in_order,
@@ -219,6 +222,7 @@ def _row(file: str, value: dict, profile_file: str | None, profile: dict | None)
         row |= {"status": profile["status"], "reason": f"profile: {profile['reason']}"}
     valid = value.get("valid_metrics") or {}
     numbers = dict(value.get("metrics") or {})
+    row |= _languages(numbers.pop("by_language", None) or {}, row["metric"], row["better"])
     for corpus, parts in (numbers.pop("by_corpus", None) or {}).items():
         numbers |= {f"{name}.{corpus}": number for name, number in parts.items()}
     row |= {f"metrics:{name}": number for name, number in numbers.items()}
@@ -236,6 +240,20 @@ def _row(file: str, value: dict, profile_file: str | None, profile: dict | None)
         "metrics_file": file,
         "profile_file": profile_file,
     }
+
+
+def _languages(scores: dict[str, dict], metric: str, better: str) -> dict:
+    """Return mean, sample deviation and worst of a score over languages, holes if there is one.
+
+    As ML-SUPERB 2.0 reports systems, arXiv 2406.08641.
+    """
+    values = {name: parts[metric] for name, parts in scores.items() if metric in parts}
+    if len(values) < 2:
+        return dict.fromkeys(LANGUAGES)
+    worst = (max if better == "lower" else min)(values, key=lambda name: values[name])
+    spread = float(np.std(list(values.values()), ddof=1))
+    mean = sum(values.values()) / len(values)
+    return dict(zip(LANGUAGES, (mean, spread, values[worst], worst), strict=True))
 
 
 def lacking(left_out: dict) -> int:
