@@ -179,6 +179,7 @@ def problems(study, files=()):
         ),
         (["compress"], {"corpora": ["prompt"]}, "unknown corpus 'prompt'; did you mean 'prompts'?"),
         (["figures"], {"costs": ["macs"]}, "figures.costs: unknown cost 'macs'"),
+        (["figures"], {"views": ["ratio"]}, "figures.views: unknown view 'ratio'"),
         (["profile"], {"repeats": 0}, "profile.repeats: 0 must be at least 1 and at most 10000."),
         (["profile"], {"conditions": {}}, "profile.conditions: a mapping must be a list."),
         (["profile"], {"conditions": [3]}, "profile.conditions[0]: 3 must be a mapping."),

@@ -96,6 +96,11 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
     done = run_snakemake(ROOT, *command)
     assert "Nothing to be done" in done.stdout + done.stderr
 
+    run_snakemake(ROOT, *command, "--report", tmp_path / "snakemake.html")
+    report = (tmp_path / "snakemake.html").read_text()
+    for part in ("students against their teacher", "phones-parameters", "fronts, tables and budgets"):
+        assert part in report
+
     # a student is damaged: its cell fails, and the table of states says why
     model, score = results / f"finetuned/small/{TRAINED[0]}/model.safetensors", again[0]
     whole = model.read_bytes()

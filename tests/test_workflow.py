@@ -30,6 +30,16 @@ def test_both_entry_points_plan_the_same_jobs(tree):
     assert planned(tree, "--snakefile", "workflow/Snakefile") == jobs
 
 
+@pytest.mark.slow
+def test_nothing_is_analysed_that_no_figure_shows(tree):
+    write_study(tree, STUDY)
+    jobs = planned(tree)
+    write_study(tree, STUDY | {"figures": {"costs": ["seconds"], "views": ["ratios"]}})
+    fewer = planned(tree)
+    gone = {(rule, wildcards) for rule, wildcards in jobs - fewer if rule != "plot"}
+    assert {rule for rule, _ in gone} == {"analyse"} and fewer < jobs
+
+
 def test_slurm_profile_is_found_by_its_name():
     assert (ROOT / "slurm" / "profile.yaml").is_file()
 

@@ -6,7 +6,7 @@ rule aggregate:
     input:
         metrics=results_of_cells(paths.METRICS),
         profiles=results_of_cells(paths.PROFILE),
-        analyses=results_of_cells(paths.ANALYSIS),
+        analyses=results_of_cells(paths.ANALYSIS) if looks_inside(study) else [],
     output:
         parquet=paths.TABLE,
         csv=table_of_report(paths.TABLE_CSV, "aggregate", "all cells"),

@@ -14,7 +14,7 @@ from speech_pareto.data import sources
 from speech_pareto.runtime import plugins, snakemake_patches
 from speech_pareto.tasks import kind
 from speech_pareto.study import paths
-from speech_pareto.study.figures import figures_of
+from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.study.views import VIEWS
 from speech_pareto.study import cells as grid
 

@@ -17,6 +17,7 @@ from speech_pareto.models.teachers import pinned
 from speech_pareto.study.cells import settings_of
 from speech_pareto.study.syntax import syntax_problems
 from speech_pareto.study.validation import config_problems
+from speech_pareto.study.views import VIEWS
 from speech_pareto.tasks.kind import kind_of
 
 SCHEMA = Path(__file__).with_name("config.schema.yaml")
@@ -88,6 +89,7 @@ def _expand(config: dict) -> dict:
         given = [settings_of(step).items() for step in steps]
         steps[:] = [{method: own or {} for method, own in step} for step in given]
     config["compress"].setdefault("corpora", sorted(config["corpora"]))
+    config["figures"].setdefault("views", list(VIEWS))
     for name, teacher in config["teachers"].items():
         config["teachers"][name] = pinned(teacher) if "hub" in teacher else teacher
     for corpus in config["corpora"].values():

@@ -13,7 +13,7 @@ from speech_pareto.tasks.kind import kind_of
 def figures_of(study: Mapping) -> dict[str, dict]:
     """Return a study's figures by name: `kind`, `task` (None: all) and what it `says`."""
     kinds = dict.fromkeys(study["figures"]["costs"], FRONT)
-    kinds |= {kind: view.says for kind, view in VIEWS.items()}
+    kinds |= {kind: VIEWS[kind].says for kind in study["figures"]["views"]}
     tasks = dict.fromkeys(cell.task for cell in cells(study))
     pairs = product(tasks, kinds.items())
     found = {f"{t}-{kind}": {"kind": kind, "task": t, "says": says} for t, (kind, says) in pairs}
@@ -26,6 +26,11 @@ def figures_of(study: Mapping) -> dict[str, dict]:
         for cost in study["figures"]["costs"]:
             found[f"all-tasks-{cost}"] = {"kind": cost, "task": None, "says": ALL_TASKS}
     return found | {"published": {"kind": "published", "task": None, "says": PUBLISHED}}
+
+
+def looks_inside(study: Mapping) -> bool:
+    """Return whether a figure shows what `analyse` sees inside students."""
+    return any(VIEWS[kind].reads == "students" for kind in study["figures"]["views"])
 
 
 def comparable(study: Mapping, task: str) -> bool:

@@ -14,7 +14,7 @@ from speech_pareto.models.model_folder import read_config
 from speech_pareto.models.teachers import known
 from speech_pareto.study import cells as grid
 from speech_pareto.study.cells import Cell
-from speech_pareto.study.figures import figures_of
+from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.tasks.kind import TRAINING, kind_of
 from speech_pareto.training.settings import Training
 
@@ -145,6 +145,8 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
     last = dict.fromkeys(("compress", "profile", "analyse"), cell.scope)
     computes = facts["feasible"] != "no"
     names = {rule: f"{rule}/{point}/{last.get(rule, cell.task)}" for rule in macs}
+    if not looks_inside(study):
+        del macs["analyse"]
     return [Job(rule, names[rule], number, computes=computes) for rule, number in macs.items()]
 
 

@@ -19,6 +19,7 @@ from speech_pareto.runtime.suggest import unknown
 from speech_pareto.study import quantities
 from speech_pareto.study.cells import locate, settings_of
 from speech_pareto.study.messages import NAMED, join, limits, listed, mapping, number, unknown_names
+from speech_pareto.study.views import VIEWS
 from speech_pareto.tasks import kind
 from speech_pareto.training.settings import FineTuning, TinyModel, Training
 from speech_pareto.training.tracking import tracker_problems
@@ -128,8 +129,9 @@ def _cross_problems(config: dict) -> list[str]:
         problems += _frozen(f"grid[{index}]", mapping(block), parts)
     learn_from = mapping(config.get("compress")).get("corpora")
     problems += unknown_names("compress.corpora", "corpus", learn_from, parts["corpora"])
-    costs = mapping(config.get("figures")).get("costs")
-    problems += unknown_names("figures.costs", "cost", costs, list(quantities.axes()))
+    for key, names in (("costs", quantities.axes()), ("views", VIEWS)):
+        given = mapping(config.get("figures")).get(key)
+        problems += unknown_names(f"figures.{key}", key[:-1], given, list(names))
     return problems
 
 
