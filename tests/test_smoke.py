@@ -98,7 +98,7 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
 
     run_snakemake(ROOT, *command, "--report", tmp_path / "snakemake.html")
     report = (tmp_path / "snakemake.html").read_text()
-    for part in ("students against their teacher", "phones-parameters", "fronts, tables and budgets"):
+    for part in ("students against their teacher", "phones-parameters", "tables and budgets"):
         assert part in report
 
     # a student is damaged: its cell fails, and the table of states says why
