@@ -49,6 +49,12 @@ def test_the_middle_and_the_worst_are_chosen():
     assert [row["deletions"] for sort, row in chosen if sort == "typical"] == ["3", "4"]
 
 
+def test_short_utterances_are_shown_where_all_are_short():
+    short = [row | {"length": "1"} for row in rows([9, 9, 9])]
+    assert all(row["length"] == "10" for _, row in examples.chosen(rows(range(9)) + short))
+    assert len(examples.chosen(short)) == 3
+
+
 @pytest.mark.parametrize("count", range(7))
 def test_few_utterances_are_shown_once(count):
     chosen = [row["id"] for _, row in examples.chosen(rows(range(count)))]

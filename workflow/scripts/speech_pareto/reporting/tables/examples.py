@@ -11,6 +11,7 @@ from speech_pareto.reporting.tables.results_table import GROUP
 from speech_pareto.reporting.tables.roles import TEACHER
 
 TYPICAL, WORST = 2, 3  # utterances of either sort
+SHORTEST = 5  # symbols: of fewer the error rate says little
 Row = dict[str, str]
 
 
@@ -60,6 +61,7 @@ def _rate(row: Row) -> float:
 
 def chosen(rows: list[Row]) -> list[tuple[str, Row]]:
     """Return (sort, row) of the examples; of equal rates the longest is worst."""
+    rows = [row for row in rows if int(row["length"]) >= SHORTEST] or rows
     ranked = sorted(rows, key=lambda row: (_rate(row), int(row["length"]), *_name(row)))
     worst = ranked[-WORST:][::-1]
     middle = ranked[: len(ranked) - len(worst)]
