@@ -17,7 +17,7 @@ rule export:
         "../../envs/export.yaml"
     params:
         **job_params(
-            task=task_settings("kind", "unit", "languages", "protocol"),
+            task=kind_settings("languages", "protocol"),
             code=code("export.py", task_file),
             software=pins("export"),
         ),

@@ -19,7 +19,7 @@ rule finetune:
     params:
         **job_params(
             checkpoints="finetune",
-            task=task_settings("kind", "unit", "languages", "train_hours", "protocol"),
+            task=kind_settings("languages", "train_hours", "protocol"),
             training=lookup("tasks/{task}/student", within=study),
             recordings=recordings_used(corpora_of_task),
             code=code("finetune.py", task_file),

@@ -21,7 +21,7 @@ rule finetune_one_teacher:
     params:
         **job_params(
             checkpoints="finetune_teacher",
-            task=task_settings("kind", "unit", "languages", "train_hours", "protocol"),
+            task=kind_settings("languages", "train_hours", "protocol"),
             training=lookup("tasks/{task}/teacher", within=study),
             seed=lookup("tasks/{task}/seed", within=study),
             teacher=content(backbone),

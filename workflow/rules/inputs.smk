@@ -164,8 +164,8 @@ def pretraining_settings(wildcards):
 
 def evaluation_settings(wildcards):
     """What of a task matters to its scores once a model is fine-tuned."""
-    names = ("kind", "unit", "languages", "protocol", "metric")
-    return {**task_settings(*names)(wildcards), "precision": study["precision"]}
+    names = ("languages", "protocol", "metric")
+    return {**kind_settings(*names)(wildcards), "precision": study["precision"]}
 
 
 def trains(wildcards):
@@ -197,8 +197,8 @@ def minutes_to_compress(wildcards, attempt):
 
 def task_of_recipe(wildcards):
     """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
-    names = ("kind", "unit", "languages", "train_hours", "protocol")
-    return task_settings(*names)(wildcards) if tunes(wildcards) else None
+    names = ("languages", "train_hours", "protocol")
+    return kind_settings(*names)(wildcards) if tunes(wildcards) else None
 
 
 def recordings_used(names):
@@ -223,6 +223,16 @@ def task_settings(*names):
     def settings(wildcards):
         task = task_of(wildcards)
         return {name: task[name] for name in names if name in task}
+
+    return settings
+
+
+def kind_settings(*names):
+    """Params function: as task_settings, after the task's kind and the settings of that kind."""
+
+    def settings(wildcards):
+        own = kind.kind_of(task_of(wildcards)["kind"]).own
+        return task_settings("kind", *own, *names)(wildcards)
 
     return settings
 

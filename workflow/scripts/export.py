@@ -21,6 +21,7 @@ from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.private_api import INTEGER_PRODUCT
 from speech_pareto.runtime.provenance import meta
+from speech_pareto.tasks.kind import kind_of
 from speech_pareto.tasks.recogniser import EndToEnd, open_session
 from speech_pareto.tasks.task import Task, load_task_model
 
@@ -93,6 +94,7 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
     batches = recordings(task, definition, corpora)
     expected = [reference(model, *batch) for batch in batches]
     unparametrize(model)
+    meaning = kind_of(task["kind"]).outputs
     facts = {
         "task": task,
         "symbols": definition.symbols,
@@ -103,7 +105,7 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
             "lengths": "int64 (batch,), samples that are no padding",
         },
         "outputs": {
-            "log_probabilities": "float32 (batch, frames, outputs), CTC: 0 is the blank",
+            "log_probabilities": f"float32 (batch, frames, outputs), {meaning}",
             "frames": "int64 (batch,), frames that are no padding",
         },
     }

@@ -16,6 +16,7 @@ from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.processes import first
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.runtime.result import read_status, to_text, write_json, write_status
+from speech_pareto.tasks.kind import kind_of
 from speech_pareto.tasks.task import save_head
 from speech_pareto.training.finetuning import begin, fit
 from speech_pareto.training.loop import Diverged
@@ -76,14 +77,15 @@ def main(
 def _card(facts: dict, corpora: list) -> str:
     """Return the model card of a fine-tuned model."""
     task, seed = facts["task"], facts["meta"]["seed"]
+    about = kind_of(task["kind"]).card(task)
+    tag = f"\npipeline_tag: {about['pipeline']}" if "pipeline" in about else ""
     settings = json.dumps(facts["training"], sort_keys=True)
     return f"""---
-library_name: transformers
-pipeline_tag: automatic-speech-recognition
+library_name: transformers{tag}
 ---
-# A speech model for {task["unit"]}
+# {about["title"]}
 
-{task["kind"].upper()} over {task["unit"]}, protocol `{task["protocol"]}`, seed {seed}, trained with
+{about["summary"]}, protocol `{task["protocol"]}`, seed {seed}, trained with
 
 ```json
 {settings}

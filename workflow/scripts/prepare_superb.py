@@ -6,13 +6,13 @@ from pathlib import Path
 import soundfile
 
 from speech_pareto.data.audio import SAMPLE_RATE
-from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.recording import SPLITS
 from speech_pareto.data.selection import select, told, utterances
 from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.result import write_json
 from speech_pareto.tasks.kinds.ctc import Task as Ctc
 from speech_pareto.tasks.kinds.superb import PROBLEMS
+from speech_pareto.tasks.labels import DEFAULT, Labelled
 
 UNITS = ("phones", "characters")  # what CTC recognises; other problems have one label
 LEFT_OUT = "left_out.json"  # as in a result
@@ -34,7 +34,7 @@ def _write(task: dict, corpora: list, folder: Path) -> None:
     own = PROBLEMS[task["problem"]].own
     (folder / "audio").mkdir()
     targets, number = {}, 0
-    kind = Ctc({"unit": own}) if own in UNITS else Labelled(task.get("label", "label"))
+    kind = Ctc({"unit": own}) if own in UNITS else Labelled(task.get("label", DEFAULT))
     losses = select(task, kind, corpora, *SPLITS)[1]
     for split in SPLITS:
         chosen = [(u, kind.reference(u)) for u in utterances(task, kind, corpora, split)]
@@ -54,21 +54,6 @@ def _write(task: dict, corpora: list, folder: Path) -> None:
     if own not in UNITS and (unknown := sorted(targets["test"] - targets["train"])):
         raise ValueError(f"the training split has no recording of {', '.join(unknown[:5])}")
     write_json(folder / LEFT_OUT, losses)
-
-
-class Labelled:
-    """What `select` asks of a task, for problems whose recordings have one label."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-
-    def obstacle(self, utterance: Utterance) -> str:
-        """Return why a recording cannot be used: it has no label."""
-        return "" if self.reference(utterance) else f"no {self.label}"
-
-    def reference(self, utterance: Utterance) -> str:
-        """Return the label."""
-        return getattr(utterance, self.label)
 
 
 if "snakemake" in globals():

@@ -3,7 +3,7 @@
 import inspect
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -156,25 +156,49 @@ def superb(
     typer.echo(f"superb_s {superb_score.superb_s(found):.1f}")
 
 
+Model = Annotated[Path, typer.Argument(help="Fine-tuned folder or exported .onnx file.")]
+Audio = Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, M4A, ..., at any rate.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; else torch's choice.")]
+
+
 @app.command(
     epilog=examples(
         "transcribe results/finetuned/tiny/low-rank/0.5/1/characters *.wav",
         "transcribe student.onnx speech.flac --threads 4",
     )
 )
-def transcribe(
-    model: Annotated[Path, typer.Argument(help="Fine-tuned folder or exported .onnx file.")],
-    audio: Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, M4A, ..., at any rate.")],
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; else torch's choice.")
-    ] = None,
-) -> None:
+def transcribe(model: Model, audio: Audio, threads: Threads = None) -> None:
     """Transcribe recordings with a student.
 
-    Each has a line on stdout: file, tab and text. The real-time factor (seconds of computing per
-    second of audio, without reading files) is on stderr. What cannot be read is said there, too,
-    and the exit status is 1 then.
+    Each has a line on stdout: file, tab and text, or class if the student classifies. The real-time
+    factor (seconds of computing per second of audio, without reading files) is on stderr. What
+    cannot be read is said there, too, and the exit status is 1 then.
     """
+    _recognise(model, audio, threads, lambda student, wave: (student(wave),))
+
+
+@app.command(
+    epilog=examples(
+        "classify results/finetuned/tiny/low-rank/0.5/1/languages *.wav",
+        "classify student.onnx speech.flac --threads 4",
+    )
+)
+def classify(model: Model, audio: Audio, threads: Threads = None) -> None:
+    """Classify recordings with a student.
+
+    Each has a line on stdout: file, class and its probability, with tabs between them. All else is
+    as with transcribe.
+    """
+
+    def answer(student, wave) -> tuple[str, str]:
+        name, probability = student.classify(wave)
+        return name, f"{probability:.4f}"
+
+    _recognise(model, audio, threads, answer)
+
+
+def _recognise(model: Path, audio: list[Path], threads: int | None, answer: Callable) -> None:
+    """Print what `answer(student, wave)` returns of each recording, and how fast it was."""
     import numpy as np
     import torch
 
@@ -184,7 +208,8 @@ def transcribe(
     if threads:
         torch.set_num_threads(threads)
     recognise = load_recogniser(model)
-    recognise(np.zeros(SAMPLE_RATE, np.float32))  # a first pass lays out memory: it is not timed
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+    answer(recognise, silence)  # a first pass lays out memory: it is not timed
     spoken = computed = 0.0
     failed = False
     for path in audio:
@@ -195,10 +220,10 @@ def transcribe(
             failed = True
             continue
         began = time.perf_counter()
-        text = recognise(wave)
+        texts = answer(recognise, wave)
         computed += time.perf_counter() - began
         spoken += len(wave) / SAMPLE_RATE
-        typer.echo(f"{path}\t{text}")
+        typer.echo("\t".join([str(path), *texts]))
     if spoken:
         threads = torch.get_num_threads()
         typer.echo(

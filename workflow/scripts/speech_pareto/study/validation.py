@@ -306,9 +306,10 @@ def _of_kind(at: str, value: dict, own: kind.Kind) -> Iterator[str]:
     for key in own.required:
         if key not in value:
             yield f"{at}: the key '{key}' is missing."
-    for other in map(kind.kind_of, kind.names()):
-        for key in sorted((set(other.own) - set(own.own)) & set(value)):
-            yield f"{at}.{key}: only a task of kind '{other.name}' has it."
+    kinds = list(map(kind.kind_of, kind.names()))
+    for key in sorted({key for other in kinds for key in other.own} & set(value) - set(own.own)):
+        owners = " or ".join(f"'{other.name}'" for other in kinds if key in other.own)
+        yield f"{at}.{key}: only a task of kind {owners} has it."
     for key, said in own.problems(value):
         yield f"{join(at, key) if key else at}: {said}"
     if own.finetunes:

@@ -1,11 +1,11 @@
-"""Recordings in, text out, with a fine-tuned folder or with the ONNX file that `export` made of it.
+"""Recordings in, text or class out: a fine-tuned folder, or the ONNX file that `export` made of it.
 
 recognise = load_recogniser("results/finetuned/tiny/low-rank/0.5/1/phones")
 print(recognise("speech.wav"))
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,30 +46,47 @@ class EndToEnd(nn.Module):
 
 
 class Recogniser:
-    """Transcribes recordings; `run` takes and returns arrays like the tensors of `EndToEnd`."""
+    """Transcribes or classifies recordings; `run` is `EndToEnd` with arrays in place of tensors."""
 
     def __init__(self, run: Callable, task: Task, device: str) -> None:
         self.run, self.task, self.device = run, task, device
 
     def __call__(self, recording: str | Path | np.ndarray) -> str:
-        """Return the text of a file of any format, or of float samples (samples,) at 16 kHz.
+        """Return the text or the class of a file, or of float samples (samples,) at 16 kHz.
 
         Recordings of more than 40 s are cut in pauses. Raises `UnreadableAudio`, and ValueError for
         a model whose outputs are not finite.
         """
+        outputs = self._outputs(recording)
+        return self.task.join([text for each in outputs for text in self.task.decode(*each)])
+
+    def classify(self, recording: str | Path | np.ndarray) -> tuple[str, float]:
+        """Return the class of a recording and its probability, the mean over the pieces of it.
+
+        ValueError also for a model that tells no classes.
+        """
+        if not hasattr(self.task, "probabilities"):
+            raise ValueError(
+                "this model transcribes, it tells no classes: speech-pareto transcribe"
+            )
+        outputs = list(self._outputs(recording))
+        name = self.task.join([text for each in outputs for text in self.task.decode(*each)])
+        shares = torch.cat([self.task.probabilities(*each) for each in outputs]).mean(0)
+        return name, float(shares[self.task.symbols.index(name)])
+
+    def _outputs(self, recording: str | Path | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield log-probabilities (1, frames, outputs) and frames (1,) of a recording's pieces."""
         wave = recording if isinstance(recording, np.ndarray) else read(recording)
-        texts = []
         for piece in pieces(wave):
             piece = np.pad(piece, (0, max(0, SHORTEST - len(piece)))).astype(np.float32)
             scores, frames = self.run(piece[None], np.array([len(piece)]))
             if np.isnan(scores).any():  # a log-probability may be -inf
                 raise ValueError("the model's outputs are not finite: its training diverged")
-            texts += self.task.decode(torch.from_numpy(scores), torch.from_numpy(frames))
-        return self.task.join(texts)
+            yield torch.from_numpy(scores), torch.from_numpy(frames)
 
 
 def load_recogniser(source: str | Path) -> Recogniser:
-    """Return what transcribes with `source`, a fine-tuned folder or an exported .onnx file.
+    """Return what runs `source`, a fine-tuned folder or an exported .onnx file.
 
     It runs on a GPU if torch sees one (an .onnx file always on the CPU), with torch's number of
     threads. FileNotFoundError or ValueError if there is no such model.

@@ -41,6 +41,9 @@ class Task(Protocol):
     def learn_symbols(self, utterances: list[Utterance]) -> None:
         """Set `symbols` from the training utterances."""
 
+    def weight(self, lengths: Tensor) -> Any:
+        """Return over how much the loss of a batch of `lengths` frames (batch,) is a mean."""
+
     def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
         """Return the loss of logits (batch, frames, outputs), `lengths` (batch,) of them valid."""
 

@@ -111,7 +111,7 @@ def fit(
     normalize = model.backbone.preprocessor["do_normalize"]
 
     def counted(batch: Any) -> Tensor:
-        return model.frames(batch[2].sum(1)).sum()
+        return task.weight(model.frames(batch[2].sum(1)))
 
     with trainable(model.backbone), regularised(model, settings):
         batch = _batches(data, settings, seed, normalize)

@@ -19,6 +19,7 @@ from speech_pareto.reporting.tables.significance import (
     holm,
     interval,
     matched_pairs,
+    mcnemar,
     resampled_rates,
 )
 from speech_pareto.study import quantities
@@ -107,6 +108,11 @@ class _Systems:
                 total = total + errors
             totals.append(total)
             self.errors[key] = total / len(seeds[key])  # the mean over the seeds
+        self.right_or_wrong = {  # of one seed, and each utterance is one error or none
+            key
+            for key, total in zip(whole, totals, strict=True)
+            if len(seeds[key]) == 1 and (self.lengths == 1).all() and np.max(total, initial=0) <= 1
+        }
         if self.utterances:
             # whole numbers are resampled: the same bytes on every machine
             drawn = resampled_rates(totals, self.lengths).T
@@ -116,6 +122,14 @@ class _Systems:
         """Return the error rate in percent."""
         return float(100 * self.errors[key].sum() / self.lengths.sum())
 
+    def test(self, a: tuple, b: tuple) -> tuple[float, float]:
+        """Return z and p of the difference in errors: z above 0, `a` makes more.
+
+        McNemar's test where both are right or wrong in each utterance, else matched pairs.
+        """
+        test = mcnemar if {a, b} <= self.right_or_wrong else matched_pairs
+        return test(self.errors[a], self.errors[b])
+
     def difference(self, a: tuple, b: tuple, better: str) -> dict:
         """Return how many points of the metric `a` is above `b`, and how sure that is.
 
@@ -124,7 +138,7 @@ class _Systems:
         sign = SIGNS[better]
         points = sign * (self.rate(a) - self.rate(b))
         bounds = interval(sign * (self.rates[a] - self.rates[b]))
-        z, p = matched_pairs(self.errors[a], self.errors[b])
+        z, p = self.test(a, b)
         # + 0.0: no -0.0
         values = [value + 0.0 for value in (points, *bounds)]
         return dict(zip(DIFFERENCE, values, strict=True)) | {"z": z, "p": p}
@@ -264,8 +278,7 @@ def _pairs(systems: _Systems) -> list[dict]:
     rows = []
     for one, other in itertools.combinations(sorted(systems.errors), 2):
         row = dict(zip(PAIRS[1:-1], (*one, *other), strict=True))
-        p = matched_pairs(systems.errors[one], systems.errors[other])[1]
-        rows.append(row | {"p": round(p, 6)})
+        rows.append(row | {"p": round(systems.test(one, other)[1], 6)})
     return rows
 
 

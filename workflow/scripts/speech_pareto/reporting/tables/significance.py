@@ -1,4 +1,4 @@
-"""How sure a difference is: matched pairs, a paired bootstrap, corrected p-values.
+"""How sure a difference is: matched pairs, McNemar's test, a paired bootstrap, corrected p-values.
 
 All of it counts errors per utterance.  The models are taken as they are: what another seed of
 training would change is none of these numbers' business, and utterances count as independent.
@@ -30,6 +30,26 @@ def matched_pairs(errors, others) -> tuple[float, float]:
         return 0.0, 1.0
     z = mean / spread if spread else math.copysign(math.inf, mean)
     return float(z), math.erfc(abs(z) / math.sqrt(2))
+
+
+def mcnemar(errors, others) -> tuple[float, float]:
+    """Return z and the two-sided mid-p value of two systems that are right or wrong (n,), 0 or 1.
+
+        b, c: utterances that one alone, that the other alone gets wrong;  X ~ Binomial(b + c, 1/2)
+        z = (b - c) / √(b + c),  p = 2 P(X ≤ min(b, c)) - P(X = min(b, c))
+
+    McNemar, Psychometrika 1947; mid-p: Fagerland, Lydersen & Laake, BMC Medical Research
+    Methodology 2013, for which few utterances are enough.
+    """
+    errors, others = np.asarray(errors, dtype=bool), np.asarray(others, dtype=bool)
+    b, c = int((errors & ~others).sum()), int((~errors & others).sum())
+    if not b + c:
+        return 0.0, 1.0
+    below, term = 0, 1  # of 2 ** (b + c); whole numbers, so that no term is lost
+    for k in range(min(b, c)):
+        below += term
+        term = term * (b + c - k) // (k + 1)
+    return (b - c) / math.sqrt(b + c), (2 * below + term) / 2 ** (b + c)
 
 
 def holm(p) -> np.ndarray:

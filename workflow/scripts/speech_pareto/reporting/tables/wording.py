@@ -21,6 +21,7 @@ METRIC_NAMES = {
     "cer": ("CER", "character error rate"),
     "wer": ("WER", "word error rate"),
     "accuracy": ("accuracy", "accuracy"),
+    "macro_f1": ("macro-F1", "macro-averaged F1"),
     "slot_type_f1": ("slot F1", "slot-type F1"),
     "slot_value_cer": ("slot CER", "slot-value character error rate"),
     "eer": ("EER", "equal error rate"),

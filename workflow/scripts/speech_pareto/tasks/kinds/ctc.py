@@ -17,12 +17,26 @@ if TYPE_CHECKING:
     from speech_pareto.data.corpus import Utterance
 
 METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
+OWN = ("unit",)
+OUTPUTS = "CTC: 0 is the blank"
 LONGEST = 20.0  # seconds; longer recordings are left out of training
 
 
 def metrics_of(task: Mapping) -> list[str]:
     """Return the metrics that suit a task's unit: phones have no words to count."""
     return ["per"] if task.get("unit", "phones") == "phones" else ["cer", "wer"]
+
+
+def filled(task: Mapping) -> dict:
+    """Return a task with the settings that follow from others."""
+    return {"unit": "phones", **task}
+
+
+def card(task: Mapping) -> dict[str, str]:
+    """Return what the model card says of a task."""
+    unit = task["unit"]
+    about = {"title": f"A speech model for {unit}", "summary": f"CTC over {unit}"}
+    return {"pipeline": "automatic-speech-recognition", **about}
 
 
 def comparable(task: Mapping, sources: set[str]) -> bool:
@@ -71,6 +85,10 @@ class Task:
     def learn_symbols(self, utterances: list[Utterance]) -> None:
         """Set `symbols` to every unit of the training utterances."""
         self.symbols = sorted({unit for u in utterances for unit in self.units(u)})
+
+    def weight(self, lengths: Tensor) -> Tensor:
+        """Return what the loss of a batch of `lengths` frames (batch,) weighs: all its frames."""
+        return lengths.sum()
 
     def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
         """Return the CTC loss per frame, averaged over the frames of a batch."""

@@ -56,7 +56,7 @@ def problems_of(task: Mapping) -> Iterator[tuple[str | None, str]]:
         yield "problem", f"s3prl has no recipe for QbE, only for {', '.join(PROBLEMS)}."
     elif isinstance(problem, str) and not facts:
         yield "problem", unknown("problem", problem, list(PROBLEMS))
-    for key in ("teacher", "student", "unit", "protocol", "start", "train_hours"):
+    for key in ("teacher", "student", "protocol", "start", "train_hours"):
         if key in task:
             yield key, "s3prl trains the tasks of SUPERB; this key is for others."
     if ("data" in task) == ("corpora" in task):
@@ -77,8 +77,8 @@ def problems_of(task: Mapping) -> Iterator[tuple[str | None, str]]:
 
 
 def filled(task: Mapping) -> dict:
-    """Return a task with the settings that follow from others; s3prl needs no unit and no seed."""
-    own = {key: value for key, value in task.items() if key not in ("unit", "seed")}
+    """Return a task with the settings that follow from others; s3prl needs no seed."""
+    own = {key: value for key, value in task.items() if key != "seed"}
     defaults = {"corpora": [], "metric": metrics_of(task)[0], "learning_rates": list(RATES)}
     return defaults | own | {"protocol": "probe", "start": "backbone"}
 

@@ -1,0 +1,149 @@
+"""Classification: the one label of an utterance, such as its keyword, language, speaker or emotion.
+
+Logits are averaged over the valid frames. The head is linear, so this is the same as its output
+for the averaged frames: mean pooling needs nothing of the model, nor of its export. The frames'
+log-probabilities, which an exported model gives, may be averaged instead of logits: in each frame
+they lack one number for all classes, so that classes and their probabilities come out the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from speech_pareto.runtime.extras import extra
+from speech_pareto.tasks.labels import COLUMNS, DEFAULT, Labelled, counts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from speech_pareto.data.corpus import Utterance
+
+METRICS = {"accuracy": "higher", "macro_f1": "higher"}
+OWN = ("label",)
+OUTPUTS = "the mean over the valid frames tells the class: its softmax are probabilities"
+LONGEST = 20.0  # seconds; longer recordings are left out of training
+UNEVEN = 10  # times as many utterances in the largest class as in the smallest: worth a warning
+UNSEEN = "a class that training lacks"
+log = logging.getLogger(__name__)
+
+
+def metrics_of(task: Mapping) -> list[str]:
+    """Return the metrics that may be the score: errors of utterances give accuracy alone."""
+    return ["accuracy"]
+
+
+def filled(task: Mapping) -> dict:
+    """Return a task with the settings that follow from others."""
+    return {"label": DEFAULT, **task}
+
+
+def card(task: Mapping) -> dict[str, str]:
+    """Return what the model card says of a task."""
+    column = task["label"]
+    return {
+        "pipeline": "audio-classification",
+        "title": "A speech model that classifies recordings"
+        + ("" if column == DEFAULT else f" by {column}"),
+        "summary": f"Classification, classes are the column `{column}` of the corpora",
+    }
+
+
+class Task(Labelled):
+    """Classification by the column `settings["label"]`; each output is a class of training."""
+
+    METRICS = METRICS
+
+    def __init__(self, settings: Mapping, symbols: list[str] | None = None) -> None:
+        super().__init__(settings["label"])
+        self.symbols = symbols or []
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs: the classes."""
+        return len(self.symbols)
+
+    def obstacle(self, utterance: Utterance) -> str:
+        """Return why an utterance cannot be used: no label, or one that training never showed.
+
+        Training also leaves out what is longer than `LONGEST`; such utterances are scored.
+        """
+        if reason := super().obstacle(utterance):
+            return reason
+        if utterance.split == "train":
+            return f"longer than {LONGEST:g} s" if utterance.seconds > LONGEST else ""
+        return UNSEEN if self.symbols and self.reference(utterance) not in self.symbols else ""
+
+    def learn_symbols(self, utterances: list[Utterance]) -> None:
+        """Set `symbols` to the classes of the training utterances; ValueError if it is one only."""
+        sizes = Counter(map(self.reference, utterances))
+        if len(sizes) < 2:
+            raise ValueError(
+                f"all {len(utterances)} training utterances have the same {self.column} "
+                f"({next(iter(sizes), 'none')}): there is nothing to tell apart; "
+                f"'label' names the column that is the class, one of {', '.join(COLUMNS)}"
+            )
+        if max(sizes.values()) > UNEVEN * min(sizes.values()):
+            told = ", ".join(f"{name} {count}" for name, count in sizes.most_common())
+            log.warning("classes are uneven, in training utterances: %s", told)
+        self.symbols = sorted(sizes)
+
+    def pooled(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Return the mean (batch, outputs) of logits (batch, frames, outputs) over valid frames."""
+        import torch
+
+        lengths = lengths.to(logits.device)
+        valid = torch.arange(logits.shape[1], device=logits.device) < lengths[:, None]  # (B, T)
+        kept = logits.float().masked_fill(~valid[..., None], 0.0)
+        return kept.sum(1) / lengths[:, None]
+
+    def weight(self, lengths: Tensor) -> int:
+        """Return what the loss of a batch of `lengths` frames (batch,) weighs: its utterances."""
+        return len(lengths)
+
+    def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
+        """Return the cross-entropy, averaged over the utterances of a batch.
+
+        ValueError if a class is none of the head's.
+        """
+        import torch
+        from torch.nn import functional
+
+        names = [self.reference(utterance) for utterance in utterances]
+        if unknown := sorted(set(names) - set(self.symbols)):
+            raise ValueError(
+                f"the head knows no {self.column} {', '.join(unknown[:5])}: "
+                "it was trained on other classes than these recordings have"
+            )
+        index = {name: i for i, name in enumerate(self.symbols)}
+        targets = torch.tensor([index[name] for name in names], device=logits.device)
+        return functional.cross_entropy(self.pooled(logits, lengths), targets)
+
+    def probabilities(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Return the probability of each class (batch, outputs)."""
+        return self.pooled(logits, lengths).softmax(-1)
+
+    def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
+        """Return the likeliest class of each utterance."""
+        return [self.symbols[i] for i in self.pooled(logits, lengths).argmax(-1).tolist()]
+
+    def join(self, hypotheses: list[str]) -> str:
+        """Return the class of most windows of a long recording, of equals the first."""
+        return max(hypotheses, key=hypotheses.count)
+
+    def score(self, references: list[str], hypotheses: list[str]) -> tuple[dict, list[dict]]:
+        """Return accuracy and macro-F1 in percent, and the errors of each utterance.
+
+        F1 is averaged over the classes that the references have.
+        """
+        with extra("workflow"):
+            from sklearn.metrics import f1_score
+
+        errors = counts(references, hypotheses)
+        right = len(errors) - sum(count["substitutions"] for count in errors)
+        there = sorted(set(references))
+        f1 = f1_score(references, hypotheses, labels=there, average="macro", zero_division=0)
+        metrics = {"accuracy": 100 * right / len(errors), "macro_f1": 100 * float(f1)}
+        return {name: round(value, 4) for name, value in metrics.items()}, errors
