@@ -374,7 +374,7 @@ def test_mistakes_in_tasks_are_named(study):
         "tasks.superb_ic.corpora: IC needs its own corpus",
         "tasks.superb_asv.learning_rates: ASV has no validation split",
         "tasks.superb_er.problem: unknown problem 'EE'",
-        "tasks.plain.label: only a task of kind 'superb' has it",
+        "tasks.plain.label: only a task of kind 'classification' or 'superb' has it",
         "tasks.plain: the key 'teacher' is missing",
     ):
         assert line in said, line
