@@ -16,7 +16,7 @@ from helpers.checkout import ROOT
 from helpers.hypervolume import hypervolume
 from speech_pareto.reporting.tables import comparisons
 from speech_pareto.reporting.tables import results_table as table
-from speech_pareto.reporting.tables.significance import holm
+from speech_pareto.reporting.tables.significance import holm, matched_pairs, mcnemar
 from speech_pareto.runtime import result
 from speech_pareto.study import quantities
 from speech_pareto.tasks import hypotheses
@@ -259,6 +259,24 @@ def test_higher_is_better(files, made, tmp_path):
     assert points["hypervolume"].equals(fronts["hypervolume"])
     assert points["tie"].equals(fronts["tie"])
     assert set(points["reference_score"]) == {0}
+
+
+def test_classes_are_compared_by_mcnemars_test_but_means_over_seeds_by_matched_pairs(
+    files, tmp_path
+):
+    synthetic_results.classify(*files[:2])
+    rows, _ = run(files, tmp_path)
+    teacher, _ = errors_of(cell(files, "identity", "0"))
+    for ratio, seeds in (("0.5", [1]), ("0.75", [1, 2, 3])):
+        row = the(rows, recipe="low-rank", ratio=float(ratio))
+        errors = [errors_of(cell(files, "low-rank", ratio, seed))[0] for seed in seeds]
+        test = mcnemar if len(seeds) == 1 else matched_pairs
+        assert (row["z"], row["p"]) == pytest.approx(test(np.mean(errors, axis=0), teacher))
+        assert row["z"] > 0 and row["difference"] == pytest.approx(
+            row["score"] - row["teacher_score"]
+        )
+        assert row["difference"] < 0 and row["better"] == "higher"
+    assert mcnemar(errors[0], teacher)[1] != pytest.approx(matched_pairs(errors[0], teacher)[1])
 
 
 def test_word_errors_are_those_that_evaluate_counted(tmp_path):

@@ -290,6 +290,14 @@ def figure_of(wildcards):
     return FIGURES[wildcards.figure]
 
 
+def hypotheses_of_figure(wildcards):
+    """Utterances of a task's cells, for the figure of its confusions."""
+    figure = figure_of(wildcards)
+    own = [cell for cell in CELLS if cell.task == figure["task"]]
+    files = [paths.HYPOTHESES.format(**vars(cell)) for cell in own]
+    return files if figure["kind"] == "confusion" else []
+
+
 def figure_file(wildcards):
     """File that draws a view of a task; other figures are imported by the script."""
     view = VIEWS.get(figure_of(wildcards)["kind"])

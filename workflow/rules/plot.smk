@@ -8,6 +8,7 @@ rule plot:
         comparisons=paths.COMPARISONS,
         analysis=paths.ANALYSES,
         published=shipped("resources/published.csv"),
+        hypotheses=hypotheses_of_figure,
     output:
         report(
             f"{paths.FIGURE}.svg",

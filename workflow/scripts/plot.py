@@ -1,9 +1,17 @@
-"""Draw one figure of a study, from the tables alone."""
+"""Draw one figure of a study, from the tables, and confusions from the utterances."""
 
 import logging
+from pathlib import Path
 
-from speech_pareto.reporting.figures import all_tasks, canvas, fronts, probes, published_fronts
-from speech_pareto.reporting.tables import analysis, published_scores
+from speech_pareto.reporting.figures import (
+    all_tasks,
+    canvas,
+    confusion,
+    fronts,
+    probes,
+    published_fronts,
+)
+from speech_pareto.reporting.tables import analysis, confusions, published_scores
 from speech_pareto.reporting.tables.results_table import read, summarise
 from speech_pareto.reporting.tables.roles import roles_of
 from speech_pareto.runtime import plugins
@@ -21,13 +29,14 @@ def main(
     analyses=None,
     known=None,
     overlay: bool = False,
+    hypotheses=(),
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
-    `kind` is a cost axis (see `quantities.axes`), one of `views.VIEWS`, `probes` or `published`;
-    the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
-    `known` holds published figures (CSV). With `overlay` they are drawn into a task's front, unless
-    its scores lack some of the test utterances.
+    `kind` is a cost axis (see `quantities.axes`), one of `views.VIEWS`, `probes`, `confusion`
+    or `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
+    `known` holds published figures (CSV), `hypotheses` a task's utterances (TSV). With `overlay`
+    published figures are drawn into a task's front, unless its scores lack some test utterances.
     """
     cells = read(table)
     recipes, view = roles_of(cells), VIEWS.get(kind)
@@ -39,7 +48,10 @@ def main(
         figure = drawn(view, analysis.students_of(read(analyses), cells, task), task, recipes)
     else:
         summary = summarise(cells, read(comparisons) if comparisons else None)
-        if view:
+        if kind == "confusion":
+            files = {str(Path(file).with_suffix(".json")): str(file) for file in hypotheses}
+            figure = confusion.draw(*confusions.build(cells, summary, files, task), task)
+        elif view:
             figure = drawn(view, summary, task, recipes)
         elif task is None:
             figure = all_tasks.tasks(summary, kind, recipes)
@@ -77,4 +89,5 @@ if "snakemake" in globals():
             analyses=snakemake.input.analysis,
             known=snakemake.input.published,
             overlay=figure.get("published", False),
+            hypotheses=snakemake.input.hypotheses,
         )

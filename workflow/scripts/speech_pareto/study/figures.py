@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import product
 
 from speech_pareto.study.cells import cells
-from speech_pareto.study.views import ALL_TASKS, FRONT, PROBES, PUBLISHED, VIEWS
+from speech_pareto.study.views import ALL_TASKS, CONFUSION, FRONT, PROBES, PUBLISHED, VIEWS
 from speech_pareto.tasks.kind import kind_of
 
 
@@ -20,6 +20,8 @@ def figures_of(study: Mapping) -> dict[str, dict]:
     for task in tasks:
         if study["tasks"][task]["protocol"] == "probe":
             found[f"{task}-probes"] = {"kind": "probes", "task": task, "says": PROBES}
+        if kind_of(study["tasks"][task]["kind"]).classifies:
+            found[f"{task}-confusion"] = {"kind": "confusion", "task": task, "says": CONFUSION}
         if comparable(study, task) and f"{task}-parameters" in found:
             found[f"{task}-parameters"]["published"] = True
     if len(tasks) > 1:

@@ -15,6 +15,9 @@ PUBLISHED = (
     "comparable with scores on other corpora."
 )
 PROBES = "Which layers a probe reads: the shares of the learned weighted sum."
+CONFUSION = (
+    "Which class was taken for which, by the teacher and by the student that is best on validation."
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ inside functions. Whatever else it leaves out is as for a task that the workflow
 
     RULES                   the rules that train and score it, the one with the score last
     REQUIRED, OWN           keys of the config that it needs, and that not every kind has
+    CLASSIFIES              whether hypotheses are classes, so that confusions are drawn
     OUTPUTS                 what the outputs of an exported model stand for
     metrics_of(task)        metrics that suit a task's settings
     problems_of(task)       (key, sentence) for what is wrong with them
@@ -48,6 +49,7 @@ class Kind:
         self.rules: tuple[str, ...] = self._own.get("RULES", ("finetune", "evaluate"))
         self.required = self._own.get("REQUIRED", ("corpora", "metric", "teacher", "student"))
         self.own: tuple[str, ...] = self._own.get("OWN", ())
+        self.classifies: bool = self._own.get("CLASSIFIES", False)
         self.outputs: str = self._own.get("OUTPUTS", "in the order of the symbols")
 
     @property
