@@ -10,14 +10,16 @@ import torch
 import yaml
 from scipy import stats
 
+import compress
 import evaluate
 import export
 import finetune
 from helpers.checkout import ROOT
 from helpers.commands import command
 from helpers.corpora import real_prompts
-from helpers.planning import STUDY
+from helpers.planning import STUDY, planned, write_study
 from helpers.results import SCORED
+from speech_pareto.compression import catalogue
 from speech_pareto.data.audio import WINDOW, pieces
 from speech_pareto.data.corpus import Utterance, read
 from speech_pareto.models import backbone as model
@@ -110,6 +112,18 @@ def test_a_student_tells_the_class_and_so_does_its_onnx_file(learnt, corpora, tm
     command("transcribe", files[0], *paths)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[1] for line in lines] == [said[u.id] for u in spoken[:2]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["self_pinching", "structured_self_pinching", "parp"])
+@pytest.mark.parametrize("learnt", ["finetune"], indirect=True)
+def test_methods_fine_tune_on_it(step, learnt, corpora, tmp_path):
+    task, folder, *_ = learnt
+    recipe = [{step: dict(catalogue.load(step).example)}]
+    student = tmp_path / "student"
+    compress.main(recipe, 0.2, 1, folder, corpora, {}, student, precision="fp32", task=task)
+    finetune.main(task, TRAINING | {"steps": 1}, student, corpora, 1, tmp_path / "model")
+    assert load_recogniser(tmp_path / "model").task.symbols == ["en", "es"]
 
 
 def utterance(label="", split="test", seconds=1.0, **columns):
@@ -258,6 +272,21 @@ def test_a_study_with_it_is_planned():
     task = resolved()["languages"]
     del task["label"]
     assert kind_of("classification").filled(task)["label"] == "label"
+
+
+@pytest.mark.slow
+def test_snakemake_plans_it_and_draws_its_confusions_alone(tree):
+    study = yaml.safe_load(yaml.safe_dump(STUDY))
+    own = {**study["tasks"]["characters"], **TASK}
+    del own["unit"]
+    study["tasks"]["languages"] = own
+    write_study(tree, study)
+    jobs = planned(tree)
+    for rule in ("finetune", "evaluate"):
+        of_task = [text for name, text in jobs if name == rule and "task=languages" in text]
+        assert len(of_task) == len(study["recipes"])
+    drawn = {text for name, text in jobs if name == "plot" and "confusion" in text}
+    assert drawn == {"figure=languages-confusion"}
 
 
 @pytest.mark.parametrize(

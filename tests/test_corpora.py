@@ -10,12 +10,17 @@ import tarfile
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+import evaluate
 import fetch_corpus
+import finetune
 import prepare_corpus
 from helpers.loopback import serve
+from helpers.results import SCORED
 from speech_pareto.data.corpora import librispeech, speech_commands
 from speech_pareto.data.corpus import read
+from speech_pareto.models.backbone import new, save, tiny_config
 from speech_pareto.runtime.hashing import digest_of, sha256
 from speech_pareto.study import config
 
@@ -147,6 +152,27 @@ def test_speech_commands_have_words_labels_and_published_splits(mirror, pinned, 
     (tmp_path / "downloads" / "testing_list.txt").unlink()
     with pytest.raises(ValueError, match=r"no testing_list\.txt here"):
         speech_commands.recordings({}, tmp_path / "downloads")
+
+
+@pytest.mark.slow
+def test_words_of_speech_commands_are_classes(mirror, pinned, tmp_path):
+    made("speech_commands", mirror, tmp_path)
+    torch.manual_seed(0)
+    start, corpora = tmp_path / "start", [tmp_path / "corpus"]
+    save(new(tiny_config(hidden=48, layers=1, heads=4, ffn=64, pos_conv=16)), start)
+    task = {"kind": "classification", "label": "label", "metric": "accuracy"}
+    task |= {"protocol": "finetune"}
+    training = {"steps": 2, "learning_rate": 1e-3, "batch_seconds": 4.0, "precision": "fp32"}
+    finetune.main(task, training, start, corpora, 1, tmp_path / "model")
+    files = tmp_path / "metrics.json", tmp_path / "metrics.tsv"
+    evaluate.main(task, tmp_path / "model", corpora, SCORED, *files)
+    rows = [line.split("\t") for line in files[1].read_text().splitlines()[1:]]
+    assert sorted((row[2], row[3]) for row in rows) == [
+        ("test", "no"),
+        ("test", "yes"),
+        ("valid", "yes"),
+    ]
+    assert {row[4] for row in rows} <= {"yes", "no"}
 
 
 def test_the_config_of_a_published_corpus(study, tmp_path):

@@ -1,5 +1,6 @@
 """`pip install .`: the wheel holds what the commands need, and they say what else is missing."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,7 +18,9 @@ from helpers.commands import command
 from helpers.only_installed import environment
 from helpers.planning import STUDY, write_study
 from speech_pareto import __version__
+from speech_pareto.models import backbone as model
 from speech_pareto.study.config import resolve
+from speech_pareto.tasks.task import TaskModel, make_task, save_head
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("install")]
 BASE = ("av", "numpy", "safetensors", "soundfile", "soxr", "torch", "tqdm", "transformers", "typer")
@@ -28,6 +31,7 @@ COMMANDS = {
     "status": [],
     "superb": [*FIGURES.split(), "SF_CER=25.2", "ER=64.92"],
     "transcribe": [str(ROOT / "resources/teachers/tiny-phones"), "noise.wav"],
+    "classify": ["languages", "noise.wav"],
     "voices": [],
     "why": [],
 }
@@ -66,6 +70,12 @@ def study(tmp_path_factory, tables):
     (folder / "Snakefile").write_text(f'include: "{ROOT / "workflow" / "Snakefile"}"\n')
     noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
     soundfile.write(folder / "noise.wav", noise, 16_000)
+    task = {"kind": "classification", "label": "language", "protocol": "finetune"}
+    texts = {"provenance.json": json.dumps({"task": task})}
+    backbone = model.new(model.tiny_config(hidden=48, layers=1, heads=4, ffn=64, pos_conv=16))
+    model.save(backbone, folder / "languages", texts=texts)
+    head = TaskModel(backbone, 2, "finetune")
+    save_head(head, make_task(task, ["en", "es"]), folder / "languages")
     return folder
 
 
