@@ -21,7 +21,6 @@ from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.private_api import INTEGER_PRODUCT
 from speech_pareto.runtime.provenance import meta
-from speech_pareto.tasks.kind import kind_of
 from speech_pareto.tasks.recogniser import EndToEnd, open_session
 from speech_pareto.tasks.task import Task, load_task_model
 
@@ -94,7 +93,7 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
     batches = recordings(task, definition, corpora)
     expected = [reference(model, *batch) for batch in batches]
     unparametrize(model)
-    meaning = kind_of(task["kind"]).outputs
+    meaning = definition.card()["outputs"]
     facts = {
         "task": task,
         "symbols": definition.symbols,

@@ -16,7 +16,6 @@ from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.processes import first
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.runtime.result import read_status, to_text, write_json, write_status
-from speech_pareto.tasks.kind import kind_of
 from speech_pareto.tasks.task import save_head
 from speech_pareto.training.finetuning import begin, fit
 from speech_pareto.training.loop import Diverged
@@ -65,7 +64,10 @@ def main(
             "start": weights_digest(model),
             "meta": meta(seed=seed, threads=torch.get_num_threads()),
         }
-        texts = {"provenance.json": to_text(facts), "README.md": _card(facts, corpora)}
+        texts = {
+            "provenance.json": to_text(facts),
+            "README.md": _card(facts, definition.card(), corpora),
+        }
         with whole_folder(output) as part:
             save(backbone, part, getattr(torch, dtype), texts)
             save_head(task_model, definition, part, getattr(torch, dtype))
@@ -74,14 +76,13 @@ def main(
         shutil.rmtree(state, ignore_errors=True)
 
 
-def _card(facts: dict, corpora: list) -> str:
-    """Return the model card of a fine-tuned model."""
+def _card(facts: dict, about: dict, corpora: list) -> str:
+    """Return the model card of a fine-tuned model; `about` is that of its task."""
     task, seed = facts["task"], facts["meta"]["seed"]
-    about = kind_of(task["kind"]).card(task)
-    tag = f"\npipeline_tag: {about['pipeline']}" if "pipeline" in about else ""
     settings = json.dumps(facts["training"], sort_keys=True)
     return f"""---
-library_name: transformers{tag}
+library_name: transformers
+pipeline_tag: {about["pipeline"]}
 ---
 # {about["title"]}
 

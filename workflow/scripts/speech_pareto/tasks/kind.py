@@ -6,12 +6,10 @@ inside functions. Whatever else it leaves out is as for a task that the workflow
     RULES                   the rules that train and score it, the one with the score last
     REQUIRED, OWN           keys of the config that it needs, and that not every kind has
     CLASSIFIES              whether hypotheses are classes, so that confusions are drawn
-    OUTPUTS                 what the outputs of an exported model stand for
     metrics_of(task)        metrics that suit a task's settings
     problems_of(task)       (key, sentence) for what is wrong with them
     filled(task)            settings that follow from others
     audio_seconds(task, taught, tested)  rule -> audio that goes through a student, once forward
-    card(task)              of a model card: `title`, `summary`, `pipeline` of Hugging Face, if any
     comparable(task, sources)  whether scores may stand beside published ones
     writer(task)            the rule that writes the task's files for another trainer, if any
 """
@@ -50,7 +48,6 @@ class Kind:
         self.required = self._own.get("REQUIRED", ("corpora", "metric", "teacher", "student"))
         self.own: tuple[str, ...] = self._own.get("OWN", ())
         self.classifies: bool = self._own.get("CLASSIFIES", False)
-        self.outputs: str = self._own.get("OUTPUTS", "in the order of the symbols")
 
     @property
     def finetunes(self) -> bool:
@@ -82,11 +79,6 @@ class Kind:
             return own(task, taught, tested)
         passes = TRAINING if task["protocol"] == "finetune" else 1  # of a probe, heads alone train
         return {"finetune": passes * taught, "evaluate": tested}
-
-    def card(self, task: Mapping) -> dict[str, str]:
-        """Return what a model card says of a task: `title`, `summary`, `pipeline` if it has one."""
-        plain = {"title": f"A speech model for {self.name}", "summary": f"Kind `{self.name}`"}
-        return self._own.get("card", lambda task: plain)(task)
 
     def comparable(self, task: Mapping, sources: set[str]) -> bool:
         """Return whether a task's scores on corpora of these sources may stand beside published."""

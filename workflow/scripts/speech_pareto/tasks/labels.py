@@ -1,6 +1,11 @@
 """Utterances that have one label: which column of a corpus holds it, and its errors."""
 
-from speech_pareto.data.corpus import Utterance
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speech_pareto.data.corpus import Utterance
 
 COLUMNS = ("label", "language", "speaker", "text")  # any of them may be the label
 DEFAULT = "label"

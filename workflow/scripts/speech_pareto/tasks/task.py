@@ -31,6 +31,13 @@ class Task(Protocol):
 
     def __init__(self, settings: dict, symbols: list[str] | None = None) -> None: ...
 
+    def card(self) -> dict[str, str]:
+        """Return what a model card says, in a few words each.
+
+        `pipeline` is Hugging Face's name of what it does, `title` and `summary` what the model is
+        and learnt, `outputs` what the outputs of an exported model stand for.
+        """
+
     def obstacle(self, utterance: Utterance) -> str:
         """Return why this task cannot train and score on an utterance, "" if it can.
 

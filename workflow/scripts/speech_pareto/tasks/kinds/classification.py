@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 METRICS = {"accuracy": "higher", "macro_f1": "higher"}
 OWN = ("label",)
 CLASSIFIES = True
-OUTPUTS = "averaged over valid frames, their softmax gives the probabilities of classes"
 LONGEST = 20.0  # seconds; longer recordings are left out of training
 UNEVEN = 10  # times as many utterances in the largest class as in the smallest: worth a warning
 UNSEEN = "a class that training lacks"
@@ -41,17 +40,6 @@ def filled(task: Mapping) -> dict:
     return {"label": DEFAULT, **task}
 
 
-def card(task: Mapping) -> dict[str, str]:
-    """Return what the model card says of a task."""
-    column = task["label"]
-    return {
-        "pipeline": "audio-classification",
-        "title": "A speech model that classifies recordings"
-        + ("" if column == DEFAULT else f" by {column}"),
-        "summary": f"Classification, classes are the column `{column}` of the corpora",
-    }
-
-
 class Task(Labelled):
     """Classification by the column `settings["label"]`; each output is a class of training."""
 
@@ -65,6 +53,15 @@ class Task(Labelled):
     def outputs(self) -> int:
         """Number of outputs: the classes."""
         return len(self.symbols)
+
+    def card(self) -> dict[str, str]:
+        """Return what a model card says: `pipeline`, `title`, `summary`, meaning of `outputs`."""
+        return {
+            "pipeline": "audio-classification",
+            "title": f"A speech model that classifies recordings by {self.column}",
+            "summary": f"Classification by the column `{self.column}` of the corpora",
+            "outputs": "averaged over valid frames, their softmax gives probabilities of classes",
+        }
 
     def obstacle(self, utterance: Utterance) -> str:
         """Return why an utterance cannot be used: no label, or one that training never showed.

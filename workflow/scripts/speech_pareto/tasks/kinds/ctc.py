@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
 OWN = ("unit",)
-OUTPUTS = "CTC: 0 is the blank"
 LONGEST = 20.0  # seconds; longer recordings are left out of training
 
 
@@ -30,13 +29,6 @@ def metrics_of(task: Mapping) -> list[str]:
 def filled(task: Mapping) -> dict:
     """Return a task with the settings that follow from others."""
     return {"unit": "phones", **task}
-
-
-def card(task: Mapping) -> dict[str, str]:
-    """Return what the model card says of a task."""
-    unit = task["unit"]
-    about = {"title": f"A speech model for {unit}", "summary": f"CTC over {unit}"}
-    return {"pipeline": "automatic-speech-recognition", **about}
 
 
 def comparable(task: Mapping, sources: set[str]) -> bool:
@@ -57,6 +49,15 @@ class Task:
     def outputs(self) -> int:
         """Number of outputs: the symbols and the blank."""
         return len(self.symbols) + 1
+
+    def card(self) -> dict[str, str]:
+        """Return what a model card says: `pipeline`, `title`, `summary`, meaning of `outputs`."""
+        return {
+            "pipeline": "automatic-speech-recognition",
+            "title": f"A speech model for {self.unit}",
+            "summary": f"CTC over {self.unit}",
+            "outputs": "CTC: 0 is the blank",
+        }
 
     def units(self, utterance: Utterance) -> list[str]:
         """Return the target symbols of an utterance; [] if it has none that can be learnt."""
