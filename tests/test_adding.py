@@ -119,7 +119,7 @@ def test_the_example_task_learns(example, prompts_en, tmp_path):
     evaluate.main(task, tmp_path / "model", [folder], run, *files)
     table = files[1].read_text().splitlines()
     assert '"error": 0.0' in files[0].read_text() and '"better": "lower"' in files[0].read_text()
-    assert len(table) == 3 and table[1].split("\t")[2:4] == ["one", "one"]
+    assert len(table) == 5 and table[1].split("\t")[3:5] == ["one", "one"]
 
 
 def test_the_example_study_of_the_task_is_valid(monkeypatch):
