@@ -292,11 +292,11 @@ def test_snakemake_plans_it_and_draws_its_confusions_alone(tree):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"label": "langage"}, r"label: unknown value 'langage'; did you mean 'language'"),
+        ({"label": "lang"}, r"label: unknown value 'lang'; did you mean 'language'"),
         ({"unit": "phones"}, r"unit: only a task of kind 'ctc' has it"),
         ({"metric": "per"}, r"metric: unknown metric 'per'.* Known: accuracy\."),
         ({"metric": "macro_f1"}, r"metric: unknown metric 'macro_f1'"),
-        ({"kind": "clasification"}, r"did you mean 'classification'"),
+        ({"kind": "classify"}, r"did you mean 'classification'"),
     ],
 )
 def test_mistakes_are_named(changes, said):
