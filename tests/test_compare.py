@@ -76,10 +76,10 @@ def cell(files, recipe, ratio="0.5", seed=1, kind=1, teacher="tiny"):
     return next(file for file in files[kind] if part in str(file))
 
 
-def errors_of(file) -> np.ndarray:
+def errors_of(file, split="test") -> np.ndarray:
     """Return errors and lengths of a TSV's utterances, read in another way than `compare` does."""
     rows = pd.read_csv(file, sep="\t", keep_default_na=False)
-    rows = rows[rows["split"] == "test"].reset_index(drop=True)
+    rows = rows[rows["split"] == split].reset_index(drop=True)
     return rows[["deletions", "insertions", "substitutions"]].sum(axis=1), rows["length"]
 
 
@@ -214,8 +214,11 @@ def test_teachers_or_holes_alone(files, tmp_path, recipe):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: [[*rows[0][:2], "other words", *rows[0][3:]], *rows[1:]], "en/0 has another"),
-        (lambda rows: [["en/x", *rows[0][1:]], *rows[1:]], "en/0 is in one alone"),
+        (
+            lambda rows: [[*rows[0][:3], "other words", *rows[0][4:]], *rows[1:]],
+            "test0 has another",
+        ),
+        (lambda rows: [["en/x", *rows[0][1:]], *rows[1:]], "en/test0 is in one alone"),
         (lambda rows: [*rows[1:], rows[0]], "another order"),
     ],
 )
@@ -231,7 +234,9 @@ def test_other_utterances_are_an_error_that_names_the_files(files, tmp_path, cha
 def test_counts_that_are_not_the_score_are_an_error(files, tmp_path):
     file = cell(files, "low-rank")
     edit(file, lambda rows: rows[:-1])
-    with pytest.raises(ValueError, match=rf"{re.escape(str(file))}: its errors give per \d"):
+    with pytest.raises(
+        ValueError, match=rf"{re.escape(str(file))}: its errors of split valid give per \d"
+    ):
         run(files, tmp_path)
     file.write_text(file.read_text().replace("insertions", "inserted"))
     with pytest.raises(ValueError, match="has no column 'insertions'"):
@@ -243,7 +248,8 @@ def test_higher_is_better(files, made, tmp_path):
     for file in files[0]:
         value = result.read(file)
         if value["status"] == "ok":
-            value["metrics"]["accuracy"] = 100 - value["metrics"]["per"]
+            for section in ("metrics", "valid_metrics"):
+                value[section]["accuracy"] = 100 - value[section]["per"]
             value["metric"] = {"name": "accuracy", "better": "higher"}
             result.write(file, value)
     rows, points = run(files, tmp_path)
@@ -323,13 +329,21 @@ def test_hypervolumes(made):
 
 @pytest.mark.slow
 def test_ties_on_a_front(files, tmp_path):
-    # one error more than the teacher, and cheaper
+    # one error more than the teacher on either split, and cheaper
     file = cell(files, "low-rank", "0.25")
     shutil.copy(cell(files, "identity", "0"), file)
-    edit(file, lambda rows: [[*rows[0][:6], str(int(rows[0][6]) + 1), rows[0][7]], *rows[1:]])
-    errors, lengths = errors_of(file)
+
+    def one_more(rows):
+        for split in ("test", "valid"):
+            first = next(row for row in rows if row[2] == split)
+            first[7] = str(int(first[7]) + 1)
+        return rows
+
+    edit(file, one_more)
     value = result.read(file.with_suffix(".json"))
-    value["metrics"]["per"] = round(100 * errors.sum() / lengths.sum(), 4)
+    for split, section in (("test", "metrics"), ("valid", "valid_metrics")):
+        errors, lengths = errors_of(file, split)  # last of validation
+        value[section]["per"] = round(100 * errors.sum() / lengths.sum(), 4)
     result.write(file.with_suffix(".json"), value)
     rows, points = run(files, tmp_path)
     row = the(rows, recipe="low-rank", ratio=0.25)

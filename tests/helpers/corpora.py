@@ -49,13 +49,14 @@ def write_recordings(folder: Path, corpus: Path, count: int = 40) -> None:
 
 
 def write_noise(folder: Path, lengths: list[int], text: str, generator=None) -> Path:
-    """Write a corpus of noise: a recording for each number of samples to train on, one to test."""
+    """Write a corpus of noise: a recording for each number of samples to train on, one to score."""
     generator = generator or np.random.default_rng(0)
     rows = [
         Utterance(str(i), "a", text, "", "x", "en", "train", sum(lengths[:i]), n)
         for i, n in enumerate(lengths)
     ]
-    rows.append(Utterance("test", "a", text, "", "x", "en", "test", sum(lengths), SECOND))
+    for split in ("valid", "test"):
+        rows.append(Utterance(split, "a", text, "", "x", "en", split, sum(lengths), SECOND))
     write(folder, rows)
     (folder / "README.md").write_text("Licence: none\n")
     with samples_file(folder / "audio.npy") as append:
