@@ -25,7 +25,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/run.stamp ## Run a small study on 2 cores (some six minutes), show its front
+demo: $(VENV)/run.stamp ## Run a small study on 2 cores (five minutes), show its front
 	@mkdir -p .snakemake; pid=$$(cat $(PID) 2>/dev/null); \
 	if [ -n "$$pid" ] && kill -0 $$pid 2>/dev/null; then \
 		echo "make demo is already running here (process $$pid)"; exit 1; \
