@@ -1,4 +1,4 @@
-"""Wall clock, CPU time and peak memory of each rule in the last run; ratios are to its cheapest rule.
+"""Wall clock, CPU time and peak memory of each rule in the last run, ratios to the cheapest rule.
 
     python benchmarks/rules.py [results/benchmarks]
 
@@ -41,10 +41,8 @@ def main() -> None:
     for rule, median in sorted(medians.items(), key=lambda item: -sum(seconds[item[0]])):
         total, peak = sum(seconds[rule]), max(memory[rule])
         ratio, jobs = median / medians[base], len(seconds[rule])
-        used = processor[rule]
-        print(
-            f"| {rule} | {jobs} | {median:.1f} | {ratio:.1f} | {total:.0f} | {used:.0f} | {peak:.0f} |"
-        )
+        sums = f"{total:.0f} | {processor[rule]:.0f} | {peak:.0f}"
+        print(f"| {rule} | {jobs} | {median:.1f} | {ratio:.1f} | {sums} |")
 
 
 if __name__ == "__main__":
