@@ -157,7 +157,7 @@ def test_two_of_each_four_inputs_stay(score, teacher):
             groups = module.weight.detach().unflatten(1, (-1, 4)) != 0
             assert (groups.sum(2) == 2).all()
             if score == "wanda" and number > 0:
-                continue  # later layers hear pruned ones, as for Wanda itself
+                continue  # later layers get the outputs of pruned ones, as for Wanda itself
             scores = old[name].weight.detach().double().abs()
             scores = scores * norms[name] if score == "wanda" else scores
             highest = scores.unflatten(1, (-1, 4)).sort(2).indices[:, :, 2:].sort(2).values
@@ -261,7 +261,7 @@ def test_the_best_head_of_each_layer_is_protected():
 
 def test_heads_that_nothing_hangs_on_go_first(teacher):
     subject = copy.deepcopy(teacher)
-    for layer in subject.encoder.layers:  # heads 2 and 5 are not heard by what follows
+    for layer in subject.encoder.layers:  # heads 2 and 5 do not reach what follows
         surgery.matrix(layer, "out_proj").weight.data[:, 16:24] = 0
         surgery.matrix(layer, "out_proj").weight.data[:, 40:48] = 0
     config = model.describe(subject)

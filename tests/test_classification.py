@@ -141,7 +141,7 @@ def test_logits_are_averaged_over_the_frames_of_each_utterance():
     logits, lengths = torch.randn(3, 7, 4), torch.tensor([7, 2, 5])
     own = task(list("abcd"))
     means = torch.stack([row[:count].mean(0) for row, count in zip(logits, lengths, strict=True)])
-    logits[1, 2:] = float("nan")  # padding is nobody's business
+    logits[1, 2:] = float("nan")  # padding does not count
     assert torch.allclose(own.pooled(logits, lengths), means, atol=1e-6)
     data = [utterance("c"), utterance("a"), utterance("d")]
     wanted = torch.nn.functional.cross_entropy(means, torch.tensor([2, 0, 3]))

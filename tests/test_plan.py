@@ -1,4 +1,4 @@
-"""The plan of a study: what it foretells is what is made, job by job and to the last MAC."""
+"""The plan of a study: what it estimates is what is made, job by job and to the last MAC."""
 
 import csv
 import subprocess

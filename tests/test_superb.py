@@ -1,4 +1,4 @@
-"""SUPERB through s3prl itself: what it hears of a student, PR and SID trained for real, scores."""
+"""SUPERB through s3prl itself: what it gets of a student, PR and SID trained for real, scores."""
 
 import json
 import os

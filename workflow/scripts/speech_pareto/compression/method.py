@@ -87,7 +87,7 @@ class Method:
         check(self)
 
     def training_steps(self) -> int:
-        """Return how many steps it trains for at most, so that plans can foretell the time."""
+        """Return how many steps it trains for at most, so that plans can estimate the time."""
         return getattr(self, "steps", 0)
 
     def loop_settings(self) -> dict[str, Any]:

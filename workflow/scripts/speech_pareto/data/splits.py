@@ -107,8 +107,8 @@ def _by_speaker(
 ) -> list[str] | None:
     """Return splits that share no speaker, at least one in each; None if that cannot be.
 
-    Nor if training would lack a label, or a word, that is held out. Whoever speaks most, and whose
-    split is named for a part, is not held out.
+    Nor if training would lack a label, or a word, that is held out. Who speaks most, and
+    who has a part whose split is named, is not held out.
     """
     lengths, named = defaultdict(float), defaultdict(set)
     for recording, length in zip(recordings, seconds, strict=True):

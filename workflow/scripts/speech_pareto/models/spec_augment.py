@@ -1,7 +1,7 @@
 """SpecAugment of a backbone: the only place that sets what transformers masks by itself.
 
 A published config masks frames and channels at random whenever the model is in training mode. Here
-whoever trains a model draws the masks, so that teacher and student miss the same frames.
+the training loop draws the masks, so that teacher and student miss the same frames.
 """
 
 from __future__ import annotations

@@ -27,14 +27,14 @@ def recordings(corpora: Sequence) -> list:
 
     ValueError if the corpora hold no utterance at all.
     """
-    heard = [u for folder in corpora for u in read(folder)]
-    if not heard:
+    members = [u for folder in corpora for u in read(folder)]
+    if not members:
         raise ValueError(f"there is no utterance in {', '.join(map(str, corpora))}")
-    heard = [u for u in heard if u.split == "valid"] or heard
-    shortest = [min(heard, key=lambda u: u.samples)]
-    heard = [u for u in heard if u.seconds <= LONGEST] or shortest
+    members = [u for u in members if u.split == "valid"] or members
+    shortest = [min(members, key=lambda u: u.samples)]
+    members = [u for u in members if u.seconds <= LONGEST] or shortest
     chosen, seconds = [], 0.0
-    for utterance in sorted(heard, key=lambda u: rank_of(u.id)):
+    for utterance in sorted(members, key=lambda u: rank_of(u.id)):
         if seconds < SECONDS:
             chosen.append(utterance)
             seconds += utterance.seconds

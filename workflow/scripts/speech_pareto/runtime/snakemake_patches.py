@@ -145,13 +145,13 @@ def pass_on_sigterm() -> None:
     """In a step of a Slurm job, hand SIGTERM on to the job's own processes.
 
     Slurm sends it to the step's first process alone, Snakemake, which then waits for the job to
-    end; so training would never hear that it should save its state. Snakemake's own handler stays.
+    end; so training would never be told to save its state. Snakemake's own handler stays.
     """
     if "SLURM_STEP_ID" not in os.environ:
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer)  # told of each signal, whoever handles it
+    signal.set_wakeup_fd(writer)  # gets each signal, whichever handler runs
 
     def listen() -> None:
         while True:

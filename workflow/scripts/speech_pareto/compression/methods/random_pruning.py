@@ -1,6 +1,6 @@
 """Random pruning: heads and feed-forward rows drawn by lot go; a method must beat this control.
 
-The lot takes the same share of all heads and of all rows, spread evenly over the layers.
+Chance takes the same share of all heads and of all rows, spread evenly over the layers.
 """
 
 from __future__ import annotations

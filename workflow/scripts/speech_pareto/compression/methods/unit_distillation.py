@@ -64,11 +64,11 @@ class UnitDistillation(UnitMethod):
         from speech_pareto.training.hubert_units import UnitPredictor
 
         if self.start == "random":
-            heard = model.preprocessor
+            usual = model.preprocessor
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(context.seed)
                 model = new(describe(model))
-            model.preprocessor = heard
+            model.preprocessor = usual
         cut(model, sizing.knobs)
         _, head = self.fit_units(context)
         teacher = UnitPredictor(context.teacher, copy.deepcopy(head))

@@ -273,7 +273,7 @@ def _hypervolume(points: pd.DataFrame, systems: _Systems, dearest: float) -> dic
 def _pairs(systems: _Systems) -> list[dict]:
     """Return a row per pair of whole points: the test between them, not corrected.
 
-    Rounded, so that whoever reads it as text decides alike.
+    Rounded, so that a reader of the text decides alike.
     """
     rows = []
     for one, other in itertools.combinations(sorted(systems.errors), 2):

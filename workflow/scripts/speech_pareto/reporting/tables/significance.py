@@ -1,7 +1,7 @@
 """How sure a difference is: matched pairs, McNemar's test, a paired bootstrap, corrected p-values.
 
 All of it counts errors per utterance.  The models are taken as they are: what another seed of
-training would change is none of these numbers' business, and utterances count as independent.
+training would change is in none of these numbers, and utterances count as independent.
 """
 
 import math
