@@ -44,9 +44,9 @@ def babble(generator: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def corpus(folder: Path, number: int, seconds: float, spread: float = 0.0, speech: bool = True):
-    """Write a prepared corpus of `number` recordings of `seconds` ± `spread`, a quarter to test.
+    """Write a prepared corpus of `number` recordings of `seconds` ± `spread`.
 
-    Without `speech` they are noise, which is made in no time.
+    Half is for training, a quarter each for validation and test. Without `speech` they are noise, which is made in no time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def corpus(folder: Path, number: int, seconds: float, spread: float = 0.0, speec
                 wave = generator.integers(-9_000, 9_000, round(length * SAMPLE_RATE), np.int16)
             words = generator.choice([*LETTERS, SPACE], round(10 * length))
             text = " ".join("".join(words).split()) or "a"
-            split = "test" if index % 4 == 3 else "train"
+            split = ("train", "train", "valid", "test")[index % 4]
             rows.append(Utterance(str(index), text, "", "", "x", "en", split, begin, len(wave)))
             append(wave)
             begin += len(wave)
