@@ -46,7 +46,8 @@ def babble(generator: np.random.Generator, seconds: float) -> np.ndarray:
 def corpus(folder: Path, number: int, seconds: float, spread: float = 0.0, speech: bool = True):
     """Write a prepared corpus of `number` recordings of `seconds` ± `spread`.
 
-    Half is for training, a quarter each for validation and test. Without `speech` they are noise, which is made in no time.
+    Half is for training, a quarter each for validation and test. Without `speech` they are noise,
+    which is made in no time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.result import write_json
 from speech_pareto.tasks.kinds.ctc import Task as Ctc
 from speech_pareto.tasks.kinds.superb import PROBLEMS
-from speech_pareto.tasks.labels import DEFAULT, Labelled
+from speech_pareto.tasks.labelled import DEFAULT, Labelled
 
 UNITS = ("phones", "characters")  # what CTC recognises; other problems have one label
 LEFT_OUT = "left_out.json"  # as in a result

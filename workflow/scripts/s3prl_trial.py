@@ -195,7 +195,7 @@ def _problem(task: dict, data: str | Path | None):
 
 def utterances(task: dict, kept: dict) -> list[dict]:
     """Return a row per utterance of the test split with its errors, as `evaluate` writes them."""
-    from speech_pareto.tasks import labels
+    from speech_pareto.tasks import labelled
     from speech_pareto.tasks.kinds.ctc import Task as Ctc
 
     def texts(key: str) -> list[str]:
@@ -203,7 +203,7 @@ def utterances(task: dict, kept: dict) -> list[dict]:
 
     references, guesses, own = texts("label"), texts("prediction"), PROBLEMS[task["problem"]].own
     if task["metric"] == "accuracy":
-        counts = labels.counts(references, guesses)
+        counts = labelled.counts(references, guesses)
     else:
         counts = Ctc({"unit": own}).score(references, guesses)[1]
     names = [  # some of s3prl's tasks keep those of a batch in an array

@@ -71,7 +71,7 @@ def _front_cells(front: pd.DataFrame) -> list[list[str]]:
     shown = ("ratio", "parameters", "macs_per_second", "seconds")
     header = {name: QUANTITIES[name].label for name in shown}
     header |= {"seconds": take(front["audio_seconds"]) or header["seconds"], "score": f"{short} %"}
-    header |= {"valid_score": "valid"}
+    header |= {"parameters": "params", "valid_score": "valid"}  # narrow columns
     cells = [["recipe", *header.values(), "n", "best for"]]
     many_teachers = front["teacher"].nunique() > 1
     mark = ("  ", f" {AS_GOOD}") if front["as_good"].any() else ("", "")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from speech_pareto.runtime.extras import extra
-from speech_pareto.tasks.labels import COLUMNS, DEFAULT, Labelled, counts
+from speech_pareto.tasks.labelled import COLUMNS, DEFAULT, Labelled, counts
 
 if TYPE_CHECKING:
     from torch import Tensor
