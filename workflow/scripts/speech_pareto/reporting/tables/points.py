@@ -33,12 +33,13 @@ BESIDE = ("fronts.csv", "pairs.csv")
 
 def study(cells: pd.DataFrame, comparisons=None, fronts=None, pairs=None) -> dict:
     """Return tasks, points and tests of a study, from the tables of `aggregate` and `compare`."""
-    split = summarise(cells).groupby("task")["chosen_on"].first()
+    summary = summarise(cells, comparisons)
+    split = summary.groupby("task")["chosen_on"].first()
     return {
         "study": plain(cells["study"].dropna().iloc[0]) if cells["study"].notna().any() else None,
         "done": completeness(cells),
         "tasks": {task: _facts(rows, split[task]) for task, rows in cells.groupby("task")},
-        "points": points(cells, comparisons, fronts),
+        "points": points(cells, summary, fronts),
         "pairs": {} if pairs is None else {t: _flat(rows) for t, rows in pairs.groupby("task")},
     }
 
@@ -95,15 +96,14 @@ def key(teacher: str, recipe: str, ratio: float) -> str:
     return f"{recipe} {shortest(ratio)} of {teacher}"
 
 
-def points(cells: pd.DataFrame, comparisons=None, fronts=None) -> list[dict]:
-    """Return the points of the table `cells`, each a dict that JSON can hold, holes as None.
+def points(cells: pd.DataFrame, summary: pd.DataFrame, fronts=None) -> list[dict]:
+    """Return the points of the table `cells` and its summary as dicts of JSON, holes as None.
 
     `values` has the `QUANTITIES`, `text` the same as the tables print them; `front` names the
     costs on whose front the point is by the score that chooses, `testFront` those on whose front it
     would be by test, `choice` the score that chooses, `ties` those of which the next dearer point
     of the front (see `fronts` of `compare`) is not shown to be better.
     """
-    summary = summarise(cells, comparisons)
     seeds = dict(list(cells.groupby(GROUP, sort=False)))
     ties = {} if fronts is None else _ties(fronts)
     return [_point(row, seeds[tuple(row[GROUP])], ties) for _, row in summary.iterrows()]
