@@ -85,8 +85,10 @@ def cancelled(study, cluster):
 
 def out_of_time(study, cluster):
     """Let a job reach its time limit."""
-    asked = "finetune:gpu=1", "finetune:runtime=attempt"
+    asked = "finetune:gpu=1", "finetune:runtime=20 * attempt"
     pid = study.start(STUDENT, *PLAIN, "--set-resources", *asked).training()
+    # A minute from the start would be over before a busy machine begins to train.
+    subprocess.run(["scontrol", "update", f"JobId={study.job()}", "TimeLimit=1"], check=True)
     study.until(lambda: study.jobs()[0]["state"] in ("COMPLETING", "TIMEOUT"), "the time limit")
     os.kill(pid, signal.SIGCONT)
     return study.finish()
@@ -232,7 +234,7 @@ def test_a_job_out_of_time_goes_on_with_more(storm, whole):
     assert status == 0, study.said()
     same(study, whole)
     assert len(study.jobs()) == 2 and study.continued_after() >= 3
-    assert "runtime=2" in study.said()
+    assert "runtime=40" in study.said()
 
 
 def test_a_job_out_of_memory_gets_more(storm, whole):
