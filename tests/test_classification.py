@@ -286,7 +286,7 @@ def test_snakemake_plans_it_and_draws_its_confusions_alone(tree):
         of_task = [text for name, text in jobs if name == rule and "task=languages" in text]
         assert len(of_task) == len(study["recipes"])
     drawn = {text for name, text in jobs if name == "plot" and "confusion" in text}
-    assert drawn == {"figure=languages-confusion"}
+    assert drawn == {"figure=languages-confusion"}  # not of characters
 
 
 @pytest.mark.parametrize(

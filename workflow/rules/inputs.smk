@@ -291,11 +291,13 @@ def figure_of(wildcards):
 
 
 def hypotheses_of_figure(wildcards):
-    """Utterances of a task's cells, for the figure of its confusions."""
+    """Utterances of a task's cells, for a figure that shows them."""
     figure = figure_of(wildcards)
+    view = VIEWS.get(figure["kind"])
+    if not view or view.reads != "utterances":
+        return []
     own = [cell for cell in CELLS if cell.task == figure["task"]]
-    files = [paths.HYPOTHESES.format(**vars(cell)) for cell in own]
-    return files if figure["kind"] == "confusion" else []
+    return [paths.HYPOTHESES.format(**vars(cell)) for cell in own]
 
 
 def figure_file(wildcards):

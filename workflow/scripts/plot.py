@@ -1,4 +1,4 @@
-"""Draw one figure of a study, from the tables, and confusions from the utterances."""
+"""Draw one figure of a study, from the tables, or from the utterances."""
 
 import logging
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 from speech_pareto.reporting.figures import (
     all_tasks,
     canvas,
-    confusion,
     fronts,
+    label_budgets,
     probes,
     published_fronts,
 )
-from speech_pareto.reporting.tables import analysis, confusions, published_scores
+from speech_pareto.reporting.tables import analysis, published_scores
+from speech_pareto.reporting.tables.answers import Answered
 from speech_pareto.reporting.tables.results_table import read, summarise
 from speech_pareto.reporting.tables.roles import roles_of
 from speech_pareto.runtime import plugins
@@ -30,13 +31,15 @@ def main(
     known=None,
     overlay: bool = False,
     hypotheses=(),
+    hours=None,
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
-    `kind` is a cost axis (see `quantities.axes`), one of `views.VIEWS`, `probes`, `confusion`
-    or `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
-    `known` holds published figures (CSV), `hypotheses` a task's utterances (TSV). With `overlay`
-    published figures are drawn into a task's front, unless its scores lack some test utterances.
+    `kind` is a cost axis (see `quantities.axes`), one of `views.VIEWS`, `labels`, `probes` or
+    `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
+    `known` holds published figures (CSV), `hypotheses` a task's utterances (TSV); `hours` maps the
+    tasks of the figure `labels` to their `train_hours`. With `overlay` published figures are drawn
+    into a task's front, unless its scores lack some test utterances.
     """
     cells = read(table)
     recipes, view = roles_of(cells), VIEWS.get(kind)
@@ -48,11 +51,13 @@ def main(
         figure = drawn(view, analysis.students_of(read(analyses), cells, task), task, recipes)
     else:
         summary = summarise(cells, read(comparisons) if comparisons else None)
-        if kind == "confusion":
+        if view and view.reads == "utterances":
             files = {str(Path(file).with_suffix(".json")): str(file) for file in hypotheses}
-            figure = confusion.draw(*confusions.build(cells, summary, files, task), task)
+            figure = drawn(view, Answered(cells, summary, files), task, recipes)
         elif view:
             figure = drawn(view, summary, task, recipes)
+        elif kind == "labels":
+            figure = label_budgets.draw(summary, hours, recipes)
         elif task is None:
             figure = all_tasks.tasks(summary, kind, recipes)
         else:
@@ -90,4 +95,5 @@ if "snakemake" in globals():
             known=snakemake.input.published,
             overlay=figure.get("published", False),
             hypotheses=snakemake.input.hypotheses,
+            hours=figure.get("hours"),
         )

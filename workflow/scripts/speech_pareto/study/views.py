@@ -14,21 +14,20 @@ PUBLISHED = (
     "Published systems, as papers and the SUPERB leaderboard state them, on their own tasks: not "
     "comparable with scores on other corpora."
 )
+LABELS = "What labels are worth: tasks that differ only in their hours of labelled speech."
 PROBES = "Which layers a probe reads: the shares of the learned weighted sum."
-CONFUSION = (
-    "Which class was taken for which, by the teacher and by the student that is best on validation."
-)
 
 
 @dataclass(frozen=True)
 class View:
     """A figure of a task: `draw` of a module in `reporting/figures/`, and its caption.
 
-    It is drawn from the summary over seeds, or from what `analyse` saw inside the students.
+    It is drawn from the summary over seeds, from what `analyse` saw inside the students, or from
+    the utterances, where the task's kind names it (`tasks/kind.py`).
     """
 
     module: str
-    reads: Literal["summary", "students"]
+    reads: Literal["summary", "students", "utterances"]
     says: str
 
 
@@ -54,5 +53,16 @@ VIEWS = {
         "layer_similarity",
         "students",
         "Which layers of the teacher the student's hidden states resemble (linear CKA).",
+    ),
+    "confusion": View(
+        "confusion",
+        "utterances",
+        "Which class was taken for which, by the teacher and by the student that is best on "
+        "validation.",
+    ),
+    "errors": View(
+        "added_errors",
+        "utterances",
+        "The errors that compression adds most: students of the front beside their teacher.",
     ),
 }

@@ -5,7 +5,7 @@ inside functions. Whatever else it leaves out is as for a task that the workflow
 
     RULES                   the rules that train and score it, the one with the score last
     REQUIRED, OWN           keys of the config that it needs, and that not every kind has
-    CLASSIFIES              whether hypotheses are classes, so that confusions are drawn
+    VIEWS                   figures of its utterances, see `study/views.py`
     metrics_of(task)        metrics that suit a task's settings
     problems_of(task)       (key, sentence) for what is wrong with them
     filled(task)            settings that follow from others
@@ -47,7 +47,7 @@ class Kind:
         self.rules: tuple[str, ...] = self._own.get("RULES", ("finetune", "evaluate"))
         self.required = self._own.get("REQUIRED", ("corpora", "metric", "teacher", "student"))
         self.own: tuple[str, ...] = self._own.get("OWN", ())
-        self.classifies: bool = self._own.get("CLASSIFIES", False)
+        self.views: tuple[str, ...] = self._own.get("VIEWS", ())
 
     @property
     def finetunes(self) -> bool:

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from speech_pareto.reporting.figures.canvas import axes_within, nothing, styled, words
 from speech_pareto.reporting.figures.styles import INK, MUTED
-from speech_pareto.reporting.tables.confusions import Confusion
+from speech_pareto.reporting.tables.answers import Answered
+from speech_pareto.reporting.tables.confusions import Confusion, build
 from speech_pareto.reporting.tables.roles import TEACHER
 from speech_pareto.runtime.formatting import one_decimal, percent
 
@@ -17,8 +18,9 @@ NAMED = 40  # classes; more have no room for their names
 
 
 @styled
-def draw(classes: list[str], found: list[Confusion], task: str) -> Figure:
-    """Return the figure of a task, from what `confusions.build` returns."""
+def draw(answered: Answered, task: str, recipes) -> Figure:
+    """Return the figure of a task, from its results and utterances."""
+    classes, found = build(answered, task)
     if not found or not classes:
         return nothing(TITLE, f"{task}: no model has answers")
     side = float(np.clip(0.36 * len(classes), 1.8, 5.0))  # inches of a matrix

@@ -1,11 +1,11 @@
 """Which class was taken for which: the answers of a teacher and of its best student."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from speech_pareto.reporting.tables.answers import Answered
 from speech_pareto.reporting.tables.pareto import SIGNS
 from speech_pareto.reporting.tables.results_table import GROUP
 from speech_pareto.reporting.tables.roles import STUDENT, TEACHER
@@ -20,31 +20,24 @@ class Confusion(NamedTuple):
     counts: np.ndarray  # (classes, classes)
 
 
-def build(
-    cells: pd.DataFrame, summary: pd.DataFrame, hypotheses: Mapping[str, str], task: str
-) -> tuple[list[str], list[Confusion]]:
+def build(answered: Answered, task: str) -> tuple[list[str], list[Confusion]]:
     """Return a task's classes, and on test the confusions of its best student and of its teacher.
 
-    The best is so on the split that chooses; of equals, the smallest. Each is the model of its
-    first seed. `hypotheses` maps each `metrics_file` of the table `cells` to its TSV of utterances.
+    The best is so on the split that chooses; of equals, the smallest.
     """
+    summary = answered.summary
     whole = summary[(summary["task"] == task) & (summary["status"] == "ok")]
-    shown, answers = _shown(whole), []
-    for point in shown:
-        own = cells[(cells[GROUP] == [getattr(point, name) for name in GROUP]).all(axis=1)]
-        cell = own.sort_values("seed").iloc[0]
-        file = hypotheses[cell["metrics_file"]]
-        rows = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
-        answers.append((cell["score"], rows[rows["split"] == "test"]))
-    names = [rows[column] for _, rows in answers for column in ("reference", "hypothesis")]
-    classes = sorted(set().union(*names))
+    shown = list(answered.by(_shown(whole)))
+    pairs = [(row["reference"], row["hypothesis"]) for _, _, rows in shown for row in rows]
+    classes = sorted(set().union(*pairs))
     index = {name: i for i, name in enumerate(classes)}
     found = []
-    for point, (score, rows) in zip(shown, answers, strict=True):
+    for point, score, rows in shown:
         counts = np.zeros((len(classes), len(classes)), int)
-        np.add.at(counts, (rows["reference"].map(index), rows["hypothesis"].map(index)), 1)
+        for row in rows:
+            counts[index[row["reference"]], index[row["hypothesis"]]] += 1
         key = (point.teacher, point.recipe, point.ratio)
-        found.append(Confusion(key, point.kind, float(score), counts))
+        found.append(Confusion(key, point.kind, score, counts))
     return classes, found
 
 

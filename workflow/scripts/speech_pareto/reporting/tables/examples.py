@@ -1,18 +1,15 @@
 """What a student gets wrong: its typical and its worst utterances of the test split, beside its
 teacher's answers."""
 
-import csv
-from pathlib import Path
-
 import pandas as pd
 from rapidfuzz.distance import Levenshtein
 
+from speech_pareto.reporting.tables.answers import Row, of_test, symbols
 from speech_pareto.reporting.tables.results_table import GROUP
 from speech_pareto.reporting.tables.roles import TEACHER
 
 TYPICAL, WORST = 2, 3  # utterances of either sort
 SHORTEST = 5  # symbols: of fewer the error rate says little
-Row = dict[str, str]
 
 
 def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> list[dict]:
@@ -26,12 +23,14 @@ def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> list[dict]:
     done = cells[cells["status"] == "ok"].drop_duplicates(GROUP)  # sorted: the first seed
     own = done[done["role"] == TEACHER].drop_duplicates(["task", "teacher"])
     of_teachers = {
-        (cell.task, cell.teacher): {_name(row): row for row in _rows(hypotheses[cell.metrics_file])}
+        (cell.task, cell.teacher): {
+            _name(row): row for row in of_test(hypotheses[cell.metrics_file])
+        }
         for cell in own.itertuples()
     }
     found = []
     for cell in done.itertuples():
-        rows = _rows(hypotheses[cell.metrics_file])
+        rows = of_test(hypotheses[cell.metrics_file])
         if not rows:
             continue
         answers = of_teachers.get((cell.task, cell.teacher), {})
@@ -40,12 +39,6 @@ def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> list[dict]:
         utterances = [_example(sort, row, answers.get(_name(row))) for sort, row in chosen(rows)]
         found.append(point | {"utterances": utterances})
     return found
-
-
-def _rows(file) -> list[Row]:
-    """Return the rows of the test split in a TSV of utterances."""
-    with Path(file).open(encoding="utf-8", newline="") as stream:
-        return [row for row in csv.DictReader(stream, delimiter="\t") if row["split"] == "test"]
 
 
 def _name(row: Row) -> tuple[str, str]:
@@ -86,18 +79,12 @@ def _example(sort: str, row: Row, teachers: Row | None) -> dict:
 def marked(reference: str, hypothesis: str, length: int) -> list[tuple[str, str, str]]:
     """Return the runs (operation, of the reference, of the hypothesis) that lead to a hypothesis.
 
-    Operations are `equal`, `replace`, `delete` and `insert`, the fewest there can be. What a symbol
-    is follows from `length`, that of the reference: a word, a character, or all of it.
+    Operations are `equal`, `replace`, `delete` and `insert`, the fewest there can be.
     """
-    if length == len(reference.split()):
-        one, other, space = reference.split(), hypothesis.split(), " "
-    elif length == len(reference):
-        one, other, space = list(reference), list(hypothesis), ""
-    else:
-        one, other, space = [reference], [hypothesis], ""
+    one, other, space = symbols(reference, hypothesis, length)
 
-    def text(symbols: list[str]) -> str:
-        return "".join(symbol + space for symbol in symbols)
+    def text(some: list[str]) -> str:
+        return "".join(symbol + space for symbol in some)
 
     codes = Levenshtein.opcodes(one, other)
     return [

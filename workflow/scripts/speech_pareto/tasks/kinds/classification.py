@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 METRICS = {"accuracy": "higher", "macro_f1": "higher"}
 OWN = ("label",)
-CLASSIFIES = True
+VIEWS = ("confusion", "errors")
 LONGEST = 20.0  # seconds; longer recordings are left out of training
 UNEVEN = 10  # times as many utterances in the largest class as in the smallest: worth a warning
 UNSEEN = "a class that training lacks"
