@@ -293,6 +293,7 @@ def test_snakemake_plans_it_and_draws_its_confusions_alone(tree):
     ("changes", "said"),
     [
         ({"label": "lang"}, r"label: unknown value 'lang'; did you mean 'language'"),
+        ({"language_model": {"path": "README.md"}}, r"language_model: only a task of kind 'ctc'"),
         ({"unit": "phones"}, r"unit: only a task of kind 'ctc' has it"),
         ({"metric": "per"}, r"metric: unknown metric 'per'.* Known: accuracy\."),
         ({"metric": "macro_f1"}, r"metric: unknown metric 'macro_f1'"),

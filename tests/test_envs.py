@@ -20,6 +20,7 @@ PIN = re.compile(r"[A-Za-z0-9][\w.-]*==\d[\w.]*")
 DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
+    "flashlight": "ufal-flashlight-text",
     "espeakng_loader": "espeakng-loader",
     "onnx_ir": "onnx-ir",
 }
@@ -39,7 +40,9 @@ UNREACHED["interim"] = {"torch", "accelerate", "espeakng_loader"}
 # The store reads and writes JSON with what checks results, and checks none.
 UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
-RUN = [f"{name}.txt" for name in ("workflow", "torch", "data", "plot", "export")]  # as `make env`
+RUN = [
+    f"{name}.txt" for name in ("workflow", "torch", "evaluate", "data", "plot", "export")
+]  # as `make env`
 OURS = {"speech_pareto", *(file.stem for file in source_digest.SCRIPTS.glob("*.py"))}
 
 
@@ -49,7 +52,7 @@ def pins(file):
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("name", ["torch", "data", "plot", "export", "s3prl"])
+@pytest.mark.parametrize("name", ["torch", "evaluate", "data", "plot", "export", "s3prl"])
 def test_conda_and_pip_agree(name):
     conda = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]
     assert conda[-1]["pip"] == pins(f"{name}.txt")

@@ -187,7 +187,7 @@ def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
         replace(rows[2], offset=0, samples=len(part), audio=(part * 32768).astype(np.int16))
         for part in parts
     ]
-    texts = evaluate.transcribe(task_model, task, windows, "fp32")
+    [texts] = evaluate.transcribe(task_model, task, windows, "fp32")
     assert guesses[2] == task.join(texts)
 
 

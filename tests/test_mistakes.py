@@ -136,6 +136,16 @@ def problems(study, files=()):
             "corpora.prompts: the key 'languages' is missing",
         ),
         (["corpora", "mine", "path"], "your.tsv", "there is no file 'your.tsv'."),
+        (
+            ["tasks", "phones", "language_model"],
+            {"path": "4-gram.arpa"},
+            "tasks.phones.language_model.path: there is no file '4-gram.arpa'.",
+        ),
+        (
+            ["tasks", "phones", "language_model"],
+            {"path": "README.md", "beams": 2},
+            "tasks.phones.language_model: unknown key 'beams'; did you mean 'beam'",
+        ),
         (["corpora", "mine", "language"], ..., "corpora.mine: the key 'language' is missing"),
         (["teachers", "tiny", "path"], ..., "one of 'path', 'hub', 'checkpoint' and 'pretrain'"),
         (["teachers", "tiny", "hub"], "a/b", "'path' and 'hub' exclude each other."),

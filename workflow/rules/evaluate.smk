@@ -16,12 +16,13 @@ rule evaluate:
     wildcard_constraints:
         task=one_of(grid.tasks_with(study, "evaluate")),
     conda:
-        "../../envs/torch.yaml"
+        "../../envs/evaluate.yaml"
     params:
         **job_params(
             task=evaluation_settings,
+            language_model=language_model,
             code=code("evaluate.py", task_file),
-            software=pins("torch"),
+            software=pins("evaluate"),
         ),
         run=untracked(cell("task")),
     script:

@@ -164,8 +164,16 @@ def pretraining_settings(wildcards):
 
 def evaluation_settings(wildcards):
     """What of a task matters to its scores once a model is fine-tuned."""
-    names = ("languages", "protocol", "metric")
+    scored = kind.kind_of(task_of(wildcards)["kind"]).scored
+    names = ("languages", "protocol", "metric", *scored)
     return {**kind_settings(*names)(wildcards), "precision": study["precision"]}
+
+
+def language_model(wildcards):
+    """Digests of the files of a task's language model, by what they are."""
+    found = task_of(wildcards).get("language_model", {})
+    files = [value for value in found.values() if isinstance(value, str)]
+    return [fingerprint(grid.locate(file)) for file in files] or None
 
 
 def trains(wildcards):

@@ -5,6 +5,7 @@ Students are chosen by what they score on validation, and reported by what they 
 
 import logging
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from speech_pareto.models.quantisation import number_format
 from speech_pareto.runtime import result
 from speech_pareto.runtime.hardware import device, mixed_precision
 from speech_pareto.runtime.provenance import meta
+from speech_pareto.tasks.beam_search import BeamSearch
 from speech_pareto.tasks.hypotheses import write_table
 from speech_pareto.tasks.task import Task, TaskModel, load_task_model
 from speech_pareto.training.loop import Diverged
@@ -50,12 +52,19 @@ def main(
     if not status:
         task_model, definition = load_task_model(task, load(model), model)
         directions = definition.METRICS
+        arithmetic = task.get("precision", "auto")
+        decoders = [definition.decode]
+        if "language_model" in task:
+            search = BeamSearch(task["language_model"], definition.symbols, task["unit"])
+            decoders.append(search.decode)
         data, losses = needed(task, definition, corpora, *SPLITS, also=("train",))
         try:
             for split in SPLITS:
                 own = [utterance for utterance in data if utterance.split == split]
-                guesses = transcribe(task_model, definition, own, task.get("precision", "auto"))
+                guesses, *searched = transcribe(task_model, definition, own, arithmetic, decoders)
                 metrics[split], scored = score(definition, own, guesses)
+                for texts in searched:
+                    metrics[split] |= with_language_model(definition, own, texts, scored)
                 rows += scored
         except Diverged as error:
             log.warning("%s: %s", model, error)
@@ -81,12 +90,16 @@ def main(
 
 
 def transcribe(
-    model: TaskModel, task: Task, data: list[Utterance], kind: str = "auto"
-) -> list[str]:
-    """Return a hypothesis per utterance, in the order of `data`; long ones are cut in pauses.
+    model: TaskModel,
+    task: Task,
+    data: list[Utterance],
+    kind: str = "auto",
+    decoders: Sequence[Callable] | None = None,
+) -> list[list[str]]:
+    """Return by decoder a hypothesis per utterance of `data`; long ones are cut in pauses.
 
-    A model with a number format of its own runs in that, whatever `kind` says. Raises `Diverged` if
-    what it gives is not finite.
+    Decoders are like `Task.decode`, which is the only one by default. A model with a number format
+    of its own runs in that, whatever `kind` says. Raises `Diverged` if what it gives is not finite.
     """
     place = device()
     model.eval().to(place)
@@ -96,24 +109,39 @@ def transcribe(
     lengths = np.array([data[i].samples for i in short])
     most = int(BATCH_SECONDS[place.type] * SAMPLE_RATE)
     batches = buckets(lengths, most, np.random.default_rng(0)) if short else []
-    guesses = [""] * len(data)
+    decoders = decoders or [task.decode]
+    guesses = [[""] * len(data) for _ in decoders]
     bf16 = mixed_precision(kind) == "bf16" and not number_format(model.backbone)
 
-    def recognise(waves: list[np.ndarray]) -> list[str]:
+    def recognise(waves: list[np.ndarray]) -> list[list[str]]:
         inputs, mask = (tensor.to(place) for tensor in collate(waves, normalize))
         logits, frames = model(inputs, mask)
         if not logits.isfinite().all():
             raise Diverged("the model's outputs are not finite")
-        return task.decode(logits.float(), frames)
+        return [decode(logits.float(), frames) for decode in decoders]
 
     with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
         for batch in tqdm(batches, desc="evaluate", unit="batch", mininterval=5):
             chosen = [short[i] for i in batch]
-            for i, guess in zip(chosen, recognise([data[i].wave() for i in chosen]), strict=True):
-                guesses[i] = guess
+            texts = recognise([data[i].wave() for i in chosen])
+            for own, found in zip(guesses, texts, strict=True):
+                for i, guess in zip(chosen, found, strict=True):
+                    own[i] = guess
         for i in tqdm(long, desc="long recordings", unit="recording", disable=not long):
-            guesses[i] = task.join([recognise([piece])[0] for piece in pieces(data[i].wave())])
+            parts = [recognise([piece]) for piece in pieces(data[i].wave())]
+            for own, found in zip(guesses, zip(*parts, strict=True), strict=True):
+                own[i] = task.join([text for (text,) in found])
     return guesses
+
+
+def with_language_model(
+    task: Task, data: list[Utterance], guesses: list[str], rows: list[dict]
+) -> dict:
+    """Return the scores of what a beam search found as `lm_{metric}`; add its texts to `rows`."""
+    for row, guess in zip(rows, guesses, strict=True):
+        row["with_lm"] = guess
+    found = task.score([task.reference(u) for u in data], guesses)[0]
+    return {f"lm_{name}": found[name] for name in task.METRICS if name in found}
 
 
 def layer_weights(model: TaskModel) -> list[float] | None:

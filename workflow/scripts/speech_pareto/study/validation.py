@@ -299,6 +299,9 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     ]
     known = list(dict.fromkeys(languages))
     yield from unknown_names(f"{at}.languages", "language", value.get("languages"), known)
+    for key, path in mapping(value.get("language_model")).items():
+        if isinstance(path, str) and not _is(path, Path.is_file):
+            yield f"{at}.language_model.{key}: there is no file '{path}'."
 
 
 def _of_kind(at: str, value: dict, own: kind.Kind) -> Iterator[str]:
@@ -307,8 +310,8 @@ def _of_kind(at: str, value: dict, own: kind.Kind) -> Iterator[str]:
         if key not in value:
             yield f"{at}: the key '{key}' is missing."
     kinds = list(map(kind.kind_of, kind.names()))
-    for key in sorted({key for other in kinds for key in other.own} & set(value) - set(own.own)):
-        owners = " or ".join(f"'{other.name}'" for other in kinds if key in other.own)
+    for key in sorted({key for other in kinds for key in other.keys} & set(value) - set(own.keys)):
+        owners = " or ".join(f"'{other.name}'" for other in kinds if key in other.keys)
         yield f"{at}.{key}: only a task of kind {owners} has it."
     for key, said in own.problems(value):
         yield f"{join(at, key) if key else at}: {said}"

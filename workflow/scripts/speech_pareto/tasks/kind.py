@@ -5,6 +5,7 @@ inside functions. Whatever else it leaves out is as for a task that the workflow
 
     RULES                   the rules that train and score it, the one with the score last
     REQUIRED, OWN           keys of the config that it needs, and that not every kind has
+    SCORED                  such keys that matter to scores alone: a change trains nothing again
     VIEWS                   figures of its utterances, see `study/views.py`
     metrics_of(task)        metrics that suit a task's settings
     problems_of(task)       (key, sentence) for what is wrong with them
@@ -47,7 +48,13 @@ class Kind:
         self.rules: tuple[str, ...] = self._own.get("RULES", ("finetune", "evaluate"))
         self.required = self._own.get("REQUIRED", ("corpora", "metric", "teacher", "student"))
         self.own: tuple[str, ...] = self._own.get("OWN", ())
+        self.scored: tuple[str, ...] = self._own.get("SCORED", ())
         self.views: tuple[str, ...] = self._own.get("VIEWS", ())
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the config that not every kind has."""
+        return self.own + self.scored
 
     @property
     def finetunes(self) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METRICS = {"per": "lower", "cer": "lower", "wer": "lower"}
 OWN = ("unit",)
+SCORED = ("language_model",)
 VIEWS = ("errors",)
 LONGEST = 20.0  # seconds; longer recordings are left out of training
 
