@@ -144,7 +144,7 @@ def problems(study, files=()):
         (
             ["tasks", "phones", "language_model"],
             {"path": "README.md", "beams": 2},
-            "tasks.phones.language_model: unknown key 'beams'; did you mean 'beam'",
+            "tasks.phones.language_model.beams: unknown key 'beams'; did you mean 'beam'?",
         ),
         (["corpora", "mine", "language"], ..., "corpora.mine: the key 'language' is missing"),
         (["teachers", "tiny", "path"], ..., "one of 'path', 'hub', 'checkpoint' and 'pretrain'"),
