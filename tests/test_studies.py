@@ -160,6 +160,14 @@ def test_and_back_to_tiny(tree, snakemake):
         assert f"  {recipe} " in done.stdout
 
 
+def test_superb_in_an_afternoon_is_feasible_and_keeps_its_features(planned):
+    study, expected, said, _, _ = planned("superb-mini")
+    assert len(expected) == 15 and "infeasible" not in said
+    problems = {task["problem"]: task for task in study["tasks"].values() if "problem" in task}
+    assert set(problems) == {"ASR", "PR", "KS"}
+    assert all(task["cache_features"] and task["train_hours"] == 10 for task in problems.values())
+
+
 def test_the_page_on_real_runs_says_what_the_plans_say(planned):
     page = (ROOT / "docs" / "real-runs.md").read_text(encoding="utf-8")
     for name in PAPERS:

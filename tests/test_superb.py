@@ -31,7 +31,8 @@ STUDENTS = {"ffn-pruning": "ffn_pruning", "low-rank": "low_rank"}
 KINDS = ("digits", "letters", "phonetic")  # folders of the prompts
 LANGUAGES = ("en", "it")
 FEATURES = """
-import sys
+import shutil, sys
+from pathlib import Path
 import numpy as np, torch
 from s3prl.nn import S3PRLUpstream
 from speech_pareto.tasks.s3prl_upstream import register
@@ -50,6 +51,17 @@ for model in sys.argv[2:]:
             valid = frames[0][row]
             found[f"{model}/{row}"] = torch.stack([layer[row, :valid] for layer in hidden]).numpy()
             found[f"{model}/{row}/alone"] = torch.stack([layer[0] for layer in alone]).numpy()
+    register(Path(folder) / "cache")
+    cached = S3PRLUpstream("speech_pareto", model).eval()
+    for turn in range(2):
+        hidden, _ = cached(padded, lengths)
+        for row in range(len(waves)):
+            valid = frames[0][row]
+            kept = torch.stack([layer[row, :valid] for layer in hidden]).numpy()
+            found[f"{model}/{row}/cached{turn}"] = kept
+        cached.upstream.model = None  # the second time none is needed
+    register()
+    shutil.rmtree(Path(folder) / "cache")
 np.savez(f"{folder}/features.npz", **found)
 """
 DEFAULTS = """
@@ -137,6 +149,10 @@ def trained(words, models, s3prl, tmp_path_factory):
             files = {key: str(folder / file) for key, file in files.items()}
             tried = {"learning_rates": [1e-2, 1e-5] if name == "identity" else [1e-2]}
             jobs.append({"task": task | tried, "model": str(model), "run": run, **files})
+            if name == "low-rank":
+                cached = {key: f"{file}-cached" for key, file in files.items() if key != "data"}
+                task_of_cached = task | tried | {"cache_features": True}
+                jobs.append(jobs[-1] | cached | {"task": task_of_cached})
     (folder / "jobs.json").write_text(json.dumps(jobs))
     s3prl(TRAIN, folder / "jobs.json")
     return folder
@@ -171,6 +187,9 @@ def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
                 theirs[:, frames:],
                 theirs[:, frames - 1 : frames].repeat(theirs.shape[1] - frames, axis=1),
             )
+            kept = seen[f"{folder}/{row}/cached0"]
+            np.testing.assert_allclose(kept, alone, atol=1e-5)
+            np.testing.assert_array_equal(kept, seen[f"{folder}/{row}/cached1"])
             if folder.name != "wide":  # whatever lies beside it, but for norms over time
                 np.testing.assert_allclose(theirs, alone, atol=1e-5)
 
@@ -183,6 +202,7 @@ def test_phones_and_languages_are_learnt(trained):
         languages_are_learnt(trained, name)
     for problem, choose in (("PR", min), ("SID", max)):
         rate_is_recorded(trained, problem, choose)
+        same_scores_from_a_cache(trained, problem)
     assert not list(trained.glob("state-*"))
 
 
@@ -211,6 +231,15 @@ def languages_are_learnt(folder, name):
     assert accuracy == pytest.approx(100 - 100 * errors.sum() / len(pairs), abs=1e-3)
     most = max(sum(language == one for _, language in pairs) for one in LANGUAGES)
     assert accuracy > 100 * most / len(pairs)  # better than always the same
+
+
+def same_scores_from_a_cache(folder, problem):
+    """Check that hidden states computed once, each recording alone, give the same scores."""
+    own = result.read(folder / f"low-rank-{problem}.json")
+    cached = result.read(folder / f"low-rank-{problem}.json-cached")
+    for section in ("metrics", "valid_metrics"):
+        for name, value in own[section].items():
+            assert cached[section][name] == pytest.approx(value, abs=1e-3), name
 
 
 def rate_is_recorded(folder, problem, choose):
@@ -290,6 +319,8 @@ def test_labels_must_have_been_heard(words, tmp_path):
     for utterance in spoken:
         utterance.label = "old" if utterance.split == "train" else "new"
     write(folder, spoken)
+    with pytest.raises(ValueError, match="train_hours is 9, but only"):
+        prepare_superb.main({"problem": "SID", "train_hours": 9.0}, [folder], tmp_path / "sid")
     with pytest.raises(ValueError, match="the training split has no recording of new"):
         prepare_superb.main({"problem": "SID"}, [folder], tmp_path / "sid")
     with pytest.raises(ValueError, match="no recording of the train split has what SID needs"):
@@ -361,6 +392,7 @@ def test_mistakes_in_tasks_are_named(study):
     tasks["superb_ic"] = {"kind": "superb", "problem": "IC", "corpora": ["prompts"]}
     tasks["superb_asv"].pop("learning_rates")
     tasks["superb_er"]["problem"] = "EE"
+    tasks["superb_sd"]["train_hours"] = 1.0
     tasks["plain"] = {"corpora": ["prompts"], "metric": "per", "label": "speaker"}
     with pytest.raises(config.ConfigError) as error:
         config.resolve(study)
@@ -374,6 +406,7 @@ def test_mistakes_in_tasks_are_named(study):
         "tasks.superb_ic.corpora: IC needs its own corpus",
         "tasks.superb_asv.learning_rates: ASV has no validation split",
         "tasks.superb_er.problem: unknown problem 'EE'",
+        "tasks.superb_sd.train_hours: s3prl reads all of a task's own corpus",
         "tasks.plain.label: only a task of kind 'classification' or 'superb' has it",
         "tasks.plain: the key 'teacher' is missing",
     ):

@@ -247,7 +247,7 @@ def kind_settings(*names):
 
 def recordings_of_superb(wildcards):
     """What a SUPERB task's files are made from, as recordings_used says it."""
-    prepared = task_settings("label", "languages")(wildcards)
+    prepared = task_settings("label", "languages", "train_hours")(wildcards)
     code = closure(["prepare_superb.py"])
     made = recordings_used(corpora_of_task)(wildcards)
     return {"corpora": made, "task": prepared, "code": code}

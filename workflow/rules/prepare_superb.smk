@@ -17,7 +17,7 @@ rule prepare_superb:
         "../../envs/torch.yaml"
     params:
         **job_params(
-            task=task_settings("problem", "label", "languages"),
+            task=task_settings("problem", "label", "languages", "train_hours"),
             recordings=recordings_used(corpora_of_task),
             code=code("prepare_superb.py"),
             software=pins("torch"),

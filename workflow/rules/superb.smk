@@ -21,7 +21,12 @@ rule superb:
         **job_params(
             checkpoints="superb",
             task=task_settings(
-                "problem", "metric", "data", "learning_rates", "settings"
+                "problem",
+                "metric",
+                "data",
+                "learning_rates",
+                "settings",
+                "cache_features",
             ),
             recordings=recordings_of_superb,
             code=code("superb.py", "s3prl_trial.py"),

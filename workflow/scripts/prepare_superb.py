@@ -7,7 +7,7 @@ import soundfile
 
 from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.data.recording import SPLITS
-from speech_pareto.data.selection import select, told, utterances
+from speech_pareto.data.selection import first_hours, select, told, utterances
 from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.result import write_json
 from speech_pareto.tasks.kinds.ctc import Task as Ctc
@@ -23,7 +23,8 @@ def main(task: dict, corpora: list, output: str | Path) -> None:
 
     `left_out.json` counts the utterances that are in none.
 
-    Raises ValueError if a split is empty, or a test label is in no training recording.
+    Raises ValueError if a split is empty, there is less than `train_hours`, or a test label is in
+    no training recording.
     """
     with whole_folder(output) as part:
         _write(task, corpora, part)
@@ -37,7 +38,10 @@ def _write(task: dict, corpora: list, folder: Path) -> None:
     kind = Ctc({"unit": own}) if own in UNITS else Labelled(task.get("label", DEFAULT))
     losses = select(task, kind, corpora, *SPLITS)[1]
     for split in SPLITS:
-        chosen = [(u, kind.reference(u)) for u in utterances(task, kind, corpora, split)]
+        found = utterances(task, kind, corpora, split)
+        if split == "train":
+            found = first_hours(found, task.get("train_hours"))
+        chosen = [(u, kind.reference(u)) for u in found]
         if not chosen:
             said = f"no recording of the {split} split has what {task['problem']} needs"
             raise ValueError(f"{said} (left out: {told(losses)})")

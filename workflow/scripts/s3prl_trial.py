@@ -36,7 +36,8 @@ def main(
 
     Each learning rate is tried; the one that is best on the validation split is scored, and all are
     in the result. `data` is a folder of `prepare_superb`, or None where s3prl reads the task's own
-    corpus. `state` keeps checkpoints and finished trials, and is deleted once the output is there.
+    corpus. `state` keeps checkpoints and finished trials, hidden states if the task has
+    `cache_features`, and is deleted once the output is there.
     """
     from speech_pareto.runtime.provenance import meta
 
@@ -98,7 +99,7 @@ def _trial(
     from speech_pareto.runtime.hardware import device
     from speech_pareto.tasks.s3prl_upstream import register
 
-    register()
+    register(folder.parent / "features" if task.get("cache_features") else None)
     problem, kept = _problem(task, data), {}
     settings = settings_of(problem, task, rate, model, data, seed)
     log.info("%s with learning rate %g", task["problem"], rate)

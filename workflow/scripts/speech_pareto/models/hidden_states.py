@@ -28,6 +28,28 @@ def states(model: nn.Module, batch: Mapping, mask: Tensor | None = None) -> list
     return [*out.hidden_states[:-1], out.last_hidden_state]
 
 
+def without_and_with(
+    model: nn.Module, batch: Mapping, mask: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return `states` without a mask and with one; the stem, the same for both, runs once."""
+    stem, kept = model.feature_extractor, []
+    own, forward = vars(stem).get("forward"), stem.forward
+
+    def once(*waves: Tensor) -> Tensor:
+        if not kept:
+            kept.append(forward(*waves))
+        return kept[0]
+
+    stem.forward = once
+    try:
+        return states(model, batch), states(model, batch, mask)
+    finally:
+        if own:
+            stem.forward = own
+        else:
+            del stem.forward
+
+
 def at_home(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a batch on the model's device."""
     home = next(model.parameters()).device

@@ -7,10 +7,14 @@
 Nothing is copied into s3prl's tree. Only `register` needs s3prl: https://github.com/s3prl/s3prl
 """
 
+import hashlib
+import os
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,11 +26,15 @@ NAME = "speech_pareto"  # of the upstream in s3prl.hub
 
 
 class Upstream(nn.Module):
-    """The backbone in a folder, behind the interface that s3prl expects of an upstream."""
+    """The backbone in a folder, behind the interface that s3prl expects of an upstream.
 
-    def __init__(self, ckpt: str | Path, **unused) -> None:
+    With a folder `cache`, the hidden states of each recording are computed once, alone, and kept
+    there: (L + 1) x frames x dim numbers of four bytes. It must be frozen then.
+    """
+
+    def __init__(self, ckpt: str | Path, cache: Path | None = None, **unused) -> None:
         super().__init__()
-        self.model = load(ckpt)
+        self.model, self.cache = load(ckpt), cache
 
     def get_downsample_rates(self, key: str) -> int:
         """Return the samples from one frame to the next, the same for all layers."""
@@ -39,6 +47,8 @@ class Upstream(nn.Module):
         past the end of a recording its last frame stands, and not what padding gives there, which
         depends on the recordings beside it.
         """
+        if self.cache:
+            return {"hidden_states": self._kept(wavs, self.cache)}
         waves, mask = collate(
             [wave.detach().cpu().numpy() for wave in wavs], self.model.preprocessor["do_normalize"]
         )
@@ -52,9 +62,35 @@ class Upstream(nn.Module):
         hidden = [x.float().take_along_dim(places, 1) for x in states(self.model, batch)]
         return {"hidden_states": hidden}
 
+    def _kept(self, wavs: Sequence[Tensor], cache: Path) -> list[Tensor]:
+        """Return the hidden states of a batch from those of each recording, in the cache or new."""
+        alone = [self._alone(wave.detach().cpu(), cache) for wave in wavs]  # (L + 1, frames, dim)
+        longest = max(one.shape[1] for one in alone)
+        places = np.arange(longest)
+        padded = np.stack([one[:, np.minimum(places, one.shape[1] - 1)] for one in alone], axis=1)
+        return list(torch.from_numpy(padded).to(wavs[0].device))
 
-def register() -> None:
-    """Make the upstream known to s3prl by its `NAME`."""
+    def _alone(self, wave: Tensor, cache: Path) -> np.ndarray:
+        """Return the hidden states (L + 1, frames, dim) of a recording (samples,) by itself."""
+        file = cache / f"{hashlib.sha256(wave.numpy().tobytes()).hexdigest()[:32]}.npy"
+        if not file.is_file():
+            waves, mask = collate([wave.numpy()], self.model.preprocessor["do_normalize"])
+            device = next(self.model.parameters()).device
+            inputs = waves[:, : len(wave)].to(device), mask[:, : len(wave)].to(device)
+            batch = dict(zip(("input_values", "attention_mask"), inputs, strict=True))
+            with torch.no_grad():
+                hidden = torch.cat([x.float() for x in states(self.model, batch)])
+            part = file.with_suffix(f".{os.getpid()}")
+            with part.open("wb") as stream:
+                np.save(stream, hidden.cpu().numpy())
+            part.replace(file)
+        return np.load(file, mmap_mode="r")
+
+
+def register(cache: Path | None = None) -> None:
+    """Make the upstream known to s3prl by its `NAME`; its hidden states may go to a folder."""
     from s3prl import hub
 
-    setattr(hub, NAME, Upstream)
+    if cache:
+        cache.mkdir(parents=True, exist_ok=True)
+    setattr(hub, NAME, partial(Upstream, cache=cache))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import cannot_mask
 from speech_pareto.compression.parts.thin_student import ThinStudent, thin, with_reuse
-from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hidden_states import real_frames, states, without_and_with
 from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Weight
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class MaskingDistillation(ThinStudent):
         real = real_frames(teacher, batch)  # (B, T)
         mask = span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
         with torch.no_grad():
-            clean, masked = (states(teacher, batch, given) for given in (None, mask))
+            clean, masked = without_and_with(teacher, batch, mask)
         ours, total = states(student, batch, mask), 0
         for index, project in enumerate(student.projections, 1):
             target = torch.where(mask[..., None], clean[index], masked[index])

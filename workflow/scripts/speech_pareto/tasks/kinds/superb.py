@@ -4,6 +4,7 @@ https://arxiv.org/abs/2105.01051. Hyper-parameters are those of s3prl's own reci
 but for the learning rate: SUPERB searches it for each model and task, and so does rule `superb`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from speech_pareto.runtime.suggest import unknown
 
 RULES = ("superb",)
 REQUIRED = ("problem",)
-OWN = ("problem", "data", "label", "learning_rates", "settings")
+OWN = ("problem", "data", "label", "learning_rates", "settings", "cache_features")
 METRICS = dict.fromkeys(("per", "wer", "cer", "slot_value_cer", "eer", "der"), "lower")
 METRICS |= dict.fromkeys(("accuracy", "slot_type_f1"), "higher")
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # SUPERB's search, its section 3.2
@@ -56,9 +57,11 @@ def problems_of(task: Mapping) -> Iterator[tuple[str | None, str]]:
         yield "problem", f"s3prl has no recipe for QbE, only for {', '.join(PROBLEMS)}."
     elif isinstance(problem, str) and not facts:
         yield "problem", unknown("problem", problem, list(PROBLEMS))
-    for key in ("teacher", "student", "protocol", "start", "train_hours"):
+    for key in ("teacher", "student", "protocol", "start"):
         if key in task:
             yield key, "s3prl trains the tasks of SUPERB; this key is for others."
+    if "train_hours" in task and "data" in task:
+        yield "train_hours", "s3prl reads all of a task's own corpus; it is for 'corpora'."
     if ("data" in task) == ("corpora" in task):
         yield None, "either 'corpora' or 'data' must say what it learns from."
     if not facts:
@@ -84,10 +87,12 @@ def filled(task: Mapping) -> dict:
 
 
 def audio_seconds(task: Mapping, taught: float, tested: float) -> dict[str, float]:
-    """Return by rule the audio that goes through a student: of all learning rates."""
+    """Return by rule the audio that goes through a student: by learning rate, or once if kept."""
     facts, given = PROBLEMS[task["problem"]], task.get("settings", {}).get("train", {})
-    heard = given.get("total_steps", facts.updates) * facts.batch * RECORDING
-    return {"superb": len(task["learning_rates"]) * (heard + tested)}
+    seen = given.get("total_steps", facts.updates) * facts.batch * RECORDING
+    if task.get("cache_features"):
+        return {"superb": min(seen, 3600 * task.get("train_hours", math.inf)) + tested}
+    return {"superb": len(task["learning_rates"]) * (seen + tested)}
 
 
 def comparable(task: Mapping, sources: set[str]) -> bool:
