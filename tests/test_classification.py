@@ -23,8 +23,8 @@ from speech_pareto.compression import catalogue
 from speech_pareto.data.audio import WINDOW, pieces
 from speech_pareto.data.corpus import Utterance, read
 from speech_pareto.models import backbone as model
-from speech_pareto.reporting.tables.comparisons import read_errors
 from speech_pareto.reporting.tables.significance import mcnemar
+from speech_pareto.reporting.tables.systems import read_errors
 from speech_pareto.runtime import result
 from speech_pareto.study import config
 from speech_pareto.tasks.kind import kind_of

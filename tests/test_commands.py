@@ -11,7 +11,8 @@ from helpers.commands import command
 from speech_pareto import __version__
 from speech_pareto.study import reruns
 
-NAMES = ("recommend", "interim", "status", "superb", "transcribe", "classify", "voices", "why")
+NAMES = ("recommend", "interim", "status", "superb", "transcribe", "classify", "verify", "voices")
+NAMES += ("why",)
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "transformers", "snakemake", "yaml")
 
 
@@ -51,6 +52,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["recommend", "--max-parametres", "3"], "--max-parameters"),
         (["transcribe", "model", "a.wav", "--threads", "0"], "--threads"),
         (["classify", "model", "a.wav", "--threads", "0"], "--threads"),
+        (["verify", "model", "a.wav", "b.wav", "--threads", "0"], "--threads"),
     ],
 )
 def test_what_is_misspelt_is_refused(arguments, said, capsys):

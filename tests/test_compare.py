@@ -14,7 +14,7 @@ import compare
 from helpers import synthetic_results
 from helpers.checkout import ROOT
 from helpers.hypervolume import hypervolume
-from speech_pareto.reporting.tables import comparisons
+from speech_pareto.reporting.tables import comparisons, systems
 from speech_pareto.reporting.tables import results_table as table
 from speech_pareto.reporting.tables.significance import holm, matched_pairs, mcnemar
 from speech_pareto.runtime import result
@@ -295,14 +295,14 @@ def test_word_errors_are_those_that_evaluate_counted(tmp_path):
         for i, ((one, other), count) in enumerate(zip(pairs, counts, strict=True))
     ]
     hypotheses.write_table(tmp_path / "h.tsv", rows)
-    _, errors, lengths = comparisons.read_errors(tmp_path / "h.tsv", "wer")
+    _, errors, lengths = systems.read_errors(tmp_path / "h.tsv", "wer")
     assert errors.tolist() == [2, 1, 2] and lengths.tolist() == [3, 1, 3]
     assert 100 * errors.sum() / lengths.sum() == pytest.approx(metrics["wer"], abs=1e-4)
-    _, errors, lengths = comparisons.read_errors(tmp_path / "h.tsv", "cer")
+    _, errors, lengths = systems.read_errors(tmp_path / "h.tsv", "cer")
     assert 100 * errors.sum() / lengths.sum() == pytest.approx(metrics["cer"], abs=1e-4)
     apart = [{k: v for k, v in row.items() if k not in hypotheses.WORDS} for row in rows]
     hypotheses.write_table(tmp_path / "p.tsv", apart)  # of a task whose symbols are words
-    assert comparisons.read_errors(tmp_path / "p.tsv", "wer")[1].tolist() == errors.tolist()
+    assert systems.read_errors(tmp_path / "p.tsv", "wer")[1].tolist() == errors.tolist()
 
 
 @pytest.mark.slow

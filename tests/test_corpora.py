@@ -3,19 +3,18 @@
 The archives are made here, in the layout of the published ones, of real recordings.
 """
 
-import io
 import shutil
 import tarfile
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 import evaluate
 import fetch_corpus
 import finetune
 import prepare_corpus
+from helpers.archives import add, encoded
 from helpers.loopback import serve
 from helpers.results import SCORED
 from speech_pareto.data.corpora import librispeech, speech_commands
@@ -25,20 +24,6 @@ from speech_pareto.runtime.hashing import digest_of, sha256
 from speech_pareto.study import config
 
 CLEAN = ("train-clean-100", "dev-clean", "test-clean")
-
-
-def add(archive, name, data):
-    """Add a file to an archive."""
-    entry = tarfile.TarInfo(name)
-    entry.size = len(data)
-    archive.addfile(entry, io.BytesIO(data))
-
-
-def encoded(wave, kind):
-    """Return samples as the bytes of an audio file."""
-    file = io.BytesIO()
-    soundfile.write(file, wave, 16000, format=kind, subtype="PCM_16")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.runtime.result import write_status
 from speech_pareto.tasks.kinds.ctc import Task
 from speech_pareto.tasks.task import load_task_model
+from speech_pareto.training import inference
 
 pytestmark = pytest.mark.slow  # a model is fine-tuned first
 
@@ -106,7 +107,7 @@ def test_the_result_agrees_with_its_rows_and_repeats(model, prompts_en, tmp_path
     assert {row["split"] for row in rows} == {"valid", "test"}
     again, _, other = score(model, prompts_en, tmp_path / "b")
     assert [f.read_bytes() for f in files] == [f.read_bytes() for f in other]
-    monkeypatch.setattr(evaluate, "BATCH_SECONDS", {"cpu": 0.0})  # one utterance at a time
+    monkeypatch.setattr(inference, "BATCH_SECONDS", {"cpu": 0.0})  # one utterance at a time
     assert score(model, prompts_en, tmp_path / "c")[0]["metrics"] == metrics
 
 
@@ -187,7 +188,7 @@ def test_long_test_utterances_are_scored(model, prompts_en, tmp_path):
         replace(rows[2], offset=0, samples=len(part), audio=(part * 32768).astype(np.int16))
         for part in parts
     ]
-    [texts] = evaluate.transcribe(task_model, task, windows, "fp32")
+    [texts] = inference.transcribe(task_model, task, windows, "fp32")
     assert guesses[2] == task.join(texts)
 
 

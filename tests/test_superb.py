@@ -20,7 +20,7 @@ from speech_pareto.data.batches import collate
 from speech_pareto.data.corpus import read, samples_file, write
 from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.models.hidden_states import states
-from speech_pareto.reporting.tables.comparisons import read_errors
+from speech_pareto.reporting.tables.systems import read_errors
 from speech_pareto.runtime import result
 from speech_pareto.study import config
 from speech_pareto.study import figures as study_figures

@@ -23,7 +23,6 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import compress
-import evaluate
 import finetune
 from gpu_parts.synthetic import AUGMENTED, FINE_TUNING, TASK, TEACHER, loop
 from large import step_of
@@ -37,7 +36,7 @@ from speech_pareto.models.surgery import matrix, weight
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.result import read_json, read_status, write_json
 from speech_pareto.tasks.task import load_task_model
-from speech_pareto.training import finetuning
+from speech_pareto.training import finetuning, inference
 from speech_pareto.training import loop as training
 
 RATIO = 0.3
@@ -146,7 +145,7 @@ def hypotheses(folder: Path, corpus: Path) -> list[str] | None:
         return None
     model, task = made
     recordings = [u for u in read(corpus) if u.split == "test"]
-    return evaluate.transcribe(model, task, recordings, "fp32")
+    return inference.transcribe(model, task, recordings, "fp32")
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from speech_pareto.study.config import ConfigError, dump, resolve
 from speech_pareto.runtime.source_digest import closure, fingerprint
+from speech_pareto.runtime.locate import locate
 from speech_pareto.runtime.garbage import collect_seldom
 from speech_pareto.study.syntax import syntax_problems
 from speech_pareto.compression import catalogue

@@ -1,4 +1,4 @@
-"""Students for other programs: one ONNX file each, samples in, log-probabilities out."""
+"""Students for other programs: one ONNX file each, samples in, what the task's head gives out."""
 
 
 rule export:

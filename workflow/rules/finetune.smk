@@ -22,6 +22,7 @@ rule finetune:
             task=kind_settings("languages", "train_hours", "protocol"),
             training=lookup("tasks/{task}/student", within=study),
             recordings=recordings_used(corpora_of_task),
+            files=files_of_task,
             code=code("finetune.py", task_file),
             software=pins("torch"),
         ),

@@ -27,6 +27,7 @@ rule finetune_one_teacher:
             teacher=content(backbone),
             dtype="float16",
             recordings=recordings_used(corpora_of_task),
+            files=files_of_task,
             code=code("finetune.py", task_file),
             software=pins("torch"),
         ),

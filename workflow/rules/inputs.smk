@@ -83,13 +83,13 @@ def recordings_of_corpus(wildcards):
     corpus = study["corpora"][wildcards.corpus]
     if grid.downloads(corpus):
         return paths.DOWNLOAD
-    path = grid.locate(corpus["path"])
+    path = locate(corpus["path"])
     return ancient(str(path)) if path.is_dir() else str(path)
 
 
 def shipped(path):
     """A folder that no rule makes; its content counts (params), its time stamps do not."""
-    return ancient(str(grid.locate(path)))
+    return ancient(str(locate(path)))
 
 
 @once_per_recipe
@@ -106,7 +106,7 @@ def file_of_teacher(key):
 
     def file(wildcards):
         teacher = study["teachers"][wildcards.teacher]
-        return str(grid.locate(teacher[key])) if key in teacher else []
+        return str(locate(teacher[key])) if key in teacher else []
 
     return file
 
@@ -173,7 +173,7 @@ def language_model(wildcards):
     """Digests of the files of a task's language model, by what they are."""
     found = task_of(wildcards).get("language_model", {})
     files = [value for value in found.values() if isinstance(value, str)]
-    return [fingerprint(grid.locate(file)) for file in files] or None
+    return [fingerprint(locate(file)) for file in files] or None
 
 
 def trains(wildcards):
@@ -243,6 +243,13 @@ def kind_settings(*names):
         return task_settings("kind", *own, *names)(wildcards)
 
     return settings
+
+
+def files_of_task(wildcards):
+    """Digests of the files that the task names, whatever their time stamps."""
+    task = task_of(wildcards)
+    named = kind.kind_of(task["kind"]).files(task)
+    return {name: fingerprint(locate(name)) for name in named}
 
 
 def recordings_of_superb(wildcards):

@@ -29,7 +29,7 @@ rule plot:
     params:
         **job_params(
             figure=figure_of,
-            published=fingerprint(grid.locate("resources/published.csv")),
+            published=fingerprint(locate("resources/published.csv")),
             code=code("plot.py", figure_file),
             software=pins("plot"),
         ),

@@ -1,34 +1,27 @@
 """Score a fine-tuned model on a task's validation and test split, utterance by utterance.
 
+Or pair by pair, of tasks that compare two.
+
 Students are chosen by what they score on validation, and reported by what they score on test.
 """
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from speech_pareto.data.audio import SAMPLE_RATE, WINDOW, pieces
-from speech_pareto.data.batches import buckets, collate
 from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.selection import needed
 from speech_pareto.models.backbone import load
-from speech_pareto.models.quantisation import number_format
 from speech_pareto.runtime import result
-from speech_pareto.runtime.hardware import device, mixed_precision
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.tasks.beam_search import BeamSearch
 from speech_pareto.tasks.hypotheses import write_table
-from speech_pareto.tasks.task import Task, TaskModel, load_task_model
+from speech_pareto.tasks.task import Task, TaskModel, embeds, load_task_model
+from speech_pareto.training.inference import compare, transcribe
 from speech_pareto.training.loop import Diverged
 
-# Of audio in a batch.  On a CPU small batches are faster: six recordings of 10 s, each alone, took
-# HuBERT Base 0.8 of the time of all six in a batch (one thread, AVX2).
-BATCH_SECONDS = {"cpu": 16.0, "cuda": 60.0}
 SPLITS = ("valid", "test")
 log = logging.getLogger(__name__)
 
@@ -61,10 +54,15 @@ def main(
         try:
             for split in SPLITS:
                 own = [utterance for utterance in data if utterance.split == split]
-                guesses, *searched = transcribe(task_model, definition, own, arithmetic, decoders)
-                metrics[split], scored = score(definition, own, guesses)
-                for texts in searched:
-                    metrics[split] |= with_language_model(definition, own, texts, scored)
+                answers = task_model, definition, own, arithmetic
+                if embeds(definition):
+                    trials, scores = compare(*answers)
+                    metrics[split], scored = definition.score_trials(trials, scores, own)
+                else:
+                    guesses, *searched = transcribe(*answers, decoders)
+                    metrics[split], scored = score(definition, own, guesses)
+                    for texts in searched:
+                        metrics[split] |= with_language_model(definition, own, texts, scored)
                 rows += scored
         except Diverged as error:
             log.warning("%s: %s", model, error)
@@ -87,51 +85,6 @@ def main(
     if weights:
         value["layer_weights"] = weights
     result.write(output, value)
-
-
-def transcribe(
-    model: TaskModel,
-    task: Task,
-    data: list[Utterance],
-    kind: str = "auto",
-    decoders: Sequence[Callable] | None = None,
-) -> list[list[str]]:
-    """Return by decoder a hypothesis per utterance of `data`; long ones are cut in pauses.
-
-    Decoders are like `Task.decode`, which is the only one by default. A model with a number format
-    of its own runs in that, whatever `kind` says. Raises `Diverged` if what it gives is not finite.
-    """
-    place = device()
-    model.eval().to(place)
-    normalize = model.backbone.preprocessor["do_normalize"]
-    short = [i for i, u in enumerate(data) if u.samples <= WINDOW]
-    long = [i for i, u in enumerate(data) if u.samples > WINDOW]
-    lengths = np.array([data[i].samples for i in short])
-    most = int(BATCH_SECONDS[place.type] * SAMPLE_RATE)
-    batches = buckets(lengths, most, np.random.default_rng(0)) if short else []
-    decoders = decoders or [task.decode]
-    guesses = [[""] * len(data) for _ in decoders]
-    bf16 = mixed_precision(kind) == "bf16" and not number_format(model.backbone)
-
-    def recognise(waves: list[np.ndarray]) -> list[list[str]]:
-        inputs, mask = (tensor.to(place) for tensor in collate(waves, normalize))
-        logits, frames = model(inputs, mask)
-        if not logits.isfinite().all():
-            raise Diverged("the model's outputs are not finite")
-        return [decode(logits.float(), frames) for decode in decoders]
-
-    with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
-        for batch in tqdm(batches, desc="evaluate", unit="batch", mininterval=5):
-            chosen = [short[i] for i in batch]
-            texts = recognise([data[i].wave() for i in chosen])
-            for own, found in zip(guesses, texts, strict=True):
-                for i, guess in zip(chosen, found, strict=True):
-                    own[i] = guess
-        for i in tqdm(long, desc="long recordings", unit="recording", disable=not long):
-            parts = [recognise([piece]) for piece in pieces(data[i].wave())]
-            for own, found in zip(guesses, zip(*parts, strict=True), strict=True):
-                own[i] = task.join([text for (text,) in found])
-    return guesses
 
 
 def with_language_model(

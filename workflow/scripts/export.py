@@ -21,16 +21,17 @@ from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.private_api import INTEGER_PRODUCT
 from speech_pareto.runtime.provenance import meta
-from speech_pareto.tasks.recogniser import EndToEnd, open_session
-from speech_pareto.tasks.task import Task, load_task_model
+from speech_pareto.tasks.recogniser import EndToEnd, open_session, settings_of
+from speech_pareto.tasks.task import Task, embeds, load_task_model
 
 log = logging.getLogger(__name__)
 
 OPSET = 20  # the first with a Fourier transform as log-mel stems need it
 UTTERANCES = 8  # real recordings in the check, of all lengths
 LONGEST = 20.0  # seconds, of these recordings
-# Largest difference in log-probability. An int8 student rounds each frame: where sums differ in the
-# last bit, one library may round up what the other rounds down, and later layers feel it.
+# Largest difference in log-probability, or in a number of an embedding. An int8 student rounds each
+# frame: where sums differ in the last bit, one library may round up what the other rounds down, and
+# later layers feel it.
 TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.5
 LARGEST = 2**31 - 2**20  # bytes; one protobuf message, weights and all, holds no more than 2 GiB
 NOISY = ("torch.onnx", "onnxscript", "onnx_ir")  # they log what they themselves do
@@ -64,6 +65,8 @@ def main(
     status = result.read_status(model)
     if not status:
         task_model, definition = load_task_model(task, load(model), model)
+        if embeds(definition):
+            task = {**task, "threshold": settings_of(Path(model)).get("threshold")}
         try:
             facts = export(task_model, definition, task, corpora, part)
         except NotExported as error:
@@ -89,7 +92,8 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
     if size > LARGEST:
         reason = f"{size / 1e9:.1f} GB do not fit in one ONNX file, which holds at most 2 GB"
         raise NotExported("unsupported", reason)
-    model = EndToEnd(model).eval()
+    name = "embeddings" if embeds(definition) else "log_probabilities"
+    model = EndToEnd(model, embeds(definition)).eval()
     batches = recordings(task, definition, corpora)
     expected = [reference(model, *batch) for batch in batches]
     unparametrize(model)
@@ -104,13 +108,16 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
             "lengths": "int64 (batch,), samples that are no padding",
         },
         "outputs": {
-            "log_probabilities": f"float32 (batch, frames, outputs), {meaning}",
+            name: f"float32 (batch, frames, outputs), {meaning}",
             "frames": "int64 (batch,), frames that are no padding",
         },
     }
     texts = {key: json.dumps(facts[key]) for key in ("task", "symbols", "sample_rate")}
-    write_onnx(model, file, texts)
-    return facts | {"check": compare(file, batches, expected, precision)}
+    write_onnx(model, file, texts, name)
+    check = compare(file, batches, expected, precision)
+    if embeds(definition):
+        del check["other_symbols"]  # an embedding tells none
+    return facts | {"check": check}
 
 
 def recordings(task: dict, definition: Task, corpora: list) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -130,7 +137,7 @@ def recordings(task: dict, definition: Task, corpora: list) -> list[tuple[np.nda
 
 @torch.inference_mode()
 def reference(model: nn.Module, waves: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Return torch's log-probabilities (frames, outputs) of each recording."""
+    """Return torch's outputs (frames, outputs) of each recording."""
     scores, frames = model(torch.from_numpy(waves), torch.from_numpy(lengths))
     return [row[:count].numpy() for row, count in zip(scores, frames, strict=True)]
 
@@ -142,10 +149,13 @@ def unparametrize(model: nn.Module) -> None:
             parametrize.remove_parametrizations(module, name)
 
 
-def write_onnx(model: nn.Module, file: Path, texts: dict[str, str]) -> None:
-    """Write `model` to `file`, any number of recordings of any length; `texts` are its metadata."""
-    for name in NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+def write_onnx(model: nn.Module, file: Path, texts: dict[str, str], name: str) -> None:
+    """Write `model` to `file`, any number of recordings of any length; `texts` are its metadata.
+
+    `name` is that of its first output.
+    """
+    for noisy in NOISY:
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     example = torch.zeros(2, SAMPLE_RATE + 123), torch.tensor([SAMPLE_RATE + 123, SAMPLE_RATE])
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own code
@@ -153,7 +163,7 @@ def write_onnx(model: nn.Module, file: Path, texts: dict[str, str]) -> None:
             model,
             example,
             input_names=["waves", "lengths"],
-            output_names=["log_probabilities", "frames"],
+            output_names=[name, "frames"],
             dynamic_shapes={"waves": {0: "batch", 1: "samples"}, "lengths": {0: "batch"}},
             # torch's product of int8 matrices, for which the exporter knows no word
             custom_translation_table={INTEGER_PRODUCT.default: opset20.MatMulInteger},
@@ -184,12 +194,12 @@ def compare(file: Path, batches: list, expected: list, precision: str | None) ->
     far = max(map(distance, found, expected))
     most = TOLERANCE_INT8 if precision == "int8" else TOLERANCE
     if not far <= most:  # NaN too
-        reason = f"onnxruntime's log-probabilities are {far:.3g} from torch's, more than {most:g}"
+        reason = f"onnxruntime's outputs are {far:.3g} from torch's, more than {most:g}"
         raise NotExported("different", reason)
     *alone, together = found
     apart = distance([rows[0] for rows in alone], together)
     if not apart <= most:
-        reason = f"a recording's log-probabilities in a batch are {apart:.3g} from those alone"
+        reason = f"a recording's outputs in a batch are {apart:.3g} from those alone"
         raise NotExported("different", reason)
     return {
         "recordings": len(alone),
@@ -202,7 +212,7 @@ def compare(file: Path, batches: list, expected: list, precision: str | None) ->
 
 
 def distance(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
-    """Return the largest difference of log-probabilities; infinite if frames are missing."""
+    """Return the largest difference of outputs; infinite if frames are missing."""
     pairs = list(zip(found, wanted, strict=True))
     if any(ours.shape != theirs.shape for ours, theirs in pairs):
         return float("inf")

@@ -16,8 +16,10 @@ from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.processes import first
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.runtime.result import read_status, to_text, write_json, write_status
-from speech_pareto.tasks.task import save_head
+from speech_pareto.tasks.task import embeds, save_head
+from speech_pareto.tasks.trials import curve as error_rates
 from speech_pareto.training.finetuning import begin, fit
+from speech_pareto.training.inference import compare
 from speech_pareto.training.loop import Diverged
 from speech_pareto.training.settings import FineTuning
 
@@ -47,10 +49,18 @@ def main(
     torch.manual_seed(seed)
     backbone = load(model)
     task_model, definition, data = begin(task, backbone, model, corpora)
-    needed(task, definition, corpora, "valid", "test")  # after training it is too late to be told
+    # after training it is too late to be told
+    held_out, _ = needed(task, definition, corpora, "valid", "test")
+    of_split = {s: [u for u in held_out if u.split == s] for s in ("valid", "test")}
+    for own in of_split.values() if embeds(definition) else ():
+        definition.trials(own)
     folder = Path(state) / weights_digest(model)[:16] if state else None
     try:
         curve = fit(task_model, definition, data, settings, seed, folder)
+        if embeds(definition) and first():
+            precision = training.get("precision", "auto")
+            trials, scores = compare(task_model, definition, of_split["valid"], precision)
+            task = {**task, "threshold": error_rates(scores, trials.target).threshold()}
     except (Diverged, torch.OutOfMemoryError) as error:
         kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
         log.warning("%s", error)
@@ -80,6 +90,12 @@ def _card(facts: dict, about: dict, corpora: list) -> str:
     """Return the model card of a fine-tuned model; `about` is that of its task."""
     task, seed = facts["task"], facts["meta"]["seed"]
     settings = json.dumps(facts["training"], sort_keys=True)
+    threshold = ""
+    if "threshold" in task:
+        threshold = (
+            f", and the threshold, {task['threshold']:g}: a pair whose cosine is at least that "
+            "counts as one speaker; on validation, misses and false alarms were equal there"
+        )
     return f"""---
 library_name: transformers
 pipeline_tag: {about["pipeline"]}
@@ -93,7 +109,7 @@ pipeline_tag: {about["pipeline"]}
 ```
 
 `head.safetensors` holds the output layer and, in its metadata, the symbols; `training.json` the
-training curve; `provenance.json` the settings, versions, hardware and digests.
+training curve; `provenance.json` the settings, versions, hardware and digests{threshold}.
 
 Trained on:
 

@@ -197,6 +197,36 @@ def classify(model: Model, audio: Audio, threads: Threads = None) -> None:
     _recognise(model, audio, threads, answer)
 
 
+@app.command(
+    epilog=examples(
+        "verify results/finetuned/tiny/low-rank/0.5/1/speakers anna.wav who.wav",
+        "verify student.onnx anna.wav who.flac",
+    )
+)
+def verify(
+    model: Model,
+    first: Annotated[Path, typer.Argument(help="WAV, FLAC, MP3, M4A, ..., at any rate.")],
+    second: Annotated[Path, typer.Argument(help="The recording to compare it with.")],
+    threads: Threads = None,
+) -> None:
+    """Tell whether two recordings are of one speaker.
+
+    One line on stdout, with tabs: both files, `same` or `other`, the score and the threshold. The
+    score is the cosine of both embeddings; from the threshold on, which was chosen on validation, a
+    pair counts as one speaker.
+    """
+    import torch
+
+    from speech_pareto.tasks.recogniser import load_recogniser
+
+    if threads:
+        torch.set_num_threads(threads)
+    recognise = load_recogniser(model)
+    same, score = recognise.verify(first, second)
+    found = "same" if same else "other", f"{score:.4f}", f"{recognise.threshold:.4f}"
+    typer.echo("\t".join([str(first), str(second), *found]))
+
+
 def _recognise(model: Path, audio: list[Path], threads: int | None, answer: Callable) -> None:
     """Print what `answer(student, wave)` returns of each recording, and how fast it was."""
     import numpy as np

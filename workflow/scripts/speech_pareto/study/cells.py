@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import catalogue
 from speech_pareto.data import sources
-from speech_pareto.runtime import source_digest
 from speech_pareto.tasks.kind import kind_of
 
 if TYPE_CHECKING:
     from speech_pareto.compression.method import Method
-
-ROOT = source_digest.SCRIPTS.parents[1]
 
 
 @dataclass(frozen=True, order=True)
@@ -110,9 +106,3 @@ def settings_of(step: str | dict) -> dict:
 def downloads(corpus: Mapping) -> bool:
     """Return whether a corpus is fetched: its source is published, and no `path` has a copy."""
     return "path" not in corpus and sources.published(corpus["source"])
-
-
-def locate(path: str) -> Path:
-    """Return a path of the config, seen from the working directory or else the workflow's."""
-    here, shipped = Path(path).expanduser(), ROOT / path
-    return shipped if shipped.exists() and not here.exists() else here

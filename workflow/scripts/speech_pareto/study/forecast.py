@@ -12,6 +12,7 @@ from speech_pareto.compression import recipes
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.models.teachers import known
+from speech_pareto.runtime.locate import locate
 from speech_pareto.study import cells as grid
 from speech_pareto.study.cells import Cell
 from speech_pareto.study.figures import figures_of, looks_inside
@@ -52,7 +53,7 @@ def teacher_config(study: Mapping, name: str, scope: str, results: Path) -> dict
     """
     teacher = study["teachers"][name]
     if path := teacher["finetuned"].get(grid.teacher_scope(study, scope)) or teacher.get("path"):
-        return read_config(grid.locate(path))
+        return read_config(locate(path))
     if "pretrain" in teacher:
         return architecture.tiny(**teacher["pretrain"].get("model", {}))
     folder = results / "teachers" / name / "backbone"

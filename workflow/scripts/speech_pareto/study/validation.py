@@ -15,9 +15,10 @@ from speech_pareto.data.text import voice
 from speech_pareto.models.model_folder import problem
 from speech_pareto.models.teachers import TEACHERS, known
 from speech_pareto.runtime.bounds import exponent, problems, shown
+from speech_pareto.runtime.locate import locate
 from speech_pareto.runtime.suggest import unknown
 from speech_pareto.study import quantities
-from speech_pareto.study.cells import locate, settings_of
+from speech_pareto.study.cells import settings_of
 from speech_pareto.study.messages import NAMED, join, limits, listed, mapping, number, unknown_names
 from speech_pareto.study.views import VIEWS
 from speech_pareto.tasks import kind

@@ -12,6 +12,7 @@ inside functions. Whatever else it leaves out is as for a task that the workflow
     filled(task)            settings that follow from others
     audio_seconds(task, taught, tested)  rule -> audio that goes through a student, once forward
     comparable(task, sources)  whether scores may stand beside published ones
+    files(task)             files that it names, as paths of the config; their content counts
     writer(task)            the rule that writes the task's files for another trainer, if any
 """
 
@@ -90,6 +91,10 @@ class Kind:
     def comparable(self, task: Mapping, sources: set[str]) -> bool:
         """Return whether a task's scores on corpora of these sources may stand beside published."""
         return self._own.get("comparable", lambda task, sources: False)(task, sources)
+
+    def files(self, task: Mapping) -> list[str]:
+        """Return the files that a task names, as paths of the config."""
+        return self._own.get("files", lambda task: [])(task)
 
     def writer(self, task: Mapping) -> str | None:
         """Return the rule that writes a task's files for another trainer, None if none does."""

@@ -1,4 +1,4 @@
-"""Recordings in, text or class out: a fine-tuned folder, or the ONNX file that `export` made of it.
+"""Recordings in, text, class or embedding out: a fine-tuned folder, or the ONNX file made of it.
 
 recognise = load_recogniser("results/finetuned/tiny/low-rank/0.5/1/phones")
 print(recognise("speech.wav"))
@@ -17,17 +17,21 @@ from speech_pareto.models.backbone import load
 from speech_pareto.runtime import result
 from speech_pareto.runtime.extras import extra
 from speech_pareto.runtime.hardware import device
-from speech_pareto.tasks.task import Task, TaskModel, load_task_model, make_task
+from speech_pareto.tasks.task import Task, TaskModel, embeds, load_task_model, make_task
 
+VERIFIES = "this model compares the speakers of two recordings: speech-pareto verify"
 SHORTEST = SAMPLE_RATE // 10  # samples; enough for a frame of any stem
 
 
 class EndToEnd(nn.Module):
-    """A task model from padded samples to log-probabilities: it normalises and masks itself."""
+    """A task model from padded samples to log-probabilities: it normalises and masks itself.
 
-    def __init__(self, model: TaskModel) -> None:
+    One that `embeds` gives embeddings (batch, 1, embedding) instead.
+    """
+
+    def __init__(self, model: TaskModel, embeds: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.embeds = model, embeds
         self.normalize = model.backbone.preprocessor["do_normalize"]
 
     def forward(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,11 +46,11 @@ class EndToEnd(nn.Module):
             variance = waves.square().sum(1, keepdim=True) / lengths[:, None]
             waves = waves / (variance + 1e-7).sqrt()
         logits, frames = self.model(waves, mask.long())
-        return logits.float().log_softmax(-1), frames
+        return logits.float() if self.embeds else logits.float().log_softmax(-1), frames
 
 
 class Recogniser:
-    """Transcribes or classifies recordings; `run` is `EndToEnd` with arrays in place of tensors."""
+    """Transcribes, classifies or compares recordings; `run` is `EndToEnd`, but of arrays."""
 
     def __init__(self, run: Callable, task: Task, device: str) -> None:
         self.run, self.task, self.device = run, task, device
@@ -55,8 +59,10 @@ class Recogniser:
         """Return the text or the class of a file, or of float samples (samples,) at 16 kHz.
 
         Recordings of more than 40 s are cut in pauses. Raises `UnreadableAudio`, and ValueError for
-        a model whose outputs are not finite.
+        a model whose outputs are not finite, or one that compares speakers.
         """
+        if embeds(self.task):
+            raise ValueError(VERIFIES)
         outputs = self._outputs(recording)
         return self.task.join([text for each in outputs for text in self.task.decode(*each)])
 
@@ -65,6 +71,8 @@ class Recogniser:
 
         ValueError also for a model that tells no classes.
         """
+        if embeds(self.task):
+            raise ValueError(VERIFIES)
         if not hasattr(self.task, "probabilities"):
             raise ValueError(
                 "this model transcribes, it tells no classes: speech-pareto transcribe"
@@ -73,6 +81,35 @@ class Recogniser:
         name = self.task.join([text for each in outputs for text in self.task.decode(*each)])
         shares = torch.cat([self.task.probabilities(*each) for each in outputs]).mean(0)
         return name, float(shares[self.task.symbols.index(name)])
+
+    def embed(self, recording: str | Path | np.ndarray) -> np.ndarray:
+        """Return the embedding (embedding,) of a recording's speaker, of length 1.
+
+        ValueError also for a model that compares no speakers.
+        """
+        task = self.task
+        if not embeds(task):
+            raise ValueError("this model compares no speakers: its task is no verification")
+        outputs = self._outputs(recording)
+        return task.join([vector for each in outputs for vector in task.decode(*each)])
+
+    @property
+    def threshold(self) -> float:
+        """The score from which two recordings count as one speaker, as chosen on validation."""
+        found = self.task.threshold if embeds(self.task) else None
+        if found is None:
+            raise ValueError("this model has no threshold; only a fine-tuned verification has one")
+        return found
+
+    def verify(
+        self, recording: str | Path | np.ndarray, other: str | Path | np.ndarray
+    ) -> tuple[bool, float]:
+        """Return whether two recordings are of one speaker, and the cosine of their embeddings.
+
+        They are if it is at least `threshold`. ValueError as `embed`.
+        """
+        score = float(self.embed(recording) @ self.embed(other))
+        return score >= self.threshold, score
 
     def _outputs(self, recording: str | Path | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield log-probabilities (1, frames, outputs) and frames (1,) of a recording's pieces."""
@@ -126,7 +163,7 @@ def _from_folder(folder: Path) -> Recogniser:
     if made is None:
         raise ValueError(f"{folder} has no head")
     model, task = made
-    model = EndToEnd(model).eval().to(where)
+    model = EndToEnd(model, embeds(task)).eval().to(where)
 
     def run(waves: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.inference_mode():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import torch
 from safetensors import safe_open
@@ -15,6 +15,11 @@ from speech_pareto.data.corpus import Utterance
 from speech_pareto.models.hidden_states import frames_of
 from speech_pareto.runtime import plugins
 from speech_pareto.runtime.result import share
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from speech_pareto.tasks.trials import Trials
 
 PACKAGE = "tasks.kinds"
 
@@ -66,6 +71,36 @@ class Task(Protocol):
     def score(self, references: list[str], hypotheses: list[str]) -> tuple[dict, list[dict]]:
         """Return metrics in percent, and the error counts of each utterance."""
 
+    # A task may also have
+    #
+    #     pool()         the layer behind the head, `pooling.Pooled`: of each utterance it makes one
+    #                    vector, which then stands for a single frame
+    #     trials(data)   pairs of utterances that it compares, see `trials.py`: it then embeds,
+    #                    `decode` gives vectors (embedding,), and pairs are scored, not utterances
+
+
+class Comparing(Protocol):
+    """A task that compares utterances in pairs."""
+
+    threshold: float | None  # from which score on a pair counts as one speaker
+
+    def trials(self, data: Sequence[Utterance]) -> Trials: ...
+    def decode(self, logits: Tensor, lengths: Tensor) -> list[np.ndarray]: ...
+    def join(self, hypotheses: list[np.ndarray]) -> np.ndarray: ...
+    def score_trials(
+        self, trials: Trials, scores: np.ndarray, data: Sequence[Utterance]
+    ) -> tuple[dict, list[dict]]: ...
+
+
+def embeds(task: Task | Comparing) -> TypeGuard[Comparing]:
+    """Return whether a task gives a vector of each utterance, and compares these in pairs."""
+    return hasattr(task, "trials")
+
+
+def pool_of(task: Task) -> nn.Module | None:
+    """Return a new layer that stands behind the head of a task, None if it has none."""
+    return task.pool() if hasattr(task, "pool") else None
+
 
 def make_task(settings: Mapping, symbols: list[str] | None = None) -> Task:
     """Return the task that `settings["kind"]` names."""
@@ -73,18 +108,21 @@ def make_task(settings: Mapping, symbols: list[str] | None = None) -> Task:
 
 
 class TaskModel(nn.Module):
-    """A backbone with a linear head, under one of two protocols.
+    """A backbone with a linear head and, where its task has one, a layer that pools its outputs.
 
-    `finetune`: the head reads the last layer, everything trains.  `probe`: the backbone is frozen
-    and in evaluation mode, the head reads a learned weighted sum of all layers (SUPERB,
+    Protocol `finetune`: the head reads the last layer, everything trains.  `probe`: the backbone is
+    frozen and in evaluation mode, the head reads a learned weighted sum of all layers (SUPERB,
     arXiv 2105.01051, section 3).
     """
 
-    def __init__(self, backbone: nn.Module, outputs: int, protocol: str) -> None:
+    def __init__(
+        self, backbone: nn.Module, outputs: int, protocol: str, pool: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.backbone, self.protocol = backbone, protocol
         self.dropout = nn.Dropout(0.0)
         self.head = nn.Linear(backbone.config.hidden_size, outputs)
+        self.pool = pool
         if protocol == "probe":
             backbone.requires_grad_(False)
             self.layer_weights = nn.Parameter(torch.zeros(backbone.config.num_hidden_layers + 1))
@@ -99,7 +137,10 @@ class TaskModel(nn.Module):
     def forward(
         self, waves: Tensor, attention_mask: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (batch, frames, outputs) and the valid frames (batch,) of waveforms."""
+        """Return logits (batch, frames, outputs) and the valid frames (batch,) of waveforms.
+
+        Where they are pooled, there is one frame.
+        """
         probe = self.protocol == "probe"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not probe):
             masks = {"attention_mask": attention_mask, "mask_time_indices": mask}
@@ -108,7 +149,10 @@ class TaskModel(nn.Module):
         if probe:
             layers = torch.stack(out.hidden_states)  # (L + 1, B, T, D)
             hidden = torch.einsum("l,lbtd->btd", self.layer_weights.softmax(0), layers.float())
-        return self.head(self.dropout(hidden)), self.frames(attention_mask.sum(1))
+        logits, frames = self.head(self.dropout(hidden)), self.frames(attention_mask.sum(1))
+        if self.pool is None:
+            return logits, frames
+        return self.pool(logits, frames)[:, None], torch.ones_like(frames)
 
     def frames(self, samples: Any) -> Any:
         """Return the number of frames that waveforms of `samples` give."""
@@ -138,7 +182,8 @@ def load_task_model(
     with safe_open(path, "pt") as file:
         task = make_task(settings, file.metadata()["symbols"].split("\t"))
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no dict)
-    model = TaskModel(backbone, tensors["head.weight"].shape[0], settings["protocol"])
+    outputs = tensors["head.weight"].shape[0]
+    model = TaskModel(backbone, outputs, settings["protocol"], pool_of(task))
     model.load_state_dict(tensors, strict=False)
     if missing := sorted(set(model.head_state()) ^ set(tensors)):
         raise ValueError(f"{path} does not fit the protocol {settings['protocol']}: {missing}")

@@ -19,7 +19,14 @@ from speech_pareto.models.quantisation import trainable
 from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.extras import extra
 from speech_pareto.tasks.head import HEAD, hand_on_head
-from speech_pareto.tasks.task import Task, TaskModel, load_task_model, make_task, save_head
+from speech_pareto.tasks.task import (
+    Task,
+    TaskModel,
+    load_task_model,
+    make_task,
+    pool_of,
+    save_head,
+)
 from speech_pareto.training.loop import train
 from speech_pareto.training.masking import span_mask
 from speech_pareto.training.settings import FineTuning
@@ -93,7 +100,7 @@ def begin(
         task = make_task(settings)
         data = taught()
         task.learn_symbols(data)
-        model = TaskModel(backbone, task.outputs, settings["protocol"])
+        model = TaskModel(backbone, task.outputs, settings["protocol"], pool_of(task))
     log.info("%d utterances, %.2f h", len(data), sum(u.seconds for u in data) / 3600)
     return model, task, data
 

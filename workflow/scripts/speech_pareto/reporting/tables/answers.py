@@ -13,9 +13,12 @@ Row = dict[str, str]  # see `tasks.hypotheses`
 
 
 def of_test(file) -> list[Row]:
-    """Return the rows of the test split in a TSV of utterances."""
+    """Return the rows of the test split in a TSV of utterances, none of one of trials."""
     with Path(file).open(encoding="utf-8", newline="") as stream:
-        return [row for row in csv.DictReader(stream, delimiter="\t") if row["split"] == "test"]
+        rows = csv.DictReader(stream, delimiter="\t")
+        if "hypothesis" not in (rows.fieldnames or ()):
+            return []
+        return [row for row in rows if row["split"] == "test"]
 
 
 class Answered(NamedTuple):

@@ -3,7 +3,6 @@
 What is reported of a student is of the test split; what chooses between students is of validation.
 """
 
-import csv
 import itertools
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,13 @@ import pandas as pd
 from speech_pareto.reporting.tables.pareto import SIGNS, areas
 from speech_pareto.reporting.tables.results_table import GROUP, summarise
 from speech_pareto.reporting.tables.roles import TEACHER
-from speech_pareto.reporting.tables.significance import (
-    ALPHA,
-    holm,
-    interval,
-    matched_pairs,
-    mcnemar,
-    resampled_rates,
-)
+from speech_pareto.reporting.tables.significance import ALPHA, holm, interval
+from speech_pareto.reporting.tables.systems import DIFFERENCE, Systems, key_of, systems_of
 from speech_pareto.study import quantities
-from speech_pareto.tasks.hypotheses import WORDS
 
-KINDS = ("deletions", "insertions", "substitutions")
 NO_TEACHER = "no_teacher"  # status of a student without a row of its teacher to compare with
 WORST = 100.0  # error rate of the reference point of hypervolumes: nothing is recognised
 
-DIFFERENCE = ["difference", "difference_low", "difference_high"]
 HYPERVOLUME = ["hypervolume", "hypervolume_low", "hypervolume_high"]
 COMPARISONS = [*GROUP, "metric", "better", "status", "reason", "n", "seeds", "utterances"]
 COMPARISONS += ["score", "teacher_score", *DIFFERENCE, "z", "p", "p_corrected", "significant"]
@@ -58,8 +48,8 @@ def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> tuple[pd.DataFrame
         own = cells[cells["task"] == task]
         if not _counted(own, hypotheses):
             continue
-        tested = _Systems(own, points, hypotheses, "test")
-        chosen = _Systems(own, points, hypotheses, "valid")
+        tested = systems_of(own, points, hypotheses, "test")
+        chosen = systems_of(own, points, hypotheses, "valid")
         if not chosen.utterances:
             chosen = tested
         comparisons += _against_teachers(points, tested)
@@ -76,136 +66,12 @@ def _table(rows: list[dict], columns: list[str]) -> pd.DataFrame:
 
 
 def _counted(cells: pd.DataFrame, hypotheses: dict[str, str]) -> bool:
-    """Return whether a task counts errors of utterances; EER, DER and F1 are no such counts."""
+    """Return whether a task's tables have rows; those of SUPERB's ASV, SD and SF have none."""
     done = [hypotheses[file] for file in cells[cells["status"] == "ok"]["metrics_file"]]
     return not done or any(len(Path(file).read_bytes().splitlines()) > 1 for file in done)
 
 
-class _Systems:
-    """Errors per utterance of a split, of a task's whole points: those that miss no seed."""
-
-    def __init__(
-        self, cells: pd.DataFrame, points: pd.DataFrame, hypotheses: dict[str, str], split: str
-    ) -> None:
-        whole = [row for row in points.itertuples() if row.status == "ok"]
-        whole.sort(key=lambda row: row.role != TEACHER)  # teachers first: errors name them
-        whole = [_key(row) for row in whole]
-        seeds = {key: [] for key in whole}
-        for cell in cells.itertuples():
-            if _key(cell) in seeds:
-                seeds[_key(cell)].append(cell)
-        self.errors, self.utterances, first, totals = {}, [], None, []
-        for key in whole:
-            total: Any = 0
-            for cell in seeds[key]:
-                file = hypotheses[cell.metrics_file]
-                utterances, errors, lengths = read_errors(file, cell.metric, split)
-                if utterances or split == "test":
-                    _check_score(file, cell, errors, lengths, split)
-                if first is None:
-                    first, self.utterances, self.lengths = file, utterances, lengths
-                _check_utterances(file, utterances, first, self.utterances)
-                total = total + errors
-            totals.append(total)
-            self.errors[key] = total / len(seeds[key])  # the mean over the seeds
-        self.right_or_wrong = {  # of one seed, and each utterance is one error or none
-            key
-            for key, total in zip(whole, totals, strict=True)
-            if len(seeds[key]) == 1 and (self.lengths == 1).all() and np.max(total, initial=0) <= 1
-        }
-        if self.utterances:
-            # whole numbers are resampled: the same bytes on every machine
-            drawn = resampled_rates(totals, self.lengths).T
-            self.rates = {key: drawn[i] / len(seeds[key]) for i, key in enumerate(whole)}
-
-    def rate(self, key) -> float:
-        """Return the error rate in percent."""
-        return float(100 * self.errors[key].sum() / self.lengths.sum())
-
-    def test(self, a: tuple, b: tuple) -> tuple[float, float]:
-        """Return z and p of the difference in errors: z above 0, `a` makes more.
-
-        McNemar's test where both are right or wrong in each utterance, else matched pairs.
-        """
-        test = mcnemar if {a, b} <= self.right_or_wrong else matched_pairs
-        return test(self.errors[a], self.errors[b])
-
-    def difference(self, a: tuple, b: tuple, better: str) -> dict:
-        """Return how many points of the metric `a` is above `b`, and how sure that is.
-
-        `z` counts errors, whatever the metric: above 0, `a` makes more.
-        """
-        sign = SIGNS[better]
-        points = sign * (self.rate(a) - self.rate(b))
-        bounds = interval(sign * (self.rates[a] - self.rates[b]))
-        z, p = self.test(a, b)
-        # + 0.0: no -0.0
-        values = [value + 0.0 for value in (points, *bounds)]
-        return dict(zip(DIFFERENCE, values, strict=True)) | {"z": z, "p": p}
-
-
-def _key(row) -> tuple[str, str, float]:
-    """Return what names a point within its task."""
-    return row.teacher, row.recipe, row.ratio
-
-
-def read_errors(file, metric: str, split: str = "test") -> tuple[list, np.ndarray, np.ndarray]:
-    """Return (id, reference), errors and reference length of each utterance of a split in a TSV.
-
-    They are counted in the symbols that the task recognises; for `wer` in words, where the task
-    writes these apart.
-    """
-    try:
-        with Path(file).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
-        rows = [row for row in rows if row["split"] == split]
-        utterances = [(row["id"], row["reference"]) for row in rows]
-        worded = metric == "wer" and rows and WORDS[0] in rows[0]
-        errors, length = (WORDS[:1], WORDS[1]) if worded else (KINDS, "length")
-        counts = [(sum(int(row[kind]) for kind in errors), int(row[length])) for row in rows]
-    except KeyError as error:
-        raise ValueError(f"{file} has no column {error}; evaluate this cell again")
-    except (
-        csv.Error,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:  # a cut row
-        raise ValueError(f"{file} is damaged ({error}); evaluate this cell again")
-    if any(errors < 0 or length < 0 for errors, length in counts):
-        raise ValueError(f"{file} has counts below 0; evaluate this cell again")
-    errors, lengths = np.array(counts, dtype=np.int64).reshape(-1, 2).T
-    return utterances, errors, lengths
-
-
-def _check_score(file, cell, errors: np.ndarray, lengths: np.ndarray, split: str) -> None:
-    """Raise a ValueError if the counts in a TSV do not give the cell's score."""
-    rate = 100 * errors.sum() / max(1, lengths.sum())
-    score = rate if cell.better == "lower" else 100 - rate
-    said = cell.score if split == "test" else cell.valid_score
-    if not abs(score - said) <= 1e-3:
-        raise ValueError(
-            f"{file}: its errors of split {split} give {cell.metric} {score:.4f}, but "
-            f"{cell.metrics_file} says {said:.4f}; evaluate this cell again"
-        )
-
-
-def _check_utterances(file, utterances: list, other, expected: list) -> None:
-    """Raise a ValueError that names two files of different utterances or references."""
-    if utterances == expected:
-        return
-    ids, others = ([name for name, _ in each] for each in (utterances, expected))
-    if ids == others:
-        name = next(a[0] for a, b in zip(utterances, expected, strict=True) if a != b)
-        what = f"{name} has another reference"
-    elif odd := sorted(set(ids) ^ set(others)):
-        what = f"{odd[0]} is in one alone"
-    else:
-        what = "the utterances stand in another order"
-    raise ValueError(f"{file} and {other} cannot be compared: {what}; evaluate both again")
-
-
-def _against_teachers(points: pd.DataFrame, systems: _Systems) -> list[dict]:
+def _against_teachers(points: pd.DataFrame, systems: Systems) -> list[dict]:
     """Return a row per student of a task; Holm's correction is over all of them."""
     own = points[points["role"] == TEACHER].drop_duplicates("teacher")
     teachers: dict[str, Any] = {row.teacher: row for row in own.itertuples()}
@@ -220,7 +86,7 @@ def _against_teachers(points: pd.DataFrame, systems: _Systems) -> list[dict]:
         elif point.status == "ok" and teacher:
             row |= {"utterances": len(systems.utterances)}
             row |= {"score": point.score, "teacher_score": teacher.score}
-            row |= systems.difference(_key(point), _key(teacher), point.better)
+            row |= systems.difference(key_of(point), key_of(teacher), point.better)
             tested.append(row)
         rows.append(row)
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
@@ -235,7 +101,7 @@ def _missing(teacher: str, own: pd.DataFrame) -> str:
     return f"the study has no {own['recipe'].iloc[0]} of {teacher}"
 
 
-def _front(points: pd.DataFrame, tested: _Systems, chosen: _Systems, cost: str) -> list[dict]:
+def _front(points: pd.DataFrame, tested: Systems, chosen: Systems, cost: str) -> list[dict]:
     """Return a row per point of a task over a cost: its neighbour, its recipe's hypervolume."""
     points = points.assign(cost=cost, cost_value=points[quantities.QUANTITIES[cost].column])
     points = points.assign(on_front=points[f"front_{cost}"])
@@ -260,9 +126,9 @@ def _front(points: pd.DataFrame, tested: _Systems, chosen: _Systems, cost: str) 
     return rows
 
 
-def _hypervolume(points: pd.DataFrame, systems: _Systems, dearest: float) -> dict:
+def _hypervolume(points: pd.DataFrame, systems: Systems, dearest: float) -> dict:
     """Return what points hold of the box below (dearest, WORST), in percent, and the interval."""
-    keys = [_key(point) for point in points.itertuples()]
+    keys = [key_of(point) for point in points.itertuples()]
     measured = [[systems.rate(key) for key in keys]]
     drawn = np.stack([systems.rates[key] for key in keys], axis=1)
     held = areas(points["cost_value"], np.vstack([measured, drawn]), (dearest, WORST))
@@ -270,19 +136,19 @@ def _hypervolume(points: pd.DataFrame, systems: _Systems, dearest: float) -> dic
     return dict(zip(HYPERVOLUME, (float(share[0]), *interval(share[1:])), strict=True))
 
 
-def _pairs(systems: _Systems) -> list[dict]:
+def _pairs(systems: Systems) -> list[dict]:
     """Return a row per pair of whole points: the test between them, not corrected.
 
     Rounded, so that a reader of the text decides alike.
     """
     rows = []
-    for one, other in itertools.combinations(sorted(systems.errors), 2):
+    for one, other in itertools.combinations(sorted(systems.rates), 2):
         row = dict(zip(PAIRS[1:-1], (*one, *other), strict=True))
         rows.append(row | {"p": round(systems.test(one, other)[1], 6)})
     return rows
 
 
-def _ties(front: list[dict], systems: _Systems, better: str) -> None:
+def _ties(front: list[dict], systems: Systems, better: str) -> None:
     """Compare each point of a front with the next dearer one; Holm's correction over the front.
 
     A tie: the dearer one is not shown to be better.

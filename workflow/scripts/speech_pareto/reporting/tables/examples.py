@@ -18,7 +18,8 @@ def build(cells: pd.DataFrame, hypotheses: dict[str, str]) -> list[dict]:
     Each has the columns `GROUP`, the `seed` whose answers they are (the first), and `utterances`:
     the `sort` (`typical`: of the middle error rate; `worst`), id, corpus, reference, and the
     answers of `student` and `teacher` (None if its row is missing) as runs, see `marked`.
-    `hypotheses` maps each `metrics_file` of the table to its TSV of utterances.
+    `hypotheses` maps each `metrics_file` of the table to its TSV of utterances. Tasks that compare
+    pairs have no examples: a score is nothing to read.
     """
     done = cells[cells["status"] == "ok"].drop_duplicates(GROUP)  # sorted: the first seed
     own = done[done["role"] == TEACHER].drop_duplicates(["task", "teacher"])

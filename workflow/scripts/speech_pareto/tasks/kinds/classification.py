@@ -4,30 +4,26 @@ Logits are averaged over the valid frames. The head is linear, so this is the sa
 for the averaged frames: mean pooling needs nothing of the model, nor of its export. The frames'
 log-probabilities, which an exported model gives, may be averaged instead of logits: in each frame
 they lack one number for all classes, so that classes and their probabilities come out the same.
+Other poolings are a layer behind the head; its logits count as those of one frame.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from speech_pareto.runtime.extras import extra
-from speech_pareto.tasks.labelled import COLUMNS, DEFAULT, Labelled, counts
+from speech_pareto.tasks.labelled import COLUMNS, DEFAULT, PooledTask, counts
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from speech_pareto.data.corpus import Utterance
 
 METRICS = {"accuracy": "higher", "macro_f1": "higher"}
-OWN = ("label",)
+OWN = ("label", "pooling")
 VIEWS = ("confusion", "errors")
-LONGEST = 20.0  # seconds; longer recordings are left out of training
-UNEVEN = 10  # times as many utterances in the largest class as in the smallest: worth a warning
 UNSEEN = "a class that training lacks"
-log = logging.getLogger(__name__)
 
 
 def metrics_of(task: Mapping) -> list[str]:
@@ -37,22 +33,25 @@ def metrics_of(task: Mapping) -> list[str]:
 
 def filled(task: Mapping) -> dict:
     """Return a task with the settings that follow from others."""
-    return {"label": DEFAULT, **task}
+    return {"label": DEFAULT, "pooling": "mean", **task}
 
 
-class Task(Labelled):
+class Task(PooledTask):
     """Classification by the column `settings["label"]`; each output is a class of training."""
 
     METRICS = METRICS
 
     def __init__(self, settings: Mapping, symbols: list[str] | None = None) -> None:
-        super().__init__(settings["label"])
-        self.symbols = symbols or []
+        super().__init__(settings["label"], symbols, settings.get("pooling", "mean"))
 
     @property
     def outputs(self) -> int:
-        """Number of outputs: the classes."""
-        return len(self.symbols)
+        """Number of outputs of the head: the classes, unless a layer behind it has these."""
+        return len(self.symbols) if self.pooling == "mean" else super().outputs
+
+    def pool(self) -> nn.Module | None:
+        """Return the layer behind the head, None if logits are just averaged."""
+        return None if self.pooling == "mean" else super().pool()
 
     def card(self) -> dict[str, str]:
         """Return what a model card says: `pipeline`, `title`, `summary`, meaning of `outputs`."""
@@ -64,29 +63,14 @@ class Task(Labelled):
         }
 
     def obstacle(self, utterance: Utterance) -> str:
-        """Return why an utterance cannot be used: no label, or one that training never showed.
-
-        Training also leaves out what is longer than `LONGEST`; such utterances are scored.
-        """
-        if reason := super().obstacle(utterance):
+        """Return why an utterance cannot be used: no label, or one that training never showed."""
+        if (reason := super().obstacle(utterance)) or utterance.split == "train":
             return reason
-        if utterance.split == "train":
-            return f"longer than {LONGEST:g} s" if utterance.seconds > LONGEST else ""
         return UNSEEN if self.symbols and self.reference(utterance) not in self.symbols else ""
 
-    def learn_symbols(self, utterances: list[Utterance]) -> None:
-        """Set `symbols` to the classes of the training utterances; ValueError if it is one only."""
-        sizes = Counter(map(self.reference, utterances))
-        if len(sizes) < 2:
-            raise ValueError(
-                f"all {len(utterances)} training utterances have the same {self.column} "
-                f"({next(iter(sizes), 'none')}): there is nothing to tell apart; "
-                f"'label' names the column that is the class, one of {', '.join(COLUMNS)}"
-            )
-        if max(sizes.values()) > UNEVEN * min(sizes.values()):
-            told = ", ".join(f"{name} {count}" for name, count in sizes.most_common())
-            log.warning("classes are uneven, in training utterances: %s", told)
-        self.symbols = sorted(sizes)
+    def advice(self) -> str:
+        """Return how another column would be the label."""
+        return f"; 'label' names the column that is the class, one of {', '.join(COLUMNS)}"
 
     def pooled(self, logits: Tensor, lengths: Tensor) -> Tensor:
         """Return the mean (batch, outputs) of logits (batch, frames, outputs) over valid frames."""
@@ -97,26 +81,14 @@ class Task(Labelled):
         kept = logits.float().masked_fill(~valid[..., None], 0.0)
         return kept.sum(1) / lengths[:, None]
 
-    def weight(self, lengths: Tensor) -> int:
-        """Return what the loss of a batch of `lengths` frames (batch,) weighs: its utterances."""
-        return len(lengths)
-
     def loss(self, logits: Tensor, lengths: Tensor, utterances: Sequence[Utterance]) -> Tensor:
         """Return the cross-entropy, averaged over the utterances of a batch.
 
         ValueError if a class is none of the head's.
         """
-        import torch
         from torch.nn import functional
 
-        names = [self.reference(utterance) for utterance in utterances]
-        if unknown := sorted(set(names) - set(self.symbols)):
-            raise ValueError(
-                f"the head knows no {self.column} {', '.join(unknown[:5])}: "
-                "it was trained on other classes than these recordings have"
-            )
-        index = {name: i for i, name in enumerate(self.symbols)}
-        targets = torch.tensor([index[name] for name in names], device=logits.device)
+        targets = self.targets(utterances, logits.device)
         return functional.cross_entropy(self.pooled(logits, lengths), targets)
 
     def probabilities(self, logits: Tensor, lengths: Tensor) -> Tensor:

@@ -1,0 +1,259 @@
+"""Trials of speaker verification: which pairs of utterances are compared, and their scores.
+
+EER     the error rate where misses and false alarms are equal
+minDCF  the least over thresholds of (p C_miss P_miss + (1 - p) C_fa P_fa) / min(p, 1 - p), with
+        C_miss = C_fa = 1: the cost of NIST's evaluations, over that of knowing nothing
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from speech_pareto.runtime.hashing import rank_of
+from speech_pareto.runtime.problems import Problems
+from speech_pareto.tasks import trial_list
+from speech_pareto.tasks.trial_list import need_both
+
+if TYPE_CHECKING:
+    from speech_pareto.data.corpus import Utterance
+
+DIGITS = 6  # of scores in tables: what is computed from these comes out the same
+CHUNK = 1 << 16  # trials whose vectors are in memory at a time
+RESAMPLES, SEED = 2000, 1
+MEMORY = 1 << 21  # trials of all draws that are counted at a time
+
+
+class Trials(NamedTuple):
+    """Pairs of utterances: places of both in a list (trials,), and whether they are one voice."""
+
+    first: np.ndarray
+    second: np.ndarray
+    target: np.ndarray
+
+
+def listed(path: str | Path, data: Sequence[Utterance], split: str) -> Trials:
+    """Return the trials of a list (`trial_list`) among the utterances of a split.
+
+    A name is an utterance's id. ValueError that names the lines of those that are not there.
+    """
+    lines, problems = trial_list.read(path), Problems()
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, utterance in enumerate(data):
+        places[utterance.id].append(place)
+    found = []
+    for line in lines:
+        for name in (line.first, line.second):
+            if len(there := places.get(name, ())) != 1:
+                what = "several corpora have" if there else f"no usable utterance of {split} is"
+                problems.add("names", f"line {line.number}: {what} {name!r}")
+        found.append([*places.get(line.first, ())[:1], *places.get(line.second, ())[:1]])
+    if problems:
+        raise ValueError(f"the list {path} does not fit the corpora of the task:\n{problems}")
+    first, second = np.array(found, dtype=np.int64).T
+    return Trials(first, second, np.array([line.target for line in lines]))
+
+
+def made(data: Sequence[Utterance], speakers: Sequence[str], most: int, seed: int) -> Trials:
+    """Return as many pairs of one speaker as of two, at most `most` in all, from `data`.
+
+    Utterances are ranked by a hash of seed, corpus and id. Each is paired with the next one of its
+    speaker, and with the next one of all if that is another speaker's; then with the next but one;
+    and so on, until there are enough. So all are used about equally often, and no pair twice.
+    ValueError if there are no pairs of one speaker, or none of two.
+    """
+    ranks = [rank_of(f"{seed}/{one.corpus}/{one.id}") for one in data]
+    order = np.array(sorted(range(len(data)), key=ranks.__getitem__), dtype=np.int64)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place in order.tolist():
+        groups[speakers[place]].append(place)
+    names = {name: number for number, name in enumerate(groups)}
+    numbers = np.array([names[name] for name in speakers], dtype=np.int64)
+    half = most // 2
+    circles = [np.array(group) for group in groups.values()]
+    same = _pairs(circles, order, numbers, True, half)
+    other = _pairs([order], order, numbers, False, min(half, len(same)))
+    same = same[: len(other)]
+    both = np.concatenate([same, other])
+    target = np.arange(len(both)) < len(same)
+    if not len(both):
+        found = f"{len(data)} utterances of {len(groups)} speakers"
+        need_both([] if len(groups) == len(data) else [True], f"a split of {found}")
+    return Trials(both[:, 0], both[:, 1], target)
+
+
+def _pairs(
+    circles: list[np.ndarray], order: np.ndarray, speakers: np.ndarray, same: bool, most: int
+) -> np.ndarray:
+    """Return at most `most` pairs (pairs, 2) of one speaker, or of two, round by round.
+
+    In round k each member of a circle is paired with the k-th after it. Within a round pairs stand
+    in the order of their first members, so that the last one is not of few speakers.
+    """
+    rank = np.argsort(order)
+    rounds, count = [np.empty((0, 2), dtype=np.int64)], 0
+    for k in range(1, max(map(len, circles), default=0) // 2 + 1):
+        found = []
+        for circle in circles:
+            if k <= len(circle) // 2:
+                pairs = np.stack([circle, np.roll(circle, -k)], axis=1)
+                # in a circle of 2 k, the other half are the same the other way round
+                found.append(pairs[:k] if 2 * k == len(circle) else pairs)
+        pairs = np.concatenate(found)
+        pairs = pairs[(speakers[pairs[:, 0]] == speakers[pairs[:, 1]]) == same]
+        rounds.append(pairs[np.argsort(rank[pairs[:, 0]], kind="stable")])
+        count += len(pairs)
+        if count >= most:
+            break
+    return np.concatenate(rounds)[:most]
+
+
+def cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the scores (trials,) of pairs of rows of `vectors`, each of length 1, rounded."""
+    scores = np.empty(len(first))
+    for start in range(0, len(first), CHUNK):
+        part = slice(start, start + CHUNK)
+        scores[part] = np.einsum("ij,ij->i", vectors[first[part]], vectors[second[part]])
+    return scores.round(DIGITS) + 0.0  # no -0.0
+
+
+class Curve(NamedTuple):
+    """Error rates over thresholds: a trial is accepted if its score is at least the threshold.
+
+    `thresholds` (n,) rise; the last one accepts nothing. `misses` and `alarms` (..., n) are shares
+    of the target and of the non-target trials.
+    """
+
+    thresholds: np.ndarray
+    misses: np.ndarray
+    alarms: np.ndarray
+
+    def eer(self) -> np.ndarray:
+        """Return the equal error rate (...), on the line between the thresholds around it."""
+        gap = self.alarms - self.misses  # falls from 1 to -1
+        after = np.argmax(gap <= 0, axis=-1)[..., None]
+        high, low = (np.take_along_axis(gap, place, -1) for place in (after - 1, after))
+        begin, end = (np.take_along_axis(self.alarms, place, -1) for place in (after - 1, after))
+        return (begin + high / (high - low) * (end - begin))[..., 0]
+
+    def min_dcf(self, p_target: float) -> np.ndarray:
+        """Return the least normalised cost of detection (...), 1 at most."""
+        cost = p_target * self.misses + (1 - p_target) * self.alarms
+        return cost.min(-1) / min(p_target, 1 - p_target)
+
+    def threshold(self) -> float:
+        """Return the first threshold at which misses are not rarer than false alarms.
+
+        It lies in the middle between two scores, so that rounding turns no decision.
+        """
+        after = int(np.argmax(self.alarms <= self.misses))
+        around = self.thresholds[max(0, after - 1) : after + 1]
+        finite = around[np.isfinite(around)]
+        return round(float(finite.mean()), DIGITS)
+
+
+def curve(scores: np.ndarray, target: np.ndarray, times: np.ndarray | None = None) -> Curve:
+    """Return the error rates of trials (trials,), each counted `times` (..., trials), else once."""
+    order = np.argsort(scores, kind="stable")
+    scores, target = scores[order], target[order]
+    times = np.ones(len(scores)) if times is None else times[..., order]
+    first = np.flatnonzero(np.diff(scores, prepend=-np.inf))  # where a new score begins
+    rates = []
+    for sort in (target, ~target):
+        below = np.cumsum(times * sort, axis=-1)
+        total = below[..., -1:]
+        below = np.concatenate([np.zeros_like(total), below], -1)  # below[i]: before trial i
+        rates.append(np.concatenate([below[..., first], total], -1) / total)
+    return Curve(np.append(scores[first], np.inf), rates[0], 1 - rates[1])
+
+
+def draws(trials: Trials, count: int, random: np.random.Generator) -> np.ndarray:
+    """Return how often each trial counts (count, trials) in draws of utterances with replacement.
+
+    A trial counts as often as its two utterances were drawn, multiplied: Owen, Annals of Applied
+    Statistics 2007 ("pigeonhole bootstrap"). Trials that share an utterance so rise and fall
+    together, which a draw of single trials ignores: its intervals are too narrow. Still ignored is
+    that one speaker says many of the utterances, and that training has a seed. Where a draw leaves
+    no target or no non-target trial, all trials count once.
+    """
+    first, second, target = trials
+    names, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    one, other = places.reshape(2, -1)
+    drawn = random.integers(len(names), size=(count, len(names)))
+    drawn += len(names) * np.arange(count)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(count, len(names))
+    weights = (times[:, one] * times[:, other]).astype(float)
+    empty = (weights[:, target].sum(1) == 0) | (weights[:, ~target].sum(1) == 0)
+    weights[empty] = 1.0
+    return weights
+
+
+def resampled(
+    trials: Trials,
+    systems: Sequence[np.ndarray],
+    p_targets: Sequence[float] = (),
+    chunk: int | None = None,
+) -> np.ndarray:
+    """Return EER and each minDCF (RESAMPLES, systems, 1 + p_targets) over `draws`.
+
+    `systems` hold scores (trials,) each. All see the same draws, so that two may be subtracted.
+    """
+    chunk = chunk or max(1, MEMORY // max(1, len(trials.target)))
+    random = np.random.default_rng(SEED)
+    values = np.empty((RESAMPLES, len(systems), 1 + len(p_targets)))
+    for start in range(0, RESAMPLES, chunk):
+        size = min(chunk, RESAMPLES - start)
+        times = draws(trials, size, random)
+        for place, scores in enumerate(systems):
+            found = curve(scores, trials.target, times)
+            rates = [found.eer(), *(found.min_dcf(p) for p in p_targets)]
+            values[start : start + size, place] = np.stack(rates, -1)
+    return values
+
+
+def metrics(trials: Trials, scores: np.ndarray, p_targets: Sequence[float]) -> dict[str, float]:
+    """Return EER in percent and each minDCF, with bounds of 95 % of the `draws` of utterances."""
+    found = curve(scores, trials.target)
+    names = ["eer", *(f"min_dcf_{p:g}" for p in p_targets)]
+    values = [found.eer(), *(found.min_dcf(p) for p in p_targets)]
+    drawn = resampled(trials, [scores], p_targets)[:, 0]
+    bounds = np.quantile(drawn, (0.025, 0.975), axis=0)
+    numbers: dict[str, float] = {}
+    for name, value, low, high in zip(names, values, *bounds, strict=True):
+        scale = 100 if name == "eer" else 1
+        told = {name: value, f"{name}_low": low, f"{name}_high": high}
+        numbers |= {key: round(float(scale * number), 4) for key, number in told.items()}
+    return numbers
+
+
+def score(
+    trials: Trials, scores: np.ndarray, data: Sequence[Utterance], p_targets: Sequence[float]
+) -> tuple[dict, list[dict]]:
+    """Return the metrics of a split, by corpus and by language too, and a row for each trial.
+
+    A corpus or language has those of the trials whose both utterances are of it, if there are
+    pairs of one speaker and of two among them; they have no bounds.
+    """
+    numbers: dict = metrics(trials, scores, p_targets)
+    for key in ("corpus", "language"):
+        of = np.array([getattr(utterance, key) for utterance in data])
+        one, other = of[trials.first], of[trials.second]
+        groups: Mapping = {name: (one == name) & (other == name) for name in sorted(set(of))}
+        numbers[f"by_{key}"] = {
+            str(name): {"eer": round(100 * float(curve(scores[own], trials.target[own]).eer()), 4)}
+            for name, own in groups.items()
+            if trials.target[own].any() and not trials.target[own].all()
+        }
+    numbers["utterances"] = len(np.union1d(trials.first, trials.second))
+    numbers["trials"], numbers["target_trials"] = len(scores), int(trials.target.sum())
+    rows = []
+    for a, b, target, value in zip(*trials, scores, strict=True):
+        one, other = data[a], data[b]
+        row = {"id": one.id, "corpus": one.corpus, "split": one.split, "other": other.id}
+        row |= {"other_corpus": other.corpus, "reference": int(target)}
+        rows.append(row | {"score": f"{value:.{DIGITS}f}"})
+    return numbers, rows
