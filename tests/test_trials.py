@@ -191,7 +191,7 @@ def test_few_trials_are_of_many_speakers():
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
-        ({"a": 5}, "5 utterances of 1 speakers has no non-target trial"),
+        ({"a": 5}, "5 utterances of 1 speaker has no non-target trial"),
         ({"a": 1, "b": 1, "c": 1}, "3 utterances of 3 speakers has no target trial"),
     ],
 )

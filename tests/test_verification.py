@@ -5,8 +5,10 @@ the other two are met in validation and test alone.
 """
 
 import csv
+import itertools
 import math
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +38,8 @@ from speech_pareto.data.audio import WINDOW
 from speech_pareto.data.corpora import librispeech
 from speech_pareto.data.corpus import Utterance, read
 from speech_pareto.models import backbone as model
-from speech_pareto.reporting.tables.systems import read_trials
+from speech_pareto.reporting.tables import results_table
+from speech_pareto.reporting.tables.systems import read_trials, systems_of
 from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import digest_of
 from speech_pareto.study import config
@@ -406,7 +409,7 @@ def test_pieces_of_a_batch_add_up_to_its_gradient():
 def verified(metrics, hypotheses):
     """Turn the files of a task into those of a verification, the worse the higher its error was."""
     random = np.random.default_rng(0)
-    pairs = random.permuted(np.tile(np.arange(60), (400, 1)), axis=1)[:, :2]
+    pairs = random.permutation(list(itertools.combinations(range(60), 2)))[:400]
     hardness = random.normal(0, 1, 400)
     for number, (file, table) in enumerate(zip(metrics, hypotheses, strict=True)):
         value = result.read(file)
@@ -471,15 +474,39 @@ def test_students_are_compared_by_a_paired_bootstrap_of_utterances(tables):
     assert "equal error rate" in (root / "report.html").read_text()
 
 
-def test_trials_that_do_not_give_the_score_or_differ_are_refused(tables, tmp_path):
-    _, _, files = tables
-    (one, table), (_, other), *_ = [pair for pair in files.items() if pair[1].stat().st_size > 99]
-    text = table.read_text()
-    names, trials, scores = read_trials(table)
-    assert len(names) == 400 and trials.target.sum() == 200
-    (tmp_path / "cut.tsv").write_text(text.replace("\t0.", "\tnan", 1)[: len(text) // 2])
-    with pytest.raises(ValueError, match=r"cut\.tsv .* evaluate this cell again"):
-        read_trials(tmp_path / "cut.tsv", "valid")
+def with_score(line, score):
+    """Return a row of a table with another score."""
+    return "\t".join([*line.split("\t")[:-1], score])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: [*rows[:500], rows[500][:20]], "evaluate this cell again"),
+        (lambda rows: [*rows[:500], with_score(rows[500], "nan"), *rows[501:]], "that are none"),
+        (lambda rows: [*rows[:-100], *(with_score(row, "9") for row in rows[-100:])], "give eer"),
+        (lambda rows: [*rows[:-1], rows[-1].replace("\t0\t", "\t1\t")], "another reference"),
+        (lambda rows: rows[:-1], "is in one alone"),
+    ],
+)
+def test_tables_of_trials_that_cannot_be_compared_are_refused(tables, change, said, tmp_path):
+    root, _, files = tables
+    cells = results_table.read(root / "tables" / "results.parquet")
+    points = results_table.summarise(cells)
+    hypotheses = {str(one): str(table) for one, table in files.items()}
+    assert systems_of(cells, points, hypotheses, "test").utterances
+    done = cells[(cells["status"] == "ok") & (cells["role"] == "student")].iloc[0]["metrics_file"]
+    header, *rows = files[Path(done)].read_text().splitlines()
+    changed = tmp_path / "changed.tsv"
+    changed.write_text("\n".join([header, *change(rows)]) + "\n")
+    hypotheses[done] = str(changed)
+    if said in ("another reference", "is in one alone"):  # what is told first is a wrong score
+        _, trials, values = read_trials(changed)
+        own = cells["metrics_file"] == done
+        cells.loc[own, "score"] = 100 * float(curve(values, trials.target).eer())
+    with pytest.raises(ValueError, match=said) as told:
+        systems_of(cells, points, hypotheses, "test")
+    assert "changed.tsv" in str(told.value)
 
 
 def resolved(**changes):

@@ -81,7 +81,7 @@ def made(data: Sequence[Utterance], speakers: Sequence[str], most: int, seed: in
     both = np.concatenate([same, other])
     target = np.arange(len(both)) < len(same)
     if not len(both):
-        found = f"{len(data)} utterances of {len(groups)} speakers"
+        found = f"{len(data)} utterances of {len(groups)} speaker{'s' * (len(groups) != 1)}"
         need_both([] if len(groups) == len(data) else [True], f"a split of {found}")
     return Trials(both[:, 0], both[:, 1], target)
 
