@@ -528,7 +528,7 @@ def test_a_study_with_it_is_planned():
 
 
 @pytest.mark.slow
-def test_snakemake_plans_it_and_a_new_list_scores_again(tree):
+def test_snakemake_plans_it_with_its_list_and_without_confusions(tree):
     study = yaml.safe_load(yaml.safe_dump(STUDY))
     own = {**study["tasks"]["characters"], **TASK, "trials": {"test": "list.txt"}}
     del own["unit"]
