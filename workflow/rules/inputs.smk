@@ -170,10 +170,9 @@ def evaluation_settings(wildcards):
 
 
 def language_model(wildcards):
-    """Digests of the files of a task's language model, by what they are."""
+    """Digests of the files of a task's language model, which matter to its scores alone."""
     found = task_of(wildcards).get("language_model", {})
-    files = [value for value in found.values() if isinstance(value, str)]
-    return [fingerprint(locate(file)) for file in files] or None
+    return digests_of(value for value in found.values() if isinstance(value, str))
 
 
 def trains(wildcards):
@@ -248,8 +247,12 @@ def kind_settings(*names):
 def files_of_task(wildcards):
     """Digests of the files that the task names, whatever their time stamps."""
     task = task_of(wildcards)
-    named = kind.kind_of(task["kind"]).files(task)
-    return {name: fingerprint(locate(name)) for name in named}
+    return digests_of(kind.kind_of(task["kind"]).files(task))
+
+
+def digests_of(names):
+    """Digests of files that a config names."""
+    return {name: fingerprint(locate(name)) for name in names}
 
 
 def recordings_of_superb(wildcards):

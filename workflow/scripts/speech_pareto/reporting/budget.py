@@ -14,7 +14,7 @@ from speech_pareto.runtime.formatting import aligned, shortest
 from speech_pareto.study import quantities
 from speech_pareto.study.quantities import BOUNDS, QUANTITIES
 
-TIE = f"matched pairs, α = {shortest(ALPHA)} after Holm's correction over the budget"
+TIE = f"paired tests, α = {shortest(ALPHA)} after Holm's correction over the budget"
 
 
 @dataclass(frozen=True)

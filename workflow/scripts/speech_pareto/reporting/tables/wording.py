@@ -14,7 +14,7 @@ CHOSEN_ON = {
     "test": "chosen and reported on test, as validation has no score",
 }
 UNSURE_TEXT = "on the front by validation, which chooses, and not by test"
-TEST = "matched pairs, α = 0.05 after Holm's correction"
+TEST = "paired tests, α = 0.05 after Holm's correction"
 
 METRIC_NAMES = {
     "per": ("PER", "phone error rate"),
