@@ -20,8 +20,8 @@ def double(x):
 
 
 @pytest.fixture
-def package(tmp_path):
-    source_digest.inspect.cache_clear()
+def package(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "one.py").write_text(SOURCE)
@@ -72,6 +72,31 @@ def test_code_counts_where_it_is(package):
 def test_what_is_not_imported_does_not_count(package):
     before = of(package)
     (package / "package/apart.py").write_text("x = 2\n")
+    assert of(package) == before
+
+
+def test_what_was_found_is_kept_by_content(package, monkeypatch):
+    before = of(package)
+    monkeypatch.setattr(source_digest, "_parsed", lambda source: pytest.fail("parsed again"))
+    assert of(package) == before
+    monkeypatch.undo()
+    file, time = package / "package/one.py", os.stat(package / "package/one.py").st_mtime_ns
+    file.write_text(SOURCE.replace("2 * x", "3 * x"))  # as long as before, at the same time
+    os.utime(file, ns=(time, time))
+    assert of(package)["package/one.py"] != before["package/one.py"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '["a"]', "[1, 2, 3]"])
+def test_what_was_kept_may_be_damaged_or_missing(package, content):
+    before = of(package)
+    kept = list((package / "package" / "__pycache__").iterdir())
+    assert len(kept) == len(before)
+    for file in kept:
+        file.write_text(content)
+    assert of(package) == before
+    for file in kept:
+        file.unlink()
+        file.mkdir()  # it cannot be written
     assert of(package) == before
 
 

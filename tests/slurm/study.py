@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers.checkout import run_snakemake
+
 STUDENT = "results/finetuned/small/ffn-pruning/0.2/1/characters"
 LOG = "logs/finetune/small/ffn-pruning/0.2/1/characters.log"
 STATE = "checkpoints/finetune/small/ffn-pruning/0.2/1/characters"
@@ -60,8 +62,7 @@ class Study:
 
     def unlock(self) -> None:
         """Remove the lock that a killed Snakemake has left."""
-        command = [sys.executable, "-m", "snakemake", "--unlock"]
-        subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=LIMIT)
+        run_snakemake(self.folder, "--unlock")
 
     def training(self, steps: int = 3) -> int:
         """Wait until the student has trained for some steps, stop its process, return its pid."""

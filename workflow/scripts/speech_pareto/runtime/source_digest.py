@@ -2,12 +2,18 @@
 
 import ast
 import hashlib
+import json
+import os
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# What else a digest depends on: how it is made, and Python, whose `unparse` writes the text.
+RULES = Path(__file__).read_bytes() + sys.version.encode()
 
 
 @cache
@@ -16,7 +22,38 @@ def inspect(file: str, root: Path = SCRIPTS) -> tuple[str, tuple[str, ...]]:
 
     Imports are given as files below `root`; those from elsewhere are left out.
     """
-    tree = ast.parse((root / file).read_text(encoding="utf-8"))
+    digest, names = _kept(root / file)
+    files = {Path(*name.split(".")).with_suffix(".py").as_posix() for name in names}
+    return digest, tuple(sorted(name for name in files if (root / name).is_file()))
+
+
+def _kept(path: Path) -> tuple[str, list[str]]:
+    """Return what `_parsed` returns, kept beside the bytecode: parsing all files takes a second.
+
+    It is found again by content, so that no time stamp can be wrong.
+    """
+    source = path.read_bytes()
+    content = hashlib.sha256(RULES + source).hexdigest()
+    file = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.digest.json"
+    try:
+        known, digest, names = json.loads(file.read_text(encoding="utf-8"))
+        if known == content:
+            return digest, names
+    except (OSError, ValueError, TypeError):
+        pass  # none yet, or damaged
+    digest, names = _parsed(source)
+    if not sys.dont_write_bytecode:
+        with suppress(OSError):  # a folder that cannot be written
+            file.parent.mkdir(exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps([content, digest, names]), encoding="utf-8")
+            part.replace(file)
+    return digest, names
+
+
+def _parsed(source: bytes) -> tuple[str, list[str]]:
+    """Return a source's digest, blind to comments and docstrings, and the names it imports."""
+    tree = ast.parse(source)
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -25,9 +62,7 @@ def inspect(file: str, root: Path = SCRIPTS) -> tuple[str, tuple[str, ...]]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
         elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    digest = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:8]
-    files = {Path(*name.split(".")).with_suffix(".py").as_posix() for name in names}
-    return digest, tuple(sorted(name for name in files if (root / name).is_file()))
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:8], sorted(names)
 
 
 def closure(sources: Iterable[str], root: Path = SCRIPTS) -> dict[str, str]:
