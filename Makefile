@@ -13,12 +13,14 @@ LOWEST_TESTS := model training head precision recogniser config table significan
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
-PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# The tests start hundreds of Pythons: what one of them has compiled is there for the next.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/evaluate.txt envs/data.txt envs/plot.txt envs/export.txt
 
 # What pip takes beside the pins themselves; written by `make locks`.
 LOCKS := envs/locks
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# `--use-pep517` is what newer pips do anyway: those of Debian warn of a package without it.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --use-pep517
 
 .PHONY: help demo quick lint test coverage lower-bounds env dev s3prl pages docs format locks
 
@@ -94,7 +96,8 @@ $(VENV)/run.stamp: $(RUN_PINS) $(LOCKS)/run.txt
 		{ echo "$(PYTHON) is older than 3.11; say which one to use: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || \
 		{ echo "python3 cannot make environments; on Debian: apt install python3-venv"; exit 1; }
-	$(VENV)/bin/python $(PIP_INSTALL) $(RUN_PINS:%=-r %) --constraint $(LOCKS)/run.txt
+	@echo "Installing the packages of the workflow into $(VENV): this takes some minutes"
+	@$(VENV)/bin/python $(PIP_INSTALL) $(RUN_PINS:%=-r %) --constraint $(LOCKS)/run.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt $(LOCKS)/dev.txt tests/helpers/browser.py

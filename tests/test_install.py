@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -13,11 +14,13 @@ import pytest
 import soundfile
 import yaml
 
+import export
 from helpers.checkout import ROOT, copy_tree
 from helpers.commands import command
 from helpers.only_installed import environment
 from helpers.planning import STUDY, write_study
-from speech_pareto import __version__
+from speech_pareto import __version__, load_recogniser
+from speech_pareto.data.corpus import read
 from speech_pareto.models import backbone as model
 from speech_pareto.study.config import resolve
 from speech_pareto.tasks.task import TaskModel, make_task, save_head
@@ -117,6 +120,32 @@ def test_a_plain_installation_works_or_names_the_extra(
         return
     assert done.returncode == 0, done.stderr
     assert done.stdout and done.stdout == own(name, study, monkeypatch, capsys)
+
+
+def test_it_transcribes_outside_the_checkout(installed, prompts_en, tmp_path):
+    """A folder and its ONNX file, each told by the package that is installed."""
+    student = shutil.copytree(ROOT / "resources/teachers/tiny-characters", tmp_path / "student")
+    settings = json.loads((student / "provenance.json").read_text())["task"]
+    files = tmp_path / "s.onnx", tmp_path / "s.json"
+    export.main(settings, student, [prompts_en], {"seed": 1}, *files)
+    spoken = (u for u in read(prompts_en) if u.split == "test" and 2 < u.seconds < 4)
+    soundfile.write(tmp_path / "a.wav", next(spoken).wave(), 16_000)
+    code = (
+        "import speech_pareto\n"
+        "print(speech_pareto.__file__)\n"
+        "for model in ('student', 's.onnx'):\n"
+        "    print(speech_pareto.load_recogniser(model)('a.wav'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    text = load_recogniser(student)(tmp_path / "a.wav")
+    expected = [str(installed / "speech_pareto" / "__init__.py"), text, text]
+    assert text and done.stdout.splitlines() == expected, done.stderr
 
 
 def test_the_installed_version_is_that_of_the_package(installed):

@@ -185,23 +185,24 @@ def test_rules_start_a_process_for_each_gpu(tmp_path, prompts_en, monkeypatch):
     """The workstation's profile reserves two GPUs of two; this machine need not have any."""
     shutil.copytree(ROOT / "tests" / "smoke", tmp_path, dirs_exist_ok=True)
     write_recordings(tmp_path, prompts_en, 20)
+    write_teacher(tmp_path / "teacher")
     file = tmp_path / "config" / "config.yaml"
     study = yaml.safe_load(file.read_text())
-    study["compress"], student = {"accumulate": 2}, study["tasks"]["characters"]["student"]
+    study["teachers"]["small"] = {"path": "teacher"}
+    task = study["tasks"]["characters"]
+    task["start"], study["compress"], student = "backbone", {"accumulate": 2}, task["student"]
     student["accumulate"] = 3
     file.write_text(yaml.safe_dump(study))
     monkeypatch.setenv("SPEECH_PARETO_GPUS", "0,1")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     command = called_in(tmp_path, 2)
     command += ["--profile", ROOT / "profiles" / "workstation", "--resources", "gpu=2"]
-    asked = ["compress:gpu=2", "finetune:gpu=2", "finetune_one_teacher:gpu=1"]
-    command += ["--set-resources", *asked, "--show-failed-logs"]
-    place = "small/{}/0.2/1/characters"
-    distilled, pruned = (place.format(name) for name in ("distillation", "ffn-pruning"))
-    targets = [f"results/finetuned/{name}" for name in (distilled, pruned)]
+    command += ["--set-resources", "compress:gpu=2", "finetune:gpu=2", "--show-failed-logs"]
+    distilled, pruned = "small/distillation/0.2/1", "small/ffn-pruning/0.2/1"
+    targets = [f"results/finetuned/{distilled}/characters", f"results/models/{pruned}/any"]
     run_snakemake(ROOT, *command, *targets)
-    trained = [f"compress/{distilled}", f"finetune/{distilled}", f"finetune/{pruned}"]
-    for job in (*trained, f"compress/{pruned}"):
+    trained = [f"compress/{distilled}/any", f"finetune/{distilled}/characters"]
+    for job in (*trained, f"compress/{pruned}/any"):
         log = (tmp_path / "logs" / f"{job}.log").read_text()
         assert "GPU 0,1" in log and ("2 processes" in log) == (job in trained), log
     for target in targets:

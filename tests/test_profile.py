@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import compress
 import profile_student
 from helpers.results import RUN
 from speech_pareto.models import backbone
@@ -46,6 +47,18 @@ def test_the_teacher_beside_itself(folders, tmp_path):
     cost = result.read(tmp_path / "p.json")["cost"]
     assert cost["ratio"] == 0
     assert 0.3 < cost["wall_clock"]["speedup"] < 3
+
+
+@pytest.mark.parametrize(("step", "share"), [("half_precision", 0.5), ("int8", 0.25)])
+def test_small_numbers_are_measured(step, share, folders, tmp_path):
+    compress.main([step], 0.0, 1, folders / "teacher", [], {}, tmp_path / "student")
+    settings = SETTINGS | {"repeats": 1}
+    profile_student.main(
+        settings, folders / "teacher", tmp_path / "student", RUN, tmp_path / "p.json", recipe=[step]
+    )
+    cost = result.read(tmp_path / "p.json")["cost"]
+    assert cost["ratio"] == 0 and cost["wall_clock"]["seconds"] > 0
+    assert share * cost["bytes_fp32"] <= cost["bytes"] < 2 * share * cost["bytes_fp32"]
 
 
 def test_a_hole_stays_a_hole(folders, tmp_path):

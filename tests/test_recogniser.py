@@ -1,14 +1,10 @@
 """Transcribing: any recording, by the library, on the command line and from an installation."""
 
-import importlib.metadata
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 
 import numpy as np
 import pytest
@@ -64,12 +60,14 @@ def distance(a, b):
     return jiwer.cer(a, b)
 
 
-def command(*arguments, folder=ROOT / "workflow" / "scripts", python=sys.executable):
-    """Run `python -m speech_pareto` in a folder."""
+def command(*arguments):
+    """Run `python -m speech_pareto` as it is in this checkout."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
-    whole = [python, "-m", "speech_pareto", *map(str, arguments)]
-    return subprocess.run(whole, cwd=folder, capture_output=True, text=True, env=environment)
+    whole = [sys.executable, "-m", "speech_pareto", *map(str, arguments)]
+    return subprocess.run(
+        whole, cwd=ROOT / "workflow" / "scripts", capture_output=True, text=True, env=environment
+    )
 
 
 def test_real_speech_is_recognised(recogniser, spoken):
@@ -166,39 +164,3 @@ def test_the_command_explains_itself(arguments, status, words):
     done = command("transcribe", *arguments)
     assert done.returncode == status and "Traceback" not in done.stderr
     assert words in " ".join((done.stdout + done.stderr).split())
-
-
-@pytest.mark.slow
-def test_an_installed_package_transcribes_outside_the_checkout(
-    tree, files, tmp_path, recogniser, prompts_en
-):
-    """`pip install .` in a fresh environment that borrows the heavy packages from this one."""
-    import export
-
-    home = tmp_path / "fresh"
-    venv.create(home, with_pip=False)
-    python = home / "bin" / "python"
-    site = next((home / "lib").glob("python*/site-packages"))
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
-    subprocess.run([*pip, "--no-deps", "--no-build-isolation", tree], check=True)
-    away = tmp_path / "away"
-    shutil.copytree(STUDENT, away / "student")
-    settings = json.loads((STUDENT / "provenance.json").read_text())["task"]
-    run = {"seed": 1}
-    export.main(settings, STUDENT, [prompts_en], run, away / "s.onnx", away / "s.json")
-    text = recogniser(files[0])
-    for model in ("student", "s.onnx"):
-        done = command("transcribe", model, files[0], folder=away, python=python)
-        assert done.stdout == f"{files[0]}\t{text}\n", done.stderr
-    code = (
-        "import speech_pareto\n"
-        "from speech_pareto import load_recogniser\n"
-        "recognise = load_recogniser('student')\n"
-        f"print(speech_pareto.__file__, recognise('{files[0]}'), sep='\\t')\n"
-    )
-    done = subprocess.run([python, "-c", code], cwd=away, capture_output=True, text=True)
-    assert done.stdout == f"{site / 'speech_pareto' / '__init__.py'}\t{text}\n", done.stderr
-    [found] = importlib.metadata.distributions(name="speech-pareto", path=[str(site)])
-    needed = {re.match(r"[\w-]+", line)[0] for line in found.requires if "extra" not in line}
-    assert needed >= {"av", "numpy", "safetensors", "soundfile", "soxr", "torch", "transformers"}

@@ -15,7 +15,7 @@ SNAKEMAKE = Server()  # one for each process of the tests
 
 
 def copy_tree(target: Path) -> Path:
-    """Copy the checkout without what runs leave in it, but with its bytecode: that takes seconds."""
+    """Copy the checkout with its bytecode, without anything else that runs leave in it."""
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         caches = {".pytest_cache", ".ruff_cache", ".mypy_cache"} & set(names)

@@ -66,7 +66,7 @@ class Study:
 
     def training(self, steps: int = 3) -> int:
         """Wait until the student has trained for some steps, stop its process, return its pid."""
-        self.until(lambda: self.trained() >= steps and self.script(), "training")
+        self.until(lambda: self.trained() >= steps and self.script(), "training", 0.2)
         os.kill(self.script(), signal.SIGSTOP)
         return self.script()
 
@@ -111,15 +111,15 @@ class Study:
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL")
         return [job["job"] for job in self.jobs() if job["state"] not in over]
 
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for a condition."""
+    def until(self, condition: Callable[[], object], what: str, seconds: float = 1) -> None:
+        """Wait for a condition, which is asked every so many seconds."""
         end = time.monotonic() + LIMIT
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError(
                     f"{what}: not seen in {self.folder}; Snakemake said\n{self.said()}"
                 )
-            time.sleep(0.2)
+            time.sleep(seconds)
 
     def continued_after(self) -> int | None:
         """Return the step after which the last try of the student went on; None if anew."""
