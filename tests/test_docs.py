@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shlex
 import sys
 import types
 from dataclasses import fields
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake import cli
 
 import speech_pareto
 from generate import __main__ as generated
@@ -128,6 +130,23 @@ def test_relative_links_lead_somewhere(page):
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def snakemake_calls():
+    """Yield (page, arguments) of each line of a page that calls Snakemake."""
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^(?:    )?(?:\w+=\S+ )?snakemake (.*)$", text, re.M):
+            yield page.name, line
+
+
+@pytest.mark.parametrize(("page", "line"), list(snakemake_calls()))
+def test_snakemake_understands_what_the_pages_say(page, line):
+    """An option that may have several values takes a target that comes after it for one of them."""
+    words = [word for word in shlex.split(line, comments=True) if word not in ("&", "...")]
+    asked = cli.get_argument_parser().parse_args(words)
+    for file in asked.configfile or []:
+        assert str(file).endswith((".yaml", "$STUDY")), file
 
 
 def code(kind):
