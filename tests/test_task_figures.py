@@ -9,8 +9,8 @@ import aggregate
 import plot
 from helpers import synthetic_results
 from helpers.figures import words
-from speech_pareto.reporting.figures import added_errors as errors_figure
 from speech_pareto.reporting.figures import canvas, confusion, label_budgets, probes
+from speech_pareto.reporting.figures import error_rates as errors_figure
 from speech_pareto.reporting.tables import added_errors, analysis, confusions, results_table
 from speech_pareto.reporting.tables.answers import Answered
 from speech_pareto.runtime import result

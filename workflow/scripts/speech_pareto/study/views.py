@@ -61,7 +61,7 @@ VIEWS = {
         "validation.",
     ),
     "errors": View(
-        "added_errors",
+        "error_rates",
         "utterances",
         "The errors that compression adds most: students of the front beside their teacher.",
     ),
