@@ -42,7 +42,7 @@ demo: $(VENV)/run.stamp ## Run a small study on 2 cores (five minutes), show its
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 	@echo
-	@echo "Next: the default study, two tasks and eight recipes: $(VENV)/bin/snakemake --cores $(CORES)"
+	@echo "Next: the default study, three tasks and eight recipes: $(VENV)/bin/snakemake --cores $(CORES)"
 	@echo "      your own model:                                 docs/own-model.md"
 
 quick: $(VENV)/dev.stamp ## Run the tests that are not slow (3 minutes on 2 cores)
