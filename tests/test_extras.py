@@ -15,6 +15,7 @@ from speech_pareto.runtime.extras import extra
 SCRIPTS = ROOT / "workflow" / "scripts"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "espeakng_loader": "espeakng-loader"}
+DISTRIBUTIONS["flashlight"] = "ufal-flashlight-text"
 
 
 def brought(name):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from speech_pareto.data.corpus import Utterance
-from speech_pareto.tasks import trial_list, trials
-from speech_pareto.tasks.trials import Trials, curve
+from speech_pareto.tasks import detection, trial_list, trials
+from speech_pareto.tasks.detection import Trials, curve
 
 
 def utterance(name, speaker="", split="test", corpus="own", language="en"):
@@ -96,7 +96,7 @@ def test_trials_that_count_often_are_trials_that_stand_often():
 def test_draws_are_of_utterances():
     places = np.arange(40)
     chain = Trials(places, (places + 1) % 40, places % 2 == 0)
-    times = trials.draws(chain, 5000, np.random.default_rng(0))
+    times = detection.draws(chain, 5000, np.random.default_rng(0))
     assert (times == np.round(times)).all()
     together = np.corrcoef(times.T)
     assert together[0, 1] > 0.2  # they share an utterance
@@ -105,10 +105,10 @@ def test_draws_are_of_utterances():
 
 def test_draws_without_either_sort_count_all_trials_once():
     few = Trials(np.array([0, 2]), np.array([1, 3]), np.array([True, False]))
-    times = trials.draws(few, 1000, np.random.default_rng(0))
+    times = detection.draws(few, 1000, np.random.default_rng(0))
     assert (times.min(1) > 0).all() and ((times == 1).all(1)).sum() > 500
-    values = trials.resampled(few, [np.array([0.9, 0.1])], [0.05])
-    assert values.shape == (trials.RESAMPLES, 1, 2) and (values == 0).all()
+    values = detection.resampled(few, [np.array([0.9, 0.1])], [0.05])
+    assert values.shape == (detection.RESAMPLES, 1, 2) and (values == 0).all()
 
 
 def test_intervals_hold_what_another_sample_of_utterances_gives():
@@ -125,7 +125,7 @@ def test_intervals_hold_what_another_sample_of_utterances_gives():
     random, held, rates = np.random.default_rng(1), [], []
     for _ in range(40):
         pairs, scores = sample(random)
-        drawn = trials.resampled(pairs, [scores])[:400, 0, 0]
+        drawn = detection.resampled(pairs, [scores])[:400, 0, 0]
         held.append(np.quantile(drawn, (0.025, 0.975)))
         rates.append(float(curve(scores, pairs.target).eer()))
     truth = np.mean(rates)
@@ -137,8 +137,8 @@ def test_resampling_repeats_and_does_not_tell_chunks():
     scores, target = random_scores(5, 20, 20)
     places = np.arange(40)
     pairs = Trials(places, (places + 1) % 40, target)
-    values = trials.resampled(pairs, [scores, scores / 2])
-    assert values.tobytes() == trials.resampled(pairs, [scores, scores / 2], chunk=77).tobytes()
+    values = detection.resampled(pairs, [scores, scores / 2])
+    assert values.tobytes() == detection.resampled(pairs, [scores, scores / 2], chunk=77).tobytes()
     assert (values[:, 0] == values[:, 1]).all()  # halved scores stand in the same order
 
 

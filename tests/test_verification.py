@@ -43,13 +43,13 @@ from speech_pareto.reporting.tables.systems import read_trials, systems_of
 from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import digest_of
 from speech_pareto.study import config
+from speech_pareto.tasks.detection import curve
 from speech_pareto.tasks.kind import kind_of
 from speech_pareto.tasks.kinds import classification
 from speech_pareto.tasks.kinds.verification import Task
 from speech_pareto.tasks.pooling import Embedder, Pooled, aam_softmax
 from speech_pareto.tasks.recogniser import load_recogniser
 from speech_pareto.tasks.task import load_task_model
-from speech_pareto.tasks.trials import curve
 from speech_pareto.training import inference
 
 TEACHER = ROOT / "resources" / "teachers" / "tiny"

@@ -16,8 +16,8 @@ from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.processes import first
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.runtime.result import read_status, to_text, write_json, write_status
+from speech_pareto.tasks.detection import curve as error_rates
 from speech_pareto.tasks.task import embeds, save_head
-from speech_pareto.tasks.trials import curve as error_rates
 from speech_pareto.training.finetuning import begin, fit
 from speech_pareto.training.inference import compare
 from speech_pareto.training.loop import Diverged

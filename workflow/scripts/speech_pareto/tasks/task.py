@@ -19,7 +19,7 @@ from speech_pareto.runtime.result import share
 if TYPE_CHECKING:
     import numpy as np
 
-    from speech_pareto.tasks.trials import Trials
+    from speech_pareto.tasks.detection import Trials
 
 PACKAGE = "tasks.kinds"
 

@@ -11,8 +11,9 @@ from speech_pareto.data.batches import buckets, collate
 from speech_pareto.data.corpus import Utterance
 from speech_pareto.models.quantisation import number_format
 from speech_pareto.runtime.hardware import device, mixed_precision
+from speech_pareto.tasks.detection import Trials
 from speech_pareto.tasks.task import Comparing, Task, TaskModel
-from speech_pareto.tasks.trials import Trials, cosines
+from speech_pareto.tasks.trials import cosines
 from speech_pareto.training.loop import Diverged
 
 # Of audio in a batch.  On a CPU small batches are faster: six recordings of 10 s, each alone, took

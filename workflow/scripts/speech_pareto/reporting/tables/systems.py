@@ -20,8 +20,8 @@ from speech_pareto.reporting.tables.significance import (
     mcnemar,
     resampled_rates,
 )
+from speech_pareto.tasks.detection import Trials, curve, resampled
 from speech_pareto.tasks.hypotheses import TRIALS, WORDS
-from speech_pareto.tasks.trials import Trials, curve, resampled
 
 KINDS = ("deletions", "insertions", "substitutions")
 DIFFERENCE = ["difference", "difference_low", "difference_high"]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from speech_pareto.data.corpus import Utterance
+    from speech_pareto.tasks.detection import Trials
     from speech_pareto.tasks.pooling import Embedder
-    from speech_pareto.tasks.trials import Trials
 
 METRICS = {"eer": "lower"}
 OWN = ("embedding", "margin", "pooling", "scale", "trials")
