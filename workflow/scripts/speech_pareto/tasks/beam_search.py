@@ -9,7 +9,8 @@ as in Collobert et al., arXiv 1609.03193, section 3; flashlight's decoder search
 """
 
 import gzip
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -88,20 +89,9 @@ class BeamSearch:
         if not found:
             return ""
         if self.pause is None:
-            path = [token for token in _collapsed(found[0].tokens) if token]
+            path = [token for token, _ in groupby(found[0].tokens) if token]
             return " ".join(self.texts[token] for token in path)
         return " ".join(self.texts[word] for word in found[0].words if word >= 0)
-
-
-def _collapsed(path: Iterable[int]) -> list[int]:
-    """Return a path of outputs without what stands twice in a row."""
-    kept: list[int] = []
-    last = None
-    for token in path:
-        if token != last:
-            kept.append(token)
-        last = token
-    return kept
 
 
 def words_of(path: str | Path, lexicon: str | Path | None = None) -> list[str]:

@@ -47,8 +47,11 @@ class Upstream(nn.Module):
         past the end of a recording its last frame stands, and not what padding gives there, which
         depends on the recordings beside it.
         """
-        if self.cache:
-            return {"hidden_states": self._kept(wavs, self.cache)}
+        hidden = self._kept(wavs, self.cache) if self.cache else self._computed(wavs)
+        return {"hidden_states": hidden}
+
+    def _computed(self, wavs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the hidden states of a batch."""
         waves, mask = collate(
             [wave.detach().cpu().numpy() for wave in wavs], self.model.preprocessor["do_normalize"]
         )
@@ -59,12 +62,11 @@ class Upstream(nn.Module):
         frames = frames_of(self.model.config, mask.sum(1))
         places = torch.arange(int(frames.max()), device=mask.device)
         places = torch.minimum(places, frames[:, None] - 1)[..., None]  # (batch, frames, 1)
-        hidden = [x.float().take_along_dim(places, 1) for x in states(self.model, batch)]
-        return {"hidden_states": hidden}
+        return [x.float().take_along_dim(places, 1) for x in states(self.model, batch)]
 
     def _kept(self, wavs: Sequence[Tensor], cache: Path) -> list[Tensor]:
         """Return the hidden states of a batch from those of each recording, in the cache or new."""
-        alone = [self._alone(wave.detach().cpu(), cache) for wave in wavs]  # (L + 1, frames, dim)
+        alone = [self._alone(wave.detach(), cache) for wave in wavs]  # (L + 1, frames, dim)
         longest = max(one.shape[1] for one in alone)
         places = np.arange(longest)
         padded = np.stack([one[:, np.minimum(places, one.shape[1] - 1)] for one in alone], axis=1)
@@ -72,14 +74,11 @@ class Upstream(nn.Module):
 
     def _alone(self, wave: Tensor, cache: Path) -> np.ndarray:
         """Return the hidden states (L + 1, frames, dim) of a recording (samples,) by itself."""
-        file = cache / f"{hashlib.sha256(wave.numpy().tobytes()).hexdigest()[:32]}.npy"
+        content = wave.cpu().numpy().tobytes()
+        file = cache / f"{hashlib.sha256(content).hexdigest()[:32]}.npy"
         if not file.is_file():
-            waves, mask = collate([wave.numpy()], self.model.preprocessor["do_normalize"])
-            device = next(self.model.parameters()).device
-            inputs = waves[:, : len(wave)].to(device), mask[:, : len(wave)].to(device)
-            batch = dict(zip(("input_values", "attention_mask"), inputs, strict=True))
             with torch.no_grad():
-                hidden = torch.cat([x.float() for x in states(self.model, batch)])
+                hidden = torch.cat(self._computed([wave]))
             part = file.with_suffix(f".{os.getpid()}")
             with part.open("wb") as stream:
                 np.save(stream, hidden.cpu().numpy())

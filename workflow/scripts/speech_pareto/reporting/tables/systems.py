@@ -158,7 +158,7 @@ class TrialSystems(Systems):
     def test(self, a: tuple, b: tuple) -> tuple[float, float]:
         """Return z and the two-sided p-value of a paired bootstrap.
 
-        z = difference in EER / its standard deviation over `trials.draws`, p = 2 (1 - Φ(|z|)).
+        z = difference in EER / its standard deviation over `detection.draws`, p = 2 (1 - Φ(|z|)).
         """
         difference = self.rate(a) - self.rate(b)
         if difference == 0:
