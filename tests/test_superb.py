@@ -20,6 +20,7 @@ from speech_pareto.data.batches import collate
 from speech_pareto.data.corpus import read, samples_file, write
 from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.models.hidden_states import states
+from speech_pareto.models.weights import weights_digest
 from speech_pareto.reporting.tables.systems import read_errors
 from speech_pareto.runtime import result
 from speech_pareto.study import config
@@ -288,7 +289,8 @@ def test_a_finished_trial_is_not_trained_again(tmp_path):
     for rate, valid, per in ((0.1, 40.0, 10.0), (0.01, 30.0, 0.0)):
         trial = {"trainer": "s3prl", "learning_rate": rate, "valid": valid, "settings": {}}
         trial |= {"metrics": {"per": per}, "rows": rows, "layer_weights": None}
-        result.write_json(tmp_path / "state" / f"{rate:g}" / s3prl_trial.RESULT, trial)
+        folder = tmp_path / "state" / weights_digest(TINY)[:16] / f"{rate:g}"
+        result.write_json(folder / s3prl_trial.RESULT, trial)
     task = {"problem": "PR", "metric": "per", "learning_rates": [0.1, 0.01]}
     run = {"study": "x", "teacher": "t", "recipe": "r", "ratio": 0.0, "seed": 1, "task": "pr"}
     run |= {"role": "student", "pretrained": True}

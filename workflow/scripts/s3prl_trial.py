@@ -39,13 +39,17 @@ def main(
     corpus. `state` keeps checkpoints and finished trials, hidden states if the task has
     `cache_features`, and is deleted once the output is there.
     """
+    from speech_pareto.models.weights import weights_digest
     from speech_pareto.runtime.provenance import meta
 
     status, rows, value, metrics = result.read_status(model), [], {}, {}
     provenance = meta(run["seed"], threads, digests)
     if not status:
+        folder = (
+            Path(state) / weights_digest(model)[:16]
+        )  # those of another student are not its own
         trials = [
-            _trial(task, rate, model, data, run["seed"], Path(state) / f"{rate:g}", threads)
+            _trial(task, rate, model, data, run["seed"], folder / f"{rate:g}", threads)
             for rate in task["learning_rates"]
         ]
         best = best_of(trials, METRICS[task["metric"]])
