@@ -16,7 +16,7 @@ from helpers.checkout import ROOT, called_in, run_snakemake
 from helpers.corpora import write_recordings
 from speech_pareto.study import config, progress
 
-TRAINED = ("ffn-pruning/0.2/1/characters", "distillation/0.2/1/phones")
+TRAINED = "ffn-pruning/0.2/1/characters"
 
 
 def watch(command: list, folder: Path) -> list[str]:
@@ -80,19 +80,10 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
         (tmp_path / "checkpoints").rglob("checkpoint-*")
     )  # they go once the output is there
 
-    exported = f"results/export/small/{TRAINED[0]}.onnx"
+    exported = f"results/export/small/{TRAINED}.onnx"
     run_snakemake(ROOT, *command, "--show-failed-logs", exported)
     assert json.loads((tmp_path / exported).with_suffix(".json").read_text())["status"] == "ok"
 
-    again = [results / f"metrics/small/{cell}.json" for cell in TRAINED]
-    scores = {file: file.read_bytes() for file in again}
-    students = {
-        file: file.read_bytes()
-        for folder in ("models", "finetuned")
-        for file in (results / folder).rglob("model.safetensors")
-        if "identity" not in file.parts
-    }
-    assert len(students) == 4
     done = run_snakemake(ROOT, *command)
     assert "Nothing to be done" in done.stdout + done.stderr
 
@@ -102,22 +93,14 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
         assert part in report
 
     # a student is damaged: its cell fails, and the table of states says why
-    model, score = results / f"finetuned/small/{TRAINED[0]}/model.safetensors", again[0]
-    whole = model.read_bytes()
-    model.write_bytes(whole[:1000])
+    model = results / f"finetuned/small/{TRAINED}/model.safetensors"
+    score = results / f"metrics/small/{TRAINED}.json"
+    model.write_bytes(model.read_bytes()[:1000])
     score.unlink()
     target = score.relative_to(tmp_path)
     assert run_snakemake(ROOT, *command, target, check=False).returncode
     said = progress.text(config.load(results / "run_config.yaml"), Path())
     assert "4 cells, 3 done, 0 running, 1 failed, 0 waiting" in said
-    where = f"evaluate/small/{TRAINED[0]}"
+    where = f"evaluate/small/{TRAINED}"
     assert re.search(rf"failed:\n  {where}: [\w.]*Error", said), said
     assert f"(logs/{where}.log)" in said
-
-    # what is compressed and trained, once more from the teacher: the same bytes
-    for folder in ("models", "finetuned", "metrics"):
-        shutil.rmtree(results / folder)
-    targets = [file.relative_to(tmp_path) for file in again]
-    run_snakemake(ROOT, *command, "--show-failed-logs", *targets)
-    assert {file: file.read_bytes() for file in scores} == scores
-    assert {file: file.read_bytes() for file in students} == students
