@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # A demo that was killed leaves this file and Snakemake's lock; the next one removes both.
 PID := .snakemake/demo.pid
 # The tests start hundreds of Pythons: what one of them has compiled is there for the next.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 RUN_PINS := envs/workflow.txt envs/torch.txt envs/evaluate.txt envs/data.txt envs/plot.txt envs/export.txt
 
 # What pip takes beside the pins themselves; written by `make locks`.

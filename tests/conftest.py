@@ -16,7 +16,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--base-in-full",
         action="store_true",
-        help="analyse, measure and export HuBERT Base after every method, not after some of them",
+        help="take HuBERT Base through every job after every method, not after some of them",
     )
 
 

@@ -3,9 +3,9 @@
 Its config is transformers' default: twelve layers of width 768, group norm in the stem, layerdrop
 and dropouts of 0.1, SpecAugment on.  What such a model meets, the tiny teacher hides.
 
-Every method's student is made, fine-tuned and scored. Analysis, profile and export are the same for
-all of a kind, so that some of each kind go through them; `pytest tests/test_base.py --base-in-full`
-takes all of them, in half an hour.
+Every method makes its student. What follows is the same for all students of a kind, so that one of
+each kind is fine-tuned and scored, and some are analysed, measured and exported;
+`pytest tests/test_base.py --base-in-full` takes all of them, in half an hour.
 """
 
 import json
@@ -37,6 +37,9 @@ TRAINING |= {"dropout": 0.1, "mask_share": 0.2, "mask_span": 5}
 PROFILE = {"audio_seconds": 1, "batch": 1, "repeats": 1, "threads": 1}
 # Settings that the examples of the contract leave to defaults made for hours of speech.
 SMALL = {"batch_seconds": 1.5, "unit_seconds": 3.0, "units": 4, "batches": 1}
+# Matrices cut, reused maps, factors, zeros that stay, fewer layers, half of the frames, int8, fp16.
+TUNED = ("ffn_pruning", "attention_reuse", "low_rank", "weight_pruning", "distilhubert")
+TUNED += ("fithubert", "int8", "half_precision")
 # Smaller matrices, zeros, a thin student with half of the frames. Half precision takes a processor
 # without such arithmetic as long as these three: test_analyse.py and test_profile.py have it small.
 MEASURED = ("ffn_pruning", "weight_pruning", "fithubert")
@@ -87,23 +90,32 @@ def test_base_goes_through_every_job(name, teacher, corpus, tmp_path, request):
     steps = [step_of(name)]
     asked = 0.75 if name in EXPORTED else 0.25 if catalogue.load(name).removes else 0.0
     ratio = recipes.solve(steps, config, asked).ratio
-    student, tuned = tmp_path / "student", tmp_path / "tuned"
+    student = tmp_path / "student"
     run = RUN | {"ratio": round(ratio, 6), "scope": "any"}
     compress.main(steps, ratio, 1, teacher, [corpus], run, student, None, "fp32", 1, TASK)
     assert result.read_status(student) is None
+    in_full = request.config.getoption("--base-in-full")
+    if in_full or name in TUNED:
+        go_on(name, steps, run, teacher, student, corpus, in_full)
+    shutil.rmtree(tmp_path)
+
+
+def go_on(name, steps, run, teacher, student, corpus, in_full):
+    """Fine-tune a student and score it; some are analysed, measured and exported."""
+    folder = student.parent
+    tuned = folder / "tuned"
     finetune.main(TASK, TRAINING, student, [corpus], 1, tuned)
     assert result.read_status(tuned) is None
-    files = {name: tmp_path / f"{name}.json" for name in ("metrics", "analysis", "cost", "export")}
+    files = {kind: folder / f"{kind}.json" for kind in ("metrics", "analysis", "cost", "export")}
     cell = {k: v for k, v in run.items() if k != "scope"} | {"task": "characters"}
-    evaluate.main(TASK, tuned, [corpus], cell, files["metrics"], tmp_path / "hypotheses.tsv")
+    evaluate.main(TASK, tuned, [corpus], cell, files["metrics"], folder / "hypotheses.tsv")
     made = ["metrics"]
-    in_full = request.config.getoption("--base-in-full")
     if in_full or name in MEASURED:
         analyse.main(teacher, student, [corpus], run, files["analysis"])
         profile_student.main(PROFILE, teacher, student, run, files["cost"], recipe=steps)
         made += ["analysis", "cost"]
     if in_full or name in EXPORTED:
-        export.main(TASK, tuned, [corpus], cell, tmp_path / "model.onnx", files["export"])
+        export.main(TASK, tuned, [corpus], cell, folder / "model.onnx", files["export"])
         made += ["export"]
     for kind in made:
         found = result.read_json(files[kind])
@@ -112,7 +124,6 @@ def test_base_goes_through_every_job(name, teacher, corpus, tmp_path, request):
         assert all(map(math.isfinite, numbers(found))), kind
     scored = result.read_json(files["metrics"])
     assert scored["metrics"]["utterances"] == 2 and scored["left_out"] == {}
-    shutil.rmtree(tmp_path)
 
 
 def numbers(value):
