@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from speech_pareto.data.corpus import Utterance, credits, read
 from speech_pareto.models.backbone import new, save, tiny_config
@@ -18,7 +17,7 @@ from speech_pareto.runtime.hashing import sha256
 from speech_pareto.runtime.processes import first
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.runtime.result import to_text
-from speech_pareto.training import hubert_units
+from speech_pareto.training import frame_units
 from speech_pareto.training.checkpoint import keep, newest
 from speech_pareto.training.hubert_units import UnitPredictor
 from speech_pareto.training.loop import Training, train
@@ -39,7 +38,7 @@ class Windows:
         batch_seconds: float,
         seed: int,
     ) -> None:
-        self.frames = round(seconds * 16_000 / hubert_units.FRAME)
+        self.frames = round(seconds * 16_000 / frame_units.FRAME)
         self.size = max(1, round(batch_seconds / seconds))
         self.waves, self.labels, self.seed = waves, labels, seed
         self.by_speaker = defaultdict(list)
@@ -79,10 +78,10 @@ class Windows:
 
     def window(self, parts: list) -> np.ndarray:
         """Return the samples of a window and the context that its last frame looks at."""
-        size = hubert_units.FRAME
+        size = frame_units.FRAME
         pieces = [self.waves[i][b * size : e * size] for i, b, e in parts]
         joined = np.concatenate(pieces).astype(np.float32) / 32768
-        return np.pad(joined, (0, hubert_units.CONTEXT - size))
+        return np.pad(joined, (0, frame_units.CONTEXT - size))
 
 
 def main(settings: dict, corpora: list, seed: int, output: str | Path, state: str | Path) -> None:
@@ -94,7 +93,7 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
     """
     state, output = Path(state), Path(output)
     utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
-    speakers = [f"{u.corpus}/{u.speaker}" for u in utterances]
+    speakers = [frame_units.voice(u) for u in utterances]
     waves = [u.audio[u.offset : u.offset + u.samples] for u in utterances]  # int16, still on disk
     torch.manual_seed(seed)
     backbone, curves = new(tiny_config(**settings.get("model", {}))), []
@@ -107,7 +106,7 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
             backbone.load_state_dict(saved["model"])
             curves.append(saved["curve"])
             continue
-        labels = _labels(backbone, utterances, speakers, layer, count, seed, folder)
+        labels = _labels(backbone, utterances, layer, count, seed, folder)
         training = Training(**iteration)
         sizes = settings["window_seconds"], training.batch_seconds
         windows = Windows(waves, labels, speakers, *sizes, seed + number)
@@ -184,24 +183,14 @@ def _masked_prediction(predictor: UnitPredictor, settings: dict):
     return loss
 
 
-def _labels(
-    backbone, utterances: list[Utterance], speakers, layer, count, seed, folder: Path
-) -> list:
+def _labels(backbone, utterances: list[Utterance], layer, count, seed, folder: Path) -> list:
     """Return the units of each utterance, kept in `folder` for a run that is resumed."""
     if cache := newest(folder, "units"):
         with np.load(cache) as stored:
             return np.split(stored["units"], stored["ends"][:-1])
 
-    bar = tqdm(utterances, desc="features", unit="utterance", mininterval=5)
-    waves = (hubert_units.framed(utterance.wave()) for utterance in bar)
-    lengths = [hubert_units.frames(utterance.samples) for utterance in utterances]
-    if layer is None:
-        cepstra = hubert_units.in_one_block(map(hubert_units.cepstra, waves), lengths)
-        features = hubert_units.describe(cepstra, speakers)
-    else:
-        states = hubert_units.layer_features(backbone, waves, layer)
-        features = hubert_units.centred(hubert_units.in_one_block(states, lengths), speakers)
-    labels = hubert_units.cluster(features, count, seed)
+    features = frame_units.LayerStates(backbone, layer) if layer else frame_units.Cepstra()
+    labels = frame_units.name_frames(features, utterances, count, seed)
     runs = np.mean([len(u) / (1 + (np.diff(u.astype(int)) != 0).sum()) for u in labels])
     log.info("%d units, a unit lasts %.2f frames", count, runs)
 

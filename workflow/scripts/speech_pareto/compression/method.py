@@ -7,7 +7,7 @@ fraction of the backbone's parameters that go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -40,7 +40,8 @@ class Context:
     with the settings of `settings.Training`; `loss(batch)` returns a scalar for a batch with
     `input_values` and `attention_mask`, both (batch, samples). It may be called on pieces of a
     batch; what counts steps is given as `follow(loss)`, called once after each. `batches(number,
-    seconds)` returns a list of such batches, each of about so many seconds of audio. `units` are
+    seconds)` returns a sequence of such batches, each of about so many seconds of audio, which are
+    made when they are read. `units` are
     those on which a walk trains: a `Labeller` and the head that it trains, see `units.fit`.
 
     A method that needs the task gets `tune(student, penalty, **settings)`, which trains student and
@@ -52,7 +53,7 @@ class Context:
     seed: int
     teacher: Any = None  # a module
     train: Callable[..., None] = _not_asked_for
-    batches: Callable[[int, float], list] = _not_asked_for
+    batches: Callable[[int, float], Sequence] = _not_asked_for
     tune: Callable[..., None] = _not_asked_for
     units: tuple | None = None
 

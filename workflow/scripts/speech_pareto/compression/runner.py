@@ -38,12 +38,26 @@ def batcher(
     return batch
 
 
-def listener(corpora: Sequence, model: Module, seed: int) -> Callable[[int, float], list]:
+class Batches(Sequence):
+    """The first `number` batches of a `batcher`, made when they are read; none stays in memory."""
+
+    def __init__(self, batch: Callable[[int], dict], number: int) -> None:
+        self.batch, self.number = batch, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.number:
+            raise IndexError(index)
+        return self.batch(index)
+
+
+def listener(corpora: Sequence, model: Module, seed: int) -> Callable[[int, float], Batches]:
     """Return `batches(number, seconds)`: the same batches of audio each time, for calibration."""
 
-    def batches(number: int, seconds: float) -> list[dict]:
-        batch = batcher(corpora, model, seconds, seed)
-        return [batch(step) for step in range(number)]
+    def batches(number: int, seconds: float) -> Batches:
+        return Batches(batcher(corpora, model, seconds, seed), number)
 
     return batches
 

@@ -10,7 +10,7 @@ Sun et al., ICLR 2024, https://arxiv.org/abs/2306.11695, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ def smallest(scores: Tensor, amounts: Tensor) -> Tensor:
     return scores.argsort(dim=1, stable=True).argsort(dim=1) < amounts[:, None]
 
 
-def zero_out(model: Module, batches: list, choose: Callable[[Tensor], Tensor]) -> None:
+def zero_out(model: Module, batches: Sequence, choose: Callable[[Tensor], Tensor]) -> None:
     """Zero the weights that `choose` masks given their scores (outputs, inputs), in place.
 
     It is called for one linear layer after the other; without `batches`, scores are |W|.
