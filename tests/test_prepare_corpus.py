@@ -1,12 +1,14 @@
 """Corpora: from downloads or the user's TSV to one table and one file of samples."""
 
 import importlib
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 
 import prepare_corpus
+from speech_pareto.data import decoding
 from speech_pareto.data.corpus import left_out, read
 from speech_pareto.data.recording import SPLITS
 from speech_pareto.data.text import fingerprint
@@ -77,6 +79,81 @@ def test_splits_do_not_feel_what_is_left_out(sound, tmp_path):
     soundfile.write(tmp_path / "11.wav", np.zeros(16_000), 16_000)
     after, _ = prepared(tmp_path, *sound)
     assert {u.id: u.split for u in before if u.id != "11.wav"} == {u.id: u.split for u in after}
+
+
+class Killed(BaseException):
+    """What stands for a signal."""
+
+
+def stopped_after(number, monkeypatch):
+    """Let each process of decoding end when `number` files are decoded; return those decoded."""
+    decode, done = decoding.decode, []
+
+    def limited(path):
+        if len(done) == number:
+            raise Killed
+        done.append(path.name)
+        return decode(path)
+
+    monkeypatch.setattr(decoding, "decode", limited)
+    return done
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_killed_preparation_goes_on_where_it_was(threads, sound, tmp_path, monkeypatch):
+    """An hour of 100 h is lost work; samples behind the journal's end, and half a line, go."""
+    soundfile.write(tmp_path / "4.wav", np.zeros(9_000), 16_000)  # left out: silent
+    _, out = prepared(tmp_path, *sound, longest=5.0)
+    whole = contents(out)
+    out.rename(tmp_path / "whole")
+    settings = {"source": "manifest", "languages": ["en"], "longest": 5.0}
+    job = "mine", settings, tmp_path / "mine.tsv", out, threads
+    with monkeypatch.context() as patch:
+        stopped_after(8, patch)
+        with pytest.raises(Killed):
+            prepare_corpus.main(*job)
+    part = tmp_path / "out.part"
+    kept = len((part / decoding.JOURNAL).read_text().splitlines()) - 1
+    assert 1 <= kept <= 8
+    with (part / decoding.JOURNAL).open("a") as file:
+        file.write('[["half')
+    with (part / "audio.npy").open("ab") as file:
+        file.write(b"\1" * 999)
+    with monkeypatch.context() as patch:
+        again = stopped_after(12, patch)
+        prepare_corpus.main(*job)
+    assert len(again) == 12 - kept
+    assert contents(out) == whole and not part.exists()
+
+
+def test_what_changed_since_a_kill_is_decoded_again(sound, tmp_path, monkeypatch):
+    table(tmp_path, ("path", "text", "speaker"), *sound)
+    settings = {"source": "manifest", "languages": ["en"]}
+    job = tmp_path / "mine.tsv", tmp_path / "out"
+
+    def decoded_after_a_kill(change, **changed):
+        shutil.rmtree(tmp_path / "out.part", ignore_errors=True)
+        with monkeypatch.context() as patch:
+            stopped_after(6, patch)
+            with pytest.raises(Killed):
+                prepare_corpus.main("mine", settings, *job)
+        change()
+        with monkeypatch.context() as patch:
+            again = stopped_after(12, patch)
+            prepare_corpus.main("mine", settings | changed, *job)
+        return again
+
+    names = [path for path, *_ in sound]
+    assert decoded_after_a_kill(lambda: None) == names[6:]
+    assert decoded_after_a_kill(lambda: record(tmp_path, "2.wav", 2.0, 16_000)) == names[2:]
+    assert read(tmp_path / "out")[2].seconds == 2.0
+    assert decoded_after_a_kill(lambda: None, longest=1.5) == names
+    cut = tmp_path / "out.part" / "audio.npy"  # a node that lost power
+    assert decoded_after_a_kill(lambda: cut.write_bytes(cut.read_bytes()[:70_000])) == names[2:]
 
 
 def test_all_bad_files_are_named_at_once(sound, tmp_path):

@@ -13,6 +13,7 @@ rule prepare_corpus:
         "results/benchmarks/prepare_corpus/{corpus}.tsv"
     conda:
         "../../envs/data.yaml"
+    threads: 4
     params:
         **job_params(
             settings=lambda wildcards: preparation(wildcards.corpus),

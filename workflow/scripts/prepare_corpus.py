@@ -3,19 +3,16 @@
 Recordings that cannot be used (see `usable.py`) are left out, with their reasons.
 """
 
-import hashlib
 import itertools
 import logging
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from speech_pareto.data import corpus, sources, usable
-from speech_pareto.data.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
 from speech_pareto.data.corpus import LEFT_OUT, LeftOut, Utterance
+from speech_pareto.data.decoding import JOURNAL, Decoded, decode_all
 from speech_pareto.data.recording import SPLITS, Recording
 from speech_pareto.data.splits import assign_splits, repeated
 from speech_pareto.data.text import phones, voice
@@ -26,7 +23,9 @@ SAID = ("text", "label", "speaker", "language")  # what utterances have of their
 log = logging.getLogger(__name__)
 
 
-def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -> None:
+def main(
+    name: str, settings: dict, downloads: str | Path, output: str | Path, threads: int = 1
+) -> None:
     """Write `output`/{manifest.tsv, left_out.tsv, audio.npy, README.md}.
 
     They are made of downloads or of the user's TSV. Raises ValueError for a language without a
@@ -39,19 +38,20 @@ def main(name: str, settings: dict, downloads: str | Path, output: str | Path) -
     recordings = source.recordings(settings, Path(downloads))
     if not recordings:
         raise ValueError(f"corpus {name}: no recordings in {downloads}")
-    spoken = ["".join(phones(r.text, r.language)) if r.text else "" for r in recordings]
-    with whole_folder(output, keep=True) as part:
-        _write(name, settings, source, recordings, spoken, part)
+    with whole_folder(output, resume=True) as part:
+        _write(name, settings, source, recordings, part, threads)
 
 
-def _write(
-    name: str, settings: dict, source, recordings: list, spoken: list[str], part: Path
-) -> None:
+def _write(name: str, settings: dict, source, recordings: list, part: Path, threads: int) -> None:
     """Write the corpus to the folder `part`."""
     longest = settings.get("longest", usable.LONGEST)
-    with corpus.samples_file(part / "audio.npy") as append:
-        bar = tqdm(recordings, desc=f"decode {name}", unit="file", mininterval=1)
-        decoded = [_decode(recording, source.LOSSY, longest, append) for recording in bar]
+    decoded, spoken = [], []
+    becoming = decode_all(recordings, source.LOSSY, longest, part, threads)
+    bar = tqdm(becoming, f"decode {name}", len(recordings), unit="file", mininterval=1)
+    for recording, one in zip(recordings, bar, strict=True):
+        decoded.append(one)
+        text = recording.text
+        spoken.append("".join(phones(text, recording.language)) if text else "")
     seconds = [one.seconds for one in decoded]
     if source.PUBLISHED_SPLITS:
         splits = [recording.split for recording in recordings]
@@ -71,8 +71,10 @@ def _write(
         found = _digests(recordings, decoded)
         _refuse_other_release(name, source, settings["languages"], found)
     except ValueError:
-        (part / "audio.npy").unlink()  # the list of what was left out stays, to be looked at
+        (part / corpus.AUDIO).unlink()  # the list of what was left out stays, to be looked at
         raise
+    finally:
+        (part / JOURNAL).unlink()
     copies = _copies(recordings, decoded, splits)
     (part / "README.md").write_text(
         _readme(name, source, utterances, copies, lost, found), encoding="utf-8"
@@ -95,50 +97,6 @@ def _tell(name: str, utterances: list, lost: list[LeftOut], copies: list[str]) -
         log.warning(said, name, len(copies), ", ".join(copies[:10]))
     if silent := sum(bool(u.text) and not u.phones for u in utterances):
         log.warning("%s: espeak-ng gives no phones for %d texts", name, silent)
-
-
-@dataclass
-class Decoded:
-    """What became of a recording: its pieces (samples of each, in a row), and what is left out.
-
-    An obstacle is (number of the piece, 0 for the whole recording; reason; sentence).
-    """
-
-    pieces: list[int]
-    seconds: float
-    content: bytes  # SHA-256 of the samples, of the file of a lossy codec
-    obstacles: list[tuple[int, str, str]]
-
-
-def _decode(recording: Recording, lossy: bool, longest: float, append) -> Decoded:
-    """Append the samples of a recording; one without words that is too long becomes pieces."""
-    try:
-        wave = decode(recording.path)
-        obstacle = usable.obstacle(wave)
-    except UnreadableAudio as error:
-        wave, obstacle = np.empty(0, np.int16), (error.reason, error.detail)
-    seconds, parts = len(wave) / SAMPLE_RATE, [wave]
-    if not obstacle and seconds > longest:
-        if recording.text or recording.label:
-            said = f"{seconds:.1f} s are longer than the {longest:g} s that `longest` allows"
-            obstacle = "too long", said
-        else:
-            parts = list(pieces(wave, round(min(usable.PIECE, longest) * SAMPLE_RATE)))
-    if lossy and recording.path.is_file():
-        with recording.path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-    else:
-        content = hashlib.sha256(wave.data).digest()
-    if obstacle:
-        return Decoded([], seconds, content, [(0, *obstacle)])
-    kept, obstacles = [], []
-    for number, part in enumerate(parts, start=1):
-        if len(parts) > 1 and (obstacle := usable.obstacle(part)):
-            obstacles.append((number, *obstacle))
-        else:
-            append(part)
-            kept.append(len(part))
-    return Decoded(kept, seconds, content, obstacles)
 
 
 def _utterances(
@@ -249,4 +207,5 @@ if "snakemake" in globals():
 
     with logged(snakemake.log[0]):
         name, settings = snakemake.wildcards.corpus, snakemake.params.job["settings"]
-        stored(snakemake, main, name, settings, snakemake.input[0], snakemake.output[0])
+        made = snakemake.input[0], snakemake.output[0], snakemake.threads
+        stored(snakemake, main, name, settings, *made)

@@ -5,6 +5,7 @@ Its utterances are usable, in the sense of `usable.py`.
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.data.recording import Recording
 
 COLUMNS = ("id", "text", "phones", "label", "speaker", "language", "split", "offset", "samples")
-LEFT_OUT = "left_out.tsv"
+AUDIO, LEFT_OUT = "audio.npy", "left_out.tsv"
 
 
 @dataclass
@@ -61,7 +62,7 @@ class LeftOut:
 def read(folder: str | Path) -> list[Utterance]:
     """Return the utterances of a prepared corpus; their samples stay on disk until used."""
     folder = Path(folder)
-    audio = np.load(folder / "audio.npy", mmap_mode="r")
+    audio = np.load(folder / AUDIO, mmap_mode="r")
     return [
         Utterance(
             **{name: row[name] for name in COLUMNS[:-2]},
@@ -105,9 +106,12 @@ def credits(folders: list) -> str:
 
 
 @contextmanager
-def samples_file(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yield a function that appends int16 samples to the NumPy file `path`; none stay in memory."""
-    count = 0
+def samples_file(path: Path, have: int = 0) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that appends int16 samples to the NumPy file `path`; none stay in memory.
+
+    The file's first `have` samples stay, what an earlier run wrote behind them goes.
+    """
+    count = have
 
     def append(wave: np.ndarray) -> None:
         nonlocal count
@@ -119,8 +123,10 @@ def samples_file(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
         facts = {"descr": "<i2", "fortran_order": False, "shape": (count,)}
         np.lib.format.write_array_header_1_0(file, facts)
 
-    with path.open("wb") as file:
+    with path.open("r+b" if have else "wb") as file:
         header()
+        file.truncate(file.tell() + 2 * have)
+        file.seek(0, os.SEEK_END)
         yield append
         file.seek(0)
         header()
@@ -147,7 +153,7 @@ def count(reasons: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(reasons).items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def digest(recordings: list[Recording], contents: list[bytes]) -> str:
+def digest(recordings: list[Recording], contents: list[str]) -> str:
     """Return one SHA-256 over ids, texts and the SHA-256 of contents, in the order of ids.
 
     Contents are samples, or files of a lossy codec.
@@ -155,5 +161,5 @@ def digest(recordings: list[Recording], contents: list[bytes]) -> str:
     total = hashlib.sha256()
     for recording, content in sorted(zip(recordings, contents, strict=True), key=lambda x: x[0].id):
         total.update(f"{recording.id}\t{recording.text}\t{recording.split}\n".encode())
-        total.update(content)
+        total.update(bytes.fromhex(content))
     return total.hexdigest()
