@@ -1,22 +1,28 @@
-"""Do time and memory of what reads a corpus grow in a straight line, and how much is 960 h?
+"""Do time and memory of what reads a corpus grow in a straight line, and what will 960 h take?
 
     python benchmarks/corpus_size.py RECORDINGS FOLDER [--hours 10 20 40] [--threads 2]
 
-RECORDINGS is a prepared corpus of real speech, FOLDER has room for a copy of the largest one (120 MB
-an hour).  From RECORDINGS some hundred FLAC files are made, as long as LibriSpeech's utterances are,
-and linked under LibriSpeech's names, with their texts, until a part has so many hours.  Every step
-runs in a process of its own on each part: prepare, read the table, batches of an epoch, k-means of
-cepstra and of a layer, recognise two hours, one pass of a walk's scores.  A row of the table has the
-seconds and the memory of each part, and what a straight line through them says of 960 h.
+RECORDINGS is a prepared corpus of real speech; FOLDER gets a copy of the largest part (120 MB an
+hour). From RECORDINGS some hundred FLAC files are made, as long as LibriSpeech's utterances, and
+linked under LibriSpeech's names, with their texts, until a part has so many hours. Each step runs
+in a process of its own on each part. The table has its seconds and its memory, and what a straight
+line through them says of 960 h.
+
+Units are fitted to `--fitted` hours, less than every part has: by default it would be 33 h, which
+takes its own time and memory once, whatever the corpus.
 """
 
 import argparse
+import copy
+import itertools
 import json
 import os
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +36,7 @@ GIB = 2**30
 
 
 def lengths(number: int, generator: np.random.Generator) -> np.ndarray:
-    """Return seconds of utterances as LibriSpeech's are: most of 12 to 16, some short, mean 12.3."""
+    """Return seconds of utterances as LibriSpeech's are: most of 12 to 16, mean 12.3."""
     long = generator.normal(14.6, 1.2, number)
     short = generator.uniform(1.4, 14.0, number)
     return np.clip(np.where(generator.random(number) < 0.67, long, short), 1.4, 24.5)
@@ -43,7 +49,7 @@ def make_files(recordings: Path, folder: Path) -> list[tuple[Path, str, float]]:
     from speech_pareto.data.audio import SAMPLE_RATE
     from speech_pareto.data.corpus import read
 
-    spoken = [u for u in read(recordings) if u.text and u.seconds > 0.3]
+    spoken = [u for u in read(recordings) if u.text and u.seconds > 0.3 and u.language[:2] == "en"]
     generator, made = np.random.default_rng(0), []
     folder.mkdir(parents=True)
     for number, seconds in enumerate(lengths(FILES, generator)):
@@ -81,22 +87,22 @@ def make_part(files: list, hours: float, folder: Path) -> None:
         text.write_text("\n".join(lines) + "\n")
 
 
-def prepare(part: Path, corpus: Path, threads: int) -> None:
+def prepare(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     """Decode, spell phones, write."""
     import prepare_corpus
 
     settings = {"source": "librispeech", "languages": ["en"], "parts": ["train-clean-100"]}
-    prepare_corpus.main("librispeech", settings, part, corpus)
+    prepare_corpus.main("librispeech", settings, part, corpus, given.threads)
 
 
-def read_table(part: Path, corpus: Path, threads: int) -> None:
+def read_table(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     """Read the table of utterances."""
     from speech_pareto.data.corpus import read
 
     read(corpus)
 
 
-def batches(part: Path, corpus: Path, threads: int) -> None:
+def batches(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     """Read all audio once, in batches of 100 s."""
     from speech_pareto.compression.runner import batcher
     from speech_pareto.data.corpus import read
@@ -107,45 +113,97 @@ def batches(part: Path, corpus: Path, threads: int) -> None:
         batch(step)
 
 
-def units(corpus: Path, layer: bool) -> None:
+def units(corpus: Path, given: argparse.Namespace, layer: bool) -> None:
     """Name the unit of each frame, as `pretrain_teacher` does."""
     from speech_pareto.data.corpus import read
     from speech_pareto.models.backbone import new, tiny_config
     from speech_pareto.training import frame_units
 
+    frame_units.FRAMES = round(given.fitted * 3600 * 50)
     features = frame_units.LayerStates(new(tiny_config(layers=2)), 2) if layer else None
     frame_units.name_frames(features or frame_units.Cepstra(), read(corpus), 100, 1)
 
 
-def units_of_cepstra(part: Path, corpus: Path, threads: int) -> None:
+def units_of_cepstra(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     """Name the unit of each frame by its cepstra."""
-    units(corpus, layer=False)
+    units(corpus, given, layer=False)
 
 
-def units_of_layer(part: Path, corpus: Path, threads: int) -> None:
+def units_of_layer(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     """Name the unit of each frame by the second layer of a tiny model."""
-    units(corpus, layer=True)
+    units(corpus, given, layer=True)
 
 
-STEPS = {
-    step.__name__: step for step in (prepare, read_table, batches, units_of_cepstra, units_of_layer)
+def scores(part: Path, corpus: Path, given: argparse.Namespace) -> None:
+    """Score the heads of a tiny model by a quarter of the corpus, as Lin et al. do of theirs."""
+    from speech_pareto.compression import recipes
+    from speech_pareto.compression.method import Context
+    from speech_pareto.compression.runner import listener
+    from speech_pareto.data.corpus import read
+    from speech_pareto.models.backbone import new, tiny_config
+
+    model = new(tiny_config(layers=2)).eval()
+    teacher = copy.deepcopy(model)
+    seconds = sum(u.seconds for u in read(corpus))
+    step = {"units": 20, "unit_seconds": 60.0, "batches": int(seconds / 4 / 48)}
+    method = recipes.make({"data_driven_head_pruning": step | {"batch_seconds": 48.0}})
+    method.lowest(model, 2, Context(1, teacher, batches=listener([corpus], model, 1)))
+
+
+def recognise(part: Path, corpus: Path, given: argparse.Namespace) -> None:
+    """Write and score what a tiny model with a random head recognises in the whole part."""
+    import evaluate
+    from speech_pareto.data.corpus import read, write
+    from speech_pareto.models import backbone
+    from speech_pareto.tasks.task import TaskModel, make_task, save_head
+
+    task = {"kind": "ctc", "unit": "characters", "languages": ["en"], "protocol": "finetune"}
+    folder = corpus.with_name(f"{corpus.name}-tuned")
+    model = backbone.new(backbone.tiny_config(layers=2))
+    backbone.save(model, folder, texts={"provenance.json": json.dumps({"task": task})})
+    definition = make_task(task, list("abcdefghijklmnopqrstuvwxyz' "))
+    save_head(TaskModel(model, definition.outputs, "finetune"), definition, folder)
+    held_out = corpus.with_name(f"{corpus.name}-test")
+    held_out.mkdir(exist_ok=True)
+    kinds = ["train"] * 20 + ["valid"] * 20
+    pairs = itertools.zip_longest(read(corpus), kinds, fillvalue="test")
+    write(held_out, [replace(u, split=split) for u, split in pairs])
+    for name in ("audio.npy", "README.md"):
+        (held_out / name).unlink(missing_ok=True)
+        os.link(corpus / name, held_out / name)
+    run = {"study": "size", "teacher": "t", "recipe": "r", "seed": 1, "config": {}, "ratio": 0.0}
+    run |= {"role": "student", "pretrained": False, "task": "characters"}
+    files = (folder.with_suffix(suffix) for suffix in (".json", ".tsv"))
+    evaluate.main(task | {"metric": "cer"}, folder, [held_out], run, *files)
+
+
+STEPS: dict[str, Callable] = {
+    step.__name__: step
+    for step in (
+        *(prepare, read_table, batches, units_of_cepstra, units_of_layer, scores, recognise),
+    )
 }
 
 
-def one(name: str, part: Path, corpus: Path, threads: int) -> dict:
-    """Return seconds and memory of a step, less those of imports."""
+def one(name: str, hours: str, given: argparse.Namespace) -> dict:
+    """Return seconds and memory of a step; imports count in memory alone."""
     import torch
 
     import prepare_corpus  # noqa: F401  what all steps import
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(given.threads)
     before, began = time.process_time(), time.perf_counter()
-    STEPS[name](part, corpus, threads)
+    STEPS[name](*places(given.folder, float(hours)), given)
     return {
         "seconds": time.perf_counter() - began,
         "cpu": time.process_time() - before,
         "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     }
+
+
+def places(folder: Path, hours: float) -> tuple[Path, Path]:
+    """Return the folders of a part and of the corpus that is prepared of it."""
+    return folder / f"{hours:g}h", folder / f"{hours:g}h-prepared"
 
 
 def line(hours: list[float], values: list[float]) -> float:
@@ -180,26 +238,23 @@ def main() -> None:
     parser.add_argument("--hours", nargs="+", type=float, default=[10, 20, 40])
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fitted", type=float, default=2.0, help="hours that units are fitted to")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # step, hours
     given = parser.parse_args()
-
-    def places(hours: float) -> tuple[Path, Path]:
-        return given.folder / f"{hours:g}h", given.folder / f"{hours:g}h-prepared"
-
     if given.one:
-        print(json.dumps(one(given.one[0], *places(float(given.one[1])), given.threads)))
+        print(json.dumps(one(*given.one, given)))
         return
-    if not (given.folder / "flac").is_dir():
-        files = make_files(given.recordings, given.folder / "flac")
-        (given.folder / "flac" / "files.json").write_text(json.dumps(files, default=str))
-    files = json.loads((given.folder / "flac" / "files.json").read_text())
+    flac = given.folder / "flac"
+    if not flac.is_dir():
+        files = make_files(given.recordings, flac)
+        (flac / "files.json").write_text(json.dumps(files, default=str))
+    files = json.loads((flac / "files.json").read_text())
     found: dict[str, dict[float, dict]] = {name: {} for name in given.steps}
     for hours in given.hours:
-        if not places(hours)[0].is_dir():
-            make_part(files, hours, places(hours)[0])
+        if not places(given.folder, hours)[0].is_dir():
+            make_part(files, hours, places(given.folder, hours)[0])
         for name in given.steps:
-            command = [sys.executable, __file__, str(given.recordings), str(given.folder)]
-            command += ["--threads", str(given.threads), "--one", name, str(hours)]
+            command = [sys.executable, *sys.argv, "--one", name, str(hours)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found[name][hours] = json.loads(done.stdout.splitlines()[-1])
             print(f"{hours:g} h, {name}: {found[name][hours]}", file=sys.stderr, flush=True)

@@ -21,7 +21,8 @@ from speech_pareto.training.hubert_units import k_means
 FRAME = 320  # samples between two frames of a model, 20 ms
 CONTEXT = 560  # samples that the last frame of a 20 ms log-mel stem needs
 BAR: dict = {"unit": "utterance", "mininterval": 5}
-SAMPLE = 4 * 2**30  # bytes of what k-means is fitted to; 5.6 million frames (31 h) of width 192
+# What k-means is fitted to: as many frames, but no more than so many bytes of features.
+FRAMES, BYTES = 6_000_000, 4 * 2**30  # 33 h; 8 h of width 768
 
 
 class Features(Protocol):
@@ -108,12 +109,13 @@ def name_frames(
 ) -> list[np.ndarray]:
     """Return the unit of each frame of each utterance, uint8 or uint16 (frames,).
 
-    K-means with `count` centres is fitted to `SAMPLE` bytes of features, of each speaker the same
-    share.
+    K-means with `count` centres is fitted to at most `FRAMES` frames and `BYTES` bytes of features,
+    of each speaker the same share.
     """
     lengths = [frames(utterance.samples) for utterance in utterances]
     speakers = [voice(utterance) for utterance in utterances]
-    chosen = sample(lengths, speakers, SAMPLE // (4 * features.dim), seed)
+    most = min(FRAMES, BYTES // (4 * features.dim))
+    chosen = sample(lengths, speakers, most, seed)
     own, spoke = [lengths[i] for i in chosen], [speakers[i] for i in chosen]
     fitted = tqdm([utterances[i] for i in chosen], desc="features", **BAR)
     block = in_one_block((features.of(framed(utterance.wave())) for utterance in fitted), own)
