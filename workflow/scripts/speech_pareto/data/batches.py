@@ -7,16 +7,21 @@ from torch import Tensor
 PAD = 5120  # samples; batches are padded to a multiple, 0.32 s
 
 
-def buckets(lengths: np.ndarray, most: int, generator: np.random.Generator) -> list[list[int]]:
+def buckets(
+    lengths: np.ndarray, most: int, generator: np.random.Generator, count: int | None = None
+) -> list[list[int]]:
     """Return one epoch of batches: indices of like length, at most `most` padded samples in each.
 
-    Lengths are jittered by 10 % before sorting, so that batches differ between epochs.
+    With `count`, each has so many, whatever their length; the last one that is filled may have
+    fewer. Lengths are jittered by 10 % before sorting, so that batches differ between epochs.
     """
     order = np.argsort(lengths * generator.uniform(0.9, 1.1, len(lengths)), kind="stable")
     batches, longest = [[]], 0
     for index in order:
         longest = max(longest, lengths[index])
-        if batches[-1] and longest * (len(batches[-1]) + 1) > most:
+        number = len(batches[-1])
+        full = longest * (number + 1) > most if count is None else number == count
+        if number and full:
             batches.append([])
             longest = lengths[index]
         batches[-1].append(int(index))
@@ -27,18 +32,26 @@ def buckets(lengths: np.ndarray, most: int, generator: np.random.Generator) -> l
 class Epochs:
     """Batches of step k: the same whether the run began at step 0 or was resumed at k."""
 
-    def __init__(self, lengths: np.ndarray, most: int, seed: int) -> None:
-        self.lengths, self.most, self.seed = lengths, most, seed
+    def __init__(self, lengths: np.ndarray, most: int, seed: int, count: int | None = None) -> None:
+        self.lengths, self.most, self.seed, self.count = lengths, most, seed, count
         self.epochs, self.first = [], [0]
 
     def __call__(self, step: int) -> list[int]:
         """Return the indices of the utterances in the batch of a step."""
         while step >= self.first[-1]:
             generator = np.random.default_rng([self.seed, len(self.epochs)])
-            self.epochs.append(buckets(self.lengths, self.most, generator))
+            self.epochs.append(buckets(self.lengths, self.most, generator, self.count))
             self.first.append(self.first[-1] + len(self.epochs[-1]))
         epoch = int(np.searchsorted(self.first, step, side="right")) - 1
         return self.epochs[epoch][step - self.first[epoch]]
+
+
+def crop(wave: np.ndarray, longest: int, generator: np.random.Generator | None) -> np.ndarray:
+    """Return `longest` samples of a longer waveform (samples,), from a place that is drawn."""
+    if generator is None or len(wave) <= longest:
+        return wave
+    begin = generator.integers(len(wave) - longest + 1)
+    return wave[begin : begin + longest]
 
 
 def collate(waves: list[np.ndarray], normalize: bool = False) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Method
+from speech_pareto.compression.method import Trained
+from speech_pareto.training.settings import Selection
 
 if TYPE_CHECKING:
     from speech_pareto.training.finetuning import Tuner
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskMethod(Method):
+class TaskMethod(Trained, Selection):
     """Base of these methods; a job gives them `context.tune`, which `tuner` makes."""
 
     needs = "task"
