@@ -119,13 +119,15 @@ class Method:
 class Trained(Method, Optimisation):
     """A method that trains, for `steps` at a `learning_rate`: fields that each of them has."""
 
+    trains_with: ClassVar[tuple[type, ...]] = (Optimisation,)  # classes of the loop's settings
+
     def __post_init__(self) -> None:
         Method.__post_init__(self)
         Optimisation.__post_init__(self)
 
     def loop_settings(self) -> dict[str, Any]:
         """Return the settings of the training loop, which are fields of the method's own."""
-        names = {field.name for kind in (Optimisation, Crops) for field in fields(kind)}
+        names = {field.name for kind in self.trains_with for field in fields(kind)}
         names |= {"steps", "learning_rate"}
         return {name: value for name, value in vars(self).items() if name in names}
 
@@ -135,6 +137,7 @@ class Distiller(Trained, Crops):
     """A method that trains on recordings alone, with `context.train`."""
 
     needs = "training"
+    trains_with = (Optimisation, Crops)
 
 
 def already_rounded(config: Mapping) -> str | None:

@@ -66,7 +66,7 @@ def batch_audio(settings: Mapping) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Optimisation):
-    """Settings of a run: what `teacher:`, `student:` and `pretrain:` of a config hold."""
+    """Settings of a run: what each of the `iterations:` of a pretraining holds."""
 
     steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")]
     learning_rate: bounds.LearningRate
@@ -103,8 +103,8 @@ class Unlabelled(Training, Crops):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning(Training, Selection):
-    """Settings of a fine-tuning: the loop's, and what keeps a corpus from being learnt by heart."""
+class Regularisation(Selection):
+    """What keeps a fine-tuning from learning its corpus by heart."""
 
     freeze_stem: bool = False  # True: the convolutions keep their weights
     dropout: bounds.PartOf = 0.0  # before the first layer and before the head
@@ -114,6 +114,11 @@ class FineTuning(Training, Selection):
     # Recordings play up to this much slower or faster.
     speed: Annotated[float, bounds.Within(0, 0.5)] = 0.0
     clean: bounds.Share = 0.0  # last share of the steps, without masks and changes of speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Training, Regularisation):
+    """Settings of a fine-tuning: what `teacher:` and `student:` of a task hold."""
 
     def augmented(self, step: int) -> bool:
         """Return whether a step has masks and changes of speed."""
