@@ -14,6 +14,8 @@ from speech_pareto.compression import recipes
 from speech_pareto.compression.parts import hard_concrete_gates
 from speech_pareto.models import architecture, hidden_states, sparsity
 from speech_pareto.models import backbone as model
+from speech_pareto.training import optimiser
+from speech_pareto.training.settings import Training
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +23,9 @@ def teacher():
     return backbone("hubert")
 
 
-def gating_of(teacher, scale=40.0):
+def gating_of(teacher, rate=0.02):
     generator = torch.Generator().manual_seed(0)
-    return hard_concrete_gates.Gating(copy.deepcopy(teacher), (0.2, 0.5), scale, generator)
+    return hard_concrete_gates.Gating(copy.deepcopy(teacher), (0.2, 0.5), rate, generator)
 
 
 def test_the_expected_size_is_the_closed_form_and_has_a_gradient(teacher):
@@ -40,7 +42,7 @@ def test_the_expected_size_is_the_closed_form_and_has_a_gradient(teacher):
     assert gating.sparsity().item() == pytest.approx(gone / total, rel=1e-5)
     gating.sparsity().backward()
     for gates in (*gating.heads, *gating.rows):
-        assert (gates.raw.grad < 0).all()  # to open any gate makes the model larger
+        assert (gates.log_alpha.grad < 0).all()  # to open any gate makes the model larger
 
 
 def _row_size(config, layer):
@@ -54,7 +56,7 @@ def test_gates_are_the_hard_concrete_distribution():
     torch.manual_seed(0)
     drawn = gates()
     torch.manual_seed(0)
-    u = torch.rand_like(gates.raw).double().numpy()
+    u = torch.rand_like(gates.log_alpha).double().numpy()
     s = 1 / (1 + np.exp(-(np.log(u / (1 - u)) + gates.log_alpha.detach().double().numpy()) * 1.5))
     expected = np.clip(s * 1.2 - 0.1, 0, 1)
     assert np.allclose(drawn.detach().numpy(), expected, atol=1e-4)
@@ -62,23 +64,23 @@ def test_gates_are_the_hard_concrete_distribution():
 
 
 def test_gates_move_faster_and_multipliers_climb(teacher):
-    gating = gating_of(teacher, scale=50.0)
-    optimiser = torch.optim.AdamW(gating.parameters(), lr=1e-3, weight_decay=0.0)
+    gating = gating_of(teacher, rate=0.05)
+    moves = optimiser.make(gating, Training(steps=1, learning_rate=1e-3, weight_decay=0.1))
     before = gating.rows[0].log_alpha.detach().clone()
     excess = gating.sparsity().item() - 0.9
     with torch.no_grad():
-        gating.multipliers.copy_(torch.tensor([-1.0, 1.0]) / 50)
+        gating.multipliers.copy_(torch.tensor([-1.0, 1.0]))
     expected = -excess + excess**2
     penalty = gating.penalty(0.9, 0)
     assert penalty.item() == pytest.approx(expected, rel=1e-4)
     penalty.backward()
     chance, row = gating.rows[0].open().detach(), gating.row_sizes[0] / gating.total
     slope = -row * chance * (1 - chance)  # dS / d log α
-    assert torch.allclose(gating.rows[0].raw.grad, (-1 + 2 * excess) * slope, rtol=1e-3)
-    optimiser.step()
+    assert torch.allclose(gating.rows[0].log_alpha.grad, (-1 + 2 * excess) * slope, rtol=1e-3)
+    moves.step()
     moved = (gating.rows[0].log_alpha - before).detach()
     assert moved.tolist() == pytest.approx([-0.05] * 160, rel=1e-2)  # down: too large a model
-    first, second = (50 * gating.multipliers - torch.tensor([-1.0, 1.0])).tolist()
+    first, second = (gating.multipliers - torch.tensor([-1.0, 1.0])).tolist()
     assert excess < 0 and first == pytest.approx(-0.05, rel=1e-2)  # ascent of λ1 (S − S*)
     assert second == pytest.approx(0.05, rel=1e-2)
 
@@ -86,7 +88,7 @@ def test_gates_move_faster_and_multipliers_climb(teacher):
 def test_the_target_rises_with_the_steps(teacher):
     gating = gating_of(teacher)
     with torch.no_grad():
-        gating.multipliers.copy_(torch.tensor([1.0, 0.0]) / gating.scale)
+        gating.multipliers.copy_(torch.tensor([1.0, 0.0]))
     now = gating.sparsity().item()
     excesses = []
     for _ in range(6):
@@ -106,9 +108,9 @@ def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher):
             return
         with torch.no_grad():
             for gates, values in zip(student.gating.heads, alphas[:, :6], strict=True):
-                gates.raw.copy_(torch.tensor(values) / gates.scale)
+                gates.log_alpha.copy_(torch.tensor(values))
             for gates, values in zip(student.gating.rows, alphas[:, 6:], strict=True):
-                gates.raw.copy_(torch.tensor(values) / gates.scale)
+                gates.log_alpha.copy_(torch.tensor(values))
 
     student, solution = compress(["dphubert"], teacher, 0.4, loop=train)
     config = model.describe(teacher)
@@ -148,16 +150,16 @@ def test_taking_gates_off_leaves_their_strength(kind, batch):
     assert not torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-3)
     with torch.no_grad():
         for gates in (*gating.heads, *gating.rows):
-            gates.raw.fill_(30.0)  # open: a draw is 1, and so is the strength
+            gates.log_alpha.fill_(30.0)  # open: a draw is 1, and so is the strength
     assert torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-5)
     with torch.no_grad():  # closed: a draw is 0, what is left are the biases
-        gating.heads[1].raw.fill_(-30.0)
+        gating.heads[1].log_alpha.fill_(-30.0)
     silent = copy.deepcopy(plain)
     silent.encoder.layers[1].attention.out_proj.weight.data.zero_()
     assert torch.allclose(gated(**batch)[0], silent(**batch)[0], atol=1e-5)
     with torch.no_grad():
-        gating.heads[1].raw.fill_(30.0)
-        gating.heads[1].raw[2] = gating.rows[1].raw[3] = 0.0
+        gating.heads[1].log_alpha.fill_(30.0)
+        gating.heads[1].log_alpha[2] = gating.rows[1].log_alpha[3] = 0.0
     gating.detach(gated)
     out = "encoder.layers.1.attention.out_proj.weight"
     ours, theirs = gated.state_dict()[out], plain.state_dict()[out]

@@ -146,10 +146,10 @@ def test_steps_may_change_along_the_walk():
 
 
 def smoothed(losses, d):
-    """Return the published average after each loss: begun at the mean of the first three."""
+    """Return the published average after each loss: the mean of three, a pause, then d."""
     level = sum(losses[:3]) / 3
-    levels = [None, None, level]
-    for loss in losses[3:]:
+    levels = [None, None, level, level]
+    for loss in losses[4:]:
         level = d * level + (1 - d) * loss
         levels.append(level)
     return levels

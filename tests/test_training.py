@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import optimization
 
 from helpers.small_training import SETTINGS, run
 from speech_pareto.data.batches import PAD, Epochs, buckets, collate
@@ -50,11 +51,47 @@ def test_nan_is_reported_with_its_step():
         train(net, lambda step, g: torch.tensor([[float(step)]]), loss, SETTINGS, 0)
 
 
+def rates(count, **settings):
+    """Return the share of the learning rate that each step of a run has."""
+    training = Training(steps=count, learning_rate=1.0, **settings)
+    return [training.factor(step, count) for step in range(count)]
+
+
+def theirs(schedule, *arguments, **settings):
+    """Return a schedule of transformers as a function of a number of steps."""
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    return schedule(optimiser, *arguments, **settings).lr_lambdas[0]
+
+
 def test_rate_rises_stays_and_falls():
-    settings = Training(steps=100, learning_rate=1.0, warmup=0.1, decay=0.5)
-    rates = [settings.rate(step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[9:50] == pytest.approx([1.0] * 41)
-    assert all(a >= b for a, b in zip(rates[50:], rates[51:], strict=False)) and rates[-1] < 0.001
+    shares = rates(100, warmup=0.1, decay=0.5)
+    assert shares[0] == pytest.approx(0.1) and shares[9:50] == pytest.approx([1.0] * 41)
+    assert all(a >= b for a, b in zip(shares[50:], shares[51:], strict=False))
+    assert shares[-1] < 0.001
+    expected = theirs(optimization.get_wsd_schedule, 10, 50, num_training_steps=100)
+    begun = [expected(step + (step < 10)) for step in range(100)]
+    assert shares == pytest.approx(begun)
+    assert rates(5, warmup=0.0, decay=0.0) == [1.0] * 5
+
+
+@pytest.mark.parametrize(("end", "shift"), [("first", 0), ("last", 1)])
+@pytest.mark.parametrize("fall", ["linear", "cosine"])
+def test_schedules_of_transformers_can_be_said(fall, end, shift):
+    schedule = getattr(optimization, f"get_{fall}_schedule_with_warmup")
+    expected = theirs(schedule, 30, 100)
+    shares = rates(100, warmup=0.3, decay=None, fall=fall, end_step=end)
+    assert shares == pytest.approx([expected(step + shift) for step in range(100)])
+    assert [step for step, share in enumerate(shares) if share < 1e-12] == [-shift % 100]
+
+
+def test_a_tri_stage_schedule_can_be_said():
+    ends = {"first_rate": 0.01, "last_rate": 0.05, "fall": "exponential", "end_step": "first"}
+    shares = rates(100, warmup=0.1, decay=0.5, **ends)
+    assert shares[:11] == pytest.approx(np.linspace(0.01, 1, 11))
+    assert shares[10:51] == [1.0] * 41
+    assert shares[50:] == pytest.approx(np.geomspace(1, 0.05, 51)[:-1])
+    with pytest.raises(ValueError, match="an exponential fall needs a last_rate above 0"):
+        rates(1, fall="exponential")
 
 
 def test_batches_are_bucketed_and_hold_every_utterance_once():
@@ -64,6 +101,16 @@ def test_batches_are_bucketed_and_hold_every_utterance_once():
     assert all(len(b) * lengths[b].max() <= 10_000 or len(b) == 1 for b in batches)
     padded = sum(len(b) * lengths[b].max() for b in batches)
     assert padded < 1.15 * lengths.sum()  # random batches would pad by 60 %
+
+
+def test_batches_can_be_counted_in_utterances():
+    lengths = np.random.default_rng(0).integers(100, 2000, 50)
+    epochs = Epochs(lengths, 1, 7, count=8)
+    batches = [epochs(step) for step in range(7)]
+    assert sorted(map(len, batches)) == [2, 8, 8, 8, 8, 8, 8]
+    assert sorted(sum(batches, [])) == list(range(50))
+    spread = [np.ptp(lengths[batch]) for batch in batches]
+    assert np.mean(spread) < 0.4 * np.ptp(lengths)
 
 
 def test_batches_of_a_step_do_not_depend_on_where_a_run_began():

@@ -1,7 +1,6 @@
 """Units of the teacher: how they are fitted, what is learnt on them, what masks hide."""
 
 import copy
-import dataclasses
 import math
 
 import numpy as np
@@ -19,6 +18,7 @@ from speech_pareto.compression.methods.distillation import dropout
 from speech_pareto.models import backbone as model
 from speech_pareto.models import hidden_states
 from speech_pareto.training import hubert_units, loop, masking
+from speech_pareto.training.settings import Unlabelled
 
 UNITS = {"units": 4, "unit_seconds": 1.0}
 
@@ -215,13 +215,10 @@ def test_a_killed_job_ends_with_the_same_bytes(
         if len(saved) == at:
             raise KeyboardInterrupt
 
-    kept = loop.Training.__init__.__defaults__
-    names = [field.name for field in dataclasses.fields(loop.Training)][-len(kept) :]
-    pairs = zip(names, kept, strict=True)  # a checkpoint each step
-    often = tuple(0.0 if name == "checkpoint_seconds" else value for name, value in pairs)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "keep", stop)
-        patch.setattr(loop.Training.__init__, "__defaults__", often)
+        defaults = Unlabelled.__init__.__kwdefaults__
+        patch.setitem(defaults, "checkpoint_seconds", 0.0)  # a checkpoint each step
         with pytest.raises(KeyboardInterrupt):
             job.main(*arguments, tmp_path / "a", tmp_path / "state")
     assert not (tmp_path / "a").exists()

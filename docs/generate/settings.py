@@ -13,7 +13,14 @@ import yaml
 
 from speech_pareto.compression import catalogue
 from speech_pareto.runtime import bounds
-from speech_pareto.training.settings import FineTuning, TinyModel, Training
+from speech_pareto.training.settings import (
+    Crops,
+    FineTuning,
+    Optimisation,
+    Regularisation,
+    TinyModel,
+    Training,
+)
 
 NOTES = Path(__file__).with_suffix(".yaml")
 PAGE = """\
@@ -25,15 +32,23 @@ YAML takes `8e-4` for text: write `8.0e-4`. `null` is empty.
 
 ## Training
 
-Under `teacher:`, `student:` and in each of the `iterations:` of a config.
+Under `teacher:` and `student:` of a task and in each of the `iterations:` of a pretraining. Methods
+that train have them, too, all but the last three.
 
 {training}
 
 ## Fine-tuning
 
-Under `teacher:` and `student:` of a task, beside those of [training](#training).
+Under `teacher:` and `student:` of a task, beside those of [training](#training), and in the methods
+that fine-tune on a task.
 
 {finetuning}
+
+## Training without labels
+
+In the methods that train on recordings alone, beside those of [training](#training).
+
+{crops}
 
 ## The model that a pretraining makes
 
@@ -46,7 +61,9 @@ in transformers.
 
 What a method does is in [methods.md](methods.md). Defaults are for the tiny teacher and minutes of
 training. *published* is what the authors trained with; it is empty where nothing was published or
-nothing could be read. Publications count a batch in utterances; here it is seconds of audio.
+nothing could be read. Of the settings of [training](#training), [fine-tuning](#fine-tuning) and
+[training without labels](#training-without-labels) a method has more than its table lists: it lists
+those whose default is another one, and those that its authors published.
 
 Every method that removes parameters takes one setting more, `ratio`: the share that it removes of
 what reaches it ({ratio}). Without one it removes what is left to do.
@@ -61,21 +78,38 @@ def page() -> str:
     """Return the text of docs/settings.md; ValueError if settings.yaml names what there is not."""
     notes = yaml.safe_load(NOTES.read_text(encoding="utf-8"))
     kinds = {name: catalogue.load(name) for name in catalogue.names()}
-    own = {name: [x for x in fields(kind) if x.name != "ratio"] for name, kind in kinds.items()}
-    _in_step(notes["methods"], {name: listed for name, listed in own.items() if listed})
+    every = {name: [x for x in fields(kind) if x.name != "ratio"] for name, kind in kinds.items()}
+    _in_step(notes["methods"], {name: listed for name, listed in every.items() if listed})
+    own = {name: _own(kinds[name], notes["methods"].get(name, {})) for name in kinds}
+    common = notes["training"] | notes["common"]
     trained = {field.name for field in fields(Training)}
     added = [field for field in fields(FineTuning) if field.name not in trained]
     return PAGE.format(
         training=_table(Training, list(fields(Training)), notes["training"]),
         finetuning=_table(FineTuning, added, notes["training"]),
+        crops=_table(Crops, list(fields(Crops)), notes["training"]),
         model=_table(TinyModel, list(fields(TinyModel)), notes["model"]),
         ratio=bounds.wanted(bounds.types_of(kinds["head_pruning"])["ratio"]),
         methods="\n\n".join(
-            f"### `{name}`\n\n{_table(kinds[name], own[name], noted, notes['common'])}"
+            f"### `{name}`\n\n{_table(kinds[name], own[name], noted, common)}"
             for name, noted in notes["methods"].items()
         ),
         none=", ".join(f"`{name}`" for name, listed in own.items() if not listed),
     )
+
+
+def _own(kind: type, noted: Mapping) -> list[Field]:
+    """Return the settings that a method's table lists, in their order."""
+    shared = {}
+    if issubclass(kind, Optimisation):
+        sources = [Optimisation, Crops, Regularisation]
+        shared = {x.name: x for one in sources if issubclass(kind, one) for x in fields(one)}
+
+    def listed(field: Field) -> bool:
+        same = field.name in shared and field.default == shared[field.name].default
+        return field.name in ("steps", "learning_rate") or field.name in noted or not same
+
+    return [field for field in fields(kind) if field.name != "ratio" and listed(field)]
 
 
 def _in_step(noted: Mapping[str, Mapping], own: Mapping[str, list[Field]]) -> None:

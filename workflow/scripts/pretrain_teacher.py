@@ -35,11 +35,11 @@ class Windows:
         labels: list,
         speakers: list,
         seconds: float,
-        batch_seconds: float,
+        size: int,
         seed: int,
     ) -> None:
         self.frames = round(seconds * 16_000 / frame_units.FRAME)
-        self.size = max(1, round(batch_seconds / seconds))
+        self.size = size
         self.waves, self.labels, self.seed = waves, labels, seed
         self.by_speaker = defaultdict(list)
         for index, speaker in enumerate(speakers):
@@ -108,8 +108,9 @@ def main(settings: dict, corpora: list, seed: int, output: str | Path, state: st
             continue
         labels = _labels(backbone, utterances, layer, count, seed, folder)
         training = Training(**iteration)
-        sizes = settings["window_seconds"], training.batch_seconds
-        windows = Windows(waves, labels, speakers, *sizes, seed + number)
+        seconds = settings["window_seconds"]
+        size = training.batch_utterances or max(1, round(training.batch_seconds / seconds))
+        windows = Windows(waves, labels, speakers, seconds, size, seed + number)
         torch.manual_seed(seed + number)  # the head is the same after an interruption
         head = nn.Linear(backbone.config.hidden_size, count)
         predictor = UnitPredictor(backbone, head)

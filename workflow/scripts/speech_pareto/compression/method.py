@@ -8,11 +8,12 @@ fraction of the backbone's parameters that go.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import PartOf, check
+from speech_pareto.training.settings import Crops, Optimisation
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -37,12 +38,13 @@ class Context:
     """What a method may use: a seed and, if it `needs` more, the teacher, training loop and audio.
 
     `teacher` is untouched and in eval mode. `train(student, loss, **settings)` trains in place
-    with the settings of `settings.Training`; `loss(batch)` returns a scalar for a batch with
+    with the settings of `settings.Unlabelled`; `loss(batch)` returns a scalar for a batch with
     `input_values` and `attention_mask`, both (batch, samples). It may be called on pieces of a
-    batch; what counts steps is given as `follow(loss)`, called once after each. `batches(number,
-    seconds)` returns a sequence of such batches, each of about so many seconds of audio, which are
-    made when they are read. `units` are
-    those on which a walk trains: a `Labeller` and the head that it trains, see `units.fit`.
+    batch; what counts steps is given as `follow(loss)`, called once after each. A mapping `moments`
+    hands those of an optimiser on from one training to the next. `batches(number, seconds)` returns
+    a sequence of such batches, each of about so many seconds of audio and made when it is read.
+    `units` are those on which a walk trains: a `Labeller` and the head that it trains, see
+    `units.fit`.
 
     A method that needs the task gets `tune(student, penalty, **settings)`, which trains student and
     head in place on the task's own loss, with the settings of `settings.FineTuning`.
@@ -91,11 +93,6 @@ class Method:
         """Return how many steps it trains for at most, so that plans can estimate the time."""
         return getattr(self, "steps", 0)
 
-    def loop_settings(self) -> dict[str, Any]:
-        """Return the settings of a training that methods have as fields of their own."""
-        names = ("steps", "learning_rate", "batch_seconds")
-        return {name: getattr(self, name) for name in names}
-
     def obstacle(self, config: Mapping) -> str | None:
         """Return why this method cannot be applied to a model with this config, None if it can."""
         if self.removes and architecture.section(config).get("zeros"):
@@ -117,6 +114,31 @@ class Method:
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student; `model` may be changed in place."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Method, Optimisation):
+    """A method that trains, for `steps` at a `learning_rate`: fields that each of them has."""
+
+    trains_with: ClassVar[tuple[type, ...]] = (Optimisation,)  # classes of the loop's settings
+
+    def __post_init__(self) -> None:
+        Method.__post_init__(self)
+        Optimisation.__post_init__(self)
+
+    def loop_settings(self) -> dict[str, Any]:
+        """Return the settings of the training loop, which are fields of the method's own."""
+        names = {field.name for kind in self.trains_with for field in fields(kind)}
+        names |= {"steps", "learning_rate"}
+        return {name: value for name, value in vars(self).items() if name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distiller(Trained, Crops):
+    """A method that trains on recordings alone, with `context.train`."""
+
+    needs = "training"
+    trains_with = (Optimisation, Crops)
 
 
 def already_rounded(config: Mapping) -> str | None:

@@ -10,29 +10,39 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from speech_pareto.training.settings import Unlabelled
+
 
 def batcher(
-    corpora: Sequence, model: Module, seconds: float, seed: int
+    corpora: Sequence, model: Module, settings: Unlabelled, seed: int
 ) -> Callable[..., dict[str, Tensor]]:
-    """Return a function from step to batch: `seconds` of audio from the corpora's training split.
+    """Return a function from a step, and a generator that places crops, to a batch.
 
-    A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them.
+    A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them,
+    of the corpora's training split. ValueError if `settings` leave no utterance of it.
     """
     import numpy as np
 
     from speech_pareto.data.audio import SAMPLE_RATE
-    from speech_pareto.data.batches import Epochs, collate
+    from speech_pareto.data.batches import Epochs, collate, crop
     from speech_pareto.data.corpus import read
+    from speech_pareto.data.selection import within
 
-    utterances = [u for folder in corpora for u in read(folder) if u.split == "train"]
-    if not utterances:
+    taught = [u for folder in corpora for u in read(folder) if u.split == "train"]
+    if not taught:
         raise ValueError(f"no training utterance in {', '.join(map(str, corpora)) or 'no corpora'}")
-    lengths = np.array([u.samples for u in utterances])
-    epochs = Epochs(lengths, int(seconds * SAMPLE_RATE), seed)
+    utterances = within(taught, settings.min_seconds, settings.max_seconds)
+    longest = round((settings.crop_seconds or 10**6) * SAMPLE_RATE)
+    lengths = np.array([min(u.samples, longest) for u in utterances])
+    most = int(settings.batch_seconds * SAMPLE_RATE)
+    epochs = Epochs(lengths, most, seed, settings.batch_utterances)
     normalize = model.preprocessor["do_normalize"]
 
-    def batch(step: int, generator: object = None) -> dict:
-        waves, mask = collate([utterances[i].wave() for i in epochs(step)], normalize)
+    def batch(step: int, generator: np.random.Generator | None = None) -> dict:
+        chosen = epochs(step)
+        room = lengths[chosen].min() if settings.crop_to_shortest else longest
+        waves = [crop(utterances[i].wave(), int(room), generator) for i in chosen]
+        waves, mask = collate(waves, normalize)
         return {"input_values": waves, "attention_mask": mask}
 
     return batch
@@ -56,8 +66,11 @@ class Batches(Sequence):
 def listener(corpora: Sequence, model: Module, seed: int) -> Callable[[int, float], Batches]:
     """Return `batches(number, seconds)`: the same batches of audio each time, for calibration."""
 
+    from speech_pareto.training.settings import Unlabelled
+
     def batches(number: int, seconds: float) -> Batches:
-        return Batches(batcher(corpora, model, seconds, seed), number)
+        settings = Unlabelled(steps=number, learning_rate=0.0, batch_seconds=seconds)
+        return Batches(batcher(corpora, model, settings, seed), number)
 
     return batches
 
@@ -71,8 +84,8 @@ def trainer(
     """
     from speech_pareto.models.hidden_states import real_frames
     from speech_pareto.models.spec_augment import masking
-    from speech_pareto.training.loop import Training
     from speech_pareto.training.loop import train as run_loop
+    from speech_pareto.training.settings import Unlabelled
 
     calls = 0
 
@@ -81,13 +94,14 @@ def trainer(
         loss: Callable,
         follow: Callable[[float], None] | None = None,
         averages: str = "frames",
+        moments: dict | None = None,
         **settings,
     ) -> None:
         nonlocal calls
         calls += 1
-        training = Training(**{"precision": precision, "accumulate": accumulate, **settings})
+        training = Unlabelled(**{"precision": precision, "accumulate": accumulate, **settings})
         own = seed + calls
-        batch = batcher(corpora, student, training.batch_seconds, own)
+        batch = batcher(corpora, student, training, own)
         folder = Path(state) / f"step{calls}" if state else None
         backbone = getattr(student, "backbone", student)
 
@@ -99,6 +113,8 @@ def trainer(
 
         size = frames if averages == "frames" else None
         with masking(student, on=False):  # teacher and student get the same input
-            run_loop(student, batch, measured, training, own, folder, "compress", size, follow)
+            run_loop(
+                student, batch, measured, training, own, folder, "compress", size, follow, moments
+            )
 
     return train

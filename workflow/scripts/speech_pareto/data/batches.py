@@ -7,16 +7,21 @@ from torch import Tensor
 PAD = 5120  # samples; batches are padded to a multiple, 0.32 s
 
 
-def buckets(lengths: np.ndarray, most: int, generator: np.random.Generator) -> list[list[int]]:
+def buckets(
+    lengths: np.ndarray, most: int, generator: np.random.Generator, count: int | None = None
+) -> list[list[int]]:
     """Return one epoch of batches: indices of like length, at most `most` padded samples in each.
 
-    Lengths are jittered by 10 % before sorting, so that batches differ between epochs.
+    With `count`, each has so many, whatever their length; the last one that is filled may have
+    fewer. Lengths are jittered by 10 % before sorting, so that batches differ between epochs.
     """
     order = np.argsort(lengths * generator.uniform(0.9, 1.1, len(lengths)), kind="stable")
     batches, longest = [[]], 0
     for index in order:
         longest = max(longest, lengths[index])
-        if batches[-1] and longest * (len(batches[-1]) + 1) > most:
+        number = len(batches[-1])
+        full = longest * (number + 1) > most if count is None else number == count
+        if number and full:
             batches.append([])
             longest = lengths[index]
         batches[-1].append(int(index))
@@ -30,8 +35,8 @@ class Epochs:
     One epoch is in memory: 200 epochs of 281,241 utterances would take gigabytes.
     """
 
-    def __init__(self, lengths: np.ndarray, most: int, seed: int) -> None:
-        self.lengths, self.most, self.seed = lengths, most, seed
+    def __init__(self, lengths: np.ndarray, most: int, seed: int, count: int | None = None) -> None:
+        self.lengths, self.most, self.seed, self.count = lengths, most, seed, count
         self.first = [0]  # step of each epoch that is known, and of the next
         self.number, self.batches = -1, []
 
@@ -47,7 +52,16 @@ class Epochs:
 
     def _open(self, epoch: int) -> None:
         generator = np.random.default_rng([self.seed, epoch])
-        self.number, self.batches = epoch, buckets(self.lengths, self.most, generator)
+        self.number = epoch
+        self.batches = buckets(self.lengths, self.most, generator, self.count)
+
+
+def crop(wave: np.ndarray, longest: int, generator: np.random.Generator | None) -> np.ndarray:
+    """Return `longest` samples of a longer waveform (samples,), from a place that is drawn."""
+    if generator is None or len(wave) <= longest:
+        return wave
+    begin = generator.integers(len(wave) - longest + 1)
+    return wave[begin : begin + longest]
 
 
 def collate(waves: list[np.ndarray], normalize: bool = False) -> tuple[Tensor, Tensor]:

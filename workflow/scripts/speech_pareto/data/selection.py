@@ -78,6 +78,19 @@ def first_hours(members: Iterable[Utterance], hours: float | None) -> list[Utter
     return [member for member in members if (member.corpus, member.id) in chosen]
 
 
+def within(members: Sequence[Utterance], shortest: float, longest: float | None) -> list[Utterance]:
+    """Return the utterances that last from `shortest` to `longest` seconds; ValueError if none."""
+    top = float("inf") if longest is None else longest
+    found = [member for member in members if shortest <= member.seconds <= top]
+    if not found:
+        said = f"of {len(members)} training utterances none lasts from {shortest:g}"
+        raise ValueError(f"{said} to {top:g} s, as min_seconds and max_seconds ask")
+    if len(found) < len(members):
+        said = "%d of %d training utterances last from %g to %g s; the others are not used"
+        log.info(said, len(found), len(members), shortest, top)
+    return found
+
+
 def select(
     settings: Mapping, task: Selects, corpora: Iterable, *splits: str
 ) -> tuple[list[Utterance], Losses]:

@@ -26,6 +26,13 @@ def hold_zeros(model: nn.Module) -> None:
             parameter.held = parameter.register_post_accumulate_grad_hook(_mask_gradient)
 
 
+def still(model: nn.Module, moments: Mapping[nn.Parameter, Mapping]) -> None:
+    """Zero what Adam remembers of gradients where a weight is zero, so that it stays there."""
+    for parameter in prunable(model).values():
+        if parameter in moments:
+            moments[parameter]["exp_avg"].mul_(parameter.detach() != 0)
+
+
 def state_zeros(model: nn.Module, config: Mapping) -> None:
     """Note in `model` the zeros that the `compression` section of `config` states; hold them."""
     model.config.compression = architecture.section(config)

@@ -17,7 +17,7 @@ from speech_pareto.study import cells as grid
 from speech_pareto.study.cells import Cell
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.tasks.kind import TRAINING, kind_of
-from speech_pareto.training.settings import Training
+from speech_pareto.training.settings import batch_audio
 
 # What is assumed of jobs that no benchmark file tells of.
 START = 5.0  # seconds that any job takes to start
@@ -157,7 +157,7 @@ def _compression(recipe: list, student: float, teacher: float) -> float:
     for step in recipes.make_all(recipe):
         if step.needs != "nothing":
             passes = TRAINING * student + (0 if step.needs == "task" else teacher)
-            macs += step.training_steps() * _batch_seconds(vars(step)) * passes
+            macs += step.training_steps() * batch_audio(vars(step)) * passes
     return macs
 
 
@@ -210,12 +210,7 @@ def _made_teachers(study: Mapping) -> list[tuple[str, str]]:
 
 def _seconds_of_audio(settings: Mapping) -> float:
     """Return the seconds of audio that a training goes through."""
-    return settings["steps"] * _batch_seconds(settings)
-
-
-def _batch_seconds(settings: Mapping) -> float:
-    """Return the audio in a batch, by default that of the training loop."""
-    return settings.get("batch_seconds", Training.batch_seconds)
+    return settings["steps"] * batch_audio(settings)
 
 
 def benchmarks(results: Path) -> dict[str, float]:

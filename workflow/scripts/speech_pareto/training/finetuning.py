@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from speech_pareto.data.batches import Epochs, collate
 from speech_pareto.data.corpus import Utterance
-from speech_pareto.data.selection import first_hours, needed
+from speech_pareto.data.selection import first_hours, needed, within
 from speech_pareto.models.quantisation import trainable
 from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.extras import extra
@@ -116,6 +116,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve; for `penalty` see `Tuner`."""
     normalize = model.backbone.preprocessor["do_normalize"]
+    data = within(data, settings.min_seconds, settings.max_seconds)
 
     def counted(batch: Any) -> Tensor:
         return task.weight(model.frames(batch[2].sum(1)))
@@ -131,9 +132,14 @@ def regularised(model: TaskModel, settings: FineTuning):
     """Put the dropout of `settings` in place of the model's own, for a while.
 
     Inside the layers there is no dropout, neither of activations nor of attention: it would treble
-    a step on a CPU.  A model without a mask vector hides frames behind zeros.
+    a step on a CPU.  A model without a mask vector hides frames behind zeros.  With `freeze_stem`
+    the stem's parameters get no gradients.
     """
     backbone, own = model.backbone, []
+    stem = backbone.feature_extractor.parameters() if settings.freeze_stem else ()
+    frozen = [parameter for parameter in stem if parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout):
             own.append((module, "p", module.p))
@@ -150,6 +156,8 @@ def regularised(model: TaskModel, settings: FineTuning):
     finally:
         for owner, name, value in own:
             setattr(owner, name, value)
+        for parameter in frozen:
+            parameter.requires_grad_(True)
         if vectorless:
             del backbone.masked_spec_embed
 
@@ -159,7 +167,8 @@ def _batches(data: list, settings: FineTuning, seed: int, normalize: bool):
     from speech_pareto.data.audio import SAMPLE_RATE
 
     lengths = np.array([u.samples for u in data])
-    epochs = Epochs(lengths, int(settings.batch_seconds * SAMPLE_RATE), seed)
+    most = int(settings.batch_seconds * SAMPLE_RATE)
+    epochs = Epochs(lengths, most, seed, settings.batch_utterances)
 
     def batch(step: int, generator: np.random.Generator) -> tuple:
         chosen = [data[i] for i in epochs(step)]

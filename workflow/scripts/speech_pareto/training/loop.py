@@ -29,6 +29,7 @@ from speech_pareto.runtime.extras import extra
 from speech_pareto.runtime.hardware import device, mixed_precision
 from speech_pareto.runtime.private_api import cast_ends, forget_precision
 from speech_pareto.runtime.processes import alone
+from speech_pareto.training import optimiser
 from speech_pareto.training.checkpoint import keep, newest
 from speech_pareto.training.settings import Training
 from speech_pareto.training.tracking import tracked
@@ -61,12 +62,14 @@ def train(
     name: str = "train",
     size: Callable[[object], float] | None = None,
     follow: Callable[[float], None] | None = None,
+    moments: optimiser.Moments | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
 
     `batch(step, generator)` makes the batch of a step, `loss(batch)` returns the loss and what to
     log beside it.  `size(batch)` says over how much the loss is a mean, so that pieces weigh as
     they should; None: over rows.  `follow(loss)` is told the loss of each step, over all pieces.
+    With `moments`, the optimiser goes on with those in it and leaves its own there in the end.
     `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
     `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
     """
@@ -81,17 +84,12 @@ def train(
         accelerator = Accelerator(
             mixed_precision=mixed_precision(settings.precision), cpu=device().type == "cpu"
         )
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=settings.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimizer = optimiser.make(model, settings)
     # Never DistributedDataParallel: losses call parts of a model, which it does not see.
     model = accelerator.prepare_model(model, evaluation_mode=True)
-    optimizer = accelerator.prepare_optimizer(optimizer)
+    optimizer.state.update(moments or {})
     restored: Any = _restore(state, model, optimizer)
+    schedule = optimiser.schedule(optimizer, settings, restored[0])
     _share_weights(accelerator, model)
     terminal = sys.stderr.isatty() and accelerator.is_main_process
     progress = _Progress(name, settings.steps, terminal, *restored)
@@ -104,21 +102,22 @@ def train(
         tracked(name, state, vars(settings)) as record,
     ):
         for step in range(progress.start, settings.steps):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.rate(step)
             whole = batch(step, seed_all(seed, step))
             pieces = _pieces(accelerator, whole, settings.accumulate, size or find_batch_size)
             numbers, stop = _backward(accelerator, pieces, loss, seed, step, stopped)
             if not math.isfinite(numbers["loss"]):
                 raise Diverged(f"{name}: the loss is {numbers['loss']} at step {step + 1}")
             _add_up(accelerator, model)
-            accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+            if settings.clip:
+                accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+            rate = schedule.get_last_lr()[0]
             optimizer.step()
             optimizer.zero_grad()
+            schedule.step()
             if follow:
                 follow(numbers["loss"])
             if point := progress.add(step + 1, numbers):
-                record(point | {"learning_rate": settings.rate(step)}, step + 1)
+                record(point | {"learning_rate": rate}, step + 1)
             due = time.monotonic() - saved > settings.checkpoint_seconds
             if stop or due or step + 1 == settings.steps:
                 _save(state, model, optimizer, step + 1, progress)
@@ -130,6 +129,8 @@ def train(
                 sys.exit(143)
     progress.bar.close()
     model.eval()
+    if moments is not None:
+        moments.update(optimizer.state)
     return progress.curve
 
 

@@ -1,43 +1,112 @@
 """Settings of trainings; planning reads this: no torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from speech_pareto.runtime import bounds
 
 
-@dataclass(frozen=True)
-class Training:
-    """Settings of a run: what `teacher:`, `student:` and `pretrain:` of a config hold."""
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """Optimiser, schedule and batches: what every training has, that of a method too."""
+
+    batch_seconds: bounds.BatchSeconds = 24.0  # audio in a batch
+    # Utterances, of a pretraining windows, in a batch, in the place of `batch_seconds`.
+    batch_utterances: Annotated[int, bounds.Within(1, 100_000, unit="utterances")] | None = None
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    betas: tuple[bounds.PartOf, ...] = (0.9, 0.98)
+    epsilon: Annotated[float, bounds.Within(0, 1)] = 1e-8
+    weight_decay: Annotated[float, bounds.Within(0, 10)] = 0.01
+    decay_biases: bool = True  # False: weight decay leaves biases alone
+    # Norm of the gradient; None: it is not clipped.
+    clip: Annotated[float, bounds.Within(0, 10**6, above=True)] | None = 1.0
+    warmup: bounds.Share = 0.1  # share of the steps in which the learning rate rises
+    # Share of the steps in which it falls at the end; None: all after the warm-up.
+    decay: bounds.Share | None = 0.5
+    fall: Literal["cosine", "linear", "exponential"] = "cosine"
+    first_rate: bounds.Share = 0.0  # share of the learning rate where it begins to rise
+    last_rate: bounds.Share = 0.0  # ... and where it ends
+    # Where the schedule is exactly at its ends: `first` counts the steps done, as transformers
+    # does, `last` those begun, as s3prl and torchaudio do, `neither` begun for the rise, done for
+    # the fall.
+    end_step: Literal["neither", "first", "last"] = "neither"
+
+    def __post_init__(self) -> None:
+        bounds.check(self)
+        if len(self.betas) != 2:
+            raise ValueError("betas must be two numbers")
+        if self.fall == "exponential" and not self.last_rate:
+            raise ValueError("an exponential fall needs a last_rate above 0")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Return the share of the learning rate that step `step`, from 0, of `steps` has."""
+        warmup = round(self.warmup * steps)
+        decay = steps - warmup if self.decay is None else round(self.decay * steps)
+        done = (step + (self.end_step != "first")) / max(1, warmup)
+        left = (steps - step - (self.end_step == "last")) / max(1, decay)
+        left = min(1.0, max(0.0, left)) if decay else 1.0
+        rise = self.first_rate + (1 - self.first_rate) * min(1.0, done) if warmup else 1.0
+        if self.fall == "exponential":
+            return rise * self.last_rate ** (1 - left)
+        share = left if self.fall == "linear" else (1 - math.cos(math.pi * left)) / 2
+        return rise * (self.last_rate + (1 - self.last_rate) * share)
+
+
+UTTERANCE = 12.3  # seconds; the mean of LibriSpeech's 960 h
+
+
+def batch_audio(settings: Mapping) -> float:
+    """Return about how many seconds of audio a batch has, by the settings of a training."""
+    if number := settings.get("batch_utterances"):
+        return number * min(UTTERANCE, settings.get("crop_seconds") or UTTERANCE)
+    return settings.get("batch_seconds", Optimisation.batch_seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Optimisation):
+    """Settings of a run: what each of the `iterations:` of a pretraining holds."""
 
     steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")]
     learning_rate: bounds.LearningRate
-    batch_seconds: bounds.BatchSeconds = 24.0  # audio in a batch
-    warmup: bounds.Share = 0.1  # share of the steps in which the learning rate rises
-    decay: bounds.Share = 0.5  # share of the steps in which it falls to zero at the end
-    weight_decay: Annotated[float, bounds.Within(0, 10)] = 0.01
-    clip: Annotated[float, bounds.Within(0, 10**6, above=True)] = 1.0  # norm of the gradient
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     # Time between checkpoints.
     checkpoint_seconds: Annotated[float, bounds.Within(0, 10**6, unit="seconds")] = 60.0
     # Pieces that a batch is cut into, so that less is in memory at a time.
     accumulate: Annotated[int, bounds.Within(1, 10_000, unit="pieces")] = 1
 
-    def __post_init__(self) -> None:
-        bounds.check(self)
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step: warm-up, plateau, cosine decay."""
-        rise = (step + 1) / max(1, round(self.warmup * self.steps))
-        left = (self.steps - step) / max(1, round(self.decay * self.steps))
-        return self.learning_rate * min(1.0, rise) * (1 - math.cos(math.pi * min(1.0, left))) / 2
+Seconds = Annotated[float, bounds.Within(0, 100_000, unit="seconds")]
 
 
-@dataclass(frozen=True)
-class FineTuning(Training):
-    """Settings of a fine-tuning: the loop's, and what keeps a corpus from being learnt by heart."""
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which recordings a training reads."""
 
+    min_seconds: Seconds = 0.0  # shorter utterances are left out
+    max_seconds: Seconds | None = None  # longer ones, too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops(Selection):
+    """Which parts of recordings a training without labels reads."""
+
+    # Longer utterances are cut to this, at a place that each step draws.
+    crop_seconds: Annotated[float, bounds.Within(0.1, 100_000, unit="seconds")] | None = None
+    crop_to_shortest: bool = False  # all of a batch are cut to its shortest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlabelled(Training, Crops):
+    """Settings of a training on recordings alone, as methods have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularisation(Selection):
+    """What keeps a fine-tuning from learning its corpus by heart."""
+
+    freeze_stem: bool = False  # True: the convolutions keep their weights
     dropout: bounds.PartOf = 0.0  # before the first layer and before the head
     mask_share: bounds.PartOf = 0.0  # share of the frames that SpecAugment hides
     mask_span: bounds.MaskSpan = 10  # frames that it hides in a row
@@ -45,6 +114,11 @@ class FineTuning(Training):
     # Recordings play up to this much slower or faster.
     speed: Annotated[float, bounds.Within(0, 0.5)] = 0.0
     clean: bounds.Share = 0.0  # last share of the steps, without masks and changes of speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Training, Regularisation):
+    """Settings of a fine-tuning: what `teacher:` and `student:` of a task hold."""
 
     def augmented(self, step: int) -> bool:
         """Return whether a step has masks and changes of speed."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.distillation import Distillation, distance
+from speech_pareto.compression.parts.gradients import damped
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import real_frames, states
-from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import Share, Within
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class DistilHuBERT(Distillation):
             torch.manual_seed(context.seed)
             widths = model.config.hidden_size, context.teacher.config.hidden_size
             model.projections = projections(self.predicted_layers, *widths)
-        with removed_after([model.feature_extractor.register_forward_hook(self._damp)]):
+        with damped(model.feature_extractor, self.stem_gradient):
             student = super().compress(model, sizing, context)
         del student.projections
         student.readout = False  # its projections are not linear
@@ -86,11 +86,6 @@ class DistilHuBERT(Distillation):
             ours, theirs = project(part).float(), targets[place][real].float()
             total = total + distance(ours, theirs, self.cosine)
         return total / len(outer)
-
-    def _damp(self, stem: Module, inputs: tuple, output: Tensor) -> None:
-        """Scale the gradient that reaches a stem: a forward hook."""
-        if output.requires_grad:
-            output.register_hook(lambda gradient: self.stem_gradient * gradient)
 
 
 def projections(number: int, ours: int, theirs: int) -> Module:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Context, Distiller, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
@@ -74,10 +74,9 @@ def dropout(teacher: Module, on: bool) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Method):
+class Distillation(Distiller):
     """Trains a student of fewer layers on the teacher's hidden states."""
 
-    needs = "training"
     takes_heads = True
     example = {"steps": 2}
     steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60

@@ -11,8 +11,7 @@ the units of lowest log α go, physically, until the ratio is hit, and the first
 alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in
 config/recipes.yaml.
 
-log α and λ move gate_rate / learning_rate times as fast as weights under the one AdamW, and λ
-climbs because its gradient is turned round.
+log α and λ have a learning rate of their own, and λ ascends.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Context, Distiller, Sizing
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import real_frames, states
@@ -53,10 +52,9 @@ def four_states(model: Module, batch: Mapping) -> list[Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPHuBERT(Method):
+class DPHuBERT(Distiller):
     """Distils and prunes at once, then distils."""
 
-    needs = "training"
     takes_heads = True
     example = {"steps": 2, "final_steps": 1}
     steps: Steps = 40
@@ -65,7 +63,8 @@ class DPHuBERT(Method):
     final_rate: LearningRate = 5e-4
     gate_rate: Annotated[float, Within(0, 100, above=True)] = 0.1
     batch_seconds: BatchSeconds = 24.0
-    warmup: Share = 0.1  # share of the steps in which the learning rate rises
+    final_warmup: Share | None = None  # `warmup` of the final steps; None: the same
+    weight_decay: Annotated[float, Within(0, 10)] = 0.0  # of weights; gates have none
     ramp: Share = 0.5  # share of the steps in which the target rises
     head_drop: Chance = 0.01  # chance of a head, and of a row, to be closed at the start
     row_drop: Chance = 0.5
@@ -86,11 +85,11 @@ class DPHuBERT(Method):
         from speech_pareto.compression.parts.hard_concrete_gates import Gating, MappedStudent
         from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
 
-        scale, drops = self.gate_rate / self.learning_rate, (self.head_drop, self.row_drop)
-        gating = Gating(model, drops, scale, context.generator())
+        drops = self.head_drop, self.row_drop
+        gating = Gating(model, drops, self.gate_rate, context.generator())
         student = MappedStudent(model, gating)
         target = sizing.knobs["removed"] / gating.total
-        self._train(student, context, self.steps, self.learning_rate, target)
+        self._train(student, context, target)
         gating.detach(model)
         student.gating = None
         heads, rows = (
@@ -98,7 +97,9 @@ class DPHuBERT(Method):
         )
         sizes = gating.head_sizes[0], gating.row_sizes[0]
         remove_lowest(model, heads, rows, sizes, sizing.knobs["removed"])
-        self._train(student, context, self.final_steps, self.final_rate)
+        final = self.warmup if self.final_warmup is None else self.final_warmup
+        later = {"steps": self.final_steps, "learning_rate": self.final_rate, "warmup": final}
+        self._train(student, context, **later)
         return model
 
     def loss(
@@ -119,21 +120,12 @@ class DPHuBERT(Method):
         return total
 
     def _train(
-        self,
-        student: MappedStudent,
-        context: Context,
-        steps: int,
-        learning_rate: float,
-        target: float = 0.0,
+        self, student: MappedStudent, context: Context, target: float = 0.0, **later: Any
     ) -> None:
-        """Train `student`, its maps and its gates."""
+        """Train `student`, its maps and its gates; `later` are other settings than those first."""
         context.train(
             student,
             partial(self.loss, student, context.teacher, target=target),
-            steps=steps,
-            learning_rate=learning_rate,
-            batch_seconds=self.batch_seconds,
-            warmup=self.warmup,
-            weight_decay=0.0,  # it would pull log α towards a coin's toss
+            **(self.loop_settings() | later),
             follow=student.gating and student.gating.follow,
         )

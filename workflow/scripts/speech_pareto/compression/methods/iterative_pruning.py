@@ -5,10 +5,12 @@
 Scores and cuts are those of the one-shot methods; they are computed anew at each event. With
 `patience`, an event waits for convergence: with e ← d e + (1 − d) loss, begun at the mean of the
 first three losses after an event, the next one comes once e fell by no more than `improvement` over
-the last `lookback` of the steps; until then it trains for `steps` more, `patience` times at most.
+the last `lookback` of the steps; until then it trains for `steps` more, `patience` times at most;
+None waits without bound. The first event waits for nothing but `first_steps`.
 
 Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949; their schedules are in config/recipes.yaml.
-AdamW begins anew after each event: kept moments would move zeros. A ratio between two entries ends
+The optimiser begins anew after each event or, for single weights, keeps its moments, of zeros
+none; then it keeps them while an event waits, too. A ratio between two entries ends
 its walk with an event of its own. The walk is made inside one job: the units' head and the loss
 that it waits for are in no student folder.
 """
@@ -17,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Method, Sizing, cannot_mask
+from speech_pareto.compression.method import Context, Distiller, Method, Sizing, cannot_mask
 from speech_pareto.compression.methods.data_driven_ffn_pruning import DataDrivenFfnPruning
 from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.compression.methods.distillation import Distillation, cannot_compare
@@ -46,10 +48,9 @@ SHOTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class IterativePruning(UnitMethod):
+class IterativePruning(UnitMethod, Distiller):
     """Walks a schedule of ratios, one pruning and one training at each."""
 
-    needs = "training"
     example = {"steps": 1, "schedule": [0.1], "units": 4, "unit_seconds": 1.0}
     method: Literal[
         "weight_pruning",
@@ -61,10 +62,17 @@ class IterativePruning(UnitMethod):
     schedule: tuple[Ratio, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of what reaches it
     # After each event; of a list, the last number stays.
     steps: bounds.Steps | tuple[bounds.Steps, ...] = 15
+    # Before the first event.
+    first_steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")] = 0
     learning_rate: bounds.LearningRate = 2e-4  # constant
+    warmup: bounds.Share = 0.0
+    decay: bounds.Share | None = 0.0
+    weight_decay: Annotated[float, bounds.Within(0, 10)] = 0.0
     batch_seconds: bounds.BatchSeconds = 24.0
     objective: Literal["masked_units", "layer_distillation"] = "masked_units"
-    patience: Annotated[int, bounds.Within(0, 10_000, unit="times")] = 0
+    # None: without bound; plans then reckon that no event waits.
+    patience: Annotated[int, bounds.Within(0, 10_000, unit="times")] | None = 0
+    moments: Literal["forgotten", "kept"] = "forgotten"  # the optimiser's, at an event
     smoothing: bounds.PartOf = 0.9998  # d
     lookback: bounds.Share = 0.6  # share of `steps`
     improvement: Annotated[float, bounds.Within(-(10**6), 10**6)] = 0.001
@@ -76,6 +84,8 @@ class IterativePruning(UnitMethod):
             raise ValueError("schedule must rise")
         if not self._steps():
             raise ValueError("steps must not be an empty list")
+        if self.moments == "kept" and self.method != "weight_pruning":
+            raise ValueError("moments are kept by weight_pruning only: others change shapes")
 
     def steps_after(self, event: int) -> int:
         """Return how many steps follow an event, counted from 0, if it waits for nothing."""
@@ -83,9 +93,10 @@ class IterativePruning(UnitMethod):
         return steps[min(event, len(steps) - 1)]
 
     def training_steps(self) -> int:
-        """Return the steps of a walk to the end of the schedule, patience and all."""
+        """Return the steps of a walk to the end of the schedule, bounded patience and all."""
         events = range(len(self.schedule) + 1)
-        return (1 + self.patience) * sum(map(self.steps_after, events))
+        rounds = 1 + (self.patience or 0)
+        return self.first_steps + rounds * sum(map(self.steps_after, events))
 
     def shot(self) -> Method:
         """Return the method that prunes at each event."""
@@ -111,15 +122,21 @@ class IterativePruning(UnitMethod):
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` at the end of its walk."""
         from speech_pareto.models.backbone import describe
+        from speech_pareto.models.sparsity import still
 
         shot = self.shot()
         if self.objective == "masked_units":
             context = replace(context, units=self.fit_units(context))
+        moments: dict | None = {} if self.moments == "kept" else None
+        if self.first_steps:
+            self._train(model, self.first_steps, context, moments, patience=0)
         for event, left in enumerate(sizing.knobs["left"]):
             config = describe(model)
             cut = shot.solve(config, max(0.0, 1 - left / architecture.remaining(config)))
             model = shot.compress(model, cut, context)
-            self._train(model, self.steps_after(event), context)
+            if moments:
+                still(model, moments)
+            self._train(model, self.steps_after(event), context, moments, self.patience)
         return model
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
@@ -132,7 +149,14 @@ class IterativePruning(UnitMethod):
         """Return `steps` as numbers, one or more."""
         return (self.steps,) if isinstance(self.steps, int) else tuple(self.steps)
 
-    def _train(self, model: Module, steps: int, context: Context) -> None:
+    def _train(
+        self,
+        model: Module,
+        steps: int,
+        context: Context,
+        moments: dict | None,
+        patience: int | None,
+    ) -> None:
         """Train until the next event; the units' head learns on from event to event."""
         from speech_pareto.compression.parts.convergence import Convergence
         from speech_pareto.training.hubert_units import UnitPredictor
@@ -143,17 +167,13 @@ class IterativePruning(UnitMethod):
             trained = UnitPredictor(model, head)
         gate = Convergence(self.smoothing, steps, round(self.lookback * steps))
         trained.convergence = gate
-        for _ in range(1 + self.patience):
+        for _ in count() if patience is None else range(1 + patience):
             context.train(
                 trained,
                 lambda batch: self.loss(trained, teacher, batch),
-                steps=steps,
-                learning_rate=self.learning_rate,
-                batch_seconds=self.batch_seconds,
-                warmup=0.0,
-                decay=0.0,
-                weight_decay=0.0,
+                **(self.loop_settings() | {"steps": steps}),
                 follow=gate.follow,
+                moments=moments,
             )
             if gate.reached(self.improvement):
                 break

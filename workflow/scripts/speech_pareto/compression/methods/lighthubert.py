@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Method, Sizing, cannot_mask
+from speech_pareto.compression.method import Context, Distiller, Sizing, cannot_mask
 from speech_pareto.compression.parts.supernet import SPACES, Space, cut, run, supernet_config
 from speech_pareto.compression.parts.thin_student import add_projections
 from speech_pareto.compression.recipes import TOLERANCE
@@ -56,10 +56,9 @@ def mean_result(teacher: Module, batch: Mapping) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LightHuBERT(Method):
+class LightHuBERT(Distiller):
     """Trains a supernet of the teacher's size and cuts one of its subnets out."""
 
-    needs = "training"
     takes_heads = True
     example = {"steps": 2}
     steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")] = 60  # of both stages

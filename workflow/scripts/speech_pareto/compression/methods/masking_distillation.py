@@ -12,11 +12,13 @@ sections 2 and 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import cannot_mask
+from speech_pareto.compression.parts.gradients import layers_scaled, own_share
 from speech_pareto.compression.parts.thin_student import ThinStudent, thin, with_reuse
 from speech_pareto.models.hidden_states import real_frames, states, without_and_with
 from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Weight
@@ -35,6 +37,7 @@ class MaskingDistillation(ThinStudent):
     mask_share: MaskShare = 0.8  # share of the frames to mask if no spans overlapped
     mask_span: MaskSpan = 10  # frames masked in a row
     hint: Weight = 0.1  # λ
+    scale_gradients: bool = False  # True: by layer, as in ARMHuBERT's code, see `layers_scaled`
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not, for a teacher that cannot mask."""
@@ -44,6 +47,13 @@ class MaskingDistillation(ThinStudent):
         """Return the student's config."""
         student = thin(config, width, ffn)
         return student if self.reuse == "none" else with_reuse(student, self.reuse)
+
+    @contextmanager
+    def scaled(self, student: Module) -> Iterator[None]:
+        """Scale gradients that reach the stem and, if asked, each layer."""
+        layers = student.encoder.layers if self.scale_gradients else []
+        with super().scaled(student), layers_scaled(layers):
+            yield
 
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return both terms, of all layers, under a mask drawn anew."""
@@ -56,9 +66,13 @@ class MaskingDistillation(ThinStudent):
         with torch.no_grad():
             clean, masked = without_and_with(teacher, batch, mask)
         ours, total = states(student, batch, mask), 0
+        layers = len(student.projections)
         for index, project in enumerate(student.projections, 1):
+            state = ours[index]
+            if self.scale_gradients:
+                state = own_share(state, index - 1, layers)
             target = torch.where(mask[..., None], clean[index], masked[index])
-            errors = (project(ours[index]) - target).float().square().mean(-1)  # (B, T)
-            weight = 1 if index == len(student.projections) else self.hint
+            errors = (project(state) - target).float().square().mean(-1)  # (B, T)
+            weight = 1 if index == layers else self.hint
             total = total + errors[real].mean() * weight
         return total

@@ -48,6 +48,8 @@ class SelfPinching(TaskMethod):
     band: Annotated[float, Within(0, 1, above=True)] = 0.002  # r may lie this far below its goal
     # How far a threshold can go in a run, in root mean squares of its scores.
     reach: Annotated[float, Within(0, 1000, above=True)] = 4.0
+    # Learning rate of the thresholds themselves; None: as `reach` asks.
+    gate_rate: LearningRate | None = None
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many weights are zero in the end."""
@@ -69,7 +71,7 @@ class SelfPinching(TaskMethod):
 
         found = [linear for layer in model.encoder.layers for linear in linears(layer).values()]
         for linear in found:
-            gate(linear, reach=self.pace)
+            gate(linear, reach=self.pace, rate=self.gate_rate)
         return found
 
     @property

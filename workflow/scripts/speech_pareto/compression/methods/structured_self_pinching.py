@@ -54,7 +54,8 @@ class StructuredSelfPinching(SelfPinching):
             for names, (units, size) in zip(KINDS, _units(model, layer), strict=True):
                 *inner, outer = (matrix(layer, name) for name in names)
                 linear = getattr(outer, "down", outer)
-                gate(linear, unit_scores(inner, outer, units), size, self.pace)
+                scores = unit_scores(inner, outer, units)
+                gate(linear, scores, size, self.pace, self.gate_rate)
                 found.append(linear)
         return found
 

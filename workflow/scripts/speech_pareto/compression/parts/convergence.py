@@ -9,8 +9,9 @@ from torch import nn
 class Convergence(nn.Module):
     """Follows the loss of a training that comes in rounds of `steps` steps.
 
-    e ← d e + (1 − d) loss, d = `smoothing`, begun at the mean of the first three losses. It is part
-    of what is trained while it is, so that checkpoints hold its state.
+    e ← d e + (1 − d) loss, d = `smoothing`, begun at the mean of the first three losses; the
+    fourth is left out, as in the code of Lin et al. It is part of what is trained while it is, so
+    that checkpoints hold its state.
     """
 
     def __init__(self, smoothing: float, steps: int, lookback: int) -> None:
@@ -29,7 +30,7 @@ class Convergence(nn.Module):
         self.seen += 1
         if self.seen <= 3:
             self.now = self.now + value / 3
-        else:
+        elif self.seen > 4:
             self.now = self.smoothing * self.now + (1 - self.smoothing) * value
         if self.seen >= 3 and (self.seen + self.lookback) % self.steps == 0:
             self.then = self.now

@@ -24,25 +24,20 @@ NOISE = 0.01  # spread of the first log α
 class Gates(nn.Module):
     """One gate for each unit of a group; each forward pass draws them anew.
 
-    What is learnt is log α / `scale`: AdamW moves each parameter by about the learning rate, so log
-    α moves `scale` times as fast as a weight. Clipping sees the gradient of log α itself.
+    Their log α (units,) is learnt at the `rate` given, without weight decay, which would pull it
+    towards a coin's toss.
     """
 
-    def __init__(self, count: int, drop: float, scale: float, generator: torch.Generator) -> None:
+    def __init__(self, count: int, drop: float, rate: float, generator: torch.Generator) -> None:
         super().__init__()
         start = math.log(1 - drop) - math.log(drop)
         noise = NOISE * torch.randn(count, generator=generator)
-        self.scale, self.raw = scale, nn.Parameter((start + noise) / scale)
-        self.raw.register_hook(lambda gradient: gradient / scale)
-
-    @property
-    def log_alpha(self) -> Tensor:
-        """log α (units,)."""
-        return self.scale * self.raw
+        self.log_alpha = nn.Parameter(start + noise)
+        self.optimiser = {"lr": rate, "weight_decay": 0.0}
 
     def forward(self) -> Tensor:
         """Return a draw of z (units,)."""
-        draw = torch.rand_like(self.raw).clamp(1e-6, 1 - 1e-6)
+        draw = torch.rand_like(self.log_alpha).clamp(1e-6, 1 - 1e-6)
         soft = ((draw.logit() + self.log_alpha) / BETA).sigmoid()
         return (soft * (1 + 2 * GAMMA) - GAMMA).clamp(0, 1)
 
@@ -63,15 +58,15 @@ class Gating(nn.Module):
     """Gates on the heads and the feed-forward rows of each layer of a backbone.
 
     `heads` and `rows` are lists of `Gates`, one for each layer; `head_sizes` and `row_sizes` say
-    how many parameters one unit stands for. `multipliers` are λ1 and λ2 / `scale`; their gradient
-    is turned round, so what lowers the loss for all other parameters raises it for these.
+    how many parameters one unit stands for. `multipliers` are λ1 and λ2; they ascend, so what
+    lowers the loss for all other parameters raises it for these.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
         drops: tuple[float, float],
-        scale: float,
+        rate: float,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -80,11 +75,11 @@ class Gating(nn.Module):
         self.head_sizes = [architecture.head_parameters(config, shape) for shape in shapes]
         self.row_sizes = [architecture.row_parameters(config, shape) for shape in shapes]
         self.heads = nn.ModuleList(
-            Gates(len(shape.heads), drops[0], scale, generator) for shape in shapes
+            Gates(len(shape.heads), drops[0], rate, generator) for shape in shapes
         )
-        self.rows = nn.ModuleList(Gates(shape.ffn, drops[1], scale, generator) for shape in shapes)
-        self.scale, self.multipliers = scale, nn.Parameter(torch.zeros(2))
-        self.multipliers.register_hook(lambda gradient: -gradient / scale)
+        self.rows = nn.ModuleList(Gates(shape.ffn, drops[1], rate, generator) for shape in shapes)
+        self.multipliers = nn.Parameter(torch.zeros(2))
+        self.optimiser = {"lr": rate, "weight_decay": 0.0, "maximize": True}
         self.register_buffer("passed", torch.tensor(0))  # steps: a checkpoint must hold them
         self.handles = []
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
@@ -103,7 +98,7 @@ class Gating(nn.Module):
         """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
         passed = self.passed.item()
         excess = self.sparsity() - target * (passed / ramp if passed < ramp else 1.0)
-        first, second = self.scale * self.multipliers
+        first, second = self.multipliers
         return first * excess + second * excess.square()
 
     def follow(self, loss: float) -> None:

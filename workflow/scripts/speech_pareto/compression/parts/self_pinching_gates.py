@@ -27,7 +27,8 @@ class Gate(nn.Module):
     groups of successive columns; what has one score is `size` parameters. t = pace · u, and u is
     what is learnt: AdamW moves each parameter by about the learning rate, so `pace` lets t cross
     the scores within a short run. It is `reach` times the root mean square of √s, so that all
-    weights scaled by a factor are pruned alike.
+    weights scaled by a factor are pruned alike. With a `rate`, t itself is what is learnt, at that
+    rate; without weight decay, as the published code has none.
     """
 
     def __init__(
@@ -36,11 +37,15 @@ class Gate(nn.Module):
         scores: Callable[[Tensor], Tensor] = torch.square,
         size: float = 1.0,
         reach: float = 1.0,
+        rate: float | None = None,
     ) -> None:
         super().__init__()
         with torch.no_grad():
             mean = scores(matrix).mean()
-        self.scores, self.size, self.pace = scores, size, reach * mean.sqrt().item()
+        self.scores, self.size = scores, size
+        self.pace = reach * mean.sqrt().item() if rate is None else 1.0
+        if rate is not None:
+            self.optimiser = {"lr": rate, "weight_decay": 0.0}
         self.raw = nn.Parameter(mean.new_tensor(START / self.pace))
         self.temperature = 0.5
 

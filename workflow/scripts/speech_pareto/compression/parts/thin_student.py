@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Context, Distiller, Sizing
+from speech_pareto.compression.parts.gradients import damped
 from speech_pareto.models import architecture
-from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Within
+from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,10 +67,9 @@ def rows_for(shape: Callable[[int], dict], target: float) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThinStudent(Method):
+class ThinStudent(Distiller):
     """Base of the methods that train a thin student; they define `loss` and may change `shape`."""
 
-    needs = "training"
     hints: ClassVar[bool] = False  # True: each layer is trained through a projection of its own
     example = {"steps": 2}
     steps: Annotated[int, Within(0, 10**9, unit="steps")] = 60
@@ -77,6 +78,7 @@ class ThinStudent(Method):
     width: Annotated[int, Within(1, 100_000)] | None = None  # None: as the ratio asks
     # Rows of each feed-forward layer; None: as the ratio asks.
     ffn: Annotated[int, Within(1, 1_000_000)] | None = None
+    stem_gradient: Share = 1.0  # factor of the gradients that reach the stem
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not, for a width that the teacher's heads and groups do not divide."""
@@ -92,6 +94,10 @@ class ThinStudent(Method):
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the loss of a batch, a scalar."""
         raise NotImplementedError
+
+    def scaled(self, student: Module) -> AbstractContextManager:
+        """Return a block in which gradients are scaled while the student trains."""
+        return damped(student.feature_extractor, self.stem_gradient)
 
     def projections(self, config: Mapping) -> int:
         """Return how many projections a student with this config is trained with."""
@@ -123,7 +129,8 @@ class ThinStudent(Method):
         if self.steps:
             add_projections(student, context.teacher, self.projections(sizing.config), context.seed)
             loss = partial(self.loss, student, context.teacher)
-            context.train(student, loss, **self.loop_settings())
+            with self.scaled(student):
+                context.train(student, loss, **self.loop_settings())
             fold(student)
         return student
 
