@@ -72,7 +72,7 @@ def test_windows_pair_each_frame_with_its_unit():
     waves = [
         np.full(len(u) * frame_units.FRAME + 100, i + 1, np.int16) for i, u in enumerate(labels)
     ]
-    windows = pretrain_teacher.Windows(waves, labels, ["a", "a", "b", "b"], 1.0, 2.0, 0)
+    windows = pretrain_teacher.Windows(waves, labels, ["a", "a", "b", "b"], 1.0, 2, 0)
     for step in range(6):
         batch, units_of_batch = windows.batch(step)
         assert batch.shape == (

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from transformers import optimization
 from helpers.small_training import SETTINGS, run
 from speech_pareto.data.batches import PAD, Epochs, buckets, collate
 from speech_pareto.training.checkpoint import newest
-from speech_pareto.training.loop import Diverged, Training, train
+from speech_pareto.training.loop import Diverged, Training, generator_of, train
 from speech_pareto.training.masking import span_mask
 
 CHILD = """
@@ -39,6 +40,39 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path, number):
     resumed, resumed_curve = run(tmp_path)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert curve == resumed_curve and curve[-1]["loss"] < curve[0]["loss"]
+
+
+def test_what_a_batch_raises_ends_the_training():
+    net = torch.nn.Linear(1, 1)
+
+    def batch(step, generator):
+        if step == 3:
+            raise OSError("recording 7 is gone")
+        return torch.ones(1, 1)
+
+    with pytest.raises(OSError, match="recording 7"):
+        train(net, batch, lambda x: (net(x).mean(), {}), SETTINGS, 0)
+
+
+def test_batches_are_made_ahead_but_not_far():
+    """As many as wait are in memory; each draws from its own step's generator."""
+    net, made, most = torch.nn.Linear(4, 1), [], 0
+
+    def batch(step, generator):
+        made.append(step)
+        return step, torch.from_numpy(generator.normal(size=(2, 4)).astype(np.float32))
+
+    def loss(numbered):
+        nonlocal most
+        step, x = numbered
+        most = max(most, len(made) - step)
+        drawn = generator_of(0, step).normal(size=(2, 4)).astype(np.float32)
+        assert np.array_equal(x.numpy(), drawn)
+        time.sleep(0.01)
+        return net(x).mean(), {}
+
+    train(net, batch, loss, SETTINGS, 0)
+    assert made == list(range(SETTINGS.steps)) and 2 <= most <= 3
 
 
 def test_nan_is_reported_with_its_step():

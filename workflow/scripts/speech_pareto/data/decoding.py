@@ -3,9 +3,7 @@
 import hashlib
 import json
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from speech_pareto.data import usable
 from speech_pareto.data.audio import SAMPLE_RATE, UnreadableAudio, decode, pieces
 from speech_pareto.data.corpus import AUDIO, samples_file
 from speech_pareto.data.recording import Recording
+from speech_pareto.runtime.ahead import in_order
 
 _log = logging.getLogger(__name__)
 JOURNAL = "decoded.jsonl"  # a line for each recording whose samples are in the file
@@ -54,13 +53,12 @@ def decode_all(
     def work(recording: Recording) -> tuple[Recording, Decoded, list[np.ndarray]]:
         return recording, *_decode(recording, lossy, longest)
 
-    done = sum(sum(one.pieces) for one in known)
+    done, rest = sum(sum(one.pieces) for one in known), recordings[len(known) :]
     with (
         samples_file(part / AUDIO, done) as append,
         journal.open("a", encoding="utf-8") as log,
-        ThreadPoolExecutor(threads) as pool,
     ):
-        for recording, one, waves in _in_order(pool, work, recordings[len(known) :], 2 * threads):
+        for recording, one, waves in in_order(work, rest, threads, 2 * threads):
             for wave in waves:
                 append(wave)
             log.write(_line(recording, one))
@@ -70,19 +68,6 @@ def decode_all(
 
 def _line(recording: Recording, one: Decoded) -> str:
     return json.dumps([_identity(recording), asdict(one)]) + "\n"
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable, items: Iterable, ahead: int
-) -> Iterator[tuple]:
-    """Yield `work(item)` of each item, in order; at most `ahead` of them wait in memory."""
-    waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _identity(recording: Recording) -> list:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from speech_pareto.runtime.ahead import in_order
 from speech_pareto.runtime.extras import extra
 from speech_pareto.runtime.hardware import device, mixed_precision
 from speech_pareto.runtime.private_api import cast_ends, forget_precision
@@ -44,12 +45,16 @@ class Diverged(RuntimeError):
     """A loss, or what a model gives, is NaN or infinite; the message says where."""
 
 
-def seed_all(seed: int, step: int = 0, piece: int = 0) -> np.random.Generator:
-    """Seed torch and NumPy for a piece of a step's batch; return a generator of the same origin."""
+def generator_of(seed: int, step: int = 0, piece: int = 0) -> np.random.Generator:
+    """Return what draws for a piece of a step's batch."""
+    return np.random.default_rng(np.random.SeedSequence([seed, step, piece]))
+
+
+def seed_all(seed: int, step: int = 0, piece: int = 0) -> None:
+    """Seed torch and NumPy for a piece of a step's batch."""
     sequence = np.random.SeedSequence([seed, step, piece])
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
     np.random.seed(sequence.generate_state(1)[0])  # transformers draws SpecAugment masks from it
-    return np.random.default_rng(sequence)
 
 
 def train(
@@ -66,9 +71,10 @@ def train(
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
 
-    `batch(step, generator)` makes the batch of a step, `loss(batch)` returns the loss and what to
-    log beside it.  `size(batch)` says over how much the loss is a mean, so that pieces weigh as
-    they should; None: over rows.  `follow(loss)` is told the loss of each step, over all pieces.
+    `batch(step, generator)` makes the batch of a step, drawing from `generator` alone: a thread
+    makes batches while the device works.  `loss(batch)` returns the loss and what to log beside it.
+    `size(batch)` says over how much the loss is a mean, so that pieces weigh as they should; None:
+    over rows.  `follow(loss)` is told the loss of each step, over all pieces.
     With `moments`, the optimiser goes on with those in it and leaves its own there in the end.
     `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
     `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
@@ -91,6 +97,11 @@ def train(
     restored: Any = _restore(state, model, optimizer)
     schedule = optimiser.schedule(optimizer, settings, restored[0])
     _share_weights(accelerator, model)
+
+    def ready(step: int) -> object:
+        whole = batch(step, generator_of(seed, step))
+        return _pinned(whole) if accelerator.device.type == "cuda" else whole
+
     terminal = sys.stderr.isatty() and accelerator.is_main_process
     progress = _Progress(name, settings.steps, terminal, *restored)
     saved = time.monotonic()
@@ -101,8 +112,9 @@ def train(
         cast_ends(model),
         tracked(name, state, vars(settings)) as record,
     ):
-        for step in range(progress.start, settings.steps):
-            whole = batch(step, seed_all(seed, step))
+        steps = range(progress.start, settings.steps)
+        for step, whole in zip(steps, in_order(ready, steps), strict=True):
+            seed_all(seed, step)
             pieces = _pieces(accelerator, whole, settings.accumulate, size or find_batch_size)
             numbers, stop = _backward(accelerator, pieces, loss, seed, step, stopped)
             if not math.isfinite(numbers["loss"]):
@@ -216,6 +228,13 @@ def piece_of(batch: object, index: int, number: int) -> object:
     return batch[index::number] if isinstance(batch, Tensor | list) else batch
 
 
+def _pinned(batch: object) -> object:
+    """Return a batch whose tensors lie where a GPU can fetch them while it computes."""
+    from accelerate.utils import recursively_apply
+
+    return recursively_apply(Tensor.pin_memory, batch)
+
+
 def _backward(
     accelerator, pieces: list, loss: Callable, seed: int, step: int, stopped: list
 ) -> tuple[dict[str, float], bool]:
@@ -230,7 +249,7 @@ def _backward(
         for index, share, piece in pieces:
             if index:
                 seed_all(seed, step, index)
-            inputs = send_to_device(piece, accelerator.device)
+            inputs = send_to_device(piece, accelerator.device, non_blocking=True)
             with accelerator.autocast():
                 value, metrics = loss(inputs)
             accelerator.backward(value * share)
