@@ -1,6 +1,7 @@
 """Iterative pruning: the walk, its events, when it goes on, and the published schedules."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -198,6 +199,44 @@ def test_the_gate_waits_and_gives_up_after_its_patience(teacher):
         calls.clear()
         step.compress(copy.deepcopy(teacher), sizing, context(teacher, falling(until)))
         assert calls == [20] * expected
+    unbound = dataclasses.replace(step, patience=None, first_steps=7)
+    calls.clear()
+    unbound.compress(copy.deepcopy(teacher), sizing, context(teacher, falling(9)))
+    assert calls == [7] + [20] * 9
+    assert unbound.training_steps() == 7 + 2 * 20  # plans reckon that no event waits
+
+
+def test_only_single_weights_keep_moments():
+    with pytest.raises(ValueError, match="moments are kept by weight_pruning only"):
+        recipes.make({"iterative_pruning": {"method": "head_pruning", "moments": "kept"}})
+
+
+def test_a_killed_walk_goes_on_with_the_moments_that_it_had(teacher, corpus, tmp_path):
+    """Killed within its third training; what was trained before is read from checkpoints."""
+    settings = {"schedule": [0.1], "objective": "layer_distillation", "steps": 4, "first_steps": 4}
+    step = recipes.make({"iterative_pruning": {**settings, "moments": "kept"}})
+    sizing = step.solve(model.describe(teacher), 0.2)
+
+    def walk(state=None, last=99):
+        student, calls = copy.deepcopy(teacher), []
+        run = runner.trainer([corpus], 1, state, "fp32")
+
+        def train(student, loss, **settings):
+            def killed(batch):
+                calls.append(1)
+                if len(calls) > last:
+                    raise KeyboardInterrupt
+                return loss(batch)
+
+            run(student, killed, checkpoint_seconds=0.0, **settings)
+
+        return step.compress(student, sizing, method.Context(1, teacher, train)).state_dict()
+
+    whole = walk()
+    with pytest.raises(KeyboardInterrupt):
+        walk(tmp_path, last=10)
+    resumed = walk(tmp_path)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
 # The schedules in config/recipes.yaml, on HuBERT Base.

@@ -12,7 +12,7 @@ import torch
 from transformers import optimization
 
 from helpers.small_training import SETTINGS, run
-from speech_pareto.data.batches import PAD, Epochs, buckets, collate
+from speech_pareto.data.batches import PAD, Epochs, buckets, collate, crop
 from speech_pareto.training.checkpoint import newest
 from speech_pareto.training.loop import Diverged, Training, generator_of, train
 from speech_pareto.training.masking import span_mask
@@ -145,6 +145,15 @@ def test_batches_can_be_counted_in_utterances():
     assert sorted(sum(batches, [])) == list(range(50))
     spread = [np.ptp(lengths[batch]) for batch in batches]
     assert np.mean(spread) < 0.4 * np.ptp(lengths)
+
+
+def test_crops_are_drawn_from_the_step():
+    wave = np.arange(100.0)
+    starts = [crop(wave, 30, generator_of(1, step)) for step in range(50)]
+    assert all(np.array_equal(cut, np.arange(cut[0], cut[0] + 30)) for cut in starts)
+    assert len({cut[0] for cut in starts}) > 20
+    assert np.array_equal(crop(wave, 30, generator_of(1, 7)), starts[7])
+    assert crop(wave, 100, generator_of(1, 0)) is wave
 
 
 def test_batches_of_a_step_do_not_depend_on_where_a_run_began():
