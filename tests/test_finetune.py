@@ -200,6 +200,11 @@ def test_without_dropout_nothing_in_a_layer_is_dropped_and_all_comes_back(kind):
     assert not torch.equal(masked, found[0]) and not torch.equal(channels, found[0])
     assert made.config.to_dict() == before and not hasattr(made, "masked_spec_embed")
     assert {layer.attention.dropout for layer in made.encoder.layers} == {0.1}
-    with pytest.raises(Diverged), regularised(model, settings):
+    frozen = replace(settings, freeze_stem=True)
+    with pytest.raises(Diverged), regularised(model, frozen):
+        learnt = {name for name, p in made.named_parameters() if p.requires_grad}
+        stem = {name for name, p in made.named_parameters() if "feature_extractor" in name}
+        assert stem and learnt == {name for name, _ in made.named_parameters()} - stem
         raise Diverged("on purpose")
+    assert all(parameter.requires_grad for parameter in made.parameters())
     assert {layer.attention.dropout for layer in made.encoder.layers} == {0.1}

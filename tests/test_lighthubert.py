@@ -331,7 +331,7 @@ def test_both_stages_train_the_same_supernet(settings, stages):
     made, calls = backbone("hubert"), []
     step = recipes.make({"lighthubert": settings})
 
-    def listen(student, loss, steps, learning_rate, batch_seconds):
+    def listen(student, loss, steps, **settings):
         calls.append((student, loss.keywords["space"] is None, steps))
 
     sizing = step.solve(model.describe(made), 0.6)

@@ -166,6 +166,15 @@ def test_macs_of_a_job_are_those_of_its_steps():
     made = resolved(teachers={"made": PRETRAINED})
     own = facts_of(made, recipe="identity")["macs_per_second"]
     assert work_of(made, "pretrain_teacher/made") == 3 * 2 * 8 * own
+    counted = {"iterations": [PRETRAINED["pretrain"]["iterations"][0] | {"batch_utterances": 5}]}
+    made = resolved(teachers={"made": {"pretrain": PRETRAINED["pretrain"] | counted}})
+    assert work_of(made, "pretrain_teacher/made") == pytest.approx(3 * 2 * 5 * 4 * own)  # windows
+    cropped = {"steps": 7, "batch_utterances": 6, "crop_seconds": 10}
+    for more, seconds in (({}, 10), ({"crop_seconds": None}, 12.3)):  # LibriSpeech's mean
+        recipes = {"identity": ["identity"], "distilled": [{"distillation": cropped | more}]}
+        study = resolved(recipes=recipes, teachers=TINY)
+        expected = 7 * 6 * seconds * (3 * student + teacher)
+        assert work_of(study, "compress/tiny/distilled/0.5/1/any") == pytest.approx(expected)
     tasks = {"characters": STUDY["tasks"]["characters"]}  # batches of 24 s
     default = resolved(tasks=tasks, teachers=TINY)
     assert work_of(default, "finetune/tiny/identity/0/1/characters") == 3 * 2 * 24 * teacher

@@ -13,6 +13,8 @@ from transformers import optimization
 
 from helpers.small_training import SETTINGS, run
 from speech_pareto.data.batches import PAD, Epochs, buckets, collate, crop
+from speech_pareto.data.corpus import Utterance
+from speech_pareto.data.selection import within
 from speech_pareto.training.checkpoint import newest
 from speech_pareto.training.loop import Diverged, Training, generator_of, train
 from speech_pareto.training.masking import span_mask
@@ -145,6 +147,17 @@ def test_batches_can_be_counted_in_utterances():
     assert sorted(sum(batches, [])) == list(range(50))
     spread = [np.ptp(lengths[batch]) for batch in batches]
     assert np.mean(spread) < 0.4 * np.ptp(lengths)
+
+
+def test_utterances_of_other_lengths_are_left_out(caplog):
+    spoken = [Utterance(str(n), "", "", "", "", "", "train", 0, 1600 * n) for n in range(1, 9)]
+    with caplog.at_level("INFO"):
+        kept = within(spoken, 0.3, 0.6)
+    assert [utterance.id for utterance in kept] == ["3", "4", "5", "6"]
+    assert "4 of 8 training utterances last from 0.3 to 0.6 s" in caplog.text
+    assert within(spoken, 0.0, None) == spoken
+    with pytest.raises(ValueError, match="of 8 training utterances none lasts from 2 to inf s"):
+        within(spoken, 2.0, None)
 
 
 def test_crops_are_drawn_from_the_step():

@@ -83,8 +83,8 @@ def within(members: Sequence[Utterance], shortest: float, longest: float | None)
     top = float("inf") if longest is None else longest
     found = [member for member in members if shortest <= member.seconds <= top]
     if not found:
-        said = f"of {len(members)} training utterances none lasts from {shortest:g}"
-        raise ValueError(f"{said} to {top:g} s, as min_seconds and max_seconds ask")
+        asked = f"from {shortest:g} to {top:g} s, as min_seconds and max_seconds ask"
+        raise ValueError(f"of {len(members)} training utterances none lasts {asked}")
     if len(found) < len(members):
         said = "%d of %d training utterances last from %g to %g s; the others are not used"
         log.info(said, len(found), len(members), shortest, top)

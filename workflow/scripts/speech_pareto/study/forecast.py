@@ -172,7 +172,9 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
         elif "checkpoint" in teacher:
             found.append(Job("convert_teacher", f"convert_teacher/{name}"))
         elif "path" not in teacher:
-            audio = sum(map(_seconds_of_audio, teacher["pretrain"]["iterations"]))
+            window = {"crop_seconds": teacher["pretrain"]["window_seconds"]}
+            iterations = teacher["pretrain"]["iterations"]
+            audio = sum(_seconds_of_audio(iteration | window) for iteration in iterations)
             found.append(Job("pretrain_one_teacher", f"pretrain_teacher/{name}", audio * macs))
         if scope != "any":
             audio = _seconds_of_audio(study["tasks"][scope]["teacher"])
