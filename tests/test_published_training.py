@@ -188,8 +188,8 @@ def reference(trained, batch, loss, rule, steps, seed, follow):
     trained.train()
     with loop.every_layer_runs(trained):
         for step in range(steps):
-            loop.seed_all(seed, step)
             inputs = batch(step, loop.generator_of(seed, step))
+            loop.seed_all(seed, step)
             value, _ = loss(inputs)
             trained.zero_grad()
             value.backward()

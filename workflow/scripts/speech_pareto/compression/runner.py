@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def batcher(
     corpora: Sequence, model: Module, settings: Unlabelled, seed: int
 ) -> Callable[..., dict[str, Tensor]]:
-    """Return a function from a step, and a generator that places crops, to a batch.
+    """Return a function from a step to a batch; a generator, if given, places crops.
 
     A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them,
     of the corpora's training split. ValueError if `settings` leave no utterance of it.
@@ -39,7 +39,7 @@ def batcher(
     normalize = model.preprocessor["do_normalize"]
 
     def batch(step: int, generator: np.random.Generator | None = None) -> dict:
-        chosen = epochs(step)
+        chosen, generator = epochs(step), generator or np.random.default_rng([seed, step])
         room = lengths[chosen].min() if settings.crop_to_shortest else longest
         waves = [crop(utterances[i].wave(), int(room), generator) for i in chosen]
         waves, mask = collate(waves, normalize)

@@ -56,9 +56,9 @@ class Epochs:
         self.batches = buckets(self.lengths, self.most, generator, self.count)
 
 
-def crop(wave: np.ndarray, longest: int, generator: np.random.Generator | None) -> np.ndarray:
+def crop(wave: np.ndarray, longest: int, generator: np.random.Generator) -> np.ndarray:
     """Return `longest` samples of a longer waveform (samples,), from a place that is drawn."""
-    if generator is None or len(wave) <= longest:
+    if len(wave) <= longest:
         return wave
     begin = generator.integers(len(wave) - longest + 1)
     return wave[begin : begin + longest]
