@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto.models import architecture
-from speech_pareto.runtime.bounds import PartOf, check
+from speech_pareto.runtime.bounds import Checked, PartOf
 from speech_pareto.training.settings import Crops, Optimisation
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Context:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class Method(Checked):
     """One compression technique; its fields are its settings."""
 
     # Settings for the contract tests: the smallest worth testing.
@@ -85,9 +85,6 @@ class Method:
     averages: ClassVar[Literal["frames", "utterances"]] = "frames"
     # Fraction of what reaches this step that it removes; None: what is left to do.
     ratio: PartOf | None = None
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def training_steps(self) -> int:
         """Return how many steps it trains for at most, so that plans can estimate the time."""
@@ -122,10 +119,6 @@ class Trained(Method, Optimisation):
 
     trains_with: ClassVar[tuple[type, ...]] = (Optimisation,)  # classes of the loop's settings
 
-    def __post_init__(self) -> None:
-        Method.__post_init__(self)
-        Optimisation.__post_init__(self)
-
     def loop_settings(self) -> dict[str, Any]:
         """Return the settings of the training loop, which are fields of the method's own."""
         names = {field.name for kind in self.trains_with for field in fields(kind)}
@@ -134,7 +127,7 @@ class Trained(Method, Optimisation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distiller(Trained, Crops):
+class SelfSupervised(Trained, Crops):
     """A method that trains on recordings alone, with `context.train`."""
 
     needs = "training"

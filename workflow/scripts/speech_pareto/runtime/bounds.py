@@ -99,6 +99,13 @@ def check(settings: Any) -> None:
         raise ValueError("; ".join(wrong))
 
 
+class Checked:
+    """Base of a dataclass of settings: one with a wrong value cannot be made (ValueError)."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 def fits(value: Any, hint: Any) -> bool:
     """Return whether `value` is what an annotation asks for; an int is a float, a bool is none."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

@@ -9,11 +9,11 @@ from speech_pareto.runtime import bounds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimisation:
+class Optimisation(bounds.Checked):
     """Optimiser, schedule and batches: what every training has, that of a method too."""
 
     batch_seconds: bounds.BatchSeconds = 24.0  # audio in a batch
-    # Utterances, of a pretraining windows, in a batch, in the place of `batch_seconds`.
+    # Utterances in a batch (in a pretraining, windows), in the place of `batch_seconds`.
     batch_utterances: Annotated[int, bounds.Within(1, 100_000, unit="utterances")] | None = None
     optimiser: Literal["adamw", "adam"] = "adamw"
     betas: tuple[bounds.PartOf, ...] = (0.9, 0.98)
@@ -28,13 +28,13 @@ class Optimisation:
     fall: Literal["cosine", "linear", "exponential"] = "cosine"
     first_rate: bounds.Share = 0.0  # share of the learning rate where it begins to rise
     last_rate: bounds.Share = 0.0  # ... and where it ends
-    # Where the schedule is exactly at its ends: `first` counts the steps done, as transformers
-    # does, `last` those begun, as s3prl and torchaudio do, `neither` begun for the rise, done for
-    # the fall.
+    # Which step has the rate of an end. `first`: the schedule counts steps that are done, as in
+    # transformers. `last`: also the one at hand, as in s3prl and torchaudio. `neither`: also the
+    # one at hand while the rate rises, but not while it falls.
     end_step: Literal["neither", "first", "last"] = "neither"
 
     def __post_init__(self) -> None:
-        bounds.check(self)
+        super().__post_init__()
         if len(self.betas) != 2:
             raise ValueError("betas must be two numbers")
         if self.fall == "exponential" and not self.last_rate:
@@ -81,11 +81,16 @@ Seconds = Annotated[float, bounds.Within(0, 100_000, unit="seconds")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class Selection(bounds.Checked):
     """Which recordings a training reads."""
 
     min_seconds: Seconds = 0.0  # shorter utterances are left out
     max_seconds: Seconds | None = None  # longer ones, too
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_seconds is not None and self.max_seconds < self.min_seconds:
+            raise ValueError("max_seconds must be at least min_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +134,7 @@ Width = Annotated[int, bounds.Within(1, 100_000)]
 
 
 @dataclass(frozen=True)
-class TinyModel:
+class TinyModel(bounds.Checked):
     """The model that a pretraining makes: sizes, and keys of its transformers config.
 
     None leaves a key at the value of `architecture.tiny`, else of transformers.  There is no
@@ -165,7 +170,7 @@ class TinyModel:
     mask_time_prob: bounds.Share | None = None
 
     def __post_init__(self) -> None:
-        bounds.check(self)
+        super().__post_init__()
         for name, parts in (
             ("heads", self.heads),
             ("num_conv_pos_embedding_groups", self.num_conv_pos_embedding_groups),

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Distiller, Sizing
+from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
@@ -74,7 +74,7 @@ def dropout(teacher: Module, on: bool) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Distiller):
+class Distillation(SelfSupervised):
     """Trains a student of fewer layers on the teacher's hidden states."""
 
     takes_heads = True

@@ -22,7 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Distiller, Sizing
+from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import real_frames, states
@@ -52,7 +52,7 @@ def four_states(model: Module, batch: Mapping) -> list[Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPHuBERT(Distiller):
+class DPHuBERT(SelfSupervised):
     """Distils and prunes at once, then distils."""
 
     takes_heads = True

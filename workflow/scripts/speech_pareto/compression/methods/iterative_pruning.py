@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Distiller, Method, Sizing, cannot_mask
+from speech_pareto.compression.method import Context, Method, SelfSupervised, Sizing, cannot_mask
 from speech_pareto.compression.methods.data_driven_ffn_pruning import DataDrivenFfnPruning
 from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.compression.methods.distillation import Distillation, cannot_compare
@@ -48,7 +48,7 @@ SHOTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class IterativePruning(UnitMethod, Distiller):
+class IterativePruning(UnitMethod, SelfSupervised):
     """Walks a schedule of ratios, one pruning and one training at each."""
 
     example = {"steps": 1, "schedule": [0.1], "units": 4, "unit_seconds": 1.0}

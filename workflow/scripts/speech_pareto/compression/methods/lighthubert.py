@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Distiller, Sizing, cannot_mask
+from speech_pareto.compression.method import Context, SelfSupervised, Sizing, cannot_mask
 from speech_pareto.compression.parts.supernet import SPACES, Space, cut, run, supernet_config
 from speech_pareto.compression.parts.thin_student import add_projections
 from speech_pareto.compression.recipes import TOLERANCE
@@ -56,7 +56,7 @@ def mean_result(teacher: Module, batch: Mapping) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LightHuBERT(Distiller):
+class LightHuBERT(SelfSupervised):
     """Trains a supernet of the teacher's size and cuts one of its subnets out."""
 
     takes_heads = True

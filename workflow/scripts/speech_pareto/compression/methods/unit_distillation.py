@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from speech_pareto.compression.method import Context, Distiller, Sizing, cannot_mask
+from speech_pareto.compression.method import Context, SelfSupervised, Sizing, cannot_mask
 from speech_pareto.compression.methods.distillation import Distillation, cut, dropout
 from speech_pareto.compression.parts.masked_units import UnitMethod
 from speech_pareto.models import architecture
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitDistillation(UnitMethod, Distiller):
+class UnitDistillation(UnitMethod, SelfSupervised):
     """Trains a student of fewer or thinner layers on the teacher's distribution over units."""
 
     takes_heads = True

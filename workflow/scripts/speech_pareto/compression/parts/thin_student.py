@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from speech_pareto.compression.method import Context, Distiller, Sizing
+from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.parts.gradients import damped
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Within
@@ -67,7 +67,7 @@ def rows_for(shape: Callable[[int], dict], target: float) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThinStudent(Distiller):
+class ThinStudent(SelfSupervised):
     """Base of the methods that train a thin student; they define `loss` and may change `shape`."""
 
     hints: ClassVar[bool] = False  # True: each layer is trained through a projection of its own
