@@ -31,8 +31,8 @@ def damped(stem: Module, factor: float) -> Iterator[None]:
 def layers_scaled(layers: Sequence[Module]) -> Iterator[None]:
     """Multiply the gradient that reaches layer i, from 0 of L, by (L − i) / (L − i + 1).
 
-    That of the layer's own loss is multiplied by 1 / (L − i + 1) besides, see `own_share`. Then
-    each layer gets the mean of what its own loss and those above it say.
+    That of the layer's own loss is multiplied by 1 / (L − i + 1) besides, see `own_share`. So what
+    reaches a layer is about the mean over its own loss and those above it, in place of their sum.
     """
     hooks = (
         layer.register_forward_hook(_scaling(share_of(index, len(layers))))
@@ -48,16 +48,20 @@ def own_share(state: Tensor, layer: int, layers: int) -> Tensor:
     `layer` is counted from 0; `state` itself is left as it is.
     """
     copy = state.view_as(state)
-    _scaling(1 - share_of(layer, layers))(None, (), copy)
+    _scale(copy, 1 - share_of(layer, layers))
     return copy
+
+
+def _scale(tensor: Tensor, factor: float) -> None:
+    """Scale the gradient of a tensor, if it gets one."""
+    if tensor.requires_grad:
+        tensor.register_hook(lambda gradient: factor * gradient)
 
 
 def _scaling(factor: float) -> Hook:
     """Return a forward hook that scales the gradient of a module's output."""
 
-    def hook(module: Module | None, inputs: tuple, output: Tensor | tuple) -> None:
-        tensor = output[0] if isinstance(output, tuple) else output
-        if tensor.requires_grad:
-            tensor.register_hook(lambda gradient: factor * gradient)
+    def hook(module: Module, inputs: tuple, output: Tensor | tuple) -> None:
+        _scale(output[0] if isinstance(output, tuple) else output, factor)
 
     return hook
