@@ -9,6 +9,7 @@ from speech_pareto.study.config import ConfigError, dump, resolve
 from speech_pareto.runtime.source_digest import closure, fingerprint
 from speech_pareto.runtime.locate import locate
 from speech_pareto.runtime.garbage import collect_seldom
+from speech_pareto.study.rehearsal_text import warning
 from speech_pareto.study.syntax import syntax_problems
 from speech_pareto.compression import catalogue
 from speech_pareto.data import sources
@@ -92,3 +93,6 @@ localrules:
 
 onstart:
     dump(study, paths.RESOLVED)
+    if not set(workflow.dag_settings.targets) & {"rehearse", "plan", "interim"}:
+        if said := warning(measured):
+            print(said, file=sys.stderr)

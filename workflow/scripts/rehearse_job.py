@@ -1,0 +1,107 @@
+"""Run one job of a study for some steps, at real shapes, and write what it takes as a whole.
+
+The job runs in a process of its own, `rehearsed.py`, so that one that dies is a result, too.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from speech_pareto.runtime.result import read_json, write_json
+from speech_pareto.runtime.source_digest import SCRIPTS
+
+KEPT = 2  # checkpoints that a training has on disk
+
+
+def main(
+    job: Mapping, output: str | Path, minutes: float | None = None, megabytes: float | None = None
+) -> None:
+    """Write to `output` (JSON) what the job takes: see `rehearsal.entry`.
+
+    `job` is what `rehearsed.measure` reads, and what the real one will be `given`. On a CPU it may
+    take as much memory as there is, at most `megabytes`; after `minutes` it is stopped.
+    """
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=output.parent))
+    try:
+        limit = min(_free_memory(), 1e6 * (megabytes or float("inf")))
+        write_json(scratch / "job.json", {**job, "began": time.time(), "limit": limit})
+        ended = _run(scratch, 60 * minutes if minutes else None)
+        write_json(output, ended | {"given": job["given"], "limited": megabytes is not None})
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(scratch: Path, seconds: float | None) -> dict:
+    """Run the job in `scratch` in a process of its own; return what became of it."""
+    command = [sys.executable, str(SCRIPTS / "rehearsed.py"), str(scratch)]
+    process = subprocess.Popen(command)
+    began, checkpoint, status = time.monotonic(), 0, 0
+    late = False
+    try:
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            checkpoint = max(checkpoint, _bytes(scratch / "state"))
+            if seconds and not late and time.monotonic() - began > seconds:
+                late = True
+                process.kill()
+            time.sleep(0.1)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    nothing = {"start": 0.0, "parts": [], "gpu_memory": 0, "gpu_total": 0, "random": False}
+    nothing |= {"disk": 0, "on_gpu": False, "reason": None}
+    found = nothing | {"memory": 1024 * usage.ru_maxrss, "checkpoint": KEPT * checkpoint}
+    if late:
+        said = f"some steps took more than the {seconds / 60:.0f} minutes that the rehearsal has"
+        return found | {"status": "out_of_time", "reason": said}
+    if (scratch / "measured.json").is_file():
+        return found | read_json(scratch / "measured.json")
+    if process.returncode == -signal.SIGKILL:
+        said = f"killed at {found['memory'] / 1e9:.1f} GB: that is more memory than there was"
+        return found | {"status": "out_of_memory", "reason": said}
+    return found | {"status": "failed", "reason": f"it ended with {process.returncode}"}
+
+
+def _free_memory() -> float:
+    """Return the bytes that this machine has left, infinity if it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return float("inf")
+    return 1024.0 * next(int(line.split()[1]) for line in lines if "MemAvailable" in line)
+
+
+def _bytes(folder: Path) -> int:
+    """Return the bytes in a folder, in which files come and go."""
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
+if "snakemake" in globals():
+    from speech_pareto.runtime.gpu import reserved
+    from speech_pareto.runtime.log import logged
+
+    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
+        main(
+            snakemake.params.job | {"threads": snakemake.threads},
+            snakemake.output[0],
+            snakemake.resources.get("runtime"),
+            snakemake.resources.get("mem_mb"),
+        )
