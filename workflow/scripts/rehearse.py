@@ -1,5 +1,6 @@
 """Gather what the rehearsed jobs took: what the whole study will take, and what will fail."""
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ def main(files: Sequence[str | Path], study: Mapping, results: str | Path) -> No
     result.write_json(results / rehearsal.FILE, found)
     result.write_text(results / rehearsal.TEXT, said)
     sys.stdout.write(f"\n{said}\n")
+    shutil.rmtree(results / "rehearsal")
 
 
 if "snakemake" in globals():

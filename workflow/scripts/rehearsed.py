@@ -113,6 +113,8 @@ def pretrain(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
     def run() -> dict:
         output, state = scratch / "out", scratch / "state"
         found = trained(lambda: script.main(settings, corpora, seed, output, state))
+        if not settings["iterations"]:
+            return found
         units = {"what": "second of audio", "number": audio, "seconds": found["start"] / part}
         return {"start": 0.0, "parts": [*found["parts"], units]}
 
@@ -120,7 +122,7 @@ def pretrain(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
 
 
 def evaluate(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
-    """Return what scores a student: first on the longest recordings, then on some more."""
+    """Return what scores a student, on the longest recordings and then on some more."""
     from speech_pareto.data.selection import needed
     from speech_pareto.models.backbone import load
     from speech_pareto.runtime.hardware import device
@@ -146,6 +148,7 @@ def evaluate(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
             return {"start": score(job["corpora"]), "parts": []}
         few, more = longest(whole), some(whole, HEARD[device().type])
         corpora = parts_of(job["corpora"], few, scratch / "few")
+        score(corpora)  # to warm up
         first = score(corpora)
         if len(more) == len(few):
             return {"start": chosen + first, "parts": []}
