@@ -15,7 +15,7 @@ from speech_pareto.compression import catalogue
 from speech_pareto.data import sources
 from speech_pareto.runtime import plugins, snakemake_patches
 from speech_pareto.tasks import kind
-from speech_pareto.study import paths
+from speech_pareto.study import paths, rehearsal
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.study.views import VIEWS
 from speech_pareto.study import cells as grid
@@ -79,6 +79,7 @@ wildcard_constraints:
     task=one_of(study["tasks"]),
     scope=one_of(["any", *study["tasks"]]),
     figure=one_of(FIGURES),
+    rehearsed=rf"({one_of(rehearsal.STEMS.values())})/.+",
 
 
 # The image for `--sdm apptainer` stands outside the study: where jobs run changes no result.

@@ -90,15 +90,19 @@ rule rehearse_job:
         temp(paths.REHEARSED),
     log:
         "logs/rehearsal/{rehearsed}.log",
-    wildcard_constraints:
-        rehearsed=rf"({one_of(REHEARSED)})/.+",
+    benchmark:
+        "results/benchmarks/rehearsal/{rehearsed}.tsv"
     conda:
         "../../envs/evaluate.yaml"
     threads: threads_of_original
     resources:
         gpu=gpus_of_original,
     params:
-        job=rehearsed_job,
+        **job_params(
+            rehearsed=rehearsed_job,
+            code=code("rehearse_job.py", "rehearsed.py"),
+            software=pins("evaluate"),
+        ),
     script:
         "../scripts/rehearse_job.py"
 
@@ -115,5 +119,6 @@ rule rehearse:
     params:
         study=lambda wildcards: study,
         results="results",
+        code=code("rehearse.py"),
     script:
         "../scripts/rehearse.py"

@@ -4,8 +4,6 @@ A kind of job that was not rehearsed asks for what suits the tiny teacher. A job
 of either asks for twice as much the next time. Resources never make a job run anew.
 """
 
-from speech_pareto.study import rehearsal
-
 try:
     measured = rehearsal.Rehearsal.read(study, "results")
 except ValueError as error:

@@ -31,7 +31,8 @@ def main(
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=output.parent))
     try:
-        limit = min(_free_memory(), 1e6 * (megabytes or float("inf")))
+        limits = [_free_memory(), 1e6 * megabytes if megabytes else None]
+        limit = min((one for one in limits if one), default=None)
         write_json(scratch / "job.json", {**job, "began": time.time(), "limit": limit})
         ended = _run(scratch, 60 * minutes if minutes else None)
         write_json(output, ended | {"given": job["given"], "limited": megabytes is not None})
@@ -74,12 +75,12 @@ def _run(scratch: Path, seconds: float | None) -> dict:
     return found | {"status": "failed", "reason": f"it ended with {process.returncode}"}
 
 
-def _free_memory() -> float:
-    """Return the bytes that this machine has left, infinity if it does not say."""
+def _free_memory() -> float | None:
+    """Return the bytes that this machine has left, None if it does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return float("inf")
+        return None
     return 1024.0 * next(int(line.split()[1]) for line in lines if "MemAvailable" in line)
 
 
@@ -98,10 +99,12 @@ if "snakemake" in globals():
     from speech_pareto.runtime.gpu import reserved
     from speech_pareto.runtime.log import logged
 
-    with logged(snakemake.log[0]), reserved(snakemake.resources.get("gpu")):
+    asked = snakemake.resources
+    with logged(snakemake.log[0]), reserved(asked.get("gpu")):
         main(
-            snakemake.params.job | {"threads": snakemake.threads},
+            snakemake.params.job["rehearsed"] | {"threads": snakemake.threads},
             snakemake.output[0],
-            snakemake.resources.get("runtime"),
-            snakemake.resources.get("mem_mb"),
+            # before a scheduler stops all of it
+            max(1, asked.runtime - 3) if "runtime" in asked.keys() else None,
+            asked.get("mem_mb"),
         )

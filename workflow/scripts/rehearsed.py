@@ -232,12 +232,12 @@ def _is_of_memory(error: BaseException) -> bool:
     return known or "can't allocate memory" in said or "Cannot allocate memory" in said
 
 
-def _limit(size: float) -> None:
+def _limit(size: float | None) -> None:
     """Let this process have at most `size` bytes, so that it fails before the machine does."""
     import resource
 
     most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    if size < (sys.maxsize if most == resource.RLIM_INFINITY else most):
+    if size and size < (sys.maxsize if most == resource.RLIM_INFINITY else most):
         resource.setrlimit(resource.RLIMIT_DATA, (int(size), most))
 
 
