@@ -21,6 +21,7 @@ from speech_pareto.models.model_folder import read_config
 from speech_pareto.study import config, forecast, rehearsal, rehearsal_text
 from speech_pareto.study.rehearsal import Rehearsal
 from speech_pareto.training.excerpt import Excerpt
+from speech_pareto.training.loop import piece_of
 from speech_pareto.training.settings import FineTuning
 from speech_pareto.training.stand_ins import random_model
 
@@ -153,24 +154,41 @@ def test_a_profile_that_gives_too_little_is_a_failure(study, measured, status, s
 @pytest.mark.parametrize(
     ("rule", "name", "setting"),
     [
-        ("compress", TRAINS, "`compress: {accumulate: 4}`"),
-        ("compress", "compress/tiny/heads/0.5/1/any", None),
-        ("finetune", TUNES, "`tasks: {phones: {student: {accumulate: 4}}}`"),
+        ("compress", TRAINS, "`compress: {accumulate: 16}`"),
+        ("finetune", TUNES, "`tasks: {phones: {student: {accumulate: 16}}}`"),
         (
             "finetune_one_teacher",
             "finetune_teacher/tiny/characters",
-            "`tasks: {characters: {teacher: {accumulate: 4}}}`",
+            "`tasks: {characters: {teacher: {accumulate: 16}}}`",
         ),
-        ("evaluate", TUNES.replace("finetune", "evaluate"), None),
     ],
 )
 def test_what_runs_out_of_memory_is_told_how_to_need_less(study, rule, name, setting):
-    one = entry(study, forecast.Job(rule, name, 1e12), status="out_of_memory", reason="too large")
-    said = rehearsal.remedy(study, one)
-    assert setting in said if setting else "accumulate" not in said
-    assert "a machine with more memory" in said
+    short = {"status": "out_of_memory", "reason": "too large"}
+    job = forecast.Job(rule, name, 1e12)
+    one = entry(study, job, **short, fits={"pieces": 16, "memory": 9e9})
+    assert rehearsal.remedy(study, one) == f"With {setting} in the config it fits, in 9.00 GB."
+    one = entry(study, job, **short, fits=None)
+    assert "a machine with more memory" in rehearsal.remedy(study, one)
     assert "GPU with more memory" in rehearsal.remedy(study, {**one, "on_gpu": True})
     assert "rehearse_job:mem_mb=" in rehearsal.remedy(study, {**one, "limited": True})
+
+
+def test_batches_are_cut_where_there_are_batches():
+    distilled, pruned = [{"distillation": {"steps": 3}}], ["head_pruning"]
+    training = {"steps": 3, "accumulate": 2}
+    iterations = [{"units": 4, "steps": 2}, {"units": 4, "steps": 2, "accumulate": 3}]
+    cut = [
+        ("compress", {"recipe": distilled, "accumulate": 2}, "accumulate: 8"),
+        ("finetune", {"training": training}, "accumulate: 8"),
+        ("pretrain_one_teacher", {"settings": {"iterations": iterations}}, "accumulate: 12"),
+    ]
+    for rule, own, said in cut:
+        smaller = rehearse_job.in_pieces({"rule": rule, "job": own}, 4)
+        assert said in str(smaller).replace("'", "")
+    assert training["accumulate"] == 2
+    for rule, own in (("compress", {"recipe": pruned, "accumulate": 1}), ("profile", {})):
+        assert rehearse_job.in_pieces({"rule": rule, "job": own}, 4) is None
 
 
 def test_failures_are_told_in_full_when_a_study_starts(study, todo, tmp_path):
@@ -199,13 +217,15 @@ def test_a_full_disk_is_foretold(study, todo, tmp_path):
     assert "make room" in text
 
 
+LENGTHS = np.array([100, 1000, 2000, 3000, 8000, 8100, 8200, 16_000])
+
+
 def test_trainings_are_cut_and_the_largest_batch_is_the_second():
-    lengths = np.array([100, 1000, 2000, 3000, 8000, 8100, 8200, 16_000])
-    whole = [Epochs(lengths, 16_000, 3)(step) for step in range(4)]
+    whole = [Epochs(LENGTHS, 16_000, 3)(step) for step in range(4)]
     with Excerpt(2) as excerpt:
         settings = FineTuning(steps=100, learning_rate=0.1, batch_seconds=7.0)
         assert settings.steps == 2
-        epochs = Epochs(lengths, 16_000, 3)
+        epochs = Epochs(LENGTHS, 16_000, 3)
         cut = [epochs(step) for step in range(4)]
         weight = torch.nn.Parameter(torch.zeros(1))
         optimizer = torch.optim.AdamW([weight], lr=0.1)
@@ -213,10 +233,25 @@ def test_trainings_are_cut_and_the_largest_batch_is_the_second():
             weight.sum().backward()
             optimizer.step()
     assert cut[1] == [7] and sorted(cut) == sorted(whole)
-    assert [(phase.steps, phase.batch_seconds) for phase in excerpt.phases] == [(100, 7.0)]
-    assert len(excerpt.phases[0].ends) == 2 and excerpt.phases[0].seconds() > 0
+    (phase,) = excerpt.phases
+    assert (phase.steps, phase.batch_seconds) == (100, 7.0)
+    assert len(phase.ends) == 2 and phase.seconds() == phase.ends[1] - phase.ends[0]
     assert FineTuning(steps=100, learning_rate=0.1).steps == 100
-    assert [Epochs(lengths, 16_000, 3)(step) for step in range(4)] == whole
+    assert [Epochs(LENGTHS, 16_000, 3)(step) for step in range(4)] == whole
+
+
+def test_one_piece_of_a_batch_stands_for_all():
+    with Excerpt(5) as excerpt:
+        settings = FineTuning(steps=100, learning_rate=0.1, accumulate=3)
+        assert settings.accumulate == 1
+        piece = Epochs(LENGTHS[:4], 16_000, 3)(0)
+    whole = Epochs(LENGTHS[:4], 16_000, 3)(0)
+    assert piece == piece_of(whole, 0, 3) and len(piece) == 2 < len(whole) == 4
+    (phase,) = excerpt.phases
+    phase.ends = [1.0, 9.0, 10.0, 12.0, 15.0]  # the second step has the largest batch
+    assert phase.seconds() == 2 * 2.0  # a batch has four rows, the piece two
+    with Excerpt(5, one_piece=False):
+        assert FineTuning(steps=100, learning_rate=0.1, accumulate=3).accumulate == 3
 
 
 @pytest.mark.parametrize("name", catalogue.names())
@@ -290,8 +325,12 @@ def test_a_study_is_rehearsed_planned_and_given_what_it_needs(tmp_path):
         "recipes": {"distilled": [{"distillation": {"steps": 200, "batch_seconds": 4.0}}]},
         "tasks": {
             "letters": {
-                "corpora": ["own"], "unit": "characters", "metric": "cer", "start": "backbone",
-                "teacher": training, "student": training,
+                "corpora": ["own"],
+                "unit": "characters",
+                "metric": "cer",
+                "start": "backbone",
+                "teacher": training,
+                "student": training,
             }
         },
         "grid": [{"ratios": [0.3], "seeds": [1, 2]}],

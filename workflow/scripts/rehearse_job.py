@@ -15,7 +15,9 @@ from pathlib import Path
 
 from speech_pareto.runtime.result import read_json, write_json
 from speech_pareto.runtime.source_digest import SCRIPTS
+from speech_pareto.study.rehearsal import trains
 
+MORE_PIECES = (4, 16, 64, 256)  # batches are cut into so many times more until they fit
 KEPT = 2  # checkpoints that a training has on disk
 
 
@@ -33,15 +35,46 @@ def main(
     try:
         limits = [_free_memory(), 1e6 * megabytes if megabytes else None]
         limit = min((one for one in limits if one), default=None)
-        write_json(scratch / "job.json", {**job, "began": time.time(), "limit": limit})
-        ended = _run(scratch, 60 * minutes if minutes else None)
-        write_json(output, ended | {"given": job["given"], "limited": megabytes is not None})
+        seconds = 60 * minutes if minutes else None
+        ended = _run(job, scratch, limit, seconds)
+        ended |= {"given": job["given"], "limited": megabytes is not None, "fits": None}
+        for pieces in MORE_PIECES if ended["status"] == "out_of_memory" else ():
+            if (smaller := in_pieces(job, pieces)) is None:
+                break
+            tried = _run(smaller, scratch, limit, seconds)
+            if tried["status"] == "ok":
+                memory = tried["gpu_memory"] if tried["on_gpu"] else tried["memory"]
+                ended["fits"] = {"pieces": pieces, "memory": memory}
+                break
+        write_json(output, ended)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(scratch: Path, seconds: float | None) -> dict:
-    """Run the job in `scratch` in a process of its own; return what became of it."""
+def in_pieces(job: Mapping, times: int) -> dict | None:
+    """Return a job whose batches are cut into so many `times` more pieces; None if none are."""
+    own = dict(job["job"])
+    if job["rule"] == "compress" and trains(own["recipe"]):
+        own["accumulate"] *= times
+    elif "training" in own:
+        before = own["training"].get("accumulate", 1)
+        own["training"] = {**own["training"], "accumulate": times * before}
+    elif job["rule"] == "pretrain_one_teacher":
+        each = [
+            {**one, "accumulate": times * one.get("accumulate", 1)}
+            for one in own["settings"]["iterations"]
+        ]
+        own["settings"] = {**own["settings"], "iterations": each}
+    else:
+        return None
+    return {**job, "job": own}
+
+
+def _run(job: Mapping, scratch: Path, limit: float | None, seconds: float | None) -> dict:
+    """Run a job in a process of its own with files in `scratch`; return what became of it."""
+    for path in scratch.iterdir():  # of the try before
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_json(scratch / "job.json", {**job, "began": time.time(), "limit": limit})
     command = [sys.executable, str(SCRIPTS / "rehearsed.py"), str(scratch)]
     process = subprocess.Popen(command)
     began, checkpoint, status = time.monotonic(), 0, 0
@@ -105,6 +138,6 @@ if "snakemake" in globals():
             snakemake.params.job["rehearsed"] | {"threads": snakemake.threads},
             snakemake.output[0],
             # before a scheduler stops all of it
-            max(1, asked.runtime - 3) if "runtime" in asked.keys() else None,
+            max(1, asked.runtime - 3) if asked.get("runtime") else None,
             asked.get("mem_mb"),
         )

@@ -17,7 +17,7 @@ from typing import Any
 from speech_pareto.runtime.provenance import hardware
 from speech_pareto.runtime.result import read_json, read_status, write_json
 
-STEPS = 5  # of each training; the first two are no measure
+STEPS = {"cpu": 4, "cuda": 10}  # of each training; the first two are no measure
 HEARD = {"cpu": 60.0, "cuda": 600.0}  # seconds of audio of each split that is scored
 PRETRAINED = 300.0  # seconds of audio of which units are made
 MODULES = {"pretrain_one_teacher": "pretrain_teacher", "finetune_one_teacher": "finetune"}
@@ -62,18 +62,19 @@ def measure(scratch: Path) -> None:
     write_json(scratch / "measured.json", found | _peaks() | {"machine": named})
 
 
-def trained(call: Callable[[], None]) -> dict:
+def trained(call: Callable[[], None], one_piece: bool = True) -> dict:
     """Return what a job with trainings takes: what its steps do, and all the rest as its start."""
+    from speech_pareto.runtime.hardware import device
     from speech_pareto.training.excerpt import Excerpt
 
-    with Excerpt(STEPS) as excerpt:
+    with Excerpt(STEPS[device().type], one_piece) as excerpt:
         began = time.monotonic()
         call()
         spent = time.monotonic() - began
     parts = []
     for phase in excerpt.phases:
         if (seconds := phase.seconds()) is not None:
-            spent -= len(phase.ends) * seconds
+            spent -= phase.ends[-1] - phase.ends[0]
             parts.append({"what": "step", "number": phase.steps, "seconds": seconds})
             parts[-1]["audio"] = phase.batch_seconds
     return {"start": max(0.0, spent), "parts": parts}
@@ -112,7 +113,7 @@ def pretrain(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
 
     def run() -> dict:
         output, state = scratch / "out", scratch / "state"
-        found = trained(lambda: script.main(settings, corpora, seed, output, state))
+        found = trained(lambda: script.main(settings, corpora, seed, output, state), False)
         if not settings["iterations"]:
             return found
         units = {"what": "second of audio", "number": audio, "seconds": found["start"] / part}

@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from speech_pareto.compression.recipes import make_all
+from speech_pareto.runtime.formatting import short_bytes
 from speech_pareto.runtime.result import read_json
 from speech_pareto.study import cells as grid
 from speech_pareto.study.forecast import Job
@@ -185,7 +187,8 @@ def entry(study: Mapping, job: Job, measured: Mapping) -> dict:
 
     `measured` has status and reason, `start` in seconds, `parts` of the whole job ({what, number,
     seconds of one}), `memory`, `gpu_memory`, `gpu_total`, `disk` and `checkpoint` in bytes, whether
-    weights were `random`, what the real job will be `given`, and the `machine`.
+    weights were `random`, what the real job will be `given`, what `fits` if it did not (pieces,
+    memory), and the `machine`.
     """
     kind = kind_of(study, job.benchmark)
     facts = {"job": job.benchmark, "rule": job.rule, "kind": kind, "macs": job.macs}
@@ -231,33 +234,30 @@ def remedy(study: Mapping, one: Mapping) -> str:
         return "Give the rehearsal more time: --set-resources rehearse_job:runtime=240."
     if one["status"] == "failed":
         return "The real job would end in the same way."
-    setting = _pieces(study, one)
-    less = (
-        f"In the config, {setting} cuts batches, and what they take, into pieces. "
-        if setting
-        else ""
-    )
+    if fits := one.get("fits"):
+        setting = _pieces(study, one, fits["pieces"])
+        return f"With {setting} in the config it fits, in {short_bytes(fits['memory'])}."
     if one["on_gpu"]:
-        return f"{less}Otherwise it takes a GPU with more memory."
+        return "It takes a GPU with more memory."
     if one["limited"]:
-        return f"{less}With --set-resources rehearse_job:mem_mb=64000 it may have more."
-    return f"{less}Otherwise it takes a machine with more memory."
+        return "With --set-resources rehearse_job:mem_mb=64000 it may have more."
+    return "It takes a machine with more memory."
 
 
-def _pieces(study: Mapping, one: Mapping) -> str:
-    """Return the setting that cuts a job's batches into four times as many pieces, else ""."""
+def trains(recipe: Sequence) -> bool:
+    """Return whether a recipe's batches can be cut into pieces: a method of it trains."""
+    return any(method.training_steps() for method in make_all(recipe))
+
+
+def _pieces(study: Mapping, one: Mapping, times: int) -> str:
+    """Return the setting that cuts a job's batches into `times` as many pieces."""
     _, teacher, *names = one["job"].split("/")
     if one["rule"] == "compress":
-        recipe = study["recipes"][names[0]]
-        if not (grid.learns(recipe) or grid.task_aware(recipe)):
-            return ""
-        return f"`compress: {{accumulate: {4 * study['compress']['accumulate']}}}`"
+        return f"`compress: {{accumulate: {times * study['compress']['accumulate']}}}`"
     if one["rule"] == "pretrain_one_teacher":
         iterations = study["teachers"][teacher]["pretrain"]["iterations"]
         most = max(each.get("accumulate", 1) for each in iterations)
-        return f"`accumulate: {4 * most}` in `teachers: {{{teacher}: {{pretrain: ...}}}}`"
-    who = {"finetune": "student", "finetune_one_teacher": "teacher"}.get(one["rule"])
-    if who is None:
-        return ""
-    pieces = 4 * study["tasks"][names[-1]][who].get("accumulate", 1)
+        return f"`accumulate: {times * most}` in `teachers: {{{teacher}: {{pretrain: ...}}}}`"
+    who = "student" if one["rule"] == "finetune" else "teacher"
+    pieces = times * study["tasks"][names[-1]][who].get("accumulate", 1)
     return f"`tasks: {{{names[-1]}: {{{who}: {{accumulate: {pieces}}}}}}}`"

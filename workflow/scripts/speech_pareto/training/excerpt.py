@@ -1,7 +1,8 @@
 """Trainings cut to some steps, for rehearsals: the real code at real shapes, and what a step takes.
 
-Whoever makes settings of a training inside `Excerpt` gets settings with fewer steps. The batch that
-needs the most memory is the second one, when the optimiser has its state.
+Whoever makes settings of a training inside `Excerpt` gets settings with fewer steps. Of a batch
+that is cut into pieces one stands for all: it takes as much memory, and a share of the time.
+The batch that needs the most memory is the second one, when the optimiser has its state.
 """
 
 import statistics
@@ -21,23 +22,37 @@ WARM_UP = 2  # steps that are not timed: the first one, and that with the larges
 
 @dataclass
 class Phase:
-    """A training: the `steps` that it was asked for, and when each one that was done had ended."""
+    """A training as it was asked for, and what was done of it.
+
+    `ends` says when each step had ended, `shares` how many such pieces made each batch.
+    """
 
     steps: int
     batch_seconds: float
+    pieces: int = 1
     ends: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
 
     def seconds(self) -> float | None:
-        """Return the median time of a step, without warm-up if there are enough; None without."""
+        """Return how long a whole step takes, None if that cannot be told.
+
+        It is the median of those after the warm-up, if there are any.
+        """
         times = np.diff(self.ends).tolist()
-        return statistics.median(times[WARM_UP - 1 :] or times) if times else None
+        if not times:
+            return None
+        pieces = statistics.median(self.shares) if self.shares else 1.0
+        return pieces * statistics.median(times[WARM_UP - 1 :] or times)
 
 
 class Excerpt:
-    """A context in which each training has at most `steps` steps; `phases` says what they took."""
+    """A context in which each training has at most `steps` steps; `phases` says what they took.
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    Without `one_piece` all pieces of a batch are done.
+    """
+
+    def __init__(self, steps: int, one_piece: bool = True) -> None:
+        self.steps, self.one_piece = steps, one_piece
         self.phases: list[Phase] = []
 
     def __enter__(self) -> "Excerpt":
@@ -46,15 +61,21 @@ class Excerpt:
 
         def cut(settings: Training) -> None:
             check(settings)
-            self.phases.append(Phase(settings.steps, settings.batch_seconds))
+            pieces = settings.accumulate if self.one_piece else 1
+            self.phases.append(Phase(settings.steps, settings.batch_seconds, pieces))
             object.__setattr__(settings, "steps", min(self.steps, settings.steps))
+            object.__setattr__(settings, "accumulate", settings.accumulate // pieces)
 
         def largest_second(epochs: Epochs, step: int) -> list[int]:
+            phase = self.phases[-1] if self.phases else Phase(0, 0.0)
             choose(epochs, 0)
-            first = epochs.epochs[0]
-            largest = max(range(len(first)), key=lambda i: _cost(epochs.lengths[first[i]]))
-            swapped = {1: largest, largest: 1} if len(first) > 1 else {}
-            return choose(epochs, swapped.get(step, step))
+            lengths = [epochs.lengths[batch[:: phase.pieces]] for batch in epochs.epochs[0]]
+            largest = max(range(len(lengths)), key=lambda index: _cost(lengths[index]))
+            swapped = {1: largest, largest: 1} if len(lengths) > 1 else {}
+            batch = choose(epochs, swapped.get(step, step))
+            piece = batch[:: phase.pieces]  # as the loop cuts it; no other one is larger
+            phase.shares.append(len(batch) / len(piece))
+            return piece
 
         Training.__post_init__, Epochs.__call__ = cut, largest_second  # type: ignore[method-assign]
         self.hook = register_optimizer_step_post_hook(self._note)
