@@ -244,8 +244,8 @@ def durations(
     for job in todo:
         if job.benchmark in measured:
             found.append(("measured", measured[job.benchmark]))
-        elif (seconds := rehearsed(job)) is not None:
-            found.append(("rehearsed", seconds))
+        elif (known := rehearsed(job)) is not None:
+            found.append(("rehearsed", known))
         elif job.computes and (alike := groups[_kind(job.benchmark)]):
             found.append(("alike", statistics.median(alike)))
         elif job.macs is None:

@@ -8,6 +8,7 @@ The batch that needs the most memory is the second one, when the optimiser has i
 import statistics
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Phase:
 
         It is the median of those after the warm-up, if there are any.
         """
-        times = np.diff(self.ends).tolist()
+        times = [late - early for early, late in pairwise(self.ends)]
         if not times:
             return None
         pieces = statistics.median(self.shares) if self.shares else 1.0
@@ -77,13 +78,18 @@ class Excerpt:
             phase.shares.append(len(batch) / len(piece))
             return piece
 
-        Training.__post_init__, Epochs.__call__ = cut, largest_second  # type: ignore[method-assign]
+        self._put(cut, largest_second)
         self.hook = register_optimizer_step_post_hook(self._note)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.hook.remove()
-        Training.__post_init__, Epochs.__call__ = self.own
+        self._put(*self.own)
+
+    def _put(self, check: Any, choose: Any) -> None:
+        """Put these in the place of what checks settings and of what chooses batches."""
+        Training.__post_init__ = check  # type: ignore[method-assign]
+        Epochs.__call__ = choose  # type: ignore[method-assign]
 
     def _note(self, *_: object) -> None:
         """Note that a step has ended."""
