@@ -4,6 +4,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -287,6 +290,31 @@ def test_a_job_that_the_kernel_kills_is_a_result(teacher_folder, tmp_path, monke
     took = json.loads((tmp_path / "took.json").read_text())
     assert took["status"] == "out_of_memory" and "killed" in took["reason"]
     assert [file.name for file in tmp_path.iterdir()] == ["took.json"]
+
+
+def test_what_a_rehearsal_runs_ends_with_it(teacher_folder, tmp_path):
+    command = (
+        "import rehearse_job, json, sys; rehearse_job.main(json.loads(sys.argv[1]), 'took.json')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow" / "scripts")}
+    words = [sys.executable, "-c", command, json.dumps(job(teacher_folder))]
+    parent = subprocess.Popen(words, cwd=tmp_path, env=environment)
+
+    def child():
+        found = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        return int(found[0]) if found else None
+
+    while (pid := child()) is None:
+        time.sleep(0.05)
+    time.sleep(0.5)  # it has begun to watch
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("it goes on alone")
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def _run(job: Mapping, scratch: Path, limit: float | None, seconds: float | None
     for path in scratch.iterdir():  # of the try before
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(scratch / "job.json", {**job, "began": time.time(), "limit": limit})
-    command = [sys.executable, str(SCRIPTS / "rehearsed.py"), str(scratch)]
+    command = [sys.executable, str(SCRIPTS / "rehearsed.py"), str(scratch), str(os.getpid())]
     process = subprocess.Popen(command)
     began, checkpoint, status = time.monotonic(), 0, 0
     late = False
