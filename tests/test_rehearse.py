@@ -306,7 +306,6 @@ def test_what_a_rehearsal_runs_ends_with_it(teacher_folder, tmp_path):
 
     while (pid := child()) is None:
         time.sleep(0.05)
-    time.sleep(0.5)  # it has begun to watch
     parent.kill()
     parent.wait()
     for _ in range(100):
