@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from speech_pareto.runtime.formatting import short_bytes
 from speech_pareto.runtime.provenance import hardware
 from speech_pareto.runtime.result import read_json, read_status, write_json
 
@@ -56,8 +57,9 @@ def measure(scratch: Path) -> None:
             found |= {"status": "out_of_memory", "reason": status["reason"]}
     except Exception as error:
         logging.exception("the rehearsed job failed")
-        status = "out_of_memory" if _is_of_memory(error) else "failed"
-        found |= {"status": status, "reason": f"{type(error).__name__}: {error}"}
+        found |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+        if _is_of_memory(error):
+            found |= {"status": "out_of_memory", "reason": _too_little(job, error, found["on_gpu"])}
     found["disk"] = sum(f.stat().st_size for f in (scratch / "out").rglob("*") if f.is_file())
     machine = hardware()
     named = machine["gpu"] if found["on_gpu"] else f"{machine['cpu']}, {machine['cores']} cores"
@@ -237,6 +239,13 @@ def _is_of_memory(error: BaseException) -> bool:
     said = str(error)
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or "can't allocate memory" in said or "Cannot allocate memory" in said
+
+
+def _too_little(job: Mapping, error: BaseException, on_gpu: bool) -> str:
+    """Return in words that there is not enough memory."""
+    if on_gpu:
+        return ". ".join(str(error).split(". ")[:3])  # torch goes on with hints on fragments
+    return f"it needs more than the {short_bytes(job['limit'])} of memory that it may have"
 
 
 def _limit(size: float | None) -> None:
