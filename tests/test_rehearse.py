@@ -205,12 +205,17 @@ def test_failures_are_told_in_full_when_a_study_starts(study, todo, tmp_path):
     assert jobs[-1].benchmark in said and "no training utterance suits the task" in said
     assert "Ctrl-C" in said and "results/rehearsal.json" in said
     expected = forecast.expect(study, tmp_path)
-    infeasible = {"feasible": "no", "reason": "it can remove 0.4"}
+    infeasible = {"feasible": "no", "reason": "it can remove 0.4", "reachable": 0.4}
     expected |= {next(iter(expected)): infeasible}
     text = rehearsal_text.text(found, expected, todo, tmp_path)
     assert max(map(len, text.splitlines())) <= 100
     plain = " ".join(text.split())
-    for words in ("1 of which will fail", "no student, since it can remove 0.4", "FAILED", "5500"):
+    for words in (
+        "1 of which will fail",
+        "no student, since it can remove 0.4. The grid may ask for 0.4",
+        "FAILED",
+        "5500",
+    ):
         assert words in plain, words
 
 

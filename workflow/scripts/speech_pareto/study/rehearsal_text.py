@@ -60,11 +60,19 @@ def problems(found: Rehearsal, expected: Mapping[Cell, dict] | None = None) -> s
     for cell, facts in (expected or {}).items():
         if "reason" in facts:
             point = f"{cell.recipe} of {cell.teacher} at {cell.ratio}"
-            reasons.setdefault(facts["reason"], []).append(point)
+            reasons.setdefault(_without(facts), []).append(point)
     for reason, points in reasons.items():
-        named = ", ".join(dict.fromkeys(points))
-        lines.append(_item(f"{named}: no student, since {reason}. Other cells are not touched."))
+        lines.append(_item(f"{', '.join(dict.fromkeys(points))}: {reason}"))
     return "\n".join(["What will fail:", *lines]) if lines else ""
+
+
+def _without(facts: Mapping) -> str:
+    """Return why a cell has no student, or was not rehearsed, and what to do about it."""
+    if facts["feasible"] == "unknown":
+        return f"not rehearsed, since {facts['reason']}. `snakemake teachers` fetches it."
+    nearest = facts.get("reachable")
+    ask = f" The grid may ask for {nearest:g}." if nearest else ""
+    return f"there will be no student, since {facts['reason']}.{ask} Other cells are not touched."
 
 
 def _jobs(entries: Sequence[Mapping]) -> str:
