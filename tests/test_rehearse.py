@@ -14,9 +14,12 @@ import soundfile
 import torch
 import yaml
 
+import compress
 import rehearse_job
+import rehearsed
 from helpers.checkout import ROOT, called_in, run_snakemake
 from helpers.planning import STUDY
+from helpers.results import RUN
 from speech_pareto.compression import catalogue, recipes
 from speech_pareto.data.batches import Epochs
 from speech_pareto.models import backbone
@@ -280,6 +283,24 @@ def job(folder, **more):
     found = {"rule": "compress", "job": facts, "run": {}, "ratio": 0.0, "seed": 1, "corpora": []}
     found |= {"teacher": str(folder), "configs": {}, "threads": 1}
     return found | {"given": MEASURED["given"]} | more
+
+
+LEARNERS = [name for name in catalogue.names() if catalogue.load(name).needs == "training"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNERS)
+def test_all_steps_of_a_method_count_and_few_are_done(name, teacher_folder, corpus, tmp_path):
+    settings = dict(catalogue.load(name).example) | {"steps": 90, "batch_seconds": 1.0}
+    settings |= {"final_steps": 30} if "final_steps" in settings else {}
+    facts = {"recipe": [{name: settings}], "precision": "fp32", "task": None, "accumulate": 1}
+    facts = job(teacher_folder, job=facts, run=RUN, corpora=[str(corpus)], ratio=0.37)
+    found = rehearsed.compress(compress, facts, tmp_path)()
+    steps = sum(part["number"] for part in found["parts"])
+    whole = recipes.make({name: settings}).training_steps()
+    assert 90 <= steps <= whole and (steps == whole or name == "iterative_pruning")  # its patience
+    assert all(part["seconds"] > 0 for part in found["parts"]) and found["start"] >= 0
+    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_a_job_that_the_kernel_kills_is_a_result(teacher_folder, tmp_path, monkeypatch):
