@@ -67,7 +67,13 @@ def todo(study, tmp_path_factory):
 
 
 def entry(study, job, **measured):
+    """Return what a rehearsal keeps of a job."""
     return rehearsal.entry(study, job, {**MEASURED, **measured})
+
+
+def judged(study, job, **measured):
+    """Return the same as it is read."""
+    return Rehearsal(study, [entry(study, job, **measured)]).entries[0]
 
 
 def job_of(todo, benchmark):
@@ -150,8 +156,13 @@ def test_plans_take_rehearsed_hours_before_those_of_other_cells(study):
     ],
 )
 def test_a_profile_that_gives_too_little_is_a_failure(study, measured, status, said):
-    one = entry(study, forecast.Job("compress", TRAINS, 1e12), **measured)
-    assert one["status"] == status
+    kept = entry(study, forecast.Job("compress", TRAINS, 1e12), **measured)
+    found = Rehearsal(study, [kept])
+    (one,) = found.entries
+    assert one["status"] == status and found.failures() == [one] * (status != "ok")
+    assert found.megabytes(TRAINS) == 5500 and found.minutes(TRAINS) == 18
+    later = Rehearsal(study, [kept], lambda rule: {"mem_mb": [], "runtime": []})
+    assert not later.failures()  # the profile no longer says so
     if said:
         assert "the profile or the command line gives" in one["reason"]
         assert said in rehearsal.remedy(study, one)
@@ -172,9 +183,9 @@ def test_a_profile_that_gives_too_little_is_a_failure(study, measured, status, s
 def test_what_runs_out_of_memory_is_told_how_to_need_less(study, rule, name, setting):
     short = {"status": "out_of_memory", "reason": "too large"}
     job = forecast.Job(rule, name, 1e12)
-    one = entry(study, job, **short, fits={"pieces": 16, "memory": 9e9})
+    one = judged(study, job, **short, fits={"pieces": 16, "memory": 9e9})
     assert rehearsal.remedy(study, one) == f"With {setting} in the config it fits, in 9.00 GB."
-    one = entry(study, job, **short, fits=None)
+    one = judged(study, job, **short, fits=None)
     assert "a machine with more memory" in rehearsal.remedy(study, one)
     assert "GPU with more memory" in rehearsal.remedy(study, {**one, "on_gpu": True})
     assert "rehearse_job:mem_mb=" in rehearsal.remedy(study, {**one, "limited": True})

@@ -25,8 +25,13 @@ def rehearsals(wildcards):
     return [paths.REHEARSED.format(rehearsed=job.benchmark) for job in chosen]
 
 
+def stem_of(wildcards):
+    """How the name of the job that is rehearsed begins."""
+    return wildcards.rehearsed.partition("/")[0]
+
+
 def original(wildcards):
-    """Of the job that is rehearsed: its rule and how it is found, and its wildcards."""
+    """Of the job that is rehearsed, its entry of `REHEARSED` and its wildcards."""
     stem, *names = wildcards.rehearsed.split("/")
     keys = re.findall(r"\{(\w+)\}", paths.OUTPUTS[RULES_OF[stem]])
     found = dict(zip(keys, names, strict=True))
@@ -61,10 +66,10 @@ def rehearsed_job(wildcards):
         recipe = study["recipes"][own.recipe]
         solution = recipes.solve(recipe, configs["teacher"], float(own.ratio))
         configs["student"] = dict(solution.config)
-    params = dict(proxy.rule.params.items())
+    params, known_as = dict(proxy.rule.params.items()), RULES_OF[stem_of(wildcards)]
     job = params["job"](own)
     return {
-        "rule": RULES_OF[wildcards.rehearsed.partition("/")[0]],
+        "rule": known_as,
         "job": job,
         "run": params["run"](own, None) if "run" in params else None,
         "ratio": float(own.get("ratio", 0)),
@@ -72,5 +77,5 @@ def rehearsed_job(wildcards):
         "corpora": corpora(own),
         "teacher": str(teacher(own)),
         "configs": configs,
-        "given": {what: given(proxy.rule, what) for what in ("mem_mb", "runtime")},
+        "given": given(known_as),
     }

@@ -4,8 +4,27 @@ A kind of job that was not rehearsed asks for what suits the tiny teacher. A job
 of either asks for twice as much the next time. Resources never make a job run anew.
 """
 
+
+def given(rule):
+    """What the profile or the command line gives each try of a rule's jobs; [] if they do not say."""
+    name = workflow.modifier.modify_rulename(rule)
+    named = workflow.resource_settings.overwrite_resources.get(name, {})
+    return {what: tries_of(named.get(what)) for what in ("mem_mb", "runtime")}
+
+
+def tries_of(resource):
+    """What a resource of a profile, `240 * attempt`, is in each try; [] if it asks for other things."""
+    text = str(getattr(resource, "raw", resource))
+    tries = range(1, workflow.execution_settings.retries + 2)
+    try:
+        values = [eval(text, {"attempt": attempt}) for attempt in tries]
+    except Exception:  # it is no expression of the number of the try
+        return []
+    return values if all(isinstance(value, int | float) for value in values) else []
+
+
 try:
-    measured = rehearsal.Rehearsal.read(study, "results")
+    measured = rehearsal.Rehearsal.read(study, "results", given)
 except ValueError as error:
     give_up(error)
 
@@ -49,15 +68,3 @@ def asked_for(rule, name):
     if getattr(found, "is_evaluable", bool)():
         return None
     return getattr(found, "value", found)
-
-
-def given(rule, name):
-    """What the profile or the command line gives each try of a rule's jobs; [] if they do not say."""
-    named = workflow.resource_settings.overwrite_resources.get(rule.name, {})
-    text = getattr(named.get(name), "raw", named.get(name))
-    tries = range(1, workflow.execution_settings.retries + 2)
-    try:
-        values = [eval(str(text), {"attempt": attempt}) for attempt in tries]
-    except Exception:  # it asks for more than the number of the try
-        return []
-    return values if all(isinstance(value, int | float) for value in values) else []

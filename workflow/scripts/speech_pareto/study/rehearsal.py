@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from speech_pareto.compression.recipes import make_all
@@ -33,6 +33,7 @@ MORE_MEMORY, SNAKEMAKE = 1.25, 500e6  # a job on a cluster holds two Snakemakes,
 MORE_TIME, MINUTES = 1.5, 5  # a factor, and minutes in any case
 STEP_MB = 500  # memory is asked for in multiples
 TIGHT = 0.9  # share of a GPU's memory beyond which another batch may not fit
+Given = Callable[[str], Mapping[str, Sequence[float]]]  # of a rule: megabytes, minutes by try
 FAILURES = ("out_of_memory", "out_of_time", "failed")
 
 
@@ -93,10 +94,13 @@ def settings_of(study: Mapping, kind: str) -> str:
 class Rehearsal:
     """What a rehearsal found, as far as it holds for a study; nothing without a rehearsal.
 
-    `entries` are its jobs, see `entry`.
+    `entries` are its jobs, see `entry`. `given` tells what jobs of a rule will be given, if that is
+    not what they would have been given then.
     """
 
-    def __init__(self, study: Mapping, entries: Sequence[Mapping] = ()) -> None:
+    def __init__(
+        self, study: Mapping, entries: Sequence[Mapping] = (), given: Given | None = None
+    ) -> None:
         self.study = study
         self.kinds: dict[str, list[Mapping]] = defaultdict(list)
         known: dict[str, str | None] = {}
@@ -105,13 +109,14 @@ class Rehearsal:
             if kind not in known:
                 known[kind] = _settings_if_there(study, kind)
             if one["settings"] == known[kind]:
-                self.kinds[kind].append(one)
+                now = {"given": given(one["rule"])} if given else {}
+                self.kinds[kind].append(judged(one["rule"], {**one, **now}))
 
     @classmethod
-    def read(cls, study: Mapping, results: str | Path) -> Rehearsal:
+    def read(cls, study: Mapping, results: str | Path, given: Given | None = None) -> Rehearsal:
         """Return what was rehearsed into a folder of results; ValueError for a damaged file."""
         file = Path(results) / FILE
-        return cls(study, read_json(file)["jobs"] if file.is_file() else ())
+        return cls(study, read_json(file)["jobs"] if file.is_file() else (), given)
 
     @property
     def entries(self) -> list[Mapping]:
@@ -125,7 +130,8 @@ class Rehearsal:
     def _sound(self, benchmark: str) -> list[Mapping]:
         """Return what was measured of the kind of a job, by rising MACs."""
         own = self.kinds.get(kind_of(self.study, benchmark), ()) if self.kinds else ()
-        return sorted((one for one in own if one["status"] == "ok"), key=lambda one: one["macs"])
+        sound = (one for one in own if one["status"] == "ok" or one["short"])
+        return sorted(sound, key=lambda one: one["macs"])
 
     def seconds(self, job: Job) -> float | None:
         """Return how long a job will take, None if its kind was not rehearsed.
@@ -144,12 +150,14 @@ class Rehearsal:
         return seconds_of(low) + where * (seconds_of(high) - seconds_of(low))
 
     def megabytes(self, benchmark: str) -> int | None:
-        """Return the memory to ask for, with a margin, None if the job's kind was not rehearsed."""
+        """Return the memory to ask for, with a margin, None if that is not known."""
         own = self._sound(benchmark)
-        return memory_to_ask(max(one["memory"] for one in own)) if own else None
+        if not own or len(own) < len(self.kinds[kind_of(self.study, benchmark)]):
+            return None  # the largest one may be the one that failed
+        return memory_to_ask(max(one["memory"] for one in own))
 
     def minutes(self, benchmark: str) -> int | None:
-        """Return the time to ask for, with a margin, None if the job's kind was not rehearsed."""
+        """Return the time to ask for, with a margin, None if that is not known."""
         own = self._sound(benchmark)
         return time_to_ask(max(map(seconds_of, own))) if own else None
 
@@ -192,7 +200,7 @@ def entry(study: Mapping, job: Job, measured: Mapping) -> dict:
     """
     kind = kind_of(study, job.benchmark)
     facts = {"job": job.benchmark, "rule": job.rule, "kind": kind, "macs": job.macs}
-    return facts | {"settings": settings_of(study, kind)} | judged(job.rule, measured)
+    return facts | {"settings": settings_of(study, kind)} | dict(measured)
 
 
 def judged(rule: str, measured: Mapping) -> dict:
@@ -204,10 +212,8 @@ def judged(rule: str, measured: Mapping) -> dict:
     found = {**measured, "short": None}
     if measured["status"] != "ok":
         return found
-    most_mb, tries = (
-        max(measured["given"]["mem_mb"], default=math.inf),
-        measured["given"]["runtime"],
-    )
+    given = measured["given"]
+    most_mb, tries = max(given["mem_mb"], default=math.inf), given["runtime"]
     # Training goes on from its state at the next try, what else there is begins anew.
     most_minutes = (sum(tries) if rule in TRAINING else max(tries)) if tries else math.inf
     needs, takes = measured["memory"] / 1e6, seconds_of(measured) / 60
