@@ -233,6 +233,13 @@ def test_failures_are_told_in_full_when_a_study_starts(study, todo, tmp_path):
         assert words in plain, words
 
 
+def test_what_takes_weeks_is_told(study, todo, tmp_path):
+    parts = [{**MEASURED["parts"][0], "number": 2_000_000}]
+    entries = [entry(study, job_of(todo, TRAINS), parts=parts)]
+    text = " ".join(rehearsal_text.text(Rehearsal(study, entries), {}, todo, tmp_path).split())
+    assert f"{TRAINS} takes 12 days in one job" in text and "compress:runtime=2880" in text
+
+
 def test_a_full_disk_is_foretold(study, todo, tmp_path):
     entries = [entry(study, job, disk=1e15) for job in rehearsal.chosen(study, todo)]
     text = rehearsal_text.text(Rehearsal(study, entries), {}, todo, tmp_path)
@@ -424,7 +431,11 @@ def test_a_study_is_rehearsed_planned_and_given_what_it_needs(tmp_path):
     asked = rehearsal.memory_to_ask(took["compress"]["memory"])
     assert f"mem_mb={asked}" in ahead and "mem_mb=8000" not in ahead
 
-    took["finetune"] |= {"status": "out_of_memory", "reason": "CUDA out of memory"}
+    fits = {"pieces": 4, "memory": 1e9}
+    took["finetune"] |= {"status": "out_of_memory", "reason": "too large", "fits": fits}
     (results / "rehearsal.json").write_text(json.dumps({"jobs": list(took.values())}))
-    said = run_snakemake(ROOT, *command, "--force", "results/corpora/own").stderr
+    little = ("--set-resources", "compress:mem_mb=100 * attempt", "--retries", "1")
+    done = run_snakemake(ROOT, *command, *little, "--force", "results/corpora/own")
+    said = " ".join(done.stderr.split())
     assert "student: {accumulate: 4}" in said and "They are tried all the same" in said
+    assert "of which the profile or the command line gives 200" in said

@@ -14,11 +14,14 @@ from speech_pareto.study.rehearsal import (
     MORE_TIME,
     STEMS,
     TIGHT,
+    TRAINING,
     Rehearsal,
     remedy,
     seconds_of,
 )
 
+DAY = 24 * 3600.0  # seconds
+LONG = 7 * DAY  # more than most clusters give a job
 STATES = {"ok": "ok", "out_of_memory": "OUT OF MEMORY", "out_of_time": "OUT OF TIME"}
 STATES |= {"failed": "FAILED"}
 
@@ -110,7 +113,7 @@ def _work(found: Rehearsal, todo: Sequence[Job]) -> str:
         asked = [found.megabytes(job.benchmark) or 0 for job in own]
         minutes = [found.minutes(job.benchmark) or 0 for job in own]
         disk = sum(found.disk(job) or 0.0 for job in own)
-        row = [f"{sum(seconds) / 3600:.2f}", _duration(max(seconds))] if seconds else [MISSING] * 2
+        row = [f"{sum(seconds) / 3600:,.2f}", _duration(max(seconds))] if seconds else [MISSING] * 2
         row += [str(max(asked) or MISSING), str(max(minutes) or MISSING), short_bytes(disk)]
         lines.append([rule, str(len(own)), *row, f"{len(seconds)} of {len(own)}"])
     return "\n".join(aligned(lines, 100))
@@ -132,6 +135,14 @@ def _notes(found: Rehearsal, todo: Sequence[Job], results: Path) -> list[str]:
                 f"{one['job']} takes {short_bytes(one['gpu_memory'])} of the GPU's "
                 f"{short_bytes(one['gpu_total'])}: there is little room for a larger batch."
             )
+        if one["status"] == "ok" and seconds_of(one) > LONG:
+            notes.append(
+                f"{one['job']} takes {_duration(seconds_of(one))} in one job. A cluster that gives a "
+                f"job less stops it: --set-resources {one['rule']}:runtime=2880 asks for two days at "
+                "a time, and training goes on from its state at the next try."
+                if one["rule"] in TRAINING
+                else f"{one['job']} takes {_duration(seconds_of(one))} in one job."
+            )
     free = shutil.disk_usage(results).free if results.is_dir() else float("inf")
     needed = sum(found.disk(job) or 0.0 for job in todo)
     needed += max((one["checkpoint"] for one in found.entries), default=0)
@@ -144,10 +155,12 @@ def _notes(found: Rehearsal, todo: Sequence[Job], results: Path) -> list[str]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration: 12.0 s, 3.5 min, 17.2 h."""
+    """Return a duration: 12.0 s, 3.5 min, 17.2 h, 131 days."""
     if seconds < 60:
         return short_seconds(seconds)
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * DAY else f"{seconds / DAY:,.0f} days"
 
 
 def _item(said: str) -> str:
