@@ -1,5 +1,6 @@
 """What a rehearsal found, as text to read, at most 100 columns wide."""
 
+import math
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -136,13 +137,7 @@ def _notes(found: Rehearsal, todo: Sequence[Job], results: Path) -> list[str]:
                 f"{short_bytes(one['gpu_total'])}: there is little room for a larger batch."
             )
         if one["status"] == "ok" and seconds_of(one) > LONG:
-            notes.append(
-                f"{one['job']} takes {_duration(seconds_of(one))} in one job. A cluster that gives a "
-                f"job less stops it: --set-resources {one['rule']}:runtime=2880 asks for two days at "
-                "a time, and training goes on from its state at the next try."
-                if one["rule"] in TRAINING
-                else f"{one['job']} takes {_duration(seconds_of(one))} in one job."
-            )
+            notes.append(_long(one))
     free = shutil.disk_usage(results).free if results.is_dir() else float("inf")
     needed = sum(found.disk(job) or 0.0 for job in todo)
     needed += max((one["checkpoint"] for one in found.entries), default=0)
@@ -152,6 +147,18 @@ def _notes(found: Rehearsal, todo: Sequence[Job], results: Path) -> list[str]:
             f"{short_bytes(free)}: make room, or put `results` on another disk."
         )
     return notes
+
+
+def _long(one: Mapping) -> str:
+    """Return what to do about a job that takes weeks."""
+    said = f"{one['job']} takes {_duration(seconds_of(one))} in one job."
+    if one["rule"] not in TRAINING:
+        return said
+    tries = math.ceil(seconds_of(one) / (2 * DAY))
+    return (
+        f"{said} Where a job may not last as long, `--set-resources {one['rule']}:runtime=2880 "
+        f"--retries {tries}` asks for two days at a time: training goes on from its state."
+    )
 
 
 def _duration(seconds: float) -> str:
