@@ -106,11 +106,12 @@ def finetune(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
 def pretrain(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
     """Return what pretrains a teacher with few steps, on some of its corpora's speakers."""
     from speech_pareto.data.corpus import read
+    from speech_pareto.training.settings import batch_audio
     from speech_pareto.training.stand_ins import parts_of, speakers
 
     settings, seed = job["job"]["settings"], job["seed"]
     whole = [u for folder in job["corpora"] for u in read(folder) if u.split == "train"]
-    batches = [each.get("batch_seconds", 24.0) for each in settings["iterations"]]
+    batches = [batch_audio(each) for each in settings["iterations"]]
     chosen = speakers(whole, max(PRETRAINED, 4 * max(batches, default=0.0)))
     corpora = parts_of(job["corpora"], chosen, scratch / "corpora")
     audio, part = (sum(u.seconds for u in own) for own in (whole, chosen))

@@ -16,7 +16,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from speech_pareto.data.batches import Epochs
-from speech_pareto.training.settings import Training
+from speech_pareto.training.settings import Training, batch_audio
 
 WARM_UP = 2  # steps that are not timed: the first one, and that with the largest batch
 
@@ -63,17 +63,18 @@ class Excerpt:
         def cut(settings: Training) -> None:
             check(settings)
             pieces = settings.accumulate if self.one_piece else 1
-            self.phases.append(Phase(settings.steps, settings.batch_seconds, pieces))
+            self.phases.append(Phase(settings.steps, batch_audio(vars(settings)), pieces))
             object.__setattr__(settings, "steps", min(self.steps, settings.steps))
             object.__setattr__(settings, "accumulate", settings.accumulate // pieces)
 
         def largest_second(epochs: Epochs, step: int) -> list[int]:
             phase = self.phases[-1] if self.phases else Phase(0, 0.0)
-            choose(epochs, 0)
-            lengths = [epochs.lengths[batch[:: phase.pieces]] for batch in epochs.epochs[0]]
-            largest = max(range(len(lengths)), key=lambda index: _cost(lengths[index]))
-            swapped = {1: largest, largest: 1} if len(lengths) > 1 else {}
-            batch = choose(epochs, swapped.get(step, step))
+            batch = choose(epochs, step)
+            if epochs.number == 0 and len(epochs.batches) > 1:
+                pieces = [one[:: phase.pieces] for one in epochs.batches]
+                costs = [_cost(epochs.lengths[piece]) for piece in pieces]
+                largest = costs.index(max(costs))
+                batch = epochs.batches[{1: largest, largest: 1}.get(step, step)]
             piece = batch[:: phase.pieces]  # as the loop cuts it; no other one is larger
             phase.shares.append(len(batch) / len(piece))
             return piece
