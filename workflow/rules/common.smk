@@ -95,5 +95,5 @@ localrules:
 onstart:
     dump(study, paths.RESOLVED)
     if not set(workflow.dag_settings.targets) & {"rehearse", "plan", "interim"}:
-        if said := warning(measured):
+        if said := warning(rehearsal.Rehearsal.read(study, "results", given)):
             print(said, file=sys.stderr)

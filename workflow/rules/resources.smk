@@ -24,7 +24,7 @@ def tries_of(resource):
 
 
 try:
-    measured = rehearsal.Rehearsal.read(study, "results", given)
+    measured = rehearsal.Rehearsal.read(study, "results")
 except ValueError as error:
     give_up(error)
 
