@@ -23,6 +23,7 @@ from speech_pareto.study.rehearsal import (
 
 DAY = 24 * 3600.0  # seconds
 LONG = 7 * DAY  # more than most clusters give a job
+MANY = 30  # tries of a job
 STATES = {"ok": "ok", "out_of_memory": "OUT OF MEMORY", "out_of_time": "OUT OF TIME"}
 STATES |= {"failed": "FAILED"}
 
@@ -152,9 +153,9 @@ def _notes(found: Rehearsal, todo: Sequence[Job], results: Path) -> list[str]:
 def _long(one: Mapping) -> str:
     """Return what to do about a job that takes weeks."""
     said = f"{one['job']} takes {_duration(seconds_of(one))} in one job."
-    if one["rule"] not in TRAINING:
-        return said
     tries = math.ceil(seconds_of(one) / (2 * DAY))
+    if one["rule"] not in TRAINING or tries > MANY:
+        return f"{said} It takes a faster machine, or fewer steps."
     return (
         f"{said} Where a job may not last as long, `--set-resources {one['rule']}:runtime=2880 "
         f"--retries {tries}` asks for two days at a time: training goes on from its state."
