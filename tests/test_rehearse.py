@@ -422,6 +422,7 @@ def test_a_study_is_rehearsed_planned_and_given_what_it_needs(tmp_path):
     }
     assert took["compress"]["parts"][0]["number"] == 200
     assert took["finetune"]["parts"][0]["number"] == 300
+    assert took["evaluate"]["parts"][0]["seconds"] > 0
     for one in took.values():
         assert 0.2 * GIB < one["memory"] < 2 * GIB
     assert took["compress"]["checkpoint"] > 2 * 3 * took["compress"]["disk"]  # weights and moments

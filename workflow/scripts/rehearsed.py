@@ -153,17 +153,14 @@ def evaluate(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
         if embeds(definition):  # pairs of recordings: none may be missing
             return {"start": score(job["corpora"]), "parts": []}
         few, more = longest(whole), some(whole, HEARD[device().type])
-        corpora = parts_of(job["corpora"], few, scratch / "few")
-        score(corpora)  # to warm up
-        first = score(corpora)
-        if len(more) == len(few):
-            return {"start": chosen + first, "parts": []}
-        second = score(parts_of(job["corpora"], more, scratch / "more"))
-        lengths = [sum(u.seconds for u in own) for own in (few, more, whole)]
-        rate = max(second - first, 0.0) / (lengths[1] - lengths[0])
-        start = max(0.0, second - rate * lengths[1])
-        part = {"what": "second of audio", "number": lengths[2], "seconds": rate}
-        return {"start": chosen + start, "parts": [part]}
+        score(parts_of(job["corpora"], few, scratch / "few"))  # to warm up
+        began = time.monotonic()
+        load_task_model(task, load(model), model)
+        loaded = time.monotonic() - began
+        spent = score(parts_of(job["corpora"], more, scratch / "more")) - loaded
+        heard, audio = (sum(u.seconds for u in own) for own in (more, whole))
+        part = {"what": "second of audio", "number": audio, "seconds": max(spent, 0.0) / heard}
+        return {"start": chosen + loaded, "parts": [part]}
 
     return run
 
