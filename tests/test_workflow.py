@@ -56,7 +56,7 @@ def test_profiles_say_what_default_leaves_open_and_rules_leave_to_them(name):
     assert "code" not in profile("default")["rerun-triggers"]
     assert profile(name)["retries"]
     rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
-    assert not re.search(r"^    retries:|gpu=|mem_mb=", rules, re.M)
+    assert not re.search(r"^    retries:|(gpu|mem_mb|runtime)=\d", rules, re.M)
     for section in ("set-resources", "set-threads", "groups"):
         for rule in profile(name).get(section, {}):
             assert f"rule {rule}:" in rules, (section, rule)
@@ -69,6 +69,7 @@ def test_profiles_say_what_default_leaves_open_and_rules_leave_to_them(name):
         ("plan", set()),
         ("interim", set()),
         ("corpora", {"fetch_corpus", "prepare_corpus"}),
+        ("rehearse", {"fetch_corpus", "prepare_corpus", "rehearse_job"}),
         ("pretrain_teacher", BACKBONES),
         ("finetune_teacher", BACKBONES | {"finetune_one_teacher"}),
         ("exports", BACKBONES | {"compress", "finetune", "export"}),

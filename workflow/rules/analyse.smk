@@ -15,6 +15,9 @@ rule analyse:
         "results/benchmarks/analyse/{teacher}/{recipe}/{ratio}/{seed}/{scope}.tsv"
     conda:
         "../../envs/torch.yaml"
+    resources:
+        mem_mb=megabytes("analyse", 4000),
+        runtime=minutes("analyse", 10),
     params:
         **job_params(
             teacher=content(teacher_for),

@@ -9,12 +9,13 @@ from speech_pareto.study.config import ConfigError, dump, resolve
 from speech_pareto.runtime.source_digest import closure, fingerprint
 from speech_pareto.runtime.locate import locate
 from speech_pareto.runtime.garbage import collect_seldom
+from speech_pareto.study.rehearsal_text import warning
 from speech_pareto.study.syntax import syntax_problems
 from speech_pareto.compression import catalogue
 from speech_pareto.data import sources
 from speech_pareto.runtime import plugins, snakemake_patches
 from speech_pareto.tasks import kind
-from speech_pareto.study import paths
+from speech_pareto.study import paths, rehearsal
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.study.views import VIEWS
 from speech_pareto.study import cells as grid
@@ -78,6 +79,7 @@ wildcard_constraints:
     task=one_of(study["tasks"]),
     scope=one_of(["any", *study["tasks"]]),
     figure=one_of(FIGURES),
+    rehearsed=rf"({one_of(rehearsal.STEMS.values())})/.+",
 
 
 # The image for `--sdm apptainer` stands outside the study: where jobs run changes no result.
@@ -92,3 +94,6 @@ localrules:
 
 onstart:
     dump(study, paths.RESOLVED)
+    if not set(workflow.dag_settings.targets) & {"rehearse", "plan", "interim"}:
+        if said := warning(rehearsal.Rehearsal.read(study, "results", given)):
+            print(said, file=sys.stderr)

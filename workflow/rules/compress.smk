@@ -21,7 +21,8 @@ rule compress:
     conda:
         "../../envs/torch.yaml"
     resources:
-        runtime=minutes_to_compress,
+        mem_mb=megabytes("compress", 8000),
+        runtime=minutes("compress", minutes_to_compress),
     params:
         **job_params(
             checkpoints="compress",

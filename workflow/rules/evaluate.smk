@@ -17,6 +17,9 @@ rule evaluate:
         task=one_of(grid.tasks_with(study, "evaluate")),
     conda:
         "../../envs/evaluate.yaml"
+    resources:
+        mem_mb=megabytes("evaluate", 8000),
+        runtime=minutes("evaluate", 10),
     params:
         **job_params(
             task=evaluation_settings,

@@ -16,6 +16,9 @@ rule finetune:
         task=one_of(grid.tasks_with(study, "finetune")),
     conda:
         "../../envs/torch.yaml"
+    resources:
+        mem_mb=megabytes("finetune", 8000),
+        runtime=minutes("finetune", 240),
     params:
         **job_params(
             checkpoints="finetune",

@@ -18,6 +18,9 @@ rule finetune_one_teacher:
         "results/benchmarks/finetune_teacher/{teacher}/{task}.tsv"
     conda:
         "../../envs/torch.yaml"
+    resources:
+        mem_mb=megabytes("finetune_teacher", 8000),
+        runtime=minutes("finetune_teacher", 720),
     params:
         **job_params(
             checkpoints="finetune_teacher",

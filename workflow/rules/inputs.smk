@@ -196,12 +196,6 @@ def short_compression(wildcards):
     return None if trains(wildcards) else "students"
 
 
-@with_signature
-def minutes_to_compress(wildcards, attempt):
-    """Time that a cluster's scheduler is asked for; those of a group add up."""
-    return (240 if trains(wildcards) else 5) * attempt
-
-
 def task_of_recipe(wildcards):
     """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
     names = ("languages", "train_hours", "protocol")

@@ -20,6 +20,9 @@ rule pretrain_one_teacher:
     conda:
         "../../envs/torch.yaml"
     threads: 2
+    resources:
+        mem_mb=megabytes("pretrain_teacher", 16000),
+        runtime=minutes("pretrain_teacher", 1440),
     params:
         **job_params(
             checkpoints="pretrain_teacher",

@@ -15,6 +15,9 @@ rule profile:
     conda:
         "../../envs/torch.yaml"
     threads: most_threads(study["profile"])
+    resources:
+        mem_mb=megabytes("profile", 4000),
+        runtime=minutes("profile", 10),
     params:
         **job_params(
             settings=study["profile"],

@@ -9,6 +9,8 @@ from pathlib import Path
 from speech_pareto.runtime import result
 from speech_pareto.study import forecast
 from speech_pareto.study.forecast_text import text
+from speech_pareto.study.rehearsal import Rehearsal
+from speech_pareto.study.rehearsal_text import problems
 
 
 def main(study: Mapping, results: str | Path) -> None:
@@ -19,12 +21,16 @@ def main(study: Mapping, results: str | Path) -> None:
     results = Path(results)
     expected = forecast.expect(study, results)
     todo = forecast.jobs(study, expected, results)
-    spent = forecast.durations(todo, forecast.benchmarks(results), study["throughput"])
+    rehearsed = Rehearsal.read(study, results)
+    past = forecast.benchmarks(results)
+    spent = forecast.durations(todo, past, study["throughput"], rehearsed.seconds)
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, forecast.COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(forecast.rows(expected))
     plan = text(study, expected, todo, spent)
+    if failing := problems(rehearsed):
+        plan += f"\nIn the rehearsal jobs failed. {failing}\n"
     result.write_text(results / "plan.csv", table.getvalue())
     result.write_text(results / "plan.txt", plan)
     sys.stdout.write(f"\n{plan}\n")

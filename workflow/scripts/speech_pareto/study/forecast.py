@@ -3,7 +3,7 @@
 import csv
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ COLUMNS = (
     *("task", "teacher", "recipe", "ratio", "seed", "scope"),
     *("feasible", "reason", "reachable", *EXPECTED),
 )
-ORIGINS = ("measured", "alike", "assumed", "unknown")
+ORIGINS = ("measured", "rehearsed", "alike", "assumed", "unknown")
 
 
 @dataclass(frozen=True)
@@ -227,12 +227,16 @@ def benchmarks(results: Path) -> dict[str, float]:
 
 
 def durations(
-    todo: list[Job], measured: Mapping[str, float], throughput: float = RATE
+    todo: list[Job],
+    measured: Mapping[str, float],
+    throughput: float = RATE,
+    rehearsed: Callable[[Job], float | None] = lambda job: None,
 ) -> list[tuple[str, float]]:
     """Return (origin, seconds) of each job: where the number is from is one of `ORIGINS`.
 
-    measured: the job's own last run. alike: the median of jobs of the same rule, teacher, recipe
-    and task or scope. assumed: from MACs. unknown: 0, as its teacher is not fetched.
+    measured: the job's own last run. rehearsed: from some steps of jobs of its kind. alike: the
+    median of jobs of the same rule, teacher, recipe and task or scope. assumed: from MACs. unknown:
+    0, as its teacher is not fetched.
     """
     groups, idle = defaultdict(list), {job.benchmark for job in todo if not job.computes}
     for benchmark, seconds in measured.items():
@@ -242,6 +246,8 @@ def durations(
     for job in todo:
         if job.benchmark in measured:
             found.append(("measured", measured[job.benchmark]))
+        elif (known := rehearsed(job)) is not None:
+            found.append(("rehearsed", known))
         elif job.computes and (alike := groups[_kind(job.benchmark)]):
             found.append(("alike", statistics.median(alike)))
         elif job.macs is None:

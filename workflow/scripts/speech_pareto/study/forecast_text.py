@@ -87,6 +87,8 @@ def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]
             "Measured: results/benchmarks, the job's last run, whatever its settings were then; "
             "alike: the median of that rule, teacher, recipe and task at other ratios and seeds."
         )
+    if "rehearsed" in origins:
+        lines.append("Rehearsed: results/rehearsal.json, from some steps of each kind of job.")
     if "assumed" in origins:
         pairs = zip(todo, spent, strict=True)
         macs = sum(job.macs or 0.0 for job, (origin, _) in pairs if origin == "assumed")

@@ -16,6 +16,7 @@ from pathlib import Path
 from speech_pareto.runtime.formatting import aligned
 from speech_pareto.study import forecast, paths
 from speech_pareto.study.cells import Cell, cells
+from speech_pareto.study.rehearsal import Rehearsal
 
 STATES = ("done", "running", "failed", "waiting")
 STAGES = {"compress": "scope", "finetune": "task", "evaluate": "task", "superb": "task"}
@@ -95,7 +96,7 @@ def text(study: Mapping, root: Path) -> str:
     blocks = [
         f"Study {study['study']}: {len(grid)} cells, {numbers}; "
         f"{jobs['done']} of {len(states)} jobs done.\n"
-        f"{'' if since else 'No Snakemake runs here. '}{_left(todo, states, results)}",
+        f"{'' if since else 'No Snakemake runs here. '}{_left(study, todo, states, results)}",
         "\n".join(_table(grid)),
         "\n".join(_lines("running", states)),
         "\n".join(_lines("failed", states)),
@@ -138,16 +139,17 @@ def _lines(word: str, states: Mapping[str, State]) -> list[str]:
     return lines
 
 
-def _left(todo: list, states: Mapping[str, State], results: Path) -> str:
-    """Return how long the rest will take, as far as benchmarks of former jobs tell."""
-    spent = forecast.durations(todo, forecast.benchmarks(results))
+def _left(study: Mapping, todo: list, states: Mapping[str, State], results: Path) -> str:
+    """Return how long the rest will take, as far as former jobs and a rehearsal tell."""
+    past, rehearsed = forecast.benchmarks(results), Rehearsal.read(study, results)
+    spent = forecast.durations(todo, past, rehearsed=rehearsed.seconds)
     rest, guessed, running = 0.0, 0, 0
     for job, (origin, seconds) in zip(todo, spent, strict=True):
         found = states[job.benchmark]
         running += found.word == "running"
         if found.word in ("running", "waiting"):
             rest += max(0.0, seconds - found.seconds)
-            guessed += origin not in ("measured", "alike")
+            guessed += origin not in ("measured", "rehearsed", "alike")
     if not rest:
         if any(found.word == "failed" for found in states.values()):
             return "Nothing is left to do but what failed; the next run tries that again."

@@ -1,0 +1,105 @@
+"""Trainings cut to some steps, for rehearsals: the real code at real shapes, and what a step takes.
+
+Whoever makes settings of a training inside `Excerpt` gets settings with fewer steps. Of a batch
+that is cut into pieces one stands for all: it takes as much memory, and a share of the time.
+The batch that needs the most memory is the second one, when the optimiser has its state.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from speech_pareto.data.batches import Epochs
+from speech_pareto.training.settings import Training, batch_audio
+
+WARM_UP = 2  # steps that are not timed: the first one, and that with the largest batch
+
+
+@dataclass
+class Phase:
+    """A training as it was asked for, and what was done of it.
+
+    `ends` says when each step had ended, `shares` how many such pieces made each batch.
+    """
+
+    steps: int
+    batch_seconds: float
+    pieces: int = 1
+    ends: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+
+    def seconds(self) -> float | None:
+        """Return how long a whole step takes, None if that cannot be told.
+
+        It is the median of those after the warm-up, if there are any.
+        """
+        times = [late - early for early, late in pairwise(self.ends)]
+        if not times:
+            return None
+        pieces = statistics.median(self.shares) if self.shares else 1.0
+        return pieces * statistics.median(times[WARM_UP - 1 :] or times)
+
+
+class Excerpt:
+    """A context in which each training has at most `steps` steps; `phases` says what they took.
+
+    Without `one_piece` all pieces of a batch are done.
+    """
+
+    def __init__(self, steps: int, one_piece: bool = True) -> None:
+        self.steps, self.one_piece = steps, one_piece
+        self.phases: list[Phase] = []
+
+    def __enter__(self) -> "Excerpt":
+        self.own: Any = Training.__post_init__, Epochs.__call__
+        check, choose = self.own
+
+        def cut(settings: Training) -> None:
+            check(settings)
+            pieces = settings.accumulate if self.one_piece else 1
+            self.phases.append(Phase(settings.steps, batch_audio(vars(settings)), pieces))
+            object.__setattr__(settings, "steps", min(self.steps, settings.steps))
+            object.__setattr__(settings, "accumulate", settings.accumulate // pieces)
+
+        def largest_second(epochs: Epochs, step: int) -> list[int]:
+            phase = self.phases[-1] if self.phases else Phase(0, 0.0)
+            batch = choose(epochs, step)
+            if epochs.number == 0 and len(epochs.batches) > 1:
+                pieces = [one[:: phase.pieces] for one in epochs.batches]
+                costs = [_cost(epochs.lengths[piece]) for piece in pieces]
+                largest = costs.index(max(costs))
+                batch = epochs.batches[{1: largest, largest: 1}.get(step, step)]
+            piece = batch[:: phase.pieces]  # as the loop cuts it; no other one is larger
+            phase.shares.append(len(batch) / len(piece))
+            return piece
+
+        self._put(cut, largest_second)
+        self.hook = register_optimizer_step_post_hook(self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.hook.remove()
+        self._put(*self.own)
+
+    def _put(self, check: Any, choose: Any) -> None:
+        """Put these in the place of what checks settings and of what chooses batches."""
+        Training.__post_init__ = check  # type: ignore[method-assign]
+        Epochs.__call__ = choose  # type: ignore[method-assign]
+
+    def _note(self, *_: object) -> None:
+        """Note that a step has ended."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if self.phases:
+            self.phases[-1].ends.append(time.monotonic())
+
+
+def _cost(lengths: np.ndarray) -> float:
+    """Return what a batch weighs: padded audio, and attention that grows with its square."""
+    return len(lengths) * float(lengths.max()) ** 2
