@@ -41,7 +41,7 @@ def channel_norms(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> 
 
     It is that of what the layer gives, after norm and activation, over all real frames; in float64.
     """
-    layers, frames = model.feature_extractor.conv_layers, None
+    layers, frames = model.feature_extractor.conv_layers, torch.zeros(0)
     squares = [torch.zeros((), dtype=torch.float64) for _ in layers]
 
     def listen(number: int, layer: nn.Module):
