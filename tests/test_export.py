@@ -14,7 +14,7 @@ from helpers.backbones import cut
 from helpers.results import SCORED
 from speech_pareto.data.batches import collate
 from speech_pareto.models import backbone as model
-from speech_pareto.models import quantisation
+from speech_pareto.models import quantisation, surgery
 from speech_pareto.runtime.result import write_status
 from speech_pareto.tasks.recogniser import EndToEnd, load_recogniser, open_session
 from speech_pareto.tasks.task import TaskModel, make_task, save_head
@@ -53,9 +53,19 @@ def thin(kind, **settings):
     return cut(model.new(convolutional(kind, feat_extract_norm="layer", **settings)))
 
 
+def thin_stem(kind):
+    """Return a model with some channels of its stem."""
+    made = model.new(convolutional(kind, layers=1, feat_extract_norm="group"))
+    surgery.keep_channels(made, 0, torch.arange(0, 16, 2))
+    surgery.keep_channels(made, 1, torch.arange(0, 24, 3))
+    return made
+
+
 REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
 STUDENTS = {
     "log-mel": ("finetune", lambda: model.new(model.tiny_config(**SMALL))),
+    "thin stem": ("finetune", lambda: thin_stem("hubert")),
+    "thin stem, data2vec": ("finetune", lambda: thin_stem("data2vec-audio")),
     "hubert": ("probe", lambda: thin("hubert")),
     "wav2vec2": ("finetune", lambda: thin("wav2vec2", do_stable_layer_norm=True)),
     "wavlm": ("probe", lambda: thin("wavlm")),

@@ -66,6 +66,6 @@ def example(name):
 
 def ratio_of(name, ratio, config):
     """Return `ratio`, or what a method removes that leaves little choice."""
-    if name in ("semi_structured", "attention_reuse", "lighthubert"):
+    if name in ("semi_structured", "attention_reuse", "lighthubert", "channel_pruning"):
         return recipes.solve([name], config, ratio).ratio
     return ratio if catalogue.load(name).removes else 0.0

@@ -33,3 +33,33 @@ def input_norms(
             frames = real_frames(model, batch)
             model(**batch)
     return {name: total.sqrt() for name, total in squares.items()}
+
+
+@torch.no_grad()
+def channel_norms(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
+    """Return the L2 norm of each channel (channels,) of each convolutional layer of the stem.
+
+    It is that of what the layer gives, after norm and activation, over all real frames; in float64.
+    """
+    layers, frames = model.feature_extractor.conv_layers, torch.zeros(0)
+    squares = [torch.zeros((), dtype=torch.float64) for _ in layers]
+
+    def listen(number: int, layer: nn.Module):
+        (kernel,), (stride,) = layer.conv.kernel_size, layer.conv.stride
+
+        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            nonlocal frames
+            frames = torch.div(frames - kernel, stride, rounding_mode="floor") + 1  # (batch,)
+            for given, real in zip(output, frames.tolist(), strict=True):  # (channels, frames)
+                seen = given[:, : max(0, real)].double().square().sum(1)
+                squares[number] = squares[number].to(seen.device) + seen
+
+        return hook
+
+    handles = (x.register_forward_hook(listen(i, x)) for i, x in enumerate(layers))
+    with removed_after(handles):
+        for batch in batches:
+            batch = at_home(model, batch)
+            frames = batch["attention_mask"].sum(1)
+            model(**batch)
+    return [total.sqrt() for total in squares]

@@ -166,6 +166,11 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
     return {k: v for k, v in {**config, **changed}.items() if k != "compression" or v}
 
 
+def convolutional(config: Mapping) -> bool:
+    """Return whether the stem is made of convolutions, whose channels are `conv_dim`."""
+    return section(config).get("stem") not in BANDS
+
+
 def with_number_format(config: Mapping, name: str) -> dict:
     """Return `config` with its weights stored and run as `name`: float16, bfloat16 or int8."""
     return {**config, "compression": section(config) | {"number_format": name}}
@@ -234,7 +239,7 @@ def count(config: Mapping) -> dict:
     config = complete(config)
     hidden, dims, kernels = config["hidden_size"], config["conv_dim"], config["conv_kernel"]
     stem = 0
-    if section(config).get("stem") not in BANDS:
+    if convolutional(config):
         shapes = zip((1, *dims[:-1]), dims, kernels, strict=True)
         for index, (inputs, outputs, kernel) in enumerate(shapes):
             stem += inputs * outputs * kernel + (outputs if config["conv_bias"] else 0)

@@ -1,4 +1,4 @@
-"""Cutting a backbone physically: heads, rows and layers go, the tensors get smaller.
+"""Cutting a backbone physically: heads, rows, layers and channels go, the tensors get smaller.
 
 A matrix is an `nn.Linear`, or two in sequence (`down`, then `up`) once it is factorised; every
 function here takes both, so cuts chain in any order.
@@ -111,6 +111,33 @@ def keep_layers(model: nn.Module, indices: Sequence[int]) -> None:
     model.config.num_hidden_layers = len(indices)
 
 
+def keep_channels(model: nn.Module, number: int, index: Tensor) -> None:
+    """Leave only the channels `index` of convolution `number` of the stem, and what reads them.
+
+    ValueError for the last convolution where no projection follows: its channels are the width.
+    """
+    layers, index = model.feature_extractor.conv_layers, index.sort().values
+    convolution, norm = layers[number].conv, getattr(layers[number], "layer_norm", None)
+    last, projection = number == len(layers) - 1, model.feature_projection
+    if last and isinstance(projection.projection, nn.Identity):
+        raise ValueError("no projection follows the stem: its last channels are the model's width")
+    convolution.out_channels = len(index)
+    _take(convolution, index)
+    if norm is not None:
+        _take_norm(norm, index)
+    if last:
+        if hasattr(projection, "layer_norm"):
+            _take_norm(projection.layer_norm, index)
+        projection.projection = take_columns(projection.projection, index)
+    else:
+        follower = layers[number + 1].conv
+        follower.in_channels = len(index)
+        follower.weight = nn.Parameter(follower.weight.detach()[:, index].contiguous())
+    widths = list(model.config.conv_dim)
+    widths[number] = len(index)
+    model.config.conv_dim = widths
+
+
 def shape_of(layer: nn.Module) -> Layer:
     """Return the shape of an encoder layer."""
     modules = {name: matrix(layer, name) for name in matrix_names(layer)}
@@ -123,3 +150,19 @@ def shape_of(layer: nn.Module) -> Layer:
 def _holder(layer: nn.Module, name: str) -> nn.Module:
     """Return the submodule of `layer` that holds the matrix `name`."""
     return layer.attention if name in ATTENTION else layer.feed_forward
+
+
+def _take(module: nn.Module, index: Tensor) -> None:
+    """Leave only the places `index` of the first axis of a module's weight and bias."""
+    for name in ("weight", "bias"):
+        if (old := getattr(module, name)) is not None:
+            setattr(module, name, nn.Parameter(old.detach()[index]))
+
+
+def _take_norm(norm: nn.GroupNorm | nn.LayerNorm, index: Tensor) -> None:
+    """Leave only the channels `index` of a norm; a group norm has one group per channel."""
+    _take(norm, index)
+    if isinstance(norm, nn.GroupNorm):
+        norm.num_groups = norm.num_channels = len(index)
+    else:
+        norm.normalized_shape = (len(index),)
