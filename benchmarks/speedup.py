@@ -33,6 +33,7 @@ HUBERT = {"model_type": "hubert"}  # Base: transformers' defaults
 RECIPES = {  # the share of heads is that of rows
     "heads-and-rows": lambda ratio: [{"head_pruning": {"ratio": ratio / 3}}, "ffn_pruning"],
     "layer-drop": lambda ratio: ["layer_drop"],
+    "stem-and-layer-drop": lambda ratio: [{"channel_pruning": {"ratio": 0.045}}, "layer_drop"],
     "thin": lambda ratio: [{"masking_distillation": {"reuse": "none", "steps": 0}}],
     "thin-reuse": lambda ratio: [{"masking_distillation": {"steps": 0}}],
 }
