@@ -120,7 +120,7 @@ def test_a_killed_preparation_goes_on_where_it_was(threads, sound, tmp_path, mon
     kept = len((part / decoding.JOURNAL).read_text().splitlines()) - 1
     assert 1 <= kept <= 8
     with (part / decoding.JOURNAL).open("a") as file:
-        file.write('[["half')
+        file.write('[["half", 1, 2, true], {"pieces": [1]')
     with (part / "audio.npy").open("ab") as file:
         file.write(b"\1" * 999)
     with monkeypatch.context() as patch:

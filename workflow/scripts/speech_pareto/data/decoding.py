@@ -67,6 +67,7 @@ def decode_all(
 
 
 def _line(recording: Recording, one: Decoded) -> str:
+    """Return a recording's line of the journal."""
     return json.dumps([_identity(recording), asdict(one)]) + "\n"
 
 
@@ -81,12 +82,15 @@ def _identity(recording: Recording) -> list:
 
 def _known(part: Path, settings: dict, recordings: list[Recording]) -> list[Decoded]:
     """Return what an earlier run has done of the first recordings; nothing if there was none."""
+    rows = []
     try:
-        lines = (part / JOURNAL).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.endswith(("]", "}"))]
         size = (part / AUDIO).stat().st_size
-    except (OSError, ValueError):  # none, or a damaged one
+        for line in (part / JOURNAL).read_text(encoding="utf-8").splitlines():
+            rows.append(json.loads(line))
+    except FileNotFoundError:
         return []
+    except ValueError:
+        pass  # the run was killed while it wrote this line: those before it hold
     if not rows or rows[0] != settings:
         return []
     known = []

@@ -92,8 +92,9 @@ class LayerStates:
     @torch.no_grad()
     def of(self, wave: np.ndarray) -> np.ndarray:
         """Return hidden states (frames, width)."""
-        out = self.model(torch.from_numpy(wave)[None], output_hidden_states=True)
-        return out.hidden_states[self.layer][0].float().numpy()
+        home = next(self.model.parameters()).device  # a GPU, once it has trained on one
+        out = self.model(torch.from_numpy(wave)[None].to(home), output_hidden_states=True)
+        return out.hidden_states[self.layer][0].float().cpu().numpy()
 
     def fit(self, found: list[np.ndarray], speakers: list[str]) -> None:
         """Learn the mean of each speaker's states."""
