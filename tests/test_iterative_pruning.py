@@ -163,7 +163,7 @@ def test_the_gate_is_the_published_formula(slope):
     levels = smoothed(losses, 0.9)
     gate = convergence.Convergence(0.9, 40, 24)
     for step, loss in enumerate(losses, 1):
-        gate.follow(loss)
+        gate.follow(torch.tensor(loss, dtype=torch.float64))
         if step >= 3:
             assert gate.now.item() == pytest.approx(levels[step - 1], rel=1e-12)
         if step % 40 == 0:  # theirs: not converged if e_tgt - 0.001 > e
@@ -175,7 +175,7 @@ def test_the_gate_is_the_published_formula(slope):
 def test_nothing_has_converged_before_its_time():
     gate = convergence.Convergence(0.9, 4, 2)
     for _ in range(4):  # the mark, step 2, comes before there is an average
-        gate.follow(1.0)
+        gate.follow(torch.tensor(1.0))
     assert not gate.reached(9.0)
 
 

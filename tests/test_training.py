@@ -11,13 +11,20 @@ import pytest
 import torch
 from transformers import optimization
 
+from helpers.backbones import backbone
+from helpers.compressing import batches, compress, ratio_of
 from helpers.small_training import SETTINGS, run
+from helpers.waiting import Waits
+from speech_pareto.compression import catalogue
+from speech_pareto.compression.method import SelfSupervised
 from speech_pareto.data.batches import PAD, Epochs, buckets, collate, crop
 from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.selection import within
+from speech_pareto.models.backbone import describe
 from speech_pareto.training.checkpoint import newest
 from speech_pareto.training.loop import Diverged, Training, generator_of, train
 from speech_pareto.training.masking import span_mask
+from speech_pareto.training.settings import Unlabelled
 
 CHILD = """
 import os, signal, sys, torch
@@ -85,6 +92,31 @@ def test_nan_is_reported_with_its_step():
 
     with pytest.raises(Diverged, match="step 6"):
         train(net, lambda step, g: torch.tensor([[float(step)]]), loss, SETTINGS, 0)
+
+
+def waits_of(name, teacher):
+    """Return where the training of a method waits for its device."""
+    waits = Waits()
+
+    def loop(student, loss, averages="frames", **settings):
+        more = {key: settings.pop(key, None) for key in ("follow", "moments")}
+        training = Unlabelled(**settings)
+        made = batches(training.steps, 0.5)
+        with waits:
+            train(student, lambda s, g: made[s], lambda b: (loss(b), {}), training, 1, **more)
+
+    step = {name: {**catalogue.load(name).example, "steps": 3}}
+    compress([step], teacher, ratio_of(name, 0.2, describe(teacher)), loop=loop)
+    return waits.places
+
+
+TRAINED = [n for n in catalogue.names() if issubclass(catalogue.load(n), SelfSupervised)]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_no_step_waits_for_the_device(name):
+    """What LightHuBERT draws is drawn on the processor."""
+    assert waits_of(name, backbone("hubert")) <= {("supernet.py", "pick")}
 
 
 def rates(count, **settings):

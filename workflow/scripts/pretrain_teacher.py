@@ -179,7 +179,7 @@ def _masked_prediction(predictor: UnitPredictor, settings: dict):
         masked, seen = each[mask.flatten()].mean(), each[~mask.flatten()].mean()
         hits = (logits.argmax(-1) == labels)[mask].float().mean()
         total = masked + settings["unmasked_weight"] * seen
-        return total, {"masked": masked.item(), "accuracy": 100 * hits.item()}
+        return total, {"masked": masked, "accuracy": 100 * hits}
 
     return loss
 

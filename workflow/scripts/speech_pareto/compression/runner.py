@@ -92,7 +92,7 @@ def trainer(
     def train(
         student,
         loss: Callable,
-        follow: Callable[[float], None] | None = None,
+        follow: Callable[[Tensor], None] | None = None,
         averages: str = "frames",
         moments: dict | None = None,
         **settings,

@@ -50,6 +50,14 @@ def without_and_with(
             del stem.forward
 
 
+def mean_over(values: Tensor, frames: Tensor) -> Tensor:
+    """Return the mean of values (batch, time) over the frames (batch, time) that count; else 0.
+
+    An index by a mask would wait until the device has come to that mask.
+    """
+    return values.where(frames, 0).sum() / frames.sum().clamp(min=1)
+
+
 def at_home(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a batch on the model's device."""
     home = next(model.parameters()).device

@@ -7,6 +7,8 @@ and ends with the same bytes as one that was not.
 A batch may be cut into `accumulate` pieces, whose gradients add up to that of the whole batch; each
 piece draws its own masks and dropout from (seed, k, piece).  Processes, one for each GPU, share the
 pieces of every batch.  So their number changes no more than the order in which numbers are added.
+
+A GPU computes while the next steps are prepared: losses stay on it, to be read every few steps.
 """
 
 import logging
@@ -36,6 +38,8 @@ from speech_pareto.training.settings import Training
 from speech_pareto.training.tracking import tracked
 
 CHECKPOINT = "checkpoint"
+READ = 16  # the most steps whose losses are on a device only
+Follow = Callable[[Tensor], None]
 log = logging.getLogger(__name__)
 # cuBLAS reads it before its first product; without it, products differ from run to run.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -60,13 +64,13 @@ def seed_all(seed: int, step: int = 0, piece: int = 0) -> None:
 def train(
     model: nn.Module,
     batch: Callable[[int, np.random.Generator], object],
-    loss: Callable[[object], tuple[Tensor, dict[str, float]]],
+    loss: Callable[[object], tuple[Tensor, dict[str, Tensor]]],
     settings: Training,
     seed: int,
     state: Path | None = None,
     name: str = "train",
     size: Callable[[object], float] | None = None,
-    follow: Callable[[float], None] | None = None,
+    follow: Follow | None = None,
     moments: optimiser.Moments | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
@@ -74,7 +78,7 @@ def train(
     `batch(step, generator)` makes the batch of a step, drawing from `generator` alone: a thread
     makes batches while the device works.  `loss(batch)` returns the loss and what to log beside it.
     `size(batch)` says over how much the loss is a mean, so that pieces weigh as they should; None:
-    over rows.  `follow(loss)` is told the loss of each step, over all pieces.
+    over rows.  `follow(loss)` gets the loss of each step, over all pieces, a scalar.
     With `moments`, the optimiser goes on with those in it and leaves its own there in the end.
     `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
     `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
@@ -117,8 +121,6 @@ def train(
             seed_all(seed, step)
             pieces = _pieces(accelerator, whole, settings.accumulate, size or find_batch_size)
             numbers, stop = _backward(accelerator, pieces, loss, seed, step, stopped)
-            if not math.isfinite(numbers["loss"]):
-                raise Diverged(f"{name}: the loss is {numbers['loss']} at step {step + 1}")
             _add_up(accelerator, model)
             if settings.clip:
                 accelerator.clip_grad_norm_(model.parameters(), settings.clip)
@@ -132,6 +134,7 @@ def train(
                 record(point | {"learning_rate": rate}, step + 1)
             due = time.monotonic() - saved > settings.checkpoint_seconds
             if stop or due or step + 1 == settings.steps:
+                progress.check(step + 1)
                 _save(state, model, optimizer, step + 1, progress)
                 saved = time.monotonic()
             if stop:
@@ -149,7 +152,8 @@ def train(
 class _Progress:
     """How a run goes: its curve, a bar on a terminal, elsewhere a line in the log now and then.
 
-    `sums` over `count` steps are what the curve's next point is made of.
+    `sums` over `count` steps are what the curve's next point is made of, each a scalar on the
+    device; `unread` are losses that nobody has looked at.
     """
 
     def __init__(
@@ -157,10 +161,19 @@ class _Progress:
     ) -> None:
         self.curve, self.sums, self.count = curve, sums, count
         self.name, self.start, self.steps, self.every = name, start, steps, max(1, steps // 100)
+        self.unread: list[Tensor] = []
         self.began = self.reported = time.monotonic()
         self.bar = tqdm(total=steps, initial=start, desc=name, unit="step", disable=not terminal)
 
-    def add(self, step: int, numbers: dict[str, float]) -> dict[str, float]:
+    def check(self, step: int) -> None:
+        """Raise `Diverged` if a loss up to that of step `step` is not finite."""
+        losses = torch.stack(self.unread).tolist() if self.unread else []
+        for past, loss in enumerate(losses, step + 1 - len(losses)):
+            if not math.isfinite(loss):
+                raise Diverged(f"{self.name}: the loss is {loss} at step {past}")
+        self.unread = []
+
+    def add(self, step: int, numbers: dict[str, Tensor]) -> dict[str, float]:
         """Note the loss and metrics of step `step`, of which the first is 1.
 
         Return their means since the curve's last point where a new one is due, else nothing.
@@ -169,9 +182,14 @@ class _Progress:
             self.sums[key] = self.sums.get(key, 0.0) + number
         self.count += 1
         self.bar.update()
-        if step % self.every and step != self.steps:
+        self.unread.append(numbers["loss"])
+        point = not step % self.every or step == self.steps
+        if point or len(self.unread) == READ:
+            self.check(step)
+        if not point:
             return {}
-        means = {key: round(total / self.count, 4) for key, total in self.sums.items()}
+        totals = zip(self.sums, torch.stack(list(self.sums.values())).tolist(), strict=True)
+        means = {key: round(total / self.count, 4) for key, total in totals}
         self.curve.append({"step": step} | means)
         self.sums, self.count = {}, 0
         printed = {key: f"{mean:.3f}" for key, mean in means.items()}
@@ -237,14 +255,15 @@ def _pinned(batch: object) -> object:
 
 def _backward(
     accelerator, pieces: list, loss: Callable, seed: int, step: int, stopped: list
-) -> tuple[dict[str, float], bool]:
+) -> tuple[dict[str, Tensor], bool]:
     """Leave the gradient of this process's pieces in the model.
 
-    Return loss and metrics of the whole batch, and whether any process was told to stop.
+    Return loss and metrics of the whole batch, scalars, and whether any process was told to stop.
     """
     from accelerate.utils import gather_object, send_to_device
 
-    own, failure = {}, None
+    own: dict[str, Tensor] = {}
+    failure = None
     try:
         for index, share, piece in pieces:
             if index:
@@ -253,18 +272,22 @@ def _backward(
             with accelerator.autocast():
                 value, metrics = loss(inputs)
             accelerator.backward(value * share)
-            for key, number in {"loss": value.item(), **metrics}.items():
-                own[key] = own.get(key, 0.0) + share * number
+            for key, number in {"loss": value, **metrics}.items():
+                own[key] = own.get(key, 0.0) + share * number.detach().double()
     except torch.OutOfMemoryError as error:
         if accelerator.num_processes == 1:
             raise
         failure = str(error)  # all have to end, or the others would wait for this one
-    heard = gather_object([(own, bool(stopped), failure)])
+    if accelerator.num_processes == 1:
+        return own, bool(stopped)
+    told = {key: number.item() for key, number in own.items()}
+    heard = gather_object([(told, bool(stopped), failure)])
     if failures := [failure for _, _, failure in heard if failure]:
         raise torch.OutOfMemoryError(failures[0])
     keys = dict.fromkeys(key for numbers, _, _ in heard for key in numbers)
     totals = {key: sum(numbers.get(key, 0.0) for numbers, _, _ in heard) for key in keys}
-    return totals, any(stop for _, stop, _ in heard)
+    whole = {key: torch.tensor(total, dtype=torch.float64) for key, total in totals.items()}
+    return whole, any(stop for _, stop, _ in heard)
 
 
 def _add_up(accelerator, model: nn.Module) -> None:

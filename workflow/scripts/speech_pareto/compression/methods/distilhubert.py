@@ -19,7 +19,7 @@ from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.distillation import Distillation, distance
 from speech_pareto.compression.parts.gradients import damped
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.runtime.bounds import Share, Within
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ class DistilHuBERT(Distillation):
         real = real_frames(teacher, batch)  # (B, T)
         with torch.no_grad():
             targets = states(teacher, batch)
-        last, total = states(student, batch)[-1][real], 0  # (real frames, D)
+        last, total = states(student, batch)[-1], 0  # (B, T, D)
         inner, activation, *outer = student.projections
-        parts = activation(inner(last)).chunk(len(outer), -1)  # a part of (real frames, D') each
+        parts = activation(inner(last)).chunk(len(outer), -1)  # a part of (B, T, D') each
         for number, (project, part) in enumerate(zip(outer, parts, strict=True), 1):
             place = max(1, number * (len(targets) - 1) // len(outer))
-            ours, theirs = project(part).float(), targets[place][real].float()
-            total = total + distance(ours, theirs, self.cosine)
+            errors = distance(project(part).float(), targets[place].float(), self.cosine)  # (B, T)
+            total = total + mean_over(errors, real)
         return total / len(outer)
 
 

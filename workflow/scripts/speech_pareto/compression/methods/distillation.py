@@ -21,7 +21,7 @@ from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def distance(ours: Tensor, theirs: Tensor, cosine: float, log: bool = True) -> Tensor:
-    """Return ‖a − b‖₁ / D − λ log σ(cos(a, b)) of features (frames, D), averaged over frames.
+    """Return ‖a − b‖₁ / D − λ log σ(cos(a, b)) of features (..., D), for each frame (...).
 
     λ is `cosine`; without `log`, the cosine itself stands in the place of its log σ.
     """
@@ -38,7 +38,7 @@ def distance(ours: Tensor, theirs: Tensor, cosine: float, log: bool = True) -> T
 
     likeness = functional.cosine_similarity(ours, theirs, dim=-1)
     likeness = functional.logsigmoid(likeness) if log else likeness
-    return functional.l1_loss(ours, theirs) - cosine * likeness.mean()
+    return (ours - theirs).abs().mean(-1) - cosine * likeness
 
 
 def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
@@ -130,8 +130,8 @@ class Distillation(SelfSupervised):
         number, total = len(ours) - 1, 0
         for index in range(1, number + 1):
             place = index * (len(targets) - 1) // number
-            learnt, target = ours[index][real].float(), targets[place][real].float()
-            total = total + distance(learnt, target, self.cosine)
+            errors = distance(ours[index].float(), targets[place].float(), self.cosine)  # (B, T)
+            total = total + mean_over(errors, real)
         return total / number
 
     def _chosen(self, number: int, layers: int) -> list[int]:

@@ -25,7 +25,7 @@ from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
 
@@ -112,9 +112,9 @@ class DPHuBERT(SelfSupervised):
             targets = four_states(teacher, batch)
         ours, real, total = four_states(student.backbone, batch), real_frames(teacher, batch), 0.0
         for third in range(4):
-            mapped = student.maps[min(third, 1)](ours[third][real])
-            theirs = targets[third][real]
-            total = total + distance(mapped.float(), theirs.float(), 1.0, log=False) / 4
+            mapped = student.maps[min(third, 1)](ours[third])
+            errors = distance(mapped.float(), targets[third].float(), 1.0, log=False)  # (B, T)
+            total = total + mean_over(errors, real) / 4
         if student.gating is not None:
             total = total + student.gating.penalty(target, self.ramp * self.steps)
         return total

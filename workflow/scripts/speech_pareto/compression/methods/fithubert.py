@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from speech_pareto.compression.parts.thin_student import ThinStudent, thin
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.runtime.bounds import Weight
 
 if TYPE_CHECKING:
@@ -58,5 +58,6 @@ class FitHuBERT(ThinStudent):
             last = index == len(student.projections)
             predicted = project(ours[index] if last else ours[index][:, ::FACTOR])
             errors = predicted[:, : real.shape[1]] - targets[index]  # (B, T, D)
-            total = total + errors[real].float().square().mean() * (1 if last else self.hint)
+            errors = errors.float().square().mean(-1)  # (B, T)
+            total = total + mean_over(errors, real) * (1 if last else self.hint)
         return total

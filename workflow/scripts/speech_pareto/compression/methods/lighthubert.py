@@ -32,7 +32,7 @@ from speech_pareto.compression.parts.supernet import SPACES, Space, cut, run, su
 from speech_pareto.compression.parts.thin_student import add_projections
 from speech_pareto.compression.recipes import TOLERANCE
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import real_frames, states
+from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime import bounds
 
@@ -125,4 +125,4 @@ class LightHuBERT(SelfSupervised):
         head = student.projections[0]  # its first columns are the subnet's, too
         predicted = linear(last, head.weight[:, : last.shape[-1]], head.bias)
         errors = (predicted.float() - target).abs().mean(-1)  # (B, T)
-        return errors[mask].sum() / mask.sum().clamp(min=1)
+        return mean_over(errors, mask)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from speech_pareto.compression.method import cannot_mask
 from speech_pareto.compression.parts.gradients import layers_scaled, own_share
 from speech_pareto.compression.parts.thin_student import ThinStudent, thin, with_reuse
-from speech_pareto.models.hidden_states import real_frames, states, without_and_with
+from speech_pareto.models.hidden_states import mean_over, real_frames, states, without_and_with
 from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Weight
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ class MaskingDistillation(ThinStudent):
             target = torch.where(mask[..., None], clean[index], masked[index])
             errors = (project(state) - target).float().square().mean(-1)  # (B, T)
             weight = 1 if index == layers else self.hint
-            total = total + errors[real].mean() * weight
+            total = total + mean_over(errors, real) * weight
         return total

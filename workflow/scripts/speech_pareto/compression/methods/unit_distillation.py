@@ -19,7 +19,7 @@ from speech_pareto.compression.method import Context, SelfSupervised, Sizing, ca
 from speech_pareto.compression.methods.distillation import Distillation, cut, dropout
 from speech_pareto.compression.parts.masked_units import UnitMethod
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import real_frames
+from speech_pareto.models.hidden_states import mean_over, real_frames
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Steps, Within
 
 if TYPE_CHECKING:
@@ -88,11 +88,11 @@ class UnitDistillation(UnitMethod, SelfSupervised):
         with torch.no_grad():
             theirs = teacher(*inputs, mask)  # (batch, frames, units)
         ours, theirs = (
-            (logits[counted].float() / self.temperature).log_softmax(-1)
+            (logits.float() / self.temperature).log_softmax(-1)
             for logits in (student(*inputs, mask), theirs)
         )
-        total = functional.kl_div(ours, theirs, reduction="sum", log_target=True)
-        return total / counted.sum().clamp(min=1)
+        divergence = functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1)
+        return mean_over(divergence, counted)  # of (B, T)
 
     def _shape(self) -> Distillation:
         """Return the method that decides the student's shape."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Convergence(nn.Module):
@@ -24,16 +24,14 @@ class Convergence(nn.Module):
         self.register_buffer("now", torch.tensor(0.0, dtype=torch.float64))  # e
         self.register_buffer("then", torch.tensor(torch.inf, dtype=torch.float64))
 
-    def follow(self, loss: float) -> None:
-        """Take the loss of a step into account."""
-        value = float(loss)
+    def follow(self, loss: Tensor) -> None:
+        """Take the loss of a step into account, without waiting for it."""
         self.seen += 1
-        if self.seen <= 3:
-            self.now = self.now + value / 3
-        elif self.seen > 4:
-            self.now = self.smoothing * self.now + (1 - self.smoothing) * value
-        if self.seen >= 3 and (self.seen + self.lookback) % self.steps == 0:
-            self.then = self.now
+        later = self.smoothing * self.now + (1 - self.smoothing) * loss
+        later = later.where(self.seen > 4, self.now)
+        self.now = (self.now + loss / 3).where(self.seen <= 3, later)
+        due = (self.seen >= 3) & ((self.seen + self.lookback) % self.steps == 0)
+        self.then = self.now.where(due, self.then)
 
     def reached(self, improvement: float) -> bool:
         """Return whether e fell by no more than `improvement` over the last `lookback` steps."""

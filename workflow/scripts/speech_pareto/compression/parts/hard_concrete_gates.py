@@ -96,12 +96,12 @@ class Gating(nn.Module):
 
     def penalty(self, target: float, ramp: float) -> Tensor:
         """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
-        passed = self.passed.item()
-        excess = self.sparsity() - target * (passed / ramp if passed < ramp else 1.0)
+        risen = (self.passed / ramp).clamp(max=1) if ramp else 1.0
+        excess = self.sparsity() - target * risen
         first, second = self.multipliers
         return first * excess + second * excess.square()
 
-    def follow(self, loss: float) -> None:
+    def follow(self, loss: Tensor) -> None:
         """Count a step that has passed, whatever its loss."""
         self.passed += 1
 

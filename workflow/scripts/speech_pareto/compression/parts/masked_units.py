@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto.compression.method import Context, Method
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import real_frames
+from speech_pareto.models.hidden_states import mean_over, real_frames
 from speech_pareto.runtime.bounds import MaskShare, MaskSpan, Within
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class UnitMethod(Method):
         from torch.nn import functional
 
         mask = self.mask(predictor.backbone, batch)
-        logits = predictor(batch["input_values"], batch["attention_mask"], mask)[mask]
-        units = labeller(batch)[mask]
-        total = functional.cross_entropy(logits.float(), units, reduction="sum")
-        return total / mask.sum().clamp(min=1)
+        logits = predictor(batch["input_values"], batch["attention_mask"], mask)
+        flat, units = logits.flatten(0, 1).float(), labeller(batch).flatten()  # (B T, C), (B T,)
+        errors = functional.cross_entropy(flat, units, reduction="none")
+        return mean_over(errors.view_as(mask), mask)
