@@ -81,6 +81,7 @@ def test_the_kit_runs_on_a_cpu_and_is_not_run_twice(tmp_path, bare):
     assert all(
         row["steps_per_second"] > 0 and row["flops"] > 0 for row in rows["training"].values()
     )
+    assert all(0.8 < row["memory"] < 1.25 for row in rows["rehearsal"].values())
     page = (tmp_path / "gpu.md").read_text()
     assert page in done.stdout and "| distillation | same |" in page
     assert "not run: Snakemake" in page.replace("\n", " ")

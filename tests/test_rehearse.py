@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -301,6 +303,27 @@ def job(folder, **more):
     found = {"rule": "compress", "job": facts, "run": {}, "ratio": 0.0, "seed": 1, "corpora": []}
     found |= {"teacher": str(folder), "configs": {}, "threads": 1}
     return found | {"given": MEASURED["given"]} | more
+
+
+def test_files_that_come_and_go_are_counted_without_a_fault(tmp_path):
+    ended = threading.Event()
+
+    def come_and_go():
+        while not ended.is_set():
+            (tmp_path / "state/step1").mkdir(parents=True)
+            (tmp_path / "state/step1/checkpoint").write_bytes(b"123")
+            shutil.rmtree(tmp_path / "state")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        found, end = set(), time.monotonic() + 2
+        while time.monotonic() < end or 3 not in found:
+            found.add(rehearse_job._bytes(tmp_path / "state"))
+    finally:
+        ended.set()
+        thread.join()
+    assert found == {0, 3}
 
 
 LEARNERS = [name for name in catalogue.names() if catalogue.load(name).needs == "training"]

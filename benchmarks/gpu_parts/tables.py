@@ -14,10 +14,12 @@ HEADS = {
     )
     + ("same bytes again", "after a kill", "bf16 losses apart"),
     "training": ("model", "method", "batch", "steps/s", "audio s/s", "MFU", "GiB", "GPU idle")
-    + ("bare / ours",),
+    + ("waits", "bare / ours"),
     "inference": ("student", "precision", "rival", "batch", "audio s", "ms", "speed-up")
     + ("MACs ratio", "efficiency"),
     "workflow": ("study", "statuses"),
+    "rehearsal": ("model", "training", "batch", "GiB", "foretold / taken", "s")
+    + ("foretold / taken",),
     "sharing": ("job", "largest difference"),
 }
 TITLES = {
@@ -25,6 +27,7 @@ TITLES = {
     "training": "Training",
     "inference": "Inference: does time follow MACs?",
     "workflow": "A study through `profiles/workstation`",
+    "rehearsal": "Does a rehearsal foretell memory and time?",
     "sharing": "Two processes on one GPU",
 }
 
@@ -84,7 +87,8 @@ def _correctness(name: str, row: Mapping) -> list[list[str]]:
 def _training(name: str, row: Mapping) -> list[list[str]]:
     numbers = [_say(row["steps_per_second"]), _say(row["audio_per_second"], "{:.0f}")]
     numbers += [_say(row["mfu"], "{:.0f} %", 100), _say(row["bytes"], "{:.1f}", 1 / GIB)]
-    numbers += [_say(row["idle"], "{:.0f} %", 100), _say(row["bare"], "{:.2f}")]
+    numbers += [_say(row["idle"], "{:.0f} %", 100), _say(row["waits"], "{:.0f}")]
+    numbers += [_say(row["bare"], "{:.2f}")]
     return [[*name.split(", "), *numbers]]
 
 
@@ -105,6 +109,12 @@ def _workflow(name: str, row: Mapping) -> list[list[str]]:
     return [[name, ", ".join(row.get("statuses", []))]]
 
 
+def _rehearsal(name: str, row: Mapping) -> list[list[str]]:
+    numbers = [_say(row["bytes"], "{:.2f}", 1 / GIB), _say(row["memory"], "{:.2f}")]
+    numbers += [_say(row["took"], "{:.0f}"), _say(row["time"], "{:.2f}")]
+    return [[*name.split(", "), *numbers]]
+
+
 def _sharing(name: str, row: Mapping) -> list[list[str]]:
     return [[name, f"{row['apart']:.1e}"]]
 
@@ -114,5 +124,6 @@ CELLS: Mapping[str, Callable[[str, Mapping], list[list[str]]]] = {
     "training": _training,
     "inference": _inference,
     "workflow": _workflow,
+    "rehearsal": _rehearsal,
     "sharing": _sharing,
 }

@@ -8,6 +8,8 @@ A row trains HuBERT Base or Large, random weights, with one method on batches of
                      and backward of teacher and student, over its time and the GPU's dense peak
     idle             share of a step in which no kernel runs, so the GPU waits for the host: 1 − the
                      union of all kernels' times in two profiled steps / two unprofiled ones
+    waits            times in a step that the host waits until the GPU is done, and so cannot
+                     prepare what comes next; transformers itself does so in each forward pass
     bare             time of a step in a bare loop / in ours: the same loss, on a batch that lies on
                      the GPU, with autocast, backward and AdamW and nothing else; 1: we add nothing
 """
@@ -19,9 +21,11 @@ import re
 import statistics
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpu_parts import synthetic
@@ -45,6 +49,9 @@ METHODS = {
     },
     FINE_TUNING: None,
 }
+# These train as published, but for their steps and their batches.
+PUBLISHED = ("armhubert-s", "distilhubert", "fithubert", "starhubert", "dphubert")
+HERE = ("steps", "final_steps", "batch_seconds", "batch_utterances", "min_seconds", "max_seconds")
 # Dense bf16 operations per second, from NVIDIA's data sheets; the first name that fits counts.
 PEAKS = {
     "H100 PCIe": 756e12,
@@ -67,7 +74,8 @@ def rows(tiny: bool) -> list[str]:
     first = [f"{model}, {name}, {seconds} s" for model, seconds in SIZES for name in METHODS]
     more = [("hubert-base", 100), ("hubert-base", 400), ("hubert-large", 400)]
     names = ("distillation", FINE_TUNING)
-    return first + [f"{model}, {name}, {seconds} s" for model, seconds in more for name in names]
+    larger = [f"{model}, {name}, {seconds} s" for model, seconds in more for name in names]
+    return first + [f"hubert-base, {name}, 200 s" for name in PUBLISHED] + larger
 
 
 SIZES = (("hubert-base", 200), ("hubert-large", 100))
@@ -79,6 +87,7 @@ class Watch:
     def __init__(self, loss, cuda: bool) -> None:
         self.loss, self.cuda = loss, cuda
         self.begun, self.batch, self.busy, self.profile = [], None, None, None
+        self.waits, self.counting = None, contextlib.ExitStack()
 
     def __call__(self, batch):
         """Return the loss of a batch; profile the last steps."""
@@ -93,6 +102,13 @@ class Watch:
             self.profile.stop()
             self.busy = busy(self.profile)
             self.profile = None
+            self.said = self.counting.enter_context(warnings.catch_warnings(record=True))
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+        if self.cuda and number == STEPS - 1:
+            torch.cuda.set_sync_debug_mode("default")
+            self.counting.close()
+            self.waits = sum("synchronizing" in str(one.message) for one in self.said)
         self.begun.append(time.perf_counter())
         self.batch = batch
         return self.loss(batch)
@@ -103,7 +119,7 @@ class Watch:
         return statistics.median(b - a for a, b in zip(begun, begun[1:], strict=False))
 
 
-STEPS = WARMUP + TIMED + PROFILED + 2  # the last one ends the profile
+STEPS = WARMUP + TIMED + PROFILED + 3  # waits are counted in the last but one
 
 
 def busy(profile) -> float | None:
@@ -139,7 +155,7 @@ def watched(found: list):
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         curve = original(model, batch, watch, settings, *arguments, **named)
-        facts = {"step": watch.step_seconds(), "busy": watch.busy}
+        facts = {"step": watch.step_seconds(), "busy": watch.busy, "waits": watch.waits}
         facts["memory"] = torch.cuda.max_memory_allocated() if cuda else None
         facts["audio"] = audio_seconds(watch.batch)
         with loop.every_layer_runs(model):  # as in the loop
@@ -215,8 +231,20 @@ def run(row: str, tiny: bool, scratch: Path) -> dict:
             settings = FineTuning(**common, precision="bf16", mask_share=0.2, mask_channels=0.1)
             finetuning.fit(*started, settings, 1)
         else:
-            _compress(METHODS[name], common, student, teacher, [corpus], scratch)
+            _compress(
+                METHODS.get(name) or published(name), common, student, teacher, [corpus], scratch
+            )
     return facts_of(found[0], device)
+
+
+def published(name: str) -> dict:
+    """Return the one step of a recipe in config/recipes.yaml without steps and batches."""
+    file = Path(__file__).parents[2] / "config/recipes.yaml"
+    (step,) = yaml.safe_load(file.read_text(encoding="utf-8"))["recipes"][name]
+    return {
+        method: {key: value for key, value in own.items() if key not in HERE}
+        for method, own in step.items()
+    }
 
 
 def _compress(step: dict, common: dict, student, teacher, corpora: list, scratch: Path) -> None:
@@ -242,6 +270,7 @@ def facts_of(seen: dict, device: torch.device) -> dict:
         "batch_audio": seen["audio"],
         "bytes": seen["memory"],
         "bare": seen["bare"] / step,
+        "waits": seen["waits"],
         "flops": seen["flops"],
     }
     notes = []

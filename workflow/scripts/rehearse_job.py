@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from speech_pareto.runtime.result import read_json, write_json
@@ -118,13 +119,12 @@ def _free_memory() -> float | None:
 
 
 def _bytes(folder: Path) -> int:
-    """Return the bytes in a folder, in which files come and go."""
+    """Return the bytes in a folder, in which files and folders come and go."""
     total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except FileNotFoundError:
-            continue
+    for root, _, names in os.walk(folder):  # it passes over what has gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(root) / name).stat().st_size
     return total
 
 

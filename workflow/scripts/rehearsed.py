@@ -63,7 +63,7 @@ def measure(scratch: Path) -> None:
     found["disk"] = sum(f.stat().st_size for f in (scratch / "out").rglob("*") if f.is_file())
     machine = hardware()
     named = machine["gpu"] if found["on_gpu"] else f"{machine['cpu']}, {machine['cores']} cores"
-    write_json(scratch / "measured.json", found | _peaks() | {"machine": named})
+    write_json(scratch / "measured.json", found | peaks() | {"machine": named})
 
 
 def trained(call: Callable[[], None], one_piece: bool = True) -> dict:
@@ -270,7 +270,7 @@ def _forget_peaks() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _peaks() -> dict[str, int]:
+def peaks() -> dict[str, int]:
     """Return the most memory that this process has had, in bytes: the machine's and the GPU's."""
     import torch
 
