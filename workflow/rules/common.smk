@@ -12,6 +12,7 @@ from speech_pareto.runtime.garbage import collect_seldom
 from speech_pareto.study.rehearsal_text import warning
 from speech_pareto.study.syntax import syntax_problems
 from speech_pareto.compression import catalogue
+from speech_pareto.compression.targets import words
 from speech_pareto.data import sources
 from speech_pareto.runtime import plugins, snakemake_patches
 from speech_pareto.tasks import kind
@@ -19,6 +20,7 @@ from speech_pareto.study import paths, rehearsal
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.study.views import VIEWS
 from speech_pareto.study import cells as grid
+from speech_pareto.study import targets
 
 
 def give_up(error):
@@ -44,7 +46,7 @@ if not workflow.overwrite_configfiles:
 
 
 try:
-    study = resolve(config, workflow.configfiles)
+    study = targets.met(resolve(config, workflow.configfiles), Path("results"))
 except ConfigError as error:
     give_up(error)
 

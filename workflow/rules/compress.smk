@@ -35,6 +35,7 @@ rule compress:
             code=code("compress.py", method_files, task_file_of_recipe),
             software=pins("torch"),
         ),
+        target=target_of_cell,
         run=untracked(cell("scope")),
     script:
         "../scripts/compress.py"

@@ -196,6 +196,19 @@ def short_compression(wildcards):
     return None if trains(wildcards) else "students"
 
 
+TARGETS = {
+    (cell.teacher, cell.recipe, cell.ratio): dict([cell.target])
+    for cell in CELLS
+    if cell.target
+}
+
+
+@with_signature
+def target_of_cell(wildcards):
+    """What a student's ratio of parameters stands for, such as `{macs: 0.5}`; mostly nothing."""
+    return TARGETS.get((wildcards.teacher, wildcards.recipe, wildcards.ratio))
+
+
 def task_of_recipe(wildcards):
     """What of a task matters to a recipe that fine-tunes on it, nothing to others."""
     names = ("languages", "train_hours", "protocol")
@@ -276,7 +289,8 @@ def cell(what):
         return {"role": role, "pretrained": grid.pretrained(teacher), "config": slice}
 
     def run(wildcards):
-        return {
+        target = target_of_cell(wildcards)
+        return ({"target": words(target)} if target else {}) | {
             "study": study["study"],
             "teacher": wildcards.teacher,
             "recipe": wildcards.recipe,

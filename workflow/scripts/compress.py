@@ -34,20 +34,21 @@ def main(
     threads: int | None = None,
     task: Mapping | None = None,
     accumulate: int = 1,
+    target: Mapping[str, float] | None = None,
 ) -> None:
     """Write the student of the model folder `model` to the folder `output`.
 
     `corpora`, `state` (checkpoints) and `accumulate` (pieces that a batch is cut into) are for
     methods that train, `task` for those that fine-tune on a task: the head that they train is
     written beside the student. Of several processes the first one writes. A recipe that cannot
-    reach `ratio` leaves its status and the ratio it could reach, found before anything heavy is
-    loaded.
+    reach `ratio`, or the `target` it stands for, leaves its status and the ratio it could reach,
+    found before anything heavy is loaded.
     """
     if status := read_status(model):
         write_status(output, **status)
         return
     methods, config = recipes.make_all(recipe), read_config(model)
-    planned = recipes.walk(methods, config, ratio)
+    planned = recipes.walk(methods, config, ratio, target=target)
     if planned.reason:
         log.warning("%s", planned.reason)
         write_status(output, "infeasible", planned.reason, round(planned.ratio, 4))
@@ -158,6 +159,7 @@ if "snakemake" in globals():
             snakemake,
             spread(main, gpus if trains else 1, job["accumulate"]),
             **{key: job[key] for key in ("recipe", "precision", "task", "accumulate")},
+            target=snakemake.params.target,
             run=snakemake.params.run,
             state=snakemake.params.state,
             ratio=float(snakemake.wildcards.ratio),

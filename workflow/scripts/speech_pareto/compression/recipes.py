@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from speech_pareto.compression import targets
 from speech_pareto.compression.catalogue import load
 from speech_pareto.compression.method import Method, Sizing
+from speech_pareto.compression.targets import TOLERANCE
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import problems
-
-TOLERANCE = 0.01  # how far from the asked ratio a student may lie
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,15 @@ def walk(
     config: Mapping,
     ratio: float,
     apply: Callable[[Method, Sizing], Mapping] | None = None,
+    target: Mapping[str, float] | None = None,
 ) -> Solution:
     """Return where a recipe leads from `config` when `ratio` of the parameters shall go in all.
 
     Methods with a ratio of their own remove that fraction of what reaches them; the one without
     takes what is needed. `apply` does each and returns the config that came out; without it,
-    this only plans.
+    this only plans. `target` is what else has to be met: see `targets`.
     """
-    start, target = architecture.remaining(config), (1 - ratio) * architecture.remaining(config)
+    start, left = architecture.remaining(config), (1 - ratio) * architecture.remaining(config)
     now, sizings = dict(config), []
     for index, method in enumerate(methods):
         problem = method.obstacle(now) or method.obstacle_to_learning(now, config)
@@ -65,23 +66,25 @@ def walk(
             return Solution(now, reached, tuple(sizings), f"{_name(method)}: {problem}")
         wanted = method.ratio or 0.0
         if method.removes and method.ratio is None:
-            wanted = 1 - target / architecture.remaining(now)
+            wanted = 1 - left / architecture.remaining(now)
             for later in methods[index + 1 :]:
                 wanted = 1 - (1 - wanted) / (1 - (later.ratio or 0.0))
         sizing = method.solve(now, max(0.0, wanted))
         sizings.append(sizing)
         now = dict(apply(method, sizing) if apply else sizing.config)
     reached = 1 - architecture.remaining(now) / start
-    reason = None
-    if abs(reached - ratio) > TOLERANCE:
-        recipe = " → ".join(map(_name, methods))
-        reason = f"{recipe} can remove {reached:.3f} of the parameters, not {ratio:g}"
+    missed = targets.missed(config, now, target) if target else None
+    if not target and abs(reached - ratio) > TOLERANCE:
+        missed = f"can remove {reached:.3f} of the parameters, not {ratio:g}"
+    reason = f"{' → '.join(map(_name, methods))} {missed}" if missed else None
     return Solution(now, reached, tuple(sizings), reason)
 
 
-def solve(recipe: Sequence, config: Mapping, ratio: float) -> Solution:
+def solve(
+    recipe: Sequence, config: Mapping, ratio: float, target: Mapping[str, float] | None = None
+) -> Solution:
     """Return where a recipe leads, from the config alone."""
-    return walk(make_all(recipe), config, ratio)
+    return walk(make_all(recipe), config, ratio, target=target)
 
 
 def projection_parameters(recipe: Sequence, config: Mapping, ratio: float) -> int:

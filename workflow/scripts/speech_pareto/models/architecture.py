@@ -283,6 +283,20 @@ def remaining(config: Mapping) -> int:
     return parts["total"] - parts["removed"]
 
 
+def stored_bytes(config: Mapping) -> int:
+    """Return the bytes of all weights as they are stored, zeros too, without a file's header."""
+    total, form = count(config)["total"], section(config).get("number_format")
+    if form != "int8":
+        return total * (2 if form else 4)
+    small = scales = 0  # int8 numbers, and a scale for each row of them
+    for layer in layers_of(config):
+        for name, (outputs, inputs) in matrices(config, layer).items():
+            rank = layer.ranks.get(name)
+            small += rank * (outputs + inputs) if rank else outputs * inputs
+            scales += outputs + (rank or 0)
+    return 4 * total - 3 * small + 4 * scales
+
+
 def ratio(teacher: Mapping, student: Mapping) -> float:
     """Return the fraction of the teacher's parameters that the student lacks."""
     return 1 - remaining(student) / remaining(teacher)

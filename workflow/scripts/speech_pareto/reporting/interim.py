@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from speech_pareto.compression.targets import words
 from speech_pareto.reporting import documents
 from speech_pareto.reporting.tables import comparisons, examples, results_table
 from speech_pareto.reporting.tables.results_table import PENDING
@@ -83,6 +84,7 @@ def _pending(cell: Cell, study: dict, reason: str) -> dict:
     key: dict[str, Any] = {"task": cell.task, "teacher": cell.teacher, "recipe": cell.recipe}
     key |= {"ratio": float(cell.ratio), "seed": int(cell.seed)}
     return key | {
+        "target": words(dict([cell.target])) if cell.target else None,
         "study": study["study"],
         "role": role_of(study["recipes"][cell.recipe]),
         "pretrained": pretrained(study["teachers"][cell.teacher]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One point of a study's grid; `scope` is `any`, or the task that the student was made for."""
+    """One point of a study's grid; `scope` is `any`, or the task that the student was made for.
+
+    `target` is what the ratio stands for if that is not a share of parameters: ("macs", 0.5).
+    """
 
     teacher: str
     recipe: str
@@ -25,6 +28,7 @@ class Cell:
     seed: str
     task: str
     scope: str
+    target: tuple[str, float] | None = field(default=None, compare=False)
 
 
 def cells(study: Mapping) -> list[Cell]:
@@ -38,8 +42,10 @@ def cells(study: Mapping) -> list[Cell]:
                     for seed in block["seeds"]:
                         for task in block.get("tasks", study["tasks"]):
                             scope = scope_of(study, recipe, task)
-                            cell = Cell(teacher, recipe, ratio_name(ratio), str(seed), task, scope)
-                            found[cell] = None
+                            name = ratio_name(ratio)
+                            (target,) = block.get("targets", {}).get(name, {}).items() or (None,)
+                            cell = Cell(teacher, recipe, name, str(seed), task, scope, target)
+                            found.setdefault(cell, cell)
     return list(found)
 
 

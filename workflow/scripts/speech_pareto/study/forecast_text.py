@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from speech_pareto.compression.targets import words
 from speech_pareto.runtime.formatting import aligned, short_count
 from speech_pareto.study.cells import Cell
 from speech_pareto.study.forecast import (
@@ -39,7 +40,7 @@ def _students(expected: Mapping[Cell, dict]) -> str:
     """Return the table of students."""
     shown = ("feasible", *EXPECTED[1:])
     points = Counter(
-        (cell.teacher, cell.recipe, cell.ratio, *(facts.get(key) for key in shown))
+        (cell.teacher, cell.recipe, _ratio(cell), *(facts.get(key) for key in shown))
         for cell, facts in expected.items()
     )
     lines = [["recipe", "teacher", "ratio", "parameters", "counted", "MACs/s", "cells", "feasible"]]
@@ -51,12 +52,17 @@ def _students(expected: Mapping[Cell, dict]) -> str:
     return "\n".join(aligned(lines, 100))
 
 
+def _ratio(cell: Cell) -> str:
+    """Return a cell's ratio, and what it stands for."""
+    return f"{cell.ratio} ({words(dict([cell.target]))})" if cell.target else cell.ratio
+
+
 def _reasons(expected: Mapping[Cell, dict]) -> str:
     """Return why cells are not known to be feasible."""
     reasons = defaultdict(list)
     for cell, facts in expected.items():
         if "reason" in facts:
-            point = f"{cell.recipe} of {cell.teacher} at {cell.ratio}"
+            point = f"{cell.recipe} of {cell.teacher} at {_ratio(cell)}"
             reasons[facts["reason"]].append(point)
     return "\n".join(
         _wrap(f"{', '.join(dict.fromkeys(points))}: {reason}", "  ")

@@ -105,6 +105,8 @@ def _sentences(error: Any) -> Iterator[str]:
         case "uniqueItems":
             twice = [item for index, item in enumerate(value) if item in value[:index]]
             yield f"{at}: {', '.join(dict.fromkeys(map(shown, twice)))} is listed twice."
+        case "maxProperties":
+            yield f"{at}: {shown(value)} must have one key."
         case "maxLength":
             yield f"{at}: must have at most {rule} characters."
         case "minItems" | "minProperties":
@@ -139,6 +141,7 @@ def _cross_problems(config: dict) -> list[str]:
 def _ratios(at: str, ratios: object) -> Iterator[str]:
     """Yield which ratios have more digits than names of folders tell apart."""
     for index, ratio in enumerate(listed(ratios)):
+        ratio = next(iter(mapping(ratio).values()), ratio)
         if isinstance(ratio, float) and math.isfinite(ratio) and round(ratio, 4) != ratio:
             yield f"{at}[{index}]: {ratio} must have at most 4 decimals."
 

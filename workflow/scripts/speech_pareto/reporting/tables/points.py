@@ -137,6 +137,7 @@ def texts(row: pd.Series) -> dict[str, str]:
     """Return the numbers of a row of the summary in words: in every table they read alike."""
     difference = with_interval(*(row[f"difference{end}"] for end in ("", "_low", "_high")))
     return {name: one.form(row[one.column]) for name, one in QUANTITIES.items()} | {
+        "ratio": shortest(row["ratio"]) + (f" ({row['target']})" if plain(row["target"]) else ""),
         "achieved_ratio": three_decimals(row["achieved_ratio"]),
         "score": with_spread(row["score"], row["score_std"]),
         "difference": difference + f" {AS_GOOD}" * bool(row["as_good"]),

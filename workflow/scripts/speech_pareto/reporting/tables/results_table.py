@@ -28,6 +28,7 @@ FROM_METRICS = {
     "teacher": ("run", "teacher"),
     "recipe": ("run", "recipe"),
     "ratio": ("run", "ratio"),
+    "target": ("run", "target"),
     "seed": ("run", "seed"),
     "role": ("run", "role"),
     "pretrained": ("run", "pretrained"),
@@ -108,6 +109,7 @@ TEXTS = [
     "task",
     "teacher",
     "recipe",
+    "target",
     "role",
     "status",
     "reason",
@@ -307,7 +309,7 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
         holes = cells[cells["status"] != "ok"]
         score = done["score"].astype(float)
         row = dict(zip(GROUP, key, strict=True))
-        row |= {column: cells[column].iloc[0] for column in ("role", "pretrained")}
+        row |= {column: cells[column].iloc[0] for column in ("role", "pretrained", "target")}
         row |= {"metric": cells["metric"].iloc[0], "better": cells["better"].iloc[0]}
         row |= {"n": len(done), "seeds": len(cells)}
         row["status"] = holes["status"].iloc[0] if len(holes) else "ok"

@@ -1,0 +1,165 @@
+"""Ratios of MACs and of bytes: what a config says of them, and what students then save."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import compress as script
+from helpers.backbones import backbone
+from helpers.checkout import run_snakemake
+from helpers.compressing import compress
+from helpers.planning import STUDY, write_study
+from helpers.results import RUN
+from speech_pareto.compression import recipes, targets
+from speech_pareto.models import architecture
+from speech_pareto.models.backbone import describe, save
+from speech_pareto.models.teachers import TEACHERS
+from speech_pareto.profiling import cost
+from speech_pareto.runtime.result import read_status
+from speech_pareto.study import config as configs
+from speech_pareto.study.cells import cells
+from speech_pareto.study.targets import met, ratio_of
+
+BASE = TEACHERS["hubert-base"].config
+GRID = [
+    {"recipes": ["identity"], "ratios": [{"macs": 0.4}], "seeds": [1], "tasks": ["phones"]},
+    {
+        "recipes": ["layers", "weights"],
+        "ratios": [0.2, {"macs": 0.4}],
+        "seeds": [1],
+        "tasks": ["phones"],
+    },
+]
+STEPS = {"identity": ["identity"], "layers": ["layer_drop"], "weights": ["weight_pruning"]}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.4])
+@pytest.mark.parametrize("name", ["layer_drop", "random_pruning", "low_rank", "distillation"])
+def test_at_base_size_a_share_of_macs_is_met(name, share):
+    ratio = ratio_of([name], BASE, {"macs": share})
+    found = recipes.solve([name], BASE, ratio, {"macs": share})
+    assert found.reason is None and ratio == round(ratio, 4) > share  # the stem stays
+    assert targets.removed(BASE, found.config, "macs") == pytest.approx(share, abs=0.01)
+
+
+def test_a_thin_student_and_a_chain_meet_shares_too():
+    for recipe in (["masking_distillation"], [{"channel_pruning": {"ratio": 0.03}}, "layer_drop"]):
+        ratio = ratio_of(recipe, BASE, {"macs": 0.6})
+        student = recipes.solve(recipe, BASE, ratio, {"macs": 0.6})
+        assert student.reason is None
+        assert targets.removed(BASE, student.config, "macs") == pytest.approx(0.6, abs=0.01)
+
+
+def test_what_cannot_be_met_is_infeasible_in_words(tmp_path):
+    save(backbone("hubert"), tmp_path / "teacher")
+    recipe, target = ["weight_pruning"], {"macs": 0.5}
+    folders = tmp_path / "teacher", [], RUN, tmp_path / "out"
+    script.main(recipe, 0.5, 1, *folders, target=target)
+    status = read_status(tmp_path / "out")
+    assert status["status"] == "infeasible"
+    assert status["reason"] == "weight_pruning can remove 0.000 of the MACs, not 0.5"
+    assert ratio_of(recipe, BASE, target) == 0.5
+    most = ratio_of(["head_pruning"], BASE, target)
+    heads = recipes.solve(["head_pruning"], BASE, most, target)
+    assert heads.reason.startswith("head_pruning can remove 0.2") and most == round(heads.ratio, 4)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ["identity"],
+        ["layer_drop"],
+        ["weight_pruning"],
+        ["half_precision"],
+        ["int8"],
+        [{"low_rank": {"ratio": 0.2}}, "int8"],
+        [{"head_pruning": {"ratio": 0.05}}, {"ffn_pruning": {"ratio": 0.1}}, "int8"],
+    ],
+)
+def test_planned_bytes_are_those_of_the_stored_weights(recipe, teacher, tmp_path):
+    ratio = 0.2 if recipe[0] in ("layer_drop", "weight_pruning") else 0.0
+    if "low_rank" in str(recipe) or "head_pruning" in str(recipe):
+        ratio = recipes.solve(recipe, describe(teacher), 0.0).ratio
+    student, solution = compress(recipe, teacher, ratio)
+    save(student, tmp_path)
+    file = tmp_path / "model.safetensors"
+    with file.open("rb") as stream:
+        header = 8 + int.from_bytes(stream.read(8), "little")
+    assert architecture.stored_bytes(solution.config) == file.stat().st_size - header
+
+
+def test_bytes_count_what_the_last_step_rounds():
+    ratio = ratio_of(["layer_drop", "half_precision"], BASE, {"bytes": 0.75})
+    student = recipes.solve(["layer_drop", "half_precision"], BASE, ratio).config
+    saved = 1 - 2 * architecture.count(student)["total"] / (4 * architecture.count(BASE)["total"])
+    assert saved == pytest.approx(0.75, abs=0.01) and ratio == pytest.approx(0.5, abs=0.02)
+
+
+def test_planned_macs_are_those_of_the_student():
+    teacher = backbone("hubert")
+    before = describe(teacher)
+    ratio = ratio_of(["layer_drop"], before, {"macs": 0.2})
+    student, solution = compress(["layer_drop"], teacher, ratio)
+    macs = [cost.macs(model, cost.noise(targets.SECONDS)) for model in (teacher, student)]
+    saved = targets.removed(before, solution.config, "macs")
+    assert saved == pytest.approx(1 - macs[1] / macs[0], abs=1e-6)
+
+
+def study(**parts):
+    given = {**STUDY, "recipes": STEPS, "grid": GRID, **parts}
+    return configs.resolve(yaml.safe_load(yaml.safe_dump(given)))
+
+
+def test_cells_have_ratios_of_parameters_and_know_their_target():
+    found = cells(met(study(), Path("nowhere")))
+    known = {(cell.recipe, cell.ratio): cell.target for cell in found}
+    assert known["identity", "0"] is None and known["layers", "0.2"] is None
+    (layers,) = (cell for cell in found if cell.recipe == "layers" and cell.target)
+    assert layers.target == ("macs", 0.4) and 0.3 < float(layers.ratio) < 0.6
+    assert known["weights", "0.4"] == ("macs", 0.4) and len(found) == 5
+    assert met(study(grid=GRID[:1] + [GRID[1] | {"ratios": [0.2]}]), Path())["grid"][1] == {
+        **GRID[1],
+        "ratios": [0.2],
+    }
+
+
+def test_a_teacher_that_nobody_knows_yet_is_said():
+    teachers = {"far": {"hub": "someone/model", "revision": "0" * 40}}
+    grid = [{"ratios": [0.2], "seeds": [1]}, {"ratios": [{"bytes": 0.5}], "seeds": [1]}]
+    with pytest.raises(configs.ConfigError, match="far has no known MACs or bytes before") as error:
+        met(study(teachers=teachers, grid=grid), Path("nowhere"))
+    assert error.value.problems[0].startswith("grid[1].ratios: ")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        ({"mac": 0.5}, "grid[0].ratios[0].mac: unknown key 'mac'; did you mean 'macs'?"),
+        ({"macs": 1.5}, "grid[0].ratios[0].macs: 1.5 must be above 0 and below 1."),
+        ({"macs": 0.5, "bytes": 0.5}, "must have one key."),
+        ({}, "grid[0].ratios[0]: must not be empty."),
+        ({"macs": 0.12345}, "0.12345 must have at most 4 decimals."),
+        ("half", "grid[0].ratios[0]: 'half' must be a number or a mapping."),
+    ],
+)
+def test_mistakes_are_said(ratio, said):
+    with pytest.raises(configs.ConfigError) as error:
+        study(grid=[{"ratios": [ratio], "seeds": [1]}])
+    assert said in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_plan_names_the_target(tree):
+    write_study(tree, {**STUDY, "recipes": STEPS, "grid": GRID})
+    done = run_snakemake(tree, "plan", "--cores", "1")
+    text = done.stdout
+    text = (
+        (tree / "results/plan.txt").read_text()
+        if (tree / "results/plan.txt").is_file()
+        else done.stdout
+    )
+    assert "(0.4 of MACs)" in text
+    assert "weights of tiny at 0.4 (0.4 of MACs): weight_pruning can remove 0.000 of the MACs" in (
+        " ".join(text.split())
+    )

@@ -1,0 +1,80 @@
+"""Ratios of a grid that are stated in MACs or bytes, turned into ratios of parameters."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from speech_pareto.compression import recipes, targets
+from speech_pareto.study import cells, forecast
+from speech_pareto.study.config import ConfigError
+
+STEPS = 10_000  # ratios have four decimals
+
+
+def met(study: Mapping, results: Path) -> dict:
+    """Return a resolved config whose ratios are all of parameters.
+
+    Each `{macs: 0.5}` becomes, for each teacher and recipe, the ratio at which it is met, or the
+    nearest; the block's `targets` say of which ratios that is so. It follows from configs alone.
+    ConfigError for a teacher whose config is not known before it is fetched.
+    """
+    problems: list[str] = []
+    grid = [
+        own
+        for index, block in enumerate(study["grid"])
+        for own in _blocks(study, block, f"grid[{index}].ratios", results, problems)
+    ]
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return {**study, "grid": grid}
+
+
+def _blocks(
+    study: Mapping, block: Mapping, at: str, results: Path, problems: list[str]
+) -> Iterator[Mapping]:
+    """Yield blocks of plain ratios that a block stands for."""
+    asked = [one for one in block["ratios"] if isinstance(one, Mapping)]
+    if not asked:
+        yield block
+        return
+    if plain := [one for one in block["ratios"] if not isinstance(one, Mapping)]:
+        yield {**block, "ratios": plain}
+    for teacher in block.get("teachers", study["teachers"]):
+        config = forecast.teacher_config(study, teacher, "any", results)
+        if config is None:
+            problems.append(f"{at}: {teacher} has no known MACs or bytes before it is fetched.")
+            continue
+        for recipe in block.get("recipes", study["recipes"]):
+            own = {**block, "teachers": [teacher], "recipes": [recipe]}
+            steps = study["recipes"][recipe]
+            if not cells.removes(steps):
+                yield {**own, "ratios": [0]}
+                continue
+            for target in asked:
+                ratio = ratio_of(steps, config, target)
+                yield {**own, "ratios": [ratio], "targets": {cells.ratio_name(ratio): target}}
+
+
+def ratio_of(recipe: Sequence, config: Mapping, target: Mapping[str, float]) -> float:
+    """Return the ratio of parameters, of four decimals, at which a recipe comes nearest a target.
+
+    Where the recipe cannot come near it, that ratio is the most that it can remove; the share
+    itself if no ratio saves anything.
+    """
+    ((cost, share),) = target.items()
+
+    def solve(step: int) -> recipes.Solution:
+        return recipes.solve(recipe, config, step / STEPS)
+
+    def saved(step: int) -> float:
+        return targets.removed(config, solve(step).config, cost)
+
+    try:
+        enough = 1 + bisect_left(range(1, STEPS - 1), share, key=saved)
+        nearest = min((max(1, enough - 1), enough), key=lambda step: abs(saved(step) - share))
+        found = solve(nearest)
+    except ValueError:  # of a model that a method refuses: compressing it says so
+        return round(share, 4)
+    if targets.removed(config, found.config, cost) == 0:
+        return round(share, 4)
+    return round(found.ratio, 4) if found.reason else nearest / STEPS
