@@ -15,6 +15,7 @@ it, a section `compression`:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 # Matrices of a layer and where they stand; everything that is pruned or factorised lies in these.
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -171,6 +172,15 @@ def convolutional(config: Mapping) -> bool:
     return section(config).get("stem") not in BANDS
 
 
+def prunable_channels(config: Mapping) -> list[int]:
+    """Return the channels of each convolution of the stem that can lose some.
+
+    The last one cannot where no projection follows: its channels are the encoder's width.
+    """
+    widths = list(complete(config)["conv_dim"])
+    return widths[:-1] if section(config).get("projection") == "none" else widths
+
+
 def with_number_format(config: Mapping, name: str) -> dict:
     """Return `config` with its weights stored and run as `name`: float16, bfloat16 or int8."""
     return {**config, "compression": section(config) | {"number_format": name}}
@@ -237,16 +247,8 @@ def count(config: Mapping) -> dict:
     `total`.
     """
     config = complete(config)
-    hidden, dims, kernels = config["hidden_size"], config["conv_dim"], config["conv_kernel"]
-    stem = 0
-    if convolutional(config):
-        shapes = zip((1, *dims[:-1]), dims, kernels, strict=True)
-        for index, (inputs, outputs, kernel) in enumerate(shapes):
-            stem += inputs * outputs * kernel + (outputs if config["conv_bias"] else 0)
-            stem += 2 * outputs if index == 0 or config["feat_extract_norm"] == "layer" else 0
-    normed = config["model_type"] != "hubert" or config["feat_proj_layer_norm"]
-    direct = section(config).get("projection") == "none"
-    projection = (2 * dims[-1] if normed else 0) + (0 if direct else dims[-1] * hidden + hidden)
+    hidden = config["hidden_size"]
+    stem, projection = stem_parameters(config, config["conv_dim"])
     (number, taps), groups = positions(config), config["num_conv_pos_embedding_groups"]
     position = number * (hidden * (hidden // groups) * taps + hidden)
     batch_norm = config["model_type"] == "hubert" and config["conv_pos_batch_norm"]
@@ -269,6 +271,24 @@ def count(config: Mapping) -> dict:
         "total": stem + encoder,
         "removed": section(config).get("zeros", 0),
     }
+
+
+def stem_parameters(config: Mapping, channels: Sequence) -> tuple[Any, Any]:
+    """Return the parameters of a stem of so many `channels` in each layer, and of its projection.
+
+    Channels may be scalar tensors, such as expected numbers: the sums then have their gradients.
+    """
+    config = complete(config)
+    hidden, last, stem = config["hidden_size"], channels[-1], 0
+    if convolutional(config):
+        shapes = zip((1, *channels[:-1]), channels, config["conv_kernel"], strict=True)
+        for index, (inputs, outputs, kernel) in enumerate(shapes):
+            normed = index == 0 or config["feat_extract_norm"] == "layer"
+            own = (1 if config["conv_bias"] else 0) + (2 if normed else 0)
+            stem = stem + outputs * (inputs * kernel + own)
+    normed = config["model_type"] != "hubert" or config["feat_proj_layer_norm"]
+    direct = section(config).get("projection") == "none"
+    return stem, (2 * last if normed else 0) + (0 if direct else last * hidden + hidden)
 
 
 def resampling_parameters(config: Mapping) -> int:

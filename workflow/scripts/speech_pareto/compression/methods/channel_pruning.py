@@ -45,11 +45,9 @@ def narrowed(config: Mapping, amount: int) -> list[int]:
 
 def spare(config: Mapping) -> list[int]:
     """Return how many channels of each layer can go; the last are the width without projection."""
-    widths = architecture.complete(config)["conv_dim"]
-    spares = [width - -(-width // LEAST) for width in widths]
-    if architecture.section(config).get("projection") == "none":
-        spares[-1] = 0
-    return spares
+    widths = architecture.prunable_channels(config)
+    fixed = len(architecture.complete(config)["conv_dim"]) - len(widths)
+    return [width - -(-width // LEAST) for width in widths] + [0] * fixed
 
 
 def filter_norms(model: Module) -> list[Tensor]:

@@ -1,17 +1,18 @@
-"""DPHuBERT: learn which heads and rows to do without while distilling, cut them, distil on.
+"""DPHuBERT: learn which heads, rows and channels to do without while distilling, then cut them.
 
     loss = mean over layers 0, L/3, 2L/3, L of ‖W h_l − t_l‖₁ / D − cos(W h_l, t_l)
            + λ1 (S − S*) + λ2 (S − S*)²
 
-h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates, t
-those of the teacher; layer 0 is the output of the feature projection, before position convolution
-and norm. W begins as the identity, one for layer 0 and one for the others. S is the expected share
-of parameters that the gates remove, S* its target, which rises to the ratio. λ1 and λ2 ascend. Then
-the units of lowest log α go, physically, until the ratio is hit, and the first line trains on
-alone. Peng et al., Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in
-config/recipes.yaml.
+h are states of the student, whose heads and feed-forward rows pass through hard-concrete gates,
+with `stem` the channels of its convolutions, too; t are those of the teacher. Layer 0 is the output
+of the feature projection, before position convolution and norm. W begins as the identity, one for
+layer 0 and one for the others. S is the expected share of parameters that the gates remove, S* its
+target, which rises to the ratio. λ1 and λ2 ascend. Then the units of lowest log α go, physically,
+until the ratio is hit, and the first line trains on alone. Peng et al.,
+Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in config/recipes.yaml.
 
-log α and λ have a learning rate of their own, and λ ascends.
+log α and λ have a learning rate of their own, and λ ascends. How many channels go the gates say;
+until then plans take PLANNED of the ratio, with which the MACs of the published student come out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
+from speech_pareto.compression.methods.channel_pruning import narrowed, spare
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import mean_over, real_frames, states
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from speech_pareto.compression.parts.hard_concrete_gates import MappedStudent
 
+PLANNED = 0.23  # share of the channels that go, over the ratio
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 
 
@@ -68,16 +71,28 @@ class DPHuBERT(SelfSupervised):
     ramp: Share = 0.5  # share of the steps in which the target rises
     head_drop: Chance = 0.01  # chance of a head, and of a row, to be closed at the start
     row_drop: Chance = 0.5
+    stem: bool = False  # True: channels of the stem have gates, too, as published
+    channel_drop: Chance = 0.01
 
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""
         return self.steps + self.final_steps
 
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return why not, for gates on a stem without convolutions."""
+        if self.stem and not architecture.convolutional(config):
+            return "the model's stem has no convolutions whose channels could have gates"
+        return super().obstacle(config)
+
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many parameters go; which layers lose how much, the gates will say."""
-        layers = architecture.layers_of(config)
-        before = architecture.remaining(config)
-        after = architecture.with_layers(config, allocation.thin(config, layers, ratio * before))
+        layers, before = architecture.layers_of(config), architecture.remaining(config)
+        left = config
+        if self.stem:
+            fewer = round(PLANNED * ratio * sum(spare(config)))
+            left = {**config, "conv_dim": narrowed(config, fewer)}
+        amount = ratio * before - (before - architecture.remaining(left))
+        after = architecture.with_layers(left, allocation.thin(left, layers, amount))
         return Sizing(after, {"removed": before - architecture.remaining(after)})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
@@ -85,18 +100,24 @@ class DPHuBERT(SelfSupervised):
         from speech_pareto.compression.parts.hard_concrete_gates import Gating, MappedStudent
         from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
 
-        drops = self.head_drop, self.row_drop
-        gating = Gating(model, drops, self.gate_rate, context.generator())
+        drops, generator = (self.head_drop, self.row_drop), context.generator()
+        stem = None
+        if self.stem:
+            from speech_pareto.compression.parts.channel_gates import ChannelGates
+
+            stem = ChannelGates(model, self.channel_drop, self.gate_rate, generator)
+        gating = Gating(model, drops, self.gate_rate, generator, stem)
         student = MappedStudent(model, gating)
-        target = sizing.knobs["removed"] / gating.total
-        self._train(student, context, target)
+        removed = sizing.knobs["removed"]
+        self._train(student, context, removed / gating.total)
         gating.detach(model)
         student.gating = None
         heads, rows = (
             [x.log_alpha.detach() for x in gates] for gates in (gating.heads, gating.rows)
         )
         sizes = gating.head_sizes[0], gating.row_sizes[0]
-        remove_lowest(model, heads, rows, sizes, sizing.knobs["removed"])
+        removed -= stem.cut(model, heads, rows, sizes, removed) if stem else 0
+        remove_lowest(model, heads, rows, sizes, removed)
         final = self.warmup if self.final_warmup is None else self.final_warmup
         later = {"steps": self.final_steps, "learning_rate": self.final_rate, "warmup": final}
         self._train(student, context, **later)

@@ -58,8 +58,9 @@ class Gating(nn.Module):
     """Gates on the heads and the feed-forward rows of each layer of a backbone.
 
     `heads` and `rows` are lists of `Gates`, one for each layer; `head_sizes` and `row_sizes` say
-    how many parameters one unit stands for. `multipliers` are λ1 and λ2; they ascend, so what
-    lowers the loss for all other parameters raises it for these.
+    how many parameters one unit stands for. `stem` are `ChannelGates`, if the stem has gates, too.
+    `multipliers` are λ1 and λ2; they ascend, so what lowers the loss for all other parameters
+    raises it for these.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Gating(nn.Module):
         drops: tuple[float, float],
         rate: float,
         generator: torch.Generator,
+        stem: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.stem = stem
         config = describe(backbone)
         shapes, self.total = architecture.layers_of(config), architecture.remaining(config)
         self.head_sizes = [architecture.head_parameters(config, shape) for shape in shapes]
@@ -92,7 +95,8 @@ class Gating(nn.Module):
     def sparsity(self) -> Tensor:
         """Return the expected share of the parameters that the gates remove, a scalar."""
         groups = zip([*self.heads, *self.rows], [*self.head_sizes, *self.row_sizes], strict=True)
-        return sum(size * (1 - gates.open()).sum() for gates, size in groups) / self.total
+        gone = sum(size * (1 - gates.open()).sum() for gates, size in groups)
+        return (gone + (self.stem.expected_saving() if self.stem else 0)) / self.total
 
     def penalty(self, target: float, ramp: float) -> Tensor:
         """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
@@ -107,6 +111,8 @@ class Gating(nn.Module):
 
     def detach(self, backbone: nn.Module) -> None:
         """Take the gates off `backbone`, their strengths multiplied into its weights."""
+        if self.stem:
+            self.stem.detach(backbone)
         for handle in self.handles:
             handle.remove()
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
