@@ -9,9 +9,9 @@ import analyse
 import compress
 from helpers.results import RUN
 from speech_pareto.models import backbone
+from speech_pareto.models.similarity import linear_cka
 from speech_pareto.profiling import model_analysis
 from speech_pareto.profiling.diagonality import DEFINITIONS
-from speech_pareto.profiling.similarity import linear_cka
 from speech_pareto.reporting.tables import analysis
 from speech_pareto.runtime import result
 

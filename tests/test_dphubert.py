@@ -9,10 +9,10 @@ import torch
 
 from helpers import KINDS
 from helpers.backbones import backbone, convolutional
-from helpers.compressing import RECIPES, compress
+from helpers.compressing import RECIPES, batches, compress
 from helpers.contract import check_contract
-from speech_pareto.compression import recipes
-from speech_pareto.compression.parts import channel_gates, hard_concrete_gates
+from speech_pareto.compression import method, recipes
+from speech_pareto.compression.parts import channel_gates, hard_concrete_gates, layer_clusters
 from speech_pareto.models import architecture, hidden_states, operations, sparsity
 from speech_pareto.models import backbone as model
 from speech_pareto.training import optimiser
@@ -386,3 +386,40 @@ def test_plans_take_the_macs_of_the_published_student():
     assert solution.reason is None and abs(solution.ratio - 0.75) < 1e-4
     assert sizes.superb_macs(solution.config) == pytest.approx(654.1e9, rel=0.005)
     assert architecture.remaining(solution.config) == pytest.approx(23_585_946, rel=0.001)
+
+
+def test_alike_layers_are_one_cluster_and_its_mean_is_learnt(batch):
+    """SKILL: layers 0 and 1 are the same but for a rotation, which CKA does not see."""
+    teacher = backbone("hubert")
+    layer = teacher.encoder.layers[0]
+    for part in (layer.attention.out_proj, layer.feed_forward.output_dense):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    audio = batches(20, 0.3)
+    found = layer_clusters.cluster_layers(teacher, audio, 3)
+    assert found == [[0, 1], [2], [3]]
+    assert layer_clusters.cluster_layers(teacher, audio, 1) == [[0, 1, 2, 3]]
+    assert layer_clusters.cluster_layers(teacher, audio, 9) == [[0], [1], [2], [3]]
+
+    seen = {}
+
+    def train(student, loss, **settings):
+        if student.gating is not None:
+            return
+        student.eval()
+        theirs = hidden_states.states(teacher, batch)
+        ours = hidden_states.states(student.backbone, batch)
+        real, expected = hidden_states.real_frames(teacher, batch), 0.0
+        for own in found:
+            a, b = (
+                sum(states[index][real].detach().double().numpy() for index in own) / len(own)
+                for states in (ours, theirs)
+            )
+            cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+            expected += (np.abs(a - b).mean(1) - cosine).mean() / 3
+        seen.update(loss=loss(batch).item(), expected=expected)
+
+    step = recipes.make({"dphubert": {"clusters": 3}})
+    context = method.Context(1, teacher, train, batches)
+    step.compress(copy.deepcopy(teacher), step.solve(model.describe(teacher), 0.2), context)
+    assert seen["loss"] == pytest.approx(seen["expected"], rel=1e-4)

@@ -136,6 +136,34 @@ def test_unit_distillation_is_the_divergence(masked, teacher, batch):
     assert loss > 0.01
 
 
+def test_a_student_can_take_its_teachers_place_in_the_prediction_of_units(teacher, batch):
+    """DiceHuBERT's objective: the units of masked frames, which a student's own head names."""
+    step = recipes.make({"unit_distillation": {"learn": "units", "layers": 2, **UNITS}})
+    labeller, head = step.fit_units(context(teacher))
+    found = {}
+
+    def stop(student, loss, **settings):
+        student.eval()
+        torch.manual_seed(3)
+        found["loss"] = loss(batch).item()
+        torch.manual_seed(3)
+        mask = step.mask(student.backbone, batch)
+        hidden = hidden_states.states(student.backbone, batch, mask)[-1][mask]
+        inner = hidden_states.states(teacher, batch)[labeller.layer][mask]
+        apart = (inner[:, None].detach().double() - labeller.centres.double()).square().sum(-1)
+        weights, biases = numbers(head)
+        logits = hidden.detach().double().numpy() @ weights.T + biases
+        each = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(logits)), apart.argmin(1)]
+        found["expected"] = each.mean()
+
+    step.compress(
+        copy.deepcopy(teacher), step.solve(model.describe(teacher), 0.3), context(teacher, stop)
+    )
+    assert found["loss"] == pytest.approx(found["expected"], rel=1e-4) and found["loss"] > 0.01
+    unmasked = model.tiny_config(mask_time_prob=0.0).to_dict()
+    assert "mask vector" in step.obstacle(unmasked)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_random_student_has_nothing_of_its_teacher(kind):
     teacher, students = backbone(kind), []
@@ -192,7 +220,7 @@ JOBS = {
     "iterative": {
         "iterative_pruning": {"schedule": [0.05, 0.1, 0.15], "patience": 1, "improvement": -9.0}
     },
-    "units": {"unit_distillation": {"masked": True}},
+    "units": {"unit_distillation": {"learn": "units"}},
     "dphubert": {"dphubert": {"steps": 4, "final_steps": 2}},
 }
 

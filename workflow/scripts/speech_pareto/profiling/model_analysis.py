@@ -12,9 +12,9 @@ from speech_pareto.models.architecture import ATTENTION
 from speech_pareto.models.backbone import load
 from speech_pareto.models.hidden_states import states
 from speech_pareto.models.hooks import removed_after
+from speech_pareto.models.similarity import linear_cka
 from speech_pareto.models.surgery import matrix, matrix_names, shape_of
 from speech_pareto.profiling.diagonality import DEFINITIONS
-from speech_pareto.profiling.similarity import linear_cka
 from speech_pareto.runtime.hashing import rank_of
 
 SECONDS = 30.0  # of validation audio, the same for all models of a scope

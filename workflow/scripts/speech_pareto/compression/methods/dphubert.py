@@ -11,13 +11,17 @@ target, which rises to the ratio. λ1 and λ2 ascend. Then the units of lowest l
 until the ratio is hit, and the first line trains on alone. Peng et al.,
 Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in config/recipes.yaml.
 
+With `clusters` both are compared in means over clusters of alike teacher layers instead of these
+four layers: SKILL, https://arxiv.org/abs/2402.16830, see `parts.layer_clusters`.
+
 log α and λ have a learning rate of their own, and λ ascends. How many channels go the gates say;
 until then plans take PLANNED of the ratio, with which the MACs of the published student come out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,8 +41,11 @@ if TYPE_CHECKING:
 
     from speech_pareto.compression.parts.hard_concrete_gates import MappedStudent
 
+CALIBRATION = 4, 24.0  # batches, and seconds of audio in each, by which layers are alike
 PLANNED = 0.23  # share of the channels that go, over the ratio
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
+Read = Callable[["Module", Mapping], "list[Tensor]"]
+log = logging.getLogger(__name__)
 
 
 def four_states(model: Module, batch: Mapping) -> list[Tensor]:
@@ -73,6 +80,8 @@ class DPHuBERT(SelfSupervised):
     row_drop: Chance = 0.5
     stem: bool = False  # True: channels of the stem have gates, too, as published
     channel_drop: Chance = 0.01
+    # Of alike layers, whose means are learnt as in SKILL; None: four layers, as in DPHuBERT.
+    clusters: Annotated[int, Within(1, 1000, unit="clusters")] | None = None
 
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""
@@ -108,8 +117,8 @@ class DPHuBERT(SelfSupervised):
             stem = ChannelGates(model, self.channel_drop, self.gate_rate, generator)
         gating = Gating(model, drops, self.gate_rate, generator, stem)
         student = MappedStudent(model, gating)
-        removed = sizing.knobs["removed"]
-        self._train(student, context, removed / gating.total)
+        removed, read = sizing.knobs["removed"], self._read(context)
+        self._train(student, context, read, removed / gating.total)
         gating.detach(model)
         student.gating = None
         heads, rows = (
@@ -120,33 +129,54 @@ class DPHuBERT(SelfSupervised):
         remove_lowest(model, heads, rows, sizes, removed)
         final = self.warmup if self.final_warmup is None else self.final_warmup
         later = {"steps": self.final_steps, "learning_rate": self.final_rate, "warmup": final}
-        self._train(student, context, **later)
+        self._train(student, context, read, **later)
         return model
 
     def loss(
-        self, student: MappedStudent, teacher: Module, batch: Mapping, target: float = 0.0
+        self,
+        student: MappedStudent,
+        teacher: Module,
+        batch: Mapping,
+        target: float = 0.0,
+        read: Read = four_states,
     ) -> Tensor:
-        """Return the distance of four layers, and the penalty if the student has gates."""
+        """Return the distance of the states read, and the penalty if the student has gates."""
         import torch
 
         with torch.no_grad():
-            targets = four_states(teacher, batch)
-        ours, real, total = four_states(student.backbone, batch), real_frames(teacher, batch), 0.0
-        for third in range(4):
-            mapped = student.maps[min(third, 1)](ours[third])
-            errors = distance(mapped.float(), targets[third].float(), 1.0, log=False)  # (B, T)
-            total = total + mean_over(errors, real) / 4
+            targets = read(teacher, batch)
+        ours, real, total = read(student.backbone, batch), real_frames(teacher, batch), 0.0
+        for place, (own, theirs) in enumerate(zip(ours, targets, strict=True)):
+            mapped = student.maps[min(place, 1)](own)
+            errors = distance(mapped.float(), theirs.float(), 1.0, log=False)  # (B, T)
+            total = total + mean_over(errors, real) / len(targets)
         if student.gating is not None:
             total = total + student.gating.penalty(target, self.ramp * self.steps)
         return total
 
+    def _read(self, context: Context) -> Read:
+        """Return what reads the states that are compared."""
+        if not self.clusters:
+            return four_states
+        from speech_pareto.compression.parts import layer_clusters
+
+        batches = context.batches(*CALIBRATION)
+        found = layer_clusters.cluster_layers(context.teacher, batches, self.clusters)
+        log.info("clusters of layers: %s", found)
+        return partial(layer_clusters.means, found)
+
     def _train(
-        self, student: MappedStudent, context: Context, target: float = 0.0, **later: Any
+        self,
+        student: MappedStudent,
+        context: Context,
+        read: Read,
+        target: float = 0.0,
+        **later: Any,
     ) -> None:
         """Train `student`, its maps and its gates; `later` are other settings than those first."""
         context.train(
             student,
-            partial(self.loss, student, context.teacher, target=target),
+            partial(self.loss, student, context.teacher, target=target, read=read),
             **(self.loop_settings() | later),
             follow=student.gating and student.gating.follow,
         )

@@ -6,6 +6,10 @@ z is a linear map of the last layer. By default nothing is masked and all real f
 `masked`, both models miss the same frames and only these count. The teacher's map is a logistic
 regression on its k-means units, of which the student's begins as a copy. Lin et al., ASRU 2025,
 https://arxiv.org/abs/2211.09949, whose student is random at first (`start: random`).
+
+With `learn: units` the student takes its teacher's place in HuBERT's own iteration: it recognises
+the units of masked frames, and nothing of the teacher but its units is used. DiceHuBERT,
+Interspeech 2025, https://arxiv.org/abs/2507.02911.
 """
 
 from __future__ import annotations
@@ -39,14 +43,16 @@ class UnitDistillation(UnitMethod, SelfSupervised):
     # None: as few as the ratio allows.
     layers: Annotated[int, Within(1, 1000, unit="layers")] | None = None
     start: Literal["spaced", "first", "random"] = "spaced"  # as in distillation, or new weights
-    masked: bool = False
+    learn: Literal["distribution", "units"] = "distribution"
+    masked: bool = False  # units are always learnt on masked frames
     temperature: Annotated[float, Within(0, 1000, above=True)] = 1.0  # τ
     teacher_dropout: bool = False  # True: the teacher's is on, as in the code of Lin et al.
 
     def obstacle(self, config: Mapping) -> str | None:
         if self.start == "random" and "layers" in architecture.section(config):
             return "only a model of whole layers can begin anew with random weights"
-        problem = cannot_mask(config) if self.masked else None
+        masks = self.masked or self.learn == "units"
+        problem = cannot_mask(config) if masks else None
         return problem or self._shape().obstacle(config) or super().obstacle(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
@@ -69,10 +75,11 @@ class UnitDistillation(UnitMethod, SelfSupervised):
                 model = new(describe(model))
             model.preprocessor = usual
         cut(model, sizing.knobs)
-        _, head = self.fit_units(context)
-        teacher = UnitPredictor(context.teacher, copy.deepcopy(head))
+        labeller, head = self.fit_units(context)
         student = UnitPredictor(model, head)
-        loss = partial(self.loss, student, teacher)
+        loss = partial(self.masked_prediction, student, labeller)
+        if self.learn == "distribution":
+            loss = partial(self.loss, student, UnitPredictor(context.teacher, copy.deepcopy(head)))
         with dropout(context.teacher, self.teacher_dropout):
             context.train(student, loss, **self.loop_settings())
         return model
