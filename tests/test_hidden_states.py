@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.backbones import backbone
-from speech_pareto.models.hidden_states import real_frames, states, without_and_with
+from speech_pareto.models.hidden_states import real_frames, state_after, states, without_and_with
 
 KINDS = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
 
@@ -39,3 +39,21 @@ def test_the_stem_is_as_before_after_an_error():
     with pytest.raises(KeyError):
         without_and_with(model, {}, torch.ones(1, 1, dtype=torch.bool))
     assert "forward" not in vars(model.feature_extractor)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stable"),
+    [*((kind, False) for kind in KINDS), *((kind, True) for kind in KINDS[:3])],
+)
+def test_a_state_is_had_without_the_layers_behind_it(kind, stable, batch):
+    norms = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"} if stable else {}
+    model, ran = backbone(kind, **norms).eval(), []
+    for number, layer in enumerate(model.encoder.layers, 1):
+        layer.register_forward_hook(lambda *call, number=number: ran.append(number))
+    with torch.no_grad():
+        expected = states(model, batch)
+        for number in range(len(expected)):
+            ran.clear()
+            assert torch.equal(state_after(model, batch, number), expected[number])
+            assert ran == list(range(1, number + 1))
+        assert torch.equal(states(model, batch)[-1], expected[-1])  # nothing is left behind

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from speech_pareto.models.hooks import removed_after
 from speech_pareto.models.spec_augment import masking
 
 if TYPE_CHECKING:
@@ -26,6 +28,29 @@ def states(model: nn.Module, batch: Mapping, mask: Tensor | None = None) -> list
         said = "whose hidden states these are is unknown"
         raise RuntimeError(f"{ran} of {layers} layers ran: {said}")
     return [*out.hidden_states[:-1], out.last_hidden_state]
+
+
+class _Reached(Exception):
+    """The layer whose state was asked for has run."""
+
+
+def state_after(model: nn.Module, batch: Mapping, layer: int) -> Tensor:
+    """Return `states(model, batch)[layer]` (batch, time, dim) without running later layers."""
+    layers, found = model.encoder.layers, []
+    if layer == len(layers):
+        return states(model, batch)[-1]
+
+    def stop(module: nn.Module, inputs: tuple, named: Mapping) -> None:
+        found.append(inputs[0] if inputs else named["hidden_states"])
+        raise _Reached
+
+    with (
+        removed_after([layers[layer].register_forward_pre_hook(stop, with_kwargs=True)]),
+        masking(model, on=False),
+        suppress(_Reached),
+    ):
+        model(**{key: batch[key] for key in ("input_values", "attention_mask")})
+    return found[0]
 
 
 def without_and_with(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speech_pareto.models.hidden_states import at_home, real_frames, states
+from speech_pareto.models.hidden_states import at_home, real_frames, state_after, states
 from speech_pareto.runtime.extras import extra
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Labeller:
     def __call__(self, batch: Mapping) -> Tensor:
         """Return the units (batch, frames) of `input_values` and `attention_mask`."""
         with torch.no_grad():
-            features = states(self.teacher, batch)[self.layer]
+            features = state_after(self.teacher, batch, self.layer)
             with torch.autocast(features.device.type, enabled=False):  # distances need all digits
                 return torch.cdist(features.float(), self.centres).argmin(-1)
 
