@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import compress
 import finetune
+from helpers.compressing import STEM
 from helpers.folders import files
 from helpers.results import RUN, TASK
 from speech_pareto.compression import catalogue, recipes
@@ -23,7 +24,7 @@ from speech_pareto.training import finetuning
 
 SHORT = {"steps": 6, "batch_seconds": 8.0}
 TRAINED = [{"distillation": {"steps": 3, "batch_seconds": 2.0}}]
-LEARNERS = [n for n in catalogue.names() if catalogue.load(n).needs == "training"]
+LEARNERS = [n for n in catalogue.names() if catalogue.load(n).needs == "training" and n not in STEM]
 LISTENING = [
     {"data_driven_head_pruning": {"ratio": 0.2, "units": 5, "batches": 2, "batch_seconds": 1.0}},
     {"wanda": {"batches": 2, "batch_seconds": 1.0}},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.backbones import SHAPE
-from helpers.compressing import compress, example, ratio_of
+from helpers.compressing import STEM, compress, example, ratio_of
 from helpers.contract import check_contract
 from speech_pareto.compression import catalogue, recipes
 from speech_pareto.compression.method import Context
@@ -29,11 +29,10 @@ REACHED = {  # which of these a method reaches on published sizes, where that is
     "ffn_pruning": (0.1, 0.25, 0.5),
     "data_driven_ffn_pruning": (0.1, 0.25, 0.5),
     "semi_structured": (),
-    "channel_pruning": (),
+    **dict.fromkeys(STEM, ()),
 }
 GAP = ("lighthubert", "large", 0.25)  # between its search spaces
 FIXED = {"semi_structured"}  # it has one ratio
-STEM = ("channel_pruning",)  # these take a stem of convolutions
 HEADS = ("data_driven_head_pruning", "distilhubert", "distillation", "dphubert", "head_pruning")
 HEADS += ("lighthubert", "random_pruning", "structured_self_pinching", "unit_distillation")
 FRAMES = ("data_driven_ffn_pruning", "distilhubert", "distillation", "wanda")

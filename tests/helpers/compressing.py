@@ -12,6 +12,10 @@ from speech_pareto.models import backbone as model
 RECIPES = yaml.safe_load((ROOT / "config" / "recipes.yaml").read_text())["recipes"]
 
 
+# Methods for stems of convolutions: a teacher on log-mel features has none.
+STEM = ("channel_pruning", "stem_distillation")
+
+
 def train(student, loss, steps, **settings):
     """Stand in for the training loop: a few steps on noise."""
     optimiser = torch.optim.SGD(student.parameters(), lr=0.01)
@@ -66,6 +70,6 @@ def example(name):
 
 def ratio_of(name, ratio, config):
     """Return `ratio`, or what a method removes that leaves little choice."""
-    if name in ("semi_structured", "attention_reuse", "lighthubert", "channel_pruning"):
+    if name in ("semi_structured", "attention_reuse", "lighthubert", *STEM):
         return recipes.solve([name], config, ratio).ratio
     return ratio if catalogue.load(name).removes else 0.0

@@ -158,7 +158,8 @@ def _fit(model: nn.Module) -> nn.Module:
     if stem == "log_mel":
         from speech_pareto.models.layers.log_mel import LogMel
 
-        model.feature_extractor = LogMel()  # real, never meta: its constants are in no file
+        # Real, never meta: its constants are in no file.
+        model.feature_extractor = LogMel(*config["conv_kernel"])
     elif stem == "kaldi_fbank":
         from speech_pareto.models.layers.kaldi_fbank import KaldiFbank
 

@@ -49,11 +49,7 @@ class RealGroupNorm(nn.GroupNorm):
 
 def ignore_padding(model: nn.Module) -> None:
     """Make the norms over time and position convolutions of `model` read real frames alone."""
-    norm = getattr(_first(model), "layer_norm", None)
-    if isinstance(norm, nn.GroupNorm):
-        norm.__class__, norm.real = RealGroupNorm, Real()
-        model.register_forward_pre_hook(_begin_stem, with_kwargs=True)
-        model.register_forward_hook(_end_stem, always_call=True)
+    ignore_padding_in_stem(model)
     if places := _convolutions_after_a_norm(model):
         real = Real()
         model.encoder.register_forward_pre_hook(_begin_encoder, with_kwargs=True)
@@ -61,6 +57,15 @@ def ignore_padding(model: nn.Module) -> None:
         for convolution in places:
             convolution.real = real
             convolution.register_forward_pre_hook(_zero_padding)
+
+
+def ignore_padding_in_stem(model: nn.Module) -> None:
+    """Make the norm over time in the stem of `model`, if it has one, read real frames alone."""
+    norm = getattr(_first(model), "layer_norm", None)
+    if isinstance(norm, nn.GroupNorm):
+        norm.__class__, norm.real = RealGroupNorm, Real()
+        model.register_forward_pre_hook(_begin_stem, with_kwargs=True)
+        model.register_forward_hook(_end_stem, always_call=True)
 
 
 def _first(model: nn.Module) -> Any:

@@ -26,8 +26,13 @@ class FilterBank(nn.Module):
 
     Two neighbours are stacked, which makes frames of 20 ms; the last of an odd number is dropped.
     Each frame depends on its own 560 samples alone: neither padding nor other utterances of its
-    batch change it.
+    batch change it. With a `field` of fewer samples there are as many frames as of convolutions
+    with that receptive field: the last frame may lack up to 160 samples, which are read as zeros.
     """
+
+    def __init__(self, field: int = architecture.KERNEL) -> None:
+        super().__init__()
+        self.lacking = architecture.KERNEL - field
 
     def bands(self, windows: Tensor) -> Tensor:
         """Return (batch, 2 frames, bands) of windows of samples (batch, 2 frames, 400)."""
@@ -35,6 +40,8 @@ class FilterBank(nn.Module):
 
     def forward(self, input_values: Tensor) -> Tensor:
         """Return (batch, 2 bands, frames) of waveforms (batch, samples) in [-1, 1], 16 kHz."""
+        if self.lacking:
+            input_values = nn.functional.pad(input_values, (0, self.lacking))
         count = (input_values.shape[-1] - architecture.KERNEL) // architecture.STRIDE + 1
         with torch.autocast(input_values.device.type, enabled=False):
             windows = input_values.float().unfold(-1, architecture.WINDOW, architecture.HOP)
@@ -48,8 +55,8 @@ class FilterBank(nn.Module):
 class LogMel(FilterBank):
     """80 bands through a Hann window."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, field: int = architecture.KERNEL) -> None:
+        super().__init__(field)
         window = torch.hann_window(architecture.WINDOW, periodic=False)
         self.register_buffer("window", window / window.norm(), persistent=False)
         self.register_buffer("filters", mel_filters(), persistent=False)
