@@ -55,7 +55,7 @@ def test_new_stems_make_the_frames_of_the_old_one(form):
     old, new = (transformers.HubertConfig(**c | {"compression": None}) for c in (config, made))
     for samples in range(400, 2000):
         assert hidden_states.frames_of(new, samples) == hidden_states.frames_of(old, samples)
-    field, stride = stem_distillation.reach(made)
+    field, stride = architecture.reach(made)
     assert (field, stride) == (400, 320)
 
 
@@ -66,7 +66,7 @@ def test_two_layers_keep_field_and_stride_of_any_stem(kernels, strides):
     config = {"conv_kernel": kernels, "conv_stride": strides, "conv_dim": [8] * len(kernels)}
     config |= BASE
     made = stem_distillation.with_convolutions(config, 4)
-    assert stem_distillation.reach(made) == stem_distillation.reach(config)
+    assert architecture.reach(made) == architecture.reach(config)
     assert min(made["conv_kernel"]) >= 1 and len(made["conv_dim"]) == 2
 
 

@@ -4,11 +4,20 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from generate.systems import SOURCES, SUPERB_CLIPS, SYSTEMS
+from speech_pareto.compression.recipes import make
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.architecture import SAMPLE_RATE
 
 UNITS = {"": 1, "M": 10**6, "G": 10**9}
 LENGTHS = (1, 5, 10, 30)  # seconds
+STEMS = (  # method, settings, ratio
+    ("channel_pruning", {}, 0.025),
+    ("channel_pruning", {}, 0.04),
+    ("stem_distillation", {"form": "slim"}, 0.047),
+    ("stem_distillation", {"form": "two_layer"}, 0.0335),
+    ("stem_distillation", {"form": "two_layer"}, 0.045),
+    ("stem_distillation", {"form": "log_mel"}, 0.047),
+)
 
 PAGE = """\
 # Sizes and MACs: published against built
@@ -33,6 +42,12 @@ Heads:
 On HuBERT Base:
 
 {cuts}
+
+## What a smaller stem saves
+
+On HuBERT Base; MACs are those of 10 s, as shares of the whole model's own:
+
+{stems}
 
 ## MACs
 
@@ -79,6 +94,7 @@ def page() -> str:
         parameters=_parameters(),
         heads="\n".join(heads),
         cuts=_cuts(),
+        stems=_stems(),
         lengths=_lengths(),
         clips=len(SUPERB_CLIPS),
         seconds=sum(SUPERB_CLIPS) / SAMPLE_RATE,
@@ -165,6 +181,32 @@ def _cuts() -> str:
         [f"128 rows in each of {layers} layers", f"{128 * layers * row:,}"],
     ]
     return _table(["cut", "parameters"], rows)
+
+
+def _stems() -> str:
+    """Return the table of what smaller stems save."""
+    config = {"model_type": "hubert"}
+    before, rows = operations.macs(config, 10), []
+    for name, settings, ratio in STEMS:
+        after = make({name: settings}).solve(config, ratio).config
+        macs = operations.macs(after, 10)
+        shares = [macs[part] / before[part] for part in ("stem", "total")]
+        form = settings.get("form", "slim")
+        channels = " ".join(map(str, after["conv_dim"]))
+        removed = architecture.remaining(config) - built(after)
+        ratio = f"{architecture.ratio(config, after):.4f}"
+        cells = [f"{removed:,}", ratio, *(f"{share:.1%}" for share in shares)]
+        rows.append([f"`{name}`", form, channels, *cells])
+    header = [
+        "method",
+        "form",
+        "channels",
+        "parameters less",
+        "ratio",
+        "MACs of the stem",
+        "of all",
+    ]
+    return _table(header, rows)
 
 
 def _lengths() -> str:

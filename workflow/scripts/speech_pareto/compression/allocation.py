@@ -1,10 +1,17 @@
 """How what shall go is shared among layers."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from speech_pareto.models import architecture
 from speech_pareto.models.architecture import Layer
+
+
+def nearest(numbers: range, excess: Callable[[int], float]) -> int:
+    """Return the one of `numbers` that brings `excess`, which falls along them, nearest to zero."""
+    place = bisect_left(numbers, True, key=lambda number: excess(number) <= 0)
+    return min(numbers[max(0, place - 1) : place + 1], key=lambda number: abs(excess(number)))
 
 
 def spread(amount: int, capacities: Sequence[int]) -> list[int]:

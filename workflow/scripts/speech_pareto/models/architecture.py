@@ -181,6 +181,14 @@ def prunable_channels(config: Mapping) -> list[int]:
     return widths[:-1] if section(config).get("projection") == "none" else widths
 
 
+def reach(config: Mapping) -> tuple[int, int]:
+    """Return the receptive field and the total stride of a stem, in samples."""
+    config, samples, total = complete(config), 1, 1
+    for kernel, stride in zip(config["conv_kernel"], config["conv_stride"], strict=True):
+        samples, total = samples + (kernel - 1) * total, total * stride
+    return samples, total
+
+
 def with_number_format(config: Mapping, name: str) -> dict:
     """Return `config` with its weights stored and run as `name`: float16, bfloat16 or int8."""
     return {**config, "compression": section(config) | {"number_format": name}}

@@ -16,11 +16,11 @@ of the multiply-accumulates of its stem.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.methods.ffn_pruning import highest
 from speech_pareto.models import architecture
@@ -82,10 +82,7 @@ class ChannelPruning(Method):
         def excess(amount: int) -> float:
             return architecture.remaining(config_at(amount)) - target
 
-        # The fewest that are enough, or one fewer if that is nearer.
-        most = sum(spare(config))
-        enough = bisect_left(range(most), True, key=lambda amount: excess(amount) <= 0)
-        best = min((max(0, enough - 1), enough), key=lambda amount: abs(excess(amount)))
+        best = allocation.nearest(range(sum(spare(config)) + 1), excess)
         return Sizing(config_at(best), {"channels": narrowed(config, best)})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:

@@ -21,16 +21,17 @@ strides and loss are ours, the loss that of DPHuBERT, https://arxiv.org/abs/2305
 from __future__ import annotations
 
 import copy
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.channel_pruning import LEAST, ChannelPruning
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
+from speech_pareto.models.architecture import KERNEL, STRIDE, WIDTH
 from speech_pareto.models.hidden_states import real_frames
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
@@ -39,17 +40,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def reach(config: Mapping) -> tuple[int, int]:
-    """Return the receptive field and the total stride of a stem, in samples."""
-    field, total = 1, 1
-    for kernel, stride in zip(config["conv_kernel"], config["conv_stride"], strict=True):
-        field, total = field + (kernel - 1) * total, total * stride
-    return field, total
-
-
 def with_convolutions(config: Mapping, channels: int) -> dict:
     """Return `config` with a stem of two layers of `channels`, which makes the same frames."""
-    field, total = reach(architecture.complete(config))
+    field, total = architecture.reach(config)
     first = min(n for n in range(1, total + 1) if total % n == 0 and n * n >= total)
     second = max(1, (field - 2 * first) // first + 1)
     stem = {
@@ -64,9 +57,9 @@ def with_convolutions(config: Mapping, channels: int) -> dict:
 def with_bands(config: Mapping) -> dict:
     """Return `config` with a log-mel stem, which makes the same frames."""
     stem = {
-        "conv_dim": [architecture.WIDTH],
-        "conv_kernel": [reach(architecture.complete(config))[0]],
-        "conv_stride": [architecture.STRIDE],
+        "conv_dim": [WIDTH],
+        "conv_kernel": [architecture.reach(config)[0]],
+        "conv_stride": [STRIDE],
         "conv_bias": False,
         "num_feat_extract_layers": 1,
     }
@@ -90,11 +83,10 @@ class StemDistillation(SelfSupervised):
             return "the model's stem has no convolutions that a smaller one could stand in for"
         if architecture.section(config).get("projection") == "none":
             return "no projection follows the stem: its channels are the model's width"
-        field, total = reach(architecture.complete(config))
-        other = total != architecture.STRIDE or field > architecture.KERNEL
-        if self.form == "log_mel" and other:
-            every = f"each {architecture.STRIDE} samples from {architecture.KERNEL}"
-            return f"log-mel frames come {every}, the stem's own each {total} from {field}"
+        (field, total), hop, window = architecture.reach(config), STRIDE, KERNEL
+        if self.form == "log_mel" and (total != hop or field > window):
+            theirs = f"the stem's own each {total}, of {field}"
+            return f"log-mel frames come each {hop} samples, of {window}, and {theirs}"
         return super().obstacle(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
@@ -102,19 +94,15 @@ class StemDistillation(SelfSupervised):
         if self.form == "slim":
             return ChannelPruning().solve(config, ratio)
         if self.form == "log_mel":
-            after = with_bands(config)
-            return Sizing(after, {"channels": after["conv_dim"]})
+            return Sizing(with_bands(config), {"channels": [WIDTH]})
         target = (1 - ratio) * architecture.remaining(config)
         widest = max(architecture.complete(config)["conv_dim"])
-        widths = range(-(-widest // LEAST), widest + 1)
 
-        def miss(channels: int) -> float:
+        def excess(channels: int) -> float:
             return architecture.remaining(with_convolutions(config, channels)) - target
 
-        place = bisect_left(widths, 0, key=miss)
-        near = widths[max(0, place - 1) : place + 1]
-        best = with_convolutions(config, min(near, key=lambda channels: abs(miss(channels))))
-        return Sizing(best, {"channels": best["conv_dim"]})
+        channels = allocation.nearest(range(widest, -(-widest // LEAST) - 1, -1), excess)
+        return Sizing(with_convolutions(config, channels), {"channels": [channels, channels]})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, its stem trained for `steps`."""
