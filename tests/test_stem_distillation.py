@@ -6,16 +6,22 @@ import pytest
 import torch
 import transformers
 
+import compress as compress_job
 from helpers.backbones import backbone, convolutional
-from helpers.compressing import compress
+from helpers.compressing import RECIPES, compress
 from helpers.contract import check_contract
+from helpers.results import RUN
 from speech_pareto.compression import recipes
 from speech_pareto.compression.methods import stem_distillation
+from speech_pareto.compression.targets import removed
 from speech_pareto.models import architecture, hidden_states, operations
 from speech_pareto.models import backbone as model
 from speech_pareto.models.stem import Stem
 from speech_pareto.profiling import cost
+from speech_pareto.runtime.result import read_status
+from speech_pareto.study.targets import ratio_of
 from test_defaults import default, loop, utterances
+from test_export import run, store
 
 BASE = {"model_type": "hubert"}
 FORMS = ("two_layer", "slim", "log_mel")
@@ -194,3 +200,37 @@ def test_it_follows_and_precedes_other_methods(form, audio, tmp_path):
     assert torch.equal(
         loaded(waves, attention_mask=mask)[0], student(waves, attention_mask=mask)[0]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_a_job_makes_it_and_onnxruntime_computes_it(form, tmp_path, prompts_en):
+    """The real loop on recordings; the same bytes again; the file gives torch's numbers."""
+    model.save(default("hubert", num_hidden_layers=1), tmp_path / "teacher")
+    step = {"stem_distillation": {"form": form, "steps": 3, "batch_seconds": 4.0}}
+    ratio = recipes.solve([step], model.describe(model.load(tmp_path / "teacher")), 0.5).ratio
+    for name in ("student", "again"):
+        given = [prompts_en], RUN, tmp_path / name, None, "fp32", 1
+        compress_job.main([step], ratio, 1, tmp_path / "teacher", *given)
+        assert read_status(tmp_path / name) is None
+    first, second = (
+        (tmp_path / n / "model.safetensors").read_bytes() for n in ("student", "again")
+    )
+    assert first == second
+    student = model.load(tmp_path / "student")
+    settings = store(tmp_path / "tuned", student)
+    _, report = run(tmp_path / "out", tmp_path / "tuned", settings, prompts_en)
+    assert report["status"] == "ok"
+    assert report["check"]["largest_difference"] <= report["check"]["tolerance"]
+    assert report["check"]["alone_or_in_batch"] <= report["check"]["tolerance"]
+
+
+@pytest.mark.parametrize("recipe", [["stem_distillation"], "stem-and-layer-drop"])
+def test_a_share_of_macs_can_be_asked(recipe):
+    """At Base: 0.323 of all are nearly all of the stem's; more needs the layers."""
+    steps = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    share = 0.323 if isinstance(recipe, list) else 0.7
+    ratio = ratio_of(steps, BASE, {"macs": share})
+    found = recipes.solve(steps, BASE, ratio, {"macs": share})
+    assert found.reason is None
+    assert removed(BASE, found.config, "macs") == pytest.approx(share, abs=0.001)

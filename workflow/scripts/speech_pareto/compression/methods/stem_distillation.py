@@ -32,7 +32,7 @@ from speech_pareto.compression.methods.channel_pruning import LEAST, ChannelPrun
 from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.architecture import KERNEL, STRIDE, WIDTH
-from speech_pareto.models.hidden_states import real_frames
+from speech_pareto.models.hidden_states import mean_over, real_frames
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
 if TYPE_CHECKING:
@@ -130,5 +130,7 @@ class StemDistillation(SelfSupervised):
 
         with torch.no_grad():
             target = teacher(**batch)
-        real = real_frames(student, batch)
-        return distance(student(**batch)[real].float(), target[real].float(), self.cosine, False)
+        errors = distance(
+            student(**batch).float(), target.float(), self.cosine, log=False
+        )  # (B, T)
+        return mean_over(errors, real_frames(student, batch))
