@@ -89,7 +89,8 @@ def kept(linears: Sequence[nn.Linear]) -> tuple[Tensor, float]:
 
 def dead_band(share: Tensor, goal: float, band: float) -> Tensor:
     """Return ±share, with its gradient, where it is above `goal` or below `goal - band`, else 0."""
-    return share * (float(share > goal) - float(share < goal - band))
+    above, below = share.detach() > goal, share.detach() < goal - band
+    return share * (above.to(share.dtype) - below.to(share.dtype))
 
 
 def set_temperature(linears: Sequence[nn.Linear], temperature: float) -> None:
