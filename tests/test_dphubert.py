@@ -423,3 +423,73 @@ def test_alike_layers_are_one_cluster_and_its_mean_is_learnt(batch):
     context = method.Context(1, teacher, train, batches)
     step.compress(copy.deepcopy(teacher), step.solve(model.describe(teacher), 0.2), context)
     assert seen["loss"] == pytest.approx(seen["expected"], rel=1e-4)
+
+
+def test_self_pinching_gates_can_stand_in_for_hard_concrete_ones(teacher, batch):
+    """SASPG: the same loss and the same control of size, thresholds in the place of chances."""
+    config, seen = model.describe(teacher), {}
+    units = [(i, j) for i in range(3) for j in range(2)]  # a threshold for heads, one for rows
+
+    def train(student, loss, **settings):
+        gating = student.gating
+        if gating is None:
+            return
+        gates = [linear.parametrizations.weight[0] for linear in gating.linears]
+        assert len(gates) == len(units)
+        started = [gate.raw.item() for gate in gates]
+        assert started == pytest.approx([math.sqrt(1e-5)] * 6)
+        with torch.no_grad():
+            for number, gate in enumerate(gates):
+                gate.raw.fill_(0.3 + 0.05 * number)
+            gating.multipliers.copy_(torch.tensor([0.5, 2.0]))
+        gating.passed += 7  # of 40 steps, 20 of them ramp
+        student.eval()
+        seen["gated"] = loss(batch).item() - bare(student)
+        kept, total = 0, 0
+        for layer in range(3):
+            own = student.backbone.encoder.layers[layer]
+            for number, squares in enumerate(unit_squares(own)):
+                scores = (squares - squares.min()) / (squares.max() - squares.min()) + 1e-5
+                size = gating.sizes[number]
+                threshold = 0.3 + 0.05 * (2 * layer + number)
+                kept += size * (scores > threshold**2).sum()
+                total += size * len(scores)
+        target = sizing.knobs["removed"] / gating.total
+        excess = (total - kept) / gating.total - target * 7 / 20
+        seen["expected"] = 0.5 * excess + 2 * excess**2
+        progress = 7 / 40 / 0.3
+        tau = 0.01 + 0.49 * (1 + math.cos(math.pi * progress)) / 2
+        assert gates[0].temperature.item() == pytest.approx(tau, rel=1e-5)
+        gating.sparsity().backward()
+        assert all(gate.raw.grad > 0 for gate in gates)  # a higher threshold removes more
+
+    def bare(student):
+        """Return the loss without gates' penalty."""
+        gating, student.gating = student.gating, None
+        found = step.loss(student, teacher, batch).item()
+        student.gating = gating
+        return found
+
+    step = recipes.make({"dphubert": {"gates": "self_pinching"}})
+    sizing = step.solve(config, 0.3)
+    context = method.Context(1, teacher, train, batches)
+    student = step.compress(copy.deepcopy(teacher), sizing, context)
+    assert seen["gated"] == pytest.approx(seen["expected"], rel=1e-3)
+    held = sum(p.numel() for p in student.parameters())
+    before = sum(p.numel() for p in teacher.parameters())
+    row = architecture.row_parameters(config, architecture.layers_of(config)[0])
+    assert abs(before - held - sizing.knobs["removed"]) <= row / 2
+    with pytest.raises(ValueError, match="no form for the stem"):
+        recipes.make({"dphubert": {"gates": "self_pinching", "stem": True}})
+
+
+def unit_squares(layer):
+    """Return the sums of squares of the weights of heads (6,) and of rows (160,), in float64."""
+    attention, ffn = layer.attention, layer.feed_forward
+    weights = [getattr(attention, f"{name}_proj").weight for name in "qkv"]
+    heads = sum(w.detach().double().square().sum(1) for w in weights)
+    original = attention.out_proj.parametrizations.weight.original.detach().double()
+    heads = (heads + original.square().sum(0)).view(6, -1).sum(1)
+    original = ffn.output_dense.parametrizations.weight.original.detach().double()
+    rows = ffn.intermediate_dense.weight.detach().double().square().sum(1)
+    return heads, rows + original.square().sum(0)

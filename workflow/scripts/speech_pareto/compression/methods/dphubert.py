@@ -24,7 +24,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from speech_pareto.compression.parts.hard_concrete_gates import MappedStudent
 
 CALIBRATION = 4, 24.0  # batches, and seconds of audio in each, by which layers are alike
+REACH = 5.0  # of a threshold over the training: 50,000 steps at 1e-4, as published
 PLANNED = 0.23  # share of the channels that go, over the ratio
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 Read = Callable[["Module", Mapping], "list[Tensor]"]
@@ -80,8 +81,16 @@ class DPHuBERT(SelfSupervised):
     row_drop: Chance = 0.5
     stem: bool = False  # True: channels of the stem have gates, too, as published
     channel_drop: Chance = 0.01
+    gates: Literal["hard_concrete", "self_pinching"] = "hard_concrete"
+    # Learning rate of self-pinching thresholds; None: so that they can cross all scores.
+    threshold_rate: LearningRate | None = None
     # Of alike layers, whose means are learnt as in SKILL; None: four layers, as in DPHuBERT.
     clusters: Annotated[int, Within(1, 1000, unit="clusters")] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stem and self.gates == "self_pinching":
+            raise ValueError("self-pinching gates have no form for the stem's channels")
 
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""
@@ -106,27 +115,19 @@ class DPHuBERT(SelfSupervised):
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, within half a row of the planned size."""
-        from speech_pareto.compression.parts.hard_concrete_gates import Gating, MappedStudent
+        from speech_pareto.compression.parts.hard_concrete_gates import MappedStudent
         from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
 
-        drops, generator = (self.head_drop, self.row_drop), context.generator()
-        stem = None
-        if self.stem:
-            from speech_pareto.compression.parts.channel_gates import ChannelGates
-
-            stem = ChannelGates(model, self.channel_drop, self.gate_rate, generator)
-        gating = Gating(model, drops, self.gate_rate, generator, stem)
+        gating = self._gating(model, context)
         student = MappedStudent(model, gating)
         removed, read = sizing.knobs["removed"], self._read(context)
         self._train(student, context, read, removed / gating.total)
         gating.detach(model)
         student.gating = None
-        heads, rows = (
-            [x.log_alpha.detach() for x in gates] for gates in (gating.heads, gating.rows)
-        )
-        sizes = gating.head_sizes[0], gating.row_sizes[0]
-        removed -= stem.cut(model, heads, rows, sizes, removed) if stem else 0
-        remove_lowest(model, heads, rows, sizes, removed)
+        heads, rows = gating.ranks()
+        if gating.stem:
+            removed -= gating.stem.cut(model, heads, rows, gating.sizes, removed)
+        remove_lowest(model, heads, rows, gating.sizes, removed)
         final = self.warmup if self.final_warmup is None else self.final_warmup
         later = {"steps": self.final_steps, "learning_rate": self.final_rate, "warmup": final}
         self._train(student, context, read, **later)
@@ -153,6 +154,22 @@ class DPHuBERT(SelfSupervised):
         if student.gating is not None:
             total = total + student.gating.penalty(target, self.ramp * self.steps)
         return total
+
+    def _gating(self, model: Module, context: Context) -> Any:
+        """Return the gates, put on `model`."""
+        if self.gates == "self_pinching":
+            from speech_pareto.compression.parts.pinched_units import PinchedUnits
+
+            rate = self.threshold_rate or REACH / self.steps
+            return PinchedUnits(model, rate, self.gate_rate, self.steps)
+        from speech_pareto.compression.parts.channel_gates import ChannelGates
+        from speech_pareto.compression.parts.hard_concrete_gates import Gating
+
+        generator, stem = context.generator(), None
+        if self.stem:
+            stem = ChannelGates(model, self.channel_drop, self.gate_rate, generator)
+        drops = self.head_drop, self.row_drop
+        return Gating(model, drops, self.gate_rate, generator, stem)
 
     def _read(self, context: Context) -> Read:
         """Return what reads the states that are compared."""

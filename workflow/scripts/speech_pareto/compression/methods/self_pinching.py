@@ -17,7 +17,6 @@ Xu et al., Interspeech 2025, https://arxiv.org/abs/2505.22608.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -32,8 +31,6 @@ from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Steps, With
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Linear, Module
-
-WARM, COLD = 0.5, 0.01  # τ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +90,9 @@ class SelfPinching(TaskMethod):
 
     def temperature(self, progress: float) -> float:
         """Return τ after a share `progress` of the steps."""
-        return COLD + (WARM - COLD) * (1 + math.cos(math.pi * progress)) / 2
+        from speech_pareto.compression.parts.self_pinching_gates import temperature
+
+        return temperature(progress)
 
     def prune(self, model: Module, linears: list[Linear], sizing: Sizing) -> None:
         """Take the gates off and zero the lowest weights, exactly as many as planned."""

@@ -24,9 +24,6 @@ from speech_pareto.models import architecture
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
 
-KINDS = (architecture.ATTENTION, architecture.FFN)
-TURN = 0.3  # share of the steps in which τ falls
-
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredSelfPinching(SelfPinching):
@@ -46,39 +43,20 @@ class StructuredSelfPinching(SelfPinching):
 
     def gated(self, model: Module) -> list[Linear]:
         """Put gates on the matrices that read the units; return them: heads, channels, heads …"""
-        from speech_pareto.compression.parts.self_pinching_gates import gate, unit_scores
-        from speech_pareto.models.surgery import matrix
+        from speech_pareto.compression.parts.self_pinching_gates import gate_units
 
-        found = []
-        for layer in model.encoder.layers:
-            for names, (units, size) in zip(KINDS, _units(model, layer), strict=True):
-                *inner, outer = (matrix(layer, name) for name in names)
-                linear = getattr(outer, "down", outer)
-                scores = unit_scores(inner, outer, units)
-                gate(linear, scores, size, self.pace, self.gate_rate)
-                found.append(linear)
-        return found
+        return gate_units(model, self.pace, self.gate_rate)
 
     def temperature(self, progress: float) -> float:
         """Return τ after a share `progress` of the steps."""
-        fallen = progress / TURN if progress < TURN else (1 - progress) / (1 - TURN)
-        return super().temperature(fallen)
+        from speech_pareto.compression.parts.self_pinching_gates import turning
+
+        return turning(progress)
 
     def prune(self, model: Module, linears: list[Linear], sizing: Sizing) -> None:
         """Take the gates off and remove the lowest units, one of each stays in every layer."""
-        from speech_pareto.compression.parts.self_pinching_gates import release, remove_lowest
+        from speech_pareto.compression.parts import self_pinching_gates as gates
 
-        sizes = [size for _, size in _units(model, model.encoder.layers[0])]
-        margins = [release(linear) for linear in linears]
-        remove_lowest(model, margins[::2], margins[1::2], sizes, sizing.knobs["removed"])
-
-
-def _units(model: Module, layer: Module) -> list[tuple[int, int]]:
-    """Return how many heads and channels a layer has, each with the parameters of one."""
-    from speech_pareto.models.surgery import shape_of
-
-    config, shape = model.config.to_dict(), shape_of(layer)
-    return [
-        (len(shape.heads), architecture.head_parameters(config, shape)),
-        (shape.ffn, architecture.row_parameters(config, shape)),
-    ]
+        sizes = [size for _, size in gates.units_of(model, model.encoder.layers[0])]
+        margins = [gates.release(linear) for linear in linears]
+        gates.remove_lowest(model, margins[::2], margins[1::2], sizes, sizing.knobs["removed"])

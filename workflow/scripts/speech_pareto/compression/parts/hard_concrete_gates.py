@@ -54,13 +54,38 @@ class Gates(nn.Module):
         return (0.8 * self.log_alpha / BETA).sigmoid()
 
 
-class Gating(nn.Module):
+class Control(nn.Module):
+    """Drives the share of the parameters that gates remove, `sparsity()`, to a target that rises.
+
+    `multipliers` are λ1 and λ2; they ascend at `rate`, so what lowers the loss for all other
+    parameters raises it for these.
+    """
+
+    sparsity: Callable[[], Tensor]
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.multipliers = nn.Parameter(torch.zeros(2))
+        self.optimiser = {"lr": rate, "weight_decay": 0.0, "maximize": True}
+        self.register_buffer("passed", torch.tensor(0))  # steps: a checkpoint must hold them
+
+    def penalty(self, target: float, ramp: float) -> Tensor:
+        """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
+        risen = (self.passed / ramp).clamp(max=1) if ramp else 1.0
+        excess = self.sparsity() - target * risen
+        first, second = self.multipliers
+        return first * excess + second * excess.square()
+
+    def follow(self, loss: Tensor) -> None:
+        """Count a step that has passed, whatever its loss."""
+        self.passed += 1
+
+
+class Gating(Control):
     """Gates on the heads and the feed-forward rows of each layer of a backbone.
 
     `heads` and `rows` are lists of `Gates`, one for each layer; `head_sizes` and `row_sizes` say
     how many parameters one unit stands for. `stem` are `ChannelGates`, if the stem has gates, too.
-    `multipliers` are λ1 and λ2; they ascend, so what lowers the loss for all other parameters
-    raises it for these.
     """
 
     def __init__(
@@ -71,19 +96,17 @@ class Gating(nn.Module):
         generator: torch.Generator,
         stem: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(rate)
         self.stem = stem
         config = describe(backbone)
         shapes, self.total = architecture.layers_of(config), architecture.remaining(config)
         self.head_sizes = [architecture.head_parameters(config, shape) for shape in shapes]
         self.row_sizes = [architecture.row_parameters(config, shape) for shape in shapes]
+        self.sizes = self.head_sizes[0], self.row_sizes[0]
         self.heads = nn.ModuleList(
             Gates(len(shape.heads), drops[0], rate, generator) for shape in shapes
         )
         self.rows = nn.ModuleList(Gates(shape.ffn, drops[1], rate, generator) for shape in shapes)
-        self.multipliers = nn.Parameter(torch.zeros(2))
-        self.optimiser = {"lr": rate, "weight_decay": 0.0, "maximize": True}
-        self.register_buffer("passed", torch.tensor(0))  # steps: a checkpoint must hold them
         self.handles = []
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
             hooks = {"out_proj": _gate(heads, layer.attention.head_dim)}
@@ -98,16 +121,10 @@ class Gating(nn.Module):
         gone = sum(size * (1 - gates.open()).sum() for gates, size in groups)
         return (gone + (self.stem.expected_saving() if self.stem else 0)) / self.total
 
-    def penalty(self, target: float, ramp: float) -> Tensor:
-        """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
-        risen = (self.passed / ramp).clamp(max=1) if ramp else 1.0
-        excess = self.sparsity() - target * risen
-        first, second = self.multipliers
-        return first * excess + second * excess.square()
-
-    def follow(self, loss: Tensor) -> None:
-        """Count a step that has passed, whatever its loss."""
-        self.passed += 1
+    def ranks(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return log α of heads and of rows, a tensor for each layer: the lowest go first."""
+        heads, rows = ([x.log_alpha.detach() for x in kind] for kind in (self.heads, self.rows))
+        return heads, rows
 
     def detach(self, backbone: nn.Module) -> None:
         """Take the gates off `backbone`, their strengths multiplied into its weights."""
@@ -129,7 +146,7 @@ class MappedStudent(nn.Module):
     `maps` are two linear maps that begin as the identity, for layer 0 and for all others.
     """
 
-    def __init__(self, backbone: nn.Module, gating: Gating | None = None) -> None:
+    def __init__(self, backbone: nn.Module, gating: Control | None = None) -> None:
         super().__init__()
         self.backbone, self.gating = backbone, gating
         self.config, self.preprocessor = backbone.config, backbone.preprocessor

@@ -9,13 +9,18 @@ https://arxiv.org/abs/2505.22608.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from speech_pareto.models.surgery import keep_heads, keep_rows, weight
+from speech_pareto.models import architecture
+from speech_pareto.models.surgery import keep_heads, keep_rows, matrix, shape_of, weight
 
+UNITS = architecture.ATTENTION, architecture.FFN  # matrices of heads and of rows
+WARM, COLD = 0.5, 0.01  # τ
+TURN = 0.3  # share of the steps in which τ falls, for units
 START = 1e-5  # t at first: nothing is pruned
 FLOOR = 1e-5  # score of a layer's lowest unit
 
@@ -131,6 +136,39 @@ def unit_scores(
         return (raw - low) / (high - low).clamp_min(torch.finfo(raw.dtype).tiny) + FLOOR
 
     return scores
+
+
+def units_of(model: nn.Module, layer: nn.Module) -> list[tuple[int, int]]:
+    """Return how many heads and rows a layer has, each with the parameters of one."""
+    config, shape = model.config.to_dict(), shape_of(layer)
+    return [
+        (len(shape.heads), architecture.head_parameters(config, shape)),
+        (shape.ffn, architecture.row_parameters(config, shape)),
+    ]
+
+
+def gate_units(model: nn.Module, reach: float, rate: float | None) -> list[nn.Linear]:
+    """Put gates on the matrices that read units; return them: heads, rows, heads … by layer."""
+    found = []
+    for layer in model.encoder.layers:
+        for names, (units, size) in zip(UNITS, units_of(model, layer), strict=True):
+            *inner, outer = (matrix(layer, name) for name in names)
+            linear = getattr(outer, "down", outer)
+            gate(linear, unit_scores(inner, outer, units), size, reach, rate)
+            found.append(linear)
+    return found
+
+
+def temperature(progress: Any) -> Any:
+    """Return τ after a share `progress` of its fall, a number or a tensor."""
+    cosine = torch.cos if isinstance(progress, Tensor) else math.cos
+    return COLD + (WARM - COLD) * (1 + cosine(math.pi * progress)) / 2
+
+
+def turning(progress: Any) -> Any:
+    """Return τ after a share `progress` of the steps, in which it falls and then rises again."""
+    lesser = torch.minimum if isinstance(progress, Tensor) else min
+    return temperature(lesser(progress / TURN, (1 - progress) / (1 - TURN)))
 
 
 def split(

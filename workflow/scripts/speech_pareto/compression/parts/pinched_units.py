@@ -1,0 +1,53 @@
+"""Self-pinching gates on heads and rows while a student is distilled, as hard-concrete gates are.
+
+The gates are those of `self_pinching_gates` on whole units; the share S that they remove is driven
+to its target by the multipliers of `hard_concrete_gates`. τ falls from 0.5 to 0.01 along a cosine
+in the first 30 % of the steps and rises again; thresholds begin at the root of the lowest score. As
+released in https://github.com/hanyxu/SASPG-pruning, the structured form of Xu et al., Interspeech
+2025, https://arxiv.org/abs/2505.22608.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from speech_pareto.compression.parts import self_pinching_gates as gates
+from speech_pareto.compression.parts.hard_concrete_gates import Control
+from speech_pareto.models import architecture
+from speech_pareto.models.backbone import describe
+
+
+class PinchedUnits(Control):
+    """Gates on the units of each layer of a backbone.
+
+    `rate` is the learning rate of λ, `steps` are those of the training.
+    """
+
+    stem = None  # its channels have no gates
+
+    def __init__(self, backbone: nn.Module, threshold_rate: float, rate: float, steps: int) -> None:
+        super().__init__(rate)
+        self.total, self.steps = architecture.remaining(describe(backbone)), steps
+        self.sizes = tuple(size for _, size in gates.units_of(backbone, backbone.encoder.layers[0]))
+        # In a tuple: the backbone's matrices are not this module's, too.
+        self.linears = tuple(gates.gate_units(backbone, 1.0, threshold_rate))
+        for linear in self.linears:
+            linear.parametrizations.weight[0].raw.data.fill_(math.sqrt(gates.FLOOR))
+
+    def sparsity(self) -> Tensor:
+        """Return the share of the parameters that the gates remove, a scalar with a gradient."""
+        number, total = gates.kept(self.linears)
+        return (total - number) / self.total
+
+    def penalty(self, target: float, ramp: float) -> Tensor:
+        """Set τ for the step, and return what its loss gains: see `Control`."""
+        gates.set_temperature(self.linears, gates.turning(self.passed / self.steps))
+        return super().penalty(target, ramp)
+
+    def detach(self, backbone: nn.Module) -> None:
+        """Take the gates off `backbone`."""
+        self.margins = [gates.release(linear) for linear in self.linears]
+
+    def ranks(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return s / t² of heads and of rows, a tensor for each layer, once the gates are off."""
+        return self.margins[::2], self.margins[1::2]
