@@ -9,12 +9,15 @@ in a fork with this call's folder, environment and output, gets its SIGTERM, and
 status.  What the script itself imports from the workflow is imported by each fork.
 """
 
+import atexit
 import json
 import os
 import select
 import signal
 import socket
 import sys
+import traceback
+from types import ModuleType
 
 # What jobs with models and jobs with tables import.
 PACKAGES = ("pandas", "pyarrow.parquet", "matplotlib.figure", "soundfile", "torch._dynamo")
@@ -41,23 +44,37 @@ def receive(connection: socket.socket) -> int:
     return int.from_bytes(connection.recv(SIZE, socket.MSG_WAITALL), "big")
 
 
-def serve(address: str) -> str:
-    """Answer calls until stdin ends; returns in the process of a script, with the script's file."""
+def send(connection: socket.socket, number: int) -> None:
+    """Send a number."""
+    connection.sendall(number.to_bytes(SIZE, "big"))
+
+
+def serve(address: str) -> None:
+    """Answer calls until stdin ends."""
+    scripts, warm = {}, False  # pid -> the connection of its call
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        warm = False
-        while listener in select.select([0, listener], [], [])[0]:
-            connection, _ = listener.accept()
-            if not warm:
-                warm_up()
-                warm = True
-            if not os.fork():
-                listener.close()
-                return answer(connection)
-            connection.close()
-            reap()
-    sys.exit()
+        while True:
+            ready = select.select([0, listener], [], [], 0.05 if scripts else None)[0]
+            if 0 in ready:
+                return
+            if ready:
+                connection, _ = listener.accept()
+                if not warm:
+                    warm_up()
+                    warm = True
+                given, streams = read(connection)
+                if not (pid := os.fork()):
+                    run(given, streams)
+                send(connection, pid)
+                scripts[pid] = connection
+                for stream in streams:
+                    os.close(stream)
+            while scripts and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                status = os.waitstatus_to_exitcode(ended[1])
+                with scripts.pop(ended[0]) as connection:
+                    send(connection, status if status >= 0 else 128 - status)
 
 
 def warm_up() -> None:
@@ -70,40 +87,42 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def reap() -> None:
-    """Forget the calls that have ended."""
-    while os.waitpid(-1, os.WNOHANG)[0]:
-        pass
-
-
-def answer(connection: socket.socket) -> str:
-    """Be the process that waits for a script, and return in the script's own."""
+def read(connection: socket.socket) -> tuple[dict, list[int]]:
+    """Return what a call asks for, and its stdin, stdout and stderr."""
     size, streams, *_ = socket.recv_fds(connection, SIZE, 3)
     text = connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
-    if pid := os.fork():
-        connection.sendall(pid.to_bytes(SIZE, "big"))
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        connection.sendall((status if status >= 0 else 128 - status).to_bytes(SIZE, "big"))
-        os._exit(0)
-    connection.close()
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
-    given = json.loads(text)
-    os.environ.clear()
-    os.environ.update(given["environment"])
-    os.chdir(given["folder"])
-    sys.argv, sys.path[0] = [given["file"]], os.path.dirname(given["file"])
-    return given["file"]
+    return json.loads(text), streams
+
+
+def run(given: dict, streams: list[int]) -> None:
+    """Be the process of a call; does not return."""
+    status = 1
+    try:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(given["environment"])
+        os.chdir(given["folder"])
+        file = given["file"]
+        sys.argv, sys.path[0] = [file], os.path.dirname(file)
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        main.__file__ = file
+        with open(file, "rb") as source:
+            exec(compile(source.read(), file, "exec"), vars(main))
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)  # Python would take leave of 3,000 modules
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "run":
         sys.exit(call(*sys.argv[2:]))
-    file = serve(sys.argv[2])
-    with open(file, "rb") as source:
-        code = compile(source.read(), file, "exec")
-    for name in [name for name in globals() if not name.startswith("__") and name != "code"]:
-        del globals()[name]
-    __file__ = code.co_filename
-    exec(code)
+    serve(sys.argv[2])
