@@ -1,5 +1,8 @@
 """Fixtures that several test files share."""
 
+import fcntl
+import os
+
 import numpy as np
 import pytest
 
@@ -85,10 +88,21 @@ def prompts_en(request):
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory):
-    """Return the folder of tables of the synthetic grid, with the page one folder up."""
+    """Return the folder of tables of the synthetic grid, with the page one folder up.
+
+    The processes of one run of the tests share it.
+    """
     from helpers import synthetic_results
 
-    return synthetic_results.write_tables(tmp_path_factory.mktemp("study"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "synthetic"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            synthetic_results.write_tables(folder)
+            (folder / "done").touch()
+    return folder / "results" / "tables"
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def installed(tmp_path_factory):
 def study(tmp_path_factory, tables):
     """Return a folder with the results of a study and a recording."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "results").symlink_to(tables.parent)
+    shutil.copytree(tables.parent, folder / "results")
     teachers = {"tiny": {"path": str(ROOT / "resources/teachers/tiny")}}
     config = resolve({**STUDY, "teachers": teachers})
     (folder / "results" / "run_config.yaml").write_text(yaml.safe_dump(config))
