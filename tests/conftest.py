@@ -24,13 +24,19 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the slowest tests, so that at the end no process waits for another."""
+    """Begin with the files of the slowest tests, so that at the end no process waits for another.
+
+    Tests of one file stay together: else what a file's tests share would be made again and again.
+    """
 
     def minutes(item):
         slow = item.get_closest_marker("slow")
         return slow.kwargs.get("minutes", 1) if slow else 0
 
-    items.sort(key=minutes, reverse=True)
+    slowest = {}
+    for item in items:
+        slowest[item.path] = max(minutes(item), slowest.get(item.path, 0))
+    items.sort(key=lambda item: slowest[item.path], reverse=True)
 
 
 @pytest.fixture
