@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from types import ModuleType
 
@@ -31,7 +32,10 @@ def call(address: str, file: str) -> int:
     given = {"file": file, "folder": os.getcwd(), "environment": dict(os.environ)}
     text = json.dumps(given).encode()
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(address)
+        for _ in range(100):  # the server may be about to start
+            if not server.connect_ex(address):
+                break
+            time.sleep(0.1)
         socket.send_fds(server, [len(text).to_bytes(SIZE, "big")], [0, 1, 2])
         server.sendall(text)
         pid = receive(server)
