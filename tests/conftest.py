@@ -1,5 +1,8 @@
 """Fixtures that several test files share."""
 
+import fcntl
+import os
+
 import numpy as np
 import pytest
 
@@ -21,13 +24,19 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the slowest tests, so that at the end no process waits for another."""
+    """Begin with the files of the slowest tests, so that at the end no process waits for another.
+
+    Tests of one file stay together: else what a file's tests share would be made again and again.
+    """
 
     def minutes(item):
         slow = item.get_closest_marker("slow")
         return slow.kwargs.get("minutes", 1) if slow else 0
 
-    items.sort(key=minutes, reverse=True)
+    slowest = {}
+    for item in items:
+        slowest[item.path] = max(minutes(item), slowest.get(item.path, 0))
+    items.sort(key=lambda item: slowest[item.path], reverse=True)
 
 
 @pytest.fixture
@@ -85,10 +94,21 @@ def prompts_en(request):
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory):
-    """Return the folder of tables of the synthetic grid, with the page one folder up."""
+    """Return the folder of tables of the synthetic grid, with the page one folder up.
+
+    The processes of one run of the tests share it.
+    """
     from helpers import synthetic_results
 
-    return synthetic_results.write_tables(tmp_path_factory.mktemp("study"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "synthetic"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            synthetic_results.write_tables(folder)
+            (folder / "done").touch()
+    return folder / "results" / "tables"
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ TUNED += ("fithubert", "int8", "half_precision")
 # Smaller matrices, zeros, a thin student with half of the frames. Half precision takes a processor
 # without such arithmetic as long as these three: test_analyse.py and test_profile.py have it small.
 MEASURED = ("ffn_pruning", "weight_pruning", "fithubert")
-EXPORTED = ("distilhubert",)  # with three layers; test_export.py has every kind of layer, in small
+EXPORTED = ("distilhubert",)  # with one layer; test_export.py has every kind of layer, in small
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,7 @@ def step_of(name):
     """Return a step of a recipe with the smallest settings of its method."""
     kind = catalogue.load(name)
     known = {key: value for key, value in SMALL.items() if hasattr(kind, key)}
+    known |= {"parts": "ffn"} if name == "low_rank" else {}  # half of the time, and matrices alike
     return {name: known | dict(kind.example) | {k: v for k, v in known.items() if k != "units"}}
 
 
@@ -88,7 +89,7 @@ def test_base_goes_through_every_job(name, teacher, corpus, tmp_path, request):
     torch.set_num_threads(1)
     config = json.loads((teacher / "config.json").read_text())
     steps = [step_of(name)]
-    asked = 0.75 if name in EXPORTED else 0.25 if catalogue.load(name).removes else 0.0
+    asked = 0.84 if name in EXPORTED else 0.25 if catalogue.load(name).removes else 0.0
     ratio = recipes.solve(steps, config, asked).ratio
     student = tmp_path / "student"
     run = RUN | {"ratio": round(ratio, 6), "scope": "any"}

@@ -117,6 +117,12 @@ def test_wanda_spreads_zeros_to_the_last(teacher):
             assert len(own) == outputs and max(own) <= inputs and max(own) - min(own) <= 1
 
 
+def test_of_equal_scores_the_first_are_the_lowest():
+    scores, amounts = torch.tensor([[1.0, 0, 0, 1, 0], [2, 2, 2, 2, 2]]), torch.tensor([2, 4])
+    mask = wanda.smallest(scores, amounts)
+    assert mask.tolist() == [[False, True, True, False, False], [True, True, True, True, False]]
+
+
 def test_wanda_listens_to_what_magnitude_does_not_see():
     """The smallest weights stay where the input is loud."""
     scores = torch.tensor([[0.1, 0.2, 0.3, 0.4]]) * torch.tensor([9.0, 1.0, 1.0, 1.0])

@@ -27,6 +27,10 @@ KINDS = {
     "data2vec-audio": {},  # five convolutions of positions, a norm behind each
     "hubert, batch norm": {"num_conv_pos_embeddings": 16, "conv_pos_batch_norm": True},
 }
+# Of each kind of change to WavLM's attention one; test_methods.py has all methods on few layers.
+WAVLM = ("attention_reuse", "distilhubert", "head_pruning", "int8", "lighthubert", "low_rank")
+WAVLM += ("structured_self_pinching",)
+CONTRACTS = [(name, "hubert") for name in catalogue.names()] + [(name, "wavlm") for name in WAVLM]
 SAMPLES = 8_000, 5_300
 
 
@@ -66,8 +70,7 @@ def teacher(request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["hubert", "wavlm"])  # test_data2vec.py has the third
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize(("name", "kind"), CONTRACTS)  # test_data2vec.py has the third kind
 def test_contract(name, kind, tmp_path):
     teacher = default(kind)
     ratio = ratio_of(name, 0.2 if "head_pruning" in name else 0.35, backbone.describe(teacher))

@@ -50,28 +50,27 @@ def small_numbers(name):
 
 def thin(kind, **settings):
     """Return a cut model with convolutional stem that wants normalised samples."""
-    return cut(model.new(convolutional(kind, feat_extract_norm="layer", **settings)))
+    return cut(model.new(convolutional(kind, layers=2, feat_extract_norm="layer", **settings)))
 
 
-def thin_stem(kind):
+def thin_stem(kind, **settings):
     """Return a model with some channels of its stem."""
-    made = model.new(convolutional(kind, layers=1, feat_extract_norm="group"))
+    made = section(convolutional(kind, layers=1, feat_extract_norm="group"), **settings)
     surgery.keep_channels(made, 0, torch.arange(0, 16, 2))
     surgery.keep_channels(made, 1, torch.arange(0, 24, 3))
     return made
 
 
+TWICE = "thin stem, half of the frames"  # exported again: the same bytes
 REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
 STUDENTS = {
     "log-mel": ("finetune", lambda: model.new(model.tiny_config(**SMALL))),
-    "thin stem": ("finetune", lambda: thin_stem("hubert")),
+    "thin stem, half of the frames": ("finetune", lambda: thin_stem("hubert", time_reduction=2)),
     "thin stem, data2vec": ("finetune", lambda: thin_stem("data2vec-audio")),
     "hubert": ("probe", lambda: thin("hubert")),
     "wav2vec2": ("finetune", lambda: thin("wav2vec2", do_stable_layer_norm=True)),
     "wavlm": ("probe", lambda: thin("wavlm")),
-    "whole wavlm": ("finetune", lambda: model.new(convolutional("wavlm", layers=2))),
     "reuse": ("finetune", lambda: section(convolutional("wavlm"), layers=REUSE)),
-    "time": ("finetune", lambda: section(convolutional("hubert", layers=1), time_reduction=2)),
     "int8": ("finetune", lambda: small_numbers("int8")),
 }
 
@@ -117,14 +116,9 @@ def test_onnxruntime_computes_what_torch_does(name, tmp_path, prompts_en):
     alone, _ = session.run(None, {"waves": waves[1:, :4001], "lengths": lengths[1:]})
     assert np.abs(np.exp(scores).sum(-1) - 1).max() < 1e-4
     assert np.abs(scores[1, : frames[1]] - alone[0]).max() < check["tolerance"]
-
-
-@pytest.mark.slow
-def test_files_repeat_byte_for_byte(tmp_path, prompts_en):
-    settings = store(tmp_path / "student", model.new(convolutional("hubert", layers=1)))
-    first, _ = run(tmp_path / "a", tmp_path / "student", settings, prompts_en)
-    second, _ = run(tmp_path / "b", tmp_path / "student", settings, prompts_en)
-    assert first.read_bytes() == second.read_bytes()
+    if name == TWICE:
+        again, _ = run(tmp_path / "again", tmp_path / "student", settings, prompts_en)
+        assert again.read_bytes() == file.read_bytes()
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def installed(tmp_path_factory):
 def study(tmp_path_factory, tables):
     """Return a folder with the results of a study and a recording."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "results").symlink_to(tables.parent)
+    shutil.copytree(tables.parent, folder / "results")
     teachers = {"tiny": {"path": str(ROOT / "resources/teachers/tiny")}}
     config = resolve({**STUDY, "teachers": teachers})
     (folder / "results" / "run_config.yaml").write_text(yaml.safe_dump(config))
@@ -124,7 +124,12 @@ def test_a_plain_installation_works_or_names_the_extra(
 
 def test_it_transcribes_outside_the_checkout(installed, prompts_en, tmp_path):
     """A folder and its ONNX file, each told by the package that is installed."""
-    student = shutil.copytree(ROOT / "resources/teachers/tiny-characters", tmp_path / "student")
+    student = tmp_path / "student"
+    shutil.copytree(ROOT / "resources/teachers/tiny-characters", student)
+    backbone = model.load(student)
+    del backbone.encoder.layers[1:]  # each takes seconds to export
+    model.save(backbone, tmp_path / "short")
+    shutil.copytree(tmp_path / "short", student, dirs_exist_ok=True)
     settings = json.loads((student / "provenance.json").read_text())["task"]
     files = tmp_path / "s.onnx", tmp_path / "s.json"
     export.main(settings, student, [prompts_en], {"seed": 1}, *files)

@@ -13,6 +13,7 @@ from speech_pareto.data.corpus import read
 from speech_pareto.models.backbone import load
 from speech_pareto.training import frame_units
 
+pytestmark = pytest.mark.xdist_group("pretraining")  # one process makes the teacher
 SETTINGS = {
     "model": {"hidden": 48, "layers": 2, "heads": 4, "ffn": 96, "pos_conv": 16},
     "window_seconds": 2,

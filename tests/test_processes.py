@@ -39,6 +39,18 @@ CHAIN = [
     {"iterative_pruning": WALK | {"ratio": 0.1, "unit_seconds": 4.0, "batch_seconds": 4.0}},
     {"parp": {"steps": 3, "batch_seconds": 4.0}},
 ]
+# What a job inherits below a launcher of another program: torchrun, mpirun, accelerate.
+TORCHRUN = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29511",
+    "TORCHELASTIC_RUN_ID": "none",
+}
+OTHERS = {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "PMI_SIZE": "4"}
+OTHERS |= {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "fp8"}
 # What Snakemake's script is: it logs, and calls a `main` in as many processes as it has GPUs.
 SCRIPT = """
 import sys
@@ -159,7 +171,10 @@ def test_two_processes_make_the_same_student(transcribed, tmp_path):
 
 @pytest.mark.slow
 def test_fine_tuning_in_two_processes_goes_on_after_a_stop(transcribed, tmp_path):
-    """SIGTERM: the state is saved once, by the first; dropout and masks are drawn as before."""
+    """SIGTERM: the state is saved once, by the first; dropout and masks are drawn as before.
+
+    What goes on does so below another launcher, and starts its own processes all the same.
+    """
     teacher = write_teacher(tmp_path / "teacher")
     training = PLAIN | DRAWS | {"steps": 30, "accumulate": 2, "checkpoint_seconds": 0}
     arguments = [TASK, training, str(teacher), [str(transcribed)], 1]
@@ -175,7 +190,8 @@ def test_fine_tuning_in_two_processes_goes_on_after_a_stop(transcribed, tmp_path
     step = torch.load(newest(state, "checkpoint"), weights_only=True)["step"]
     assert 0 < step < 30 and not (tmp_path / "two").exists()
     assert len(list(state.iterdir())) <= 2  # nobody's half-written file
-    finish(start(tmp_path, "finetune", 2, 2, *arguments, *more))
+    told = TORCHRUN | {"PET_NNODES": "2", "PET_NODE_RANK": "1"}  # PET: of Kubernetes
+    finish(start(tmp_path, "finetune", 2, 2, *arguments, *more, told=told))
     assert f"continuing after step {step}" in (tmp_path / "job.log").read_text()
     assert distance(tmp_path / "one", tmp_path / "two") < 1e-4
 
@@ -228,44 +244,14 @@ def test_more_gpus_than_pieces_are_refused():
         assert launch.spread(finetune.main, number, 1) is finetune.main
 
 
-# What a job inherits below a launcher of another program: torchrun, mpirun, accelerate.
-TORCHRUN = {
-    "RANK": "1",
-    "LOCAL_RANK": "1",
-    "WORLD_SIZE": "2",
-    "LOCAL_WORLD_SIZE": "2",
-    "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "29511",
-    "TORCHELASTIC_RUN_ID": "none",
-}
-OTHERS = {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "PMI_SIZE": "4"}
-OTHERS |= {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "fp8"}
-
-
-@pytest.fixture(scope="module")
-def below(transcribed, tmp_path_factory):
-    """Return a job's arguments, and the folder of what it makes below no launcher."""
-    folder = tmp_path_factory.mktemp("below")
-    teacher = write_teacher(folder / "teacher")
-    arguments = [TASK, PLAIN | {"accumulate": 2}, str(teacher), [str(transcribed)], 1]
-    finetune.main(*arguments, folder / "plain")
-    return arguments, folder / "plain"
-
-
 @pytest.mark.slow
-def test_a_job_below_other_launchers_trains_alone(below, tmp_path):
-    arguments, plain = below
+def test_a_job_below_other_launchers_trains_alone(transcribed, tmp_path):
+    teacher = write_teacher(tmp_path / "teacher")
+    arguments = [TASK, PLAIN | {"accumulate": 2}, str(teacher), [str(transcribed)], 1]
+    finetune.main(*arguments, tmp_path / "plain")
     told = TORCHRUN | OTHERS
     finish(start(tmp_path, "finetune", 1, 2, *arguments, str(tmp_path / "one"), told=told))
-    assert distance(plain, tmp_path / "one") == 0
-
-
-@pytest.mark.slow
-def test_a_job_below_another_launcher_starts_its_own_processes(below, tmp_path):
-    arguments, plain = below
-    told = TORCHRUN | {"PET_NNODES": "2", "PET_NODE_RANK": "1"}  # PET: of Kubernetes
-    finish(start(tmp_path, "finetune", 2, 2, *arguments, str(tmp_path / "two"), told=told))
-    assert distance(plain, tmp_path / "two") < 1e-4
+    assert distance(tmp_path / "plain", tmp_path / "one") == 0
 
 
 def test_only_the_first_process_logs_what_is_no_error(tmp_path, monkeypatch):

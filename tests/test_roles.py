@@ -21,7 +21,8 @@ from speech_pareto.reporting.tables import analysis, comparisons, points, result
 from speech_pareto.runtime import result
 from speech_pareto.study import quantities
 
-pytestmark = pytest.mark.slow  # each chain of tables takes seconds
+# A chain of tables takes seconds; one process makes it.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("roles")]
 
 # teachers and recipes whose names say nothing, or the wrong thing
 NAMES = {"tiny": "mein-lehrer", "tiny-random": "zufall", "identity": "nothing-done"}
@@ -31,47 +32,41 @@ NAMES |= {"low-rank": "identity", "distillation": "random-crop", "ffn-pruning": 
 
 @pytest.fixture(scope="module")
 def renamed(tmp_path_factory):
-    """Return the folders of the synthetic grid's results, with and without other names."""
-    folders = []
-    for names in ({}, NAMES):
-        folder = tmp_path_factory.mktemp("grid")
-        metrics, profiles = synthetic_results.write(folder)
-        synthetic_results.write_hypotheses(metrics)
-        synthetic_results.write_analyses(profiles)
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            kind, teacher, recipe, *rest = file.relative_to(folder).parts
-            own = names.get(teacher, teacher), names.get(recipe, recipe)
-            other = folder / "results" / kind / own[0] / own[1] / "/".join(rest)
-            other.parent.mkdir(parents=True, exist_ok=True)
-            if file.suffix == ".json":
-                value = result.read(file)
-                value["run"] |= dict(zip(("teacher", "recipe"), own, strict=True))
-                result.write(other, value)
-            else:
-                file.rename(other)
-        folders.append(folder / "results")
-    return folders
+    """Return the folder of the synthetic grid's results with other names."""
+    folder = tmp_path_factory.mktemp("grid")
+    metrics, profiles = synthetic_results.write(folder)
+    synthetic_results.write_hypotheses(metrics)
+    synthetic_results.write_analyses(profiles)
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        kind, teacher, recipe, *rest = file.relative_to(folder).parts
+        own = NAMES.get(teacher, teacher), NAMES.get(recipe, recipe)
+        other = folder / "results" / kind / own[0] / own[1] / "/".join(rest)
+        other.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".json":
+            value = result.read(file)
+            value["run"] |= dict(zip(("teacher", "recipe"), own, strict=True))
+            result.write(other, value)
+        else:
+            file.rename(other)
+    return folder / "results"
 
 
-def written(folder):
-    """Run the chain of `aggregate`, `compare` and `report`; return the folder of tables."""
-    found = [sorted((folder / kind).rglob("*.json")) for kind in ("metrics", "profile", "analysis")]
+@pytest.fixture(scope="module")
+def made(renamed):
+    """Return the tables of those results, by the chain of `aggregate`, `compare` and `report`."""
+    found = [
+        sorted((renamed / kind).rglob("*.json")) for kind in ("metrics", "profile", "analysis")
+    ]
     metrics, profiles, analyses = found
-    tables = folder / "tables"
+    tables = renamed / "tables"
     cells, compared = tables / "results.parquet", tables / "comparisons.parquet"
     beside = [tables / name for name in ("fronts.csv", "pairs.csv", "examples.json")]
     aggregate.main(metrics, profiles, cells, tables / "results.csv")
     aggregate.gather(analyses, metrics, tables / "analysis.parquet", tables / "analysis.csv")
     hypotheses = [file.with_suffix(".tsv") for file in metrics]
     compare.main(cells, hypotheses, compared, tables / "comparisons.csv", *beside)
-    report.main(cells, compared, *beside, [tables / "front.txt", folder / "report.html"])
+    report.main(cells, compared, *beside, [tables / "front.txt", renamed / "report.html"])
     return tables
-
-
-@pytest.fixture(scope="module")
-def both(renamed):
-    """Return the tables of the grid as it is and with other names."""
-    return [written(folder) for folder in renamed]
 
 
 def points_of(tables, names):
@@ -85,16 +80,16 @@ def points_of(tables, names):
 
 
 @pytest.mark.slow
-def test_names_change_nothing_but_themselves(both):
-    usual, other = points_of(both[0], {}), points_of(both[1], NAMES)
+def test_names_change_nothing_but_themselves(tables, made):
+    usual, other = points_of(tables, {}), points_of(made, NAMES)
     assert usual.keys() == other.keys()
     for key, point in usual.items():
         for what in ("role", "kind", "front", "status", "as_good", "values", "text"):
             assert other[key][what] == point[what], (key, what)
 
 
-def test_kinds_of_points(both):
-    kinds = {(p["teacher"], p["recipe"]): p["kind"] for p in points_of(both[1], {}).values()}
+def test_kinds_of_points(made):
+    kinds = {(p["teacher"], p["recipe"]): p["kind"] for p in points_of(made, {}).values()}
     assert kinds["mein-lehrer", "nothing-done"] == "teacher"
     assert kinds["zufall", "nothing-done"] == "control"
     assert kinds["mein-lehrer", "baseline"] == kinds["mein-lehrer", "shorter"] == "control"
@@ -103,11 +98,11 @@ def test_kinds_of_points(both):
 
 
 @pytest.mark.slow
-def test_text_and_page_name_the_teacher(both):
-    front = (both[1] / "front.txt").read_text()
+def test_text_and_page_name_the_teacher(made):
+    front = (made / "front.txt").read_text()
     assert "teacher (mein-lehrer)" in front and "nothing-done" not in front
     assert "zufall" not in front and "  identity " in front
-    study = points.read(both[1] / "results.parquet")
+    study = points.read(made / "results.parquet")
     best = budget.choose(study, [budget.Limit("max", "parameters", 3.5e6)], "phones")
     assert {point["kind"] for point in best} == {"student"}
     said = budget.text(study, [], "phones")
@@ -120,9 +115,9 @@ def words(figure):
     return [text.get_text() for text in texts]
 
 
-def test_figures_draw_what_things_are(both):
-    cells = results_table.read(both[1] / "results.parquet")
-    compared = results_table.read(both[1] / "comparisons.parquet")
+def test_figures_draw_what_things_are(made):
+    cells = results_table.read(made / "results.parquet")
+    compared = results_table.read(made / "comparisons.parquet")
     summary, recipes = results_table.summarise(cells, compared), roles.roles_of(cells)
     style = styles.styles(recipes)
     assert style["nothing-done"] == (styles.INK, "*")
@@ -137,7 +132,7 @@ def test_figures_draw_what_things_are(both):
     for draw in (ratios.draw, speedup.draw):
         named = words(draw(summary, "phones", recipes))
         assert "identity" in named and "nothing-done" not in named
-    rows = results_table.read(both[1] / "analysis.parquet")
+    rows = results_table.read(made / "analysis.parquet")
     inside = analysis.students_of(rows, cells, "phones")
     titles = [axes.get_title() for axes in layer_similarity.draw(inside, "phones", recipes).axes]
     assert titles[0] == "teacher\nmein-lehrer, 1.00"
@@ -147,7 +142,7 @@ def test_figures_draw_what_things_are(both):
     )
 
 
-def test_a_probe_of_a_teacher_that_was_never_pretrained(both):
+def test_a_probe_of_a_teacher_that_was_never_pretrained(made):
     files = {}
     for teacher, pretrained in (("mein-lehrer", True), ("zufall", False)):
         run = {"teacher": teacher, "recipe": "nothing-done", "ratio": 0.0, "seed": 1, "task": "pr"}
@@ -158,8 +153,8 @@ def test_a_probe_of_a_teacher_that_was_never_pretrained(both):
     assert {"teacher (mein-lehrer)", "zufall, not pretrained"} <= set(said)
 
 
-def test_what_is_missing_is_named(both):
-    cells = results_table.read(both[1] / "results.parquet")
+def test_what_is_missing_is_named(made):
+    cells = results_table.read(made / "results.parquet")
     files = {file: file.replace(".json", ".tsv") for file in cells["metrics_file"]}
     students = cells[cells["role"] != "teacher"]
     reasons = comparisons.build(students, files)[0].query("status == 'no_teacher'")["reason"]
@@ -170,7 +165,7 @@ def test_what_is_missing_is_named(both):
 
 
 def test_a_damaged_file_leaves_its_row_what_it_is(renamed):
-    folder = renamed[1]
+    folder = renamed
     metrics = sorted((folder / "metrics").rglob("*.json"))
     profiles = sorted((folder / "profile").rglob("*.json"))
     values = results_table.read_results(metrics)
@@ -188,8 +183,8 @@ def test_a_damaged_file_leaves_its_row_what_it_is(renamed):
     assert "0 of 1 cells done, 1 damaged" in leaderboard.front_text(alone)
 
 
-def test_no_control_is_on_a_front(both):
-    summary = results_table.summarise(results_table.read(both[1] / "results.parquet"))
+def test_no_control_is_on_a_front(made):
+    summary = results_table.summarise(results_table.read(made / "results.parquet"))
     for cost in quantities.axes():
         assert set(summary.loc[summary[f"front_{cost}"], "kind"]) <= {"teacher", "student"}
         assert summary[f"front_{cost}"].any()

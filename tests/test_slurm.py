@@ -278,7 +278,7 @@ def test_a_full_disk_and_a_damaged_checkpoint_lose_one_step(storm, whole):
     assert failed == 1 and left == []
     assert status == 0, study.said()
     same(study, whole)
-    assert damaged.startswith("checkpoint-000000100-") and study.continued_after() == 99
+    assert damaged.startswith("checkpoint-000000040-") and study.continued_after() == 39
 
 
 def test_kills_at_random_moments_change_nothing(storm, whole):

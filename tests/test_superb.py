@@ -27,8 +27,10 @@ from speech_pareto.study import config
 from speech_pareto.study import figures as study_figures
 from speech_pareto.tasks.kinds.superb import METRICS, PROBLEMS
 
+pytestmark = pytest.mark.xdist_group("superb")  # one of several processes trains
 TINY = ROOT / "resources" / "teachers" / "tiny"
 STUDENTS = {"ffn-pruning": "ffn_pruning", "low-rank": "low_rank"}
+TAUGHT = ("identity", "low-rank")  # each training takes ten seconds
 KINDS = ("digits", "letters", "phonetic")  # folders of the prompts
 LANGUAGES = ("en", "it")
 FEATURES = """
@@ -65,10 +67,6 @@ for model in sys.argv[2:]:
     shutil.rmtree(Path(folder) / "cache")
 np.savez(f"{folder}/features.npz", **found)
 """
-DEFAULTS = """
-import json, s3prl.problem
-print(json.dumps({name: getattr(s3prl.problem, name)().default_config() for name in RECIPES}))
-"""
 TRAIN = """
 import json, sys, torch
 from pathlib import Path
@@ -76,6 +74,11 @@ import s3prl_trial
 torch.set_num_threads(1)
 for job in json.loads(Path(sys.argv[1]).read_text()):
     s3prl_trial.main(**job)
+"""
+DEFAULTS = """
+import s3prl.problem
+found = {name: getattr(s3prl.problem, name)().default_config() for name in sys.argv[2:]}
+Path(sys.argv[1]).with_name("defaults.json").write_text(json.dumps(found))
 """
 
 
@@ -129,7 +132,10 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(words, models, s3prl, tmp_path_factory):
-    """Return the folder of results of PR and SID on the teacher and both students."""
+    """Return the folder of results of PR and SID on the teacher and a student.
+
+    Beside them lies what s3prl says of its own recipes.
+    """
     folder = tmp_path_factory.mktemp("superb")
     train = {"log_step": 30, "eval_step": 30, "save_step": 30, "gradient_accumulate": 1}
     sizes = {split: {"batch_size": 8} for split in ("train", "valid", "test")}
@@ -141,7 +147,7 @@ def trained(words, models, s3prl, tmp_path_factory):
         settings = {"train": train | steps, "build_batch_sampler": sizes}
         task = {"problem": problem, "settings": settings} | own
         prepare_superb.main(task, [words], folder / problem)
-        for name, model in models.items():
+        for name in TAUGHT:
             run = {"study": "x", "teacher": "tiny", "recipe": name, "ratio": 0.0, "seed": 1}
             run |= {"role": "student", "pretrained": True}
             run |= {"task": problem.lower(), "config": {}}
@@ -149,13 +155,14 @@ def trained(words, models, s3prl, tmp_path_factory):
             files |= {"data": problem, "state": f"state-{name}-{problem}"}
             files = {key: str(folder / file) for key, file in files.items()}
             tried = {"learning_rates": [1e-2, 1e-5] if name == "identity" else [1e-2]}
-            jobs.append({"task": task | tried, "model": str(model), "run": run, **files})
+            jobs.append({"task": task | tried, "model": str(models[name]), "run": run, **files})
             if name == "low-rank":
                 cached = {key: f"{file}-cached" for key, file in files.items() if key != "data"}
                 task_of_cached = task | tried | {"cache_features": True}
                 jobs.append(jobs[-1] | cached | {"task": task_of_cached})
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    s3prl(TRAIN, folder / "jobs.json")
+    recipes = [facts.recipe for facts in PROBLEMS.values()]
+    s3prl(TRAIN + DEFAULTS, folder / "jobs.json", *recipes)
     return folder
 
 
@@ -197,8 +204,7 @@ def test_s3prl_hears_our_hidden_states(models, words, s3prl, tmp_path):
 
 @pytest.mark.slow(minutes=2)
 def test_phones_and_languages_are_learnt(trained):
-    # one test, so that one of several processes trains
-    for name in ("identity", *STUDENTS):
+    for name in TAUGHT:
         phones_are_learnt(trained, name)
         languages_are_learnt(trained, name)
     for problem, choose in (("PR", min), ("SID", max)):
@@ -331,9 +337,8 @@ def test_labels_must_have_been_heard(words, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_table_says_what_s3prl_does(s3prl):
-    recipes = [facts.recipe for facts in PROBLEMS.values()]
-    found = json.loads(s3prl(DEFAULTS.replace("RECIPES", repr(recipes))))
+def test_the_table_says_what_s3prl_does(trained):
+    found = result.read_json(trained / "defaults.json")
     for name, facts in PROBLEMS.items():
         own = found[facts.recipe]
         assert own["train"]["total_steps"] == facts.updates, name

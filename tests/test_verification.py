@@ -52,6 +52,7 @@ from speech_pareto.tasks.recogniser import load_recogniser
 from speech_pareto.tasks.task import load_task_model
 from speech_pareto.training import inference
 
+pytestmark = pytest.mark.xdist_group("verification")  # one process makes the corpus and trains
 TEACHER = ROOT / "resources" / "teachers" / "tiny"
 TASK = {"kind": "verification", "metric": "eer", "embedding": 24, "trials": {"most": 200}}
 TRAINING = {"steps": 40, "learning_rate": 3e-3, "batch_seconds": 16.0, "precision": "fp32"}
@@ -267,10 +268,12 @@ def test_classification_may_pool_likewise(pooling, corpus, small, tmp_path):
         own, tmp_path / "model", [within], SCORED, tmp_path / "m.json", tmp_path / "m.tsv"
     )
     assert result.read(tmp_path / "m.json")["metrics"]["accuracy"] > 80
-    export.main(own, tmp_path / "model", [within], SCORED, tmp_path / "s.onnx", tmp_path / "s.json")
-    ours, theirs = load_recogniser(tmp_path / "model"), load_recogniser(tmp_path / "s.onnx")
-    name, probability = ours.classify(readers[0].wave())
-    assert theirs.classify(readers[0].wave()) == (name, pytest.approx(probability, abs=1e-3))
+    ours = load_recogniser(tmp_path / "model").classify(readers[0].wave())
+    if pooling == "attentive":  # the file of a student that verifies has the other one
+        files = tmp_path / "s.onnx", tmp_path / "s.json"
+        export.main(own, tmp_path / "model", [within], SCORED, *files)
+        name, probability = load_recogniser(files[0]).classify(readers[0].wave())
+        assert (name, pytest.approx(probability, abs=1e-3)) == ours
 
 
 def write_split(folder, corpus, utterances, **changes):

@@ -44,10 +44,11 @@ def convolutional(kind, **settings):
 
 
 def cut(backbone):
-    """Remove heads and rows and factorise a matrix, unevenly."""
+    """Remove heads and rows and factorise a matrix, unevenly, in two layers or three."""
     layers = backbone.encoder.layers
     surgery.keep_heads(layers[0], (1, 3))
-    surgery.keep_heads(layers[2], (2,))
+    for layer in layers[2:]:
+        surgery.keep_heads(layer, (2,))
     surgery.keep_rows(layers[1], torch.arange(0, 40, 3))
     for name, shape in (("k_proj", (32, 32)), ("out_proj", (32, 32)), ("output_dense", (32, 14))):
         down, up = torch.randn(5, shape[1]), torch.randn(shape[0], 5)

@@ -3,7 +3,8 @@
 `Server` starts that process, which is this file as a script.  Each line that it reads is a call;
 its answer is the exit status.  A fork has the folder, environment and output of its call, and runs
 `main` of Snakemake as `python -m snakemake` does.  The workflow's own modules are imported by each
-fork, from the workflow that it reads.
+fork, from the workflow that it reads.  Scripts of jobs run in forks of a process of their own, see
+`script_server`.
 """
 
 import json
@@ -15,12 +16,15 @@ import threading
 import traceback
 from pathlib import Path
 
+SCRIPTS = Path(__file__).with_name("script_server.py")
+
 
 class Server:
     """A process that has imported Snakemake; it ends with the one that started it."""
 
     def __init__(self) -> None:
         self.process, self.lock = None, threading.Lock()
+        self.folder = tempfile.TemporaryDirectory()
 
     def run(self, folder: Path, arguments: list[str]) -> subprocess.CompletedProcess:
         """Run Snakemake in `folder`, with this process's environment, and wait for its end."""
@@ -38,16 +42,25 @@ class Server:
     def _ask(self, call: dict) -> int:
         if self.process is None:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            self.process = subprocess.Popen([sys.executable, __file__], text=True, **pipes)
+            command = [sys.executable, __file__, f"{self.folder.name}/scripts"]
+            self.process = subprocess.Popen(command, text=True, **pipes)
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
 
-def serve() -> None:
-    """Answer calls until there are no more."""
+def serve(scripts: str) -> None:
+    """Answer calls until there are no more; scripts run in a server at the socket `scripts`."""
     from snakemake import cli
+    from snakemake.script import PythonScript
 
+    def execute_script(self, fname: str, edit: bool = False) -> None:
+        self._execute_cmd(f"{sys.executable} -S {SCRIPTS} run {scripts} {{fname:q}}", fname=fname)
+
+    PythonScript.execute_script = execute_script
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, SCRIPTS, "serve", scripts]
+    subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
     cli.get_argument_parser()  # imports the plugins
     calls, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     with open(os.devnull) as nothing:
@@ -85,4 +98,4 @@ def run(call: dict, main) -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])

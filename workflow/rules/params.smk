@@ -7,6 +7,7 @@ what it was. Most rules have two:
     run    what the output says of itself and does not depend on, made by `untracked`
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -69,6 +70,7 @@ def code(*sources):
     return digests
 
 
+@functools.cache
 def pins(name):
     """Digest of what is pinned in an environment; comments in its file do not count."""
     file = SCRIPTS.parents[1] / "envs" / f"{name}.yaml"

@@ -37,8 +37,15 @@ def zeros_of_rows(config: Mapping, zeros: int) -> list[list[int]]:
 
 
 def smallest(scores: Tensor, amounts: Tensor) -> Tensor:
-    """Return a mask of the `amounts` (rows,) lowest scores in each row of (rows, columns)."""
-    return scores.argsort(dim=1, stable=True).argsort(dim=1) < amounts[:, None]
+    """Return a mask of the `amounts` (rows,) lowest scores in each row of (rows, columns).
+
+    Of equal scores the first are the lowest.
+    """
+    import torch
+
+    ranks = torch.arange(scores.shape[1], device=scores.device)
+    lowest = ranks < amounts.to(scores.device)[:, None]
+    return torch.zeros_like(lowest).scatter_(1, scores.argsort(dim=1, stable=True), lowest)
 
 
 def zero_out(model: Module, batches: Sequence, choose: Callable[[Tensor], Tensor]) -> None:
