@@ -34,6 +34,10 @@ RECIPES = {  # the share of heads is that of rows
     "heads-and-rows": lambda ratio: [{"head_pruning": {"ratio": ratio / 3}}, "ffn_pruning"],
     "layer-drop": lambda ratio: ["layer_drop"],
     "stem-and-layer-drop": lambda ratio: [{"channel_pruning": {"ratio": 0.045}}, "layer_drop"],
+    "small-stem-and-layer-drop": lambda ratio: [
+        {"stem_distillation": {"ratio": 0.0335, "steps": 0}},
+        "layer_drop",
+    ],
     "thin": lambda ratio: [{"masking_distillation": {"reuse": "none", "steps": 0}}],
     "thin-reuse": lambda ratio: [{"masking_distillation": {"steps": 0}}],
 }
