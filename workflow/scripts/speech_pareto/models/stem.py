@@ -52,4 +52,4 @@ def with_stem(backbone: nn.Module, config: Mapping) -> nn.Module:
     for name in ("preprocessor", "readout"):
         if hasattr(backbone, name):
             setattr(made, name, getattr(backbone, name))
-    return made
+    return made.to(home)
