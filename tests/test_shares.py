@@ -19,7 +19,7 @@ from speech_pareto.profiling import cost
 from speech_pareto.runtime.result import read_status
 from speech_pareto.study import config as configs
 from speech_pareto.study.cells import cells
-from speech_pareto.study.targets import met, ratio_of
+from speech_pareto.study.shares import met, ratio_of
 
 BASE = TEACHERS["hubert-base"].config
 GRID = [
