@@ -1,6 +1,6 @@
 """Where the time of a training goes, and what the one loop adds to it, at HuBERT Base's size.
 
-    python benchmarks/training.py [--threads 1] [--seconds 8] [--steps 4] [--tiny]
+    python benchmarks/training.py [--threads 1] [--seconds 8] [--steps 4] [--tables loop] [--tiny]
 
 Random weights, batches of `--seconds` of noise, read from a corpus on disk; medians over steps.
 
@@ -52,6 +52,7 @@ METHODS: dict[str, dict] = {
     "unit_distillation": {"units": 50, "unit_seconds": 16.0},
     "iterative_pruning": {"schedule": [0.5], "units": 50, "unit_seconds": 16.0},
 }
+TABLES = ("loop", "stem", "steps")
 PARTS = ("teacher", "student", "backward", "optimiser")
 
 
@@ -215,6 +216,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps of each training")
     parser.add_argument("--rounds", type=int, default=3, help="of what takes turns")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--tiny", action="store_true", help="a tiny model in place of Base")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -224,14 +226,18 @@ def main() -> None:
         teacher = synthetic.random_model(synthetic.base(given.tiny, "hubert-base"), "cpu")
         teacher.requires_grad_(False)
         print(f"{hardware()['cpu']}, {given.threads} thread(s), batches of {given.seconds:g} s\n")
-        times = loops(teacher, corpus, given)
-        print("| loop | s per step | audio per second, beside ours |\n|---|---|---|")
-        for name, seconds in times.items():
-            print(f"| {name} | {seconds:.2f} | {times['ours'] / seconds:.3f} |")
-        times = stems(teacher, corpus, given)
-        print("\n| stem of the teacher | s per step | ratio |\n|---|---|---|")
-        for name, seconds in times.items():
-            print(f"| {name} | {seconds:.2f} | {seconds / times['twice']:.3f} |")
+        if "loop" in given.tables:
+            times = loops(teacher, corpus, given)
+            print("| loop | s per step | audio per second, beside ours |\n|---|---|---|")
+            for name, seconds in times.items():
+                print(f"| {name} | {seconds:.2f} | {times['ours'] / seconds:.3f} |")
+        if "stem" in given.tables:
+            times = stems(teacher, corpus, given)
+            print("\n| stem of the teacher | s per step | ratio |\n|---|---|---|")
+            for name, seconds in times.items():
+                print(f"| {name} | {seconds:.2f} | {seconds / times['twice']:.3f} |")
+        if "steps" not in given.tables:
+            return
         heads = ["method", "s per step", *(f"{part} %" for part in PARTS), "rest %"]
         print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
         for name in given.methods:
