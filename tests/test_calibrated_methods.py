@@ -218,10 +218,10 @@ def test_head_scores_are_finite_differences(teacher):
     for number, head in ((0, 1), (2, 4)):
         expected = 0.0
         for utterance, frame in real.nonzero().tolist():
-            up, down = (
-                loss_when_scaled(number, head, utterance, frame, 1 + step) for step in (1e-2, -1e-2)
+            up, down = (  # the loss is in fp32, so smaller steps drown in its rounding
+                loss_when_scaled(number, head, utterance, frame, 1 + step) for step in (5e-2, -5e-2)
             )
-            expected += abs(up - down) / 2e-2
+            expected += abs(up - down) / 1e-1
         assert scores[number][head].item() == pytest.approx(expected, rel=5e-3)
 
 
