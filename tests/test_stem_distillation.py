@@ -21,7 +21,7 @@ from speech_pareto.models import backbone as model
 from speech_pareto.models.stem import Stem
 from speech_pareto.profiling import cost
 from speech_pareto.runtime.result import read_status
-from speech_pareto.study.targets import ratio_of
+from speech_pareto.study.shares import ratio_of
 from speech_pareto.tasks.task import TaskModel, make_task, save_head
 
 BASE = {"model_type": "hubert"}

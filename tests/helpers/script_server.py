@@ -109,6 +109,8 @@ def run(given: dict, streams: list[int]) -> None:
         os.environ.update(given["environment"])
         os.chdir(given["folder"])
         file = given["file"]
+        if any(name.startswith("HF_") for name in os.environ):  # read when packages are imported
+            os.execv(sys.executable, [sys.executable, file])
         sys.argv, sys.path[0] = [file], os.path.dirname(file)
         sys.modules["__main__"] = main = ModuleType("__main__")
         main.__file__ = file
