@@ -16,6 +16,7 @@ from speech_pareto.models import architecture
 from speech_pareto.models.backbone import describe, save
 from speech_pareto.models.teachers import TEACHERS
 from speech_pareto.profiling import cost
+from speech_pareto.reporting import interim
 from speech_pareto.runtime.result import read_status
 from speech_pareto.study import config as configs
 from speech_pareto.study.cells import cells
@@ -163,3 +164,12 @@ def test_the_plan_names_the_target(tree):
     assert "weights of tiny at 0.4 (0.4 of MACs): weight_pruning can remove 0.000 of the MACs" in (
         " ".join(text.split())
     )
+
+
+def test_a_config_is_read_for_interim_tables_as_the_workflow_reads_it(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({**STUDY, "recipes": STEPS, "grid": GRID}))
+    read = interim.read_study(file, tmp_path)
+    assert cells(read) == cells(met(study(), tmp_path))
+    pending = interim._pending(cells(read)[-1], read, "later")
+    assert pending["target"] == "0.4 of MACs" and pending["ratio"] == 0.4

@@ -114,7 +114,7 @@ def interim(
     file = study or results / "run_config.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there; has Snakemake started this study here?")
-    resolved = interim.read_study(file) if study else config.load(file)
+    resolved = interim.read_study(file, results) if study else config.load(file)
     typer.echo(interim.write(resolved, results), nl=False)
 
 

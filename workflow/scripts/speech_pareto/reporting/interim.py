@@ -14,18 +14,19 @@ from speech_pareto.reporting import documents
 from speech_pareto.reporting.tables import comparisons, examples, results_table
 from speech_pareto.reporting.tables.results_table import PENDING
 from speech_pareto.runtime import result
-from speech_pareto.study import paths
+from speech_pareto.study import paths, shares
 from speech_pareto.study.cells import Cell, cells, pretrained, role_of
 from speech_pareto.study.config import resolve
 
 FOLDER = "interim"
 
 
-def read_study(file: Path) -> dict:
-    """Return the resolved config in a file."""
+def read_study(file: Path, results: Path) -> dict:
+    """Return the resolved config in a file, with ratios of parameters, as the workflow has it."""
     import yaml
 
-    return resolve(yaml.safe_load(Path(file).read_text(encoding="utf-8")), [str(file)])
+    study = resolve(yaml.safe_load(Path(file).read_text(encoding="utf-8")), [str(file)])
+    return shares.met(study, results)
 
 
 def write(study: dict, results) -> str:
