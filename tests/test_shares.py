@@ -60,6 +60,7 @@ def test_what_cannot_be_met_is_infeasible_in_words(tmp_path):
     status = read_status(tmp_path / "out")
     assert status["status"] == "infeasible"
     assert status["reason"] == "weight_pruning can remove 0.000 of the MACs, not 0.5"
+    assert status["reachable"] is None  # that would be a ratio of parameters
     assert ratio_of(recipe, BASE, target) == 0.5
     most = ratio_of(["head_pruning"], BASE, target)
     heads = recipes.solve(["head_pruning"], BASE, most, target)

@@ -51,7 +51,8 @@ def main(
     planned = recipes.walk(methods, config, ratio, target=target)
     if planned.reason:
         log.warning("%s", planned.reason)
-        write_status(output, "infeasible", planned.reason, round(planned.ratio, 4))
+        reachable = None if target else round(planned.ratio, 4)
+        write_status(output, "infeasible", planned.reason, reachable)
         return
 
     import torch

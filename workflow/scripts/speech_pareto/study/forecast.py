@@ -91,8 +91,8 @@ def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
     except ValueError as error:  # of settings or models that a method refuses
         return {"feasible": "no", "reason": str(error)}
     if solution.reason:
-        reachable = round(solution.ratio, 4)
-        return {"feasible": "no", "reason": solution.reason, "reachable": reachable}
+        reachable = {} if target else {"reachable": round(solution.ratio, 4)}
+        return {"feasible": "no", "reason": solution.reason, **reachable}
     return {
         "feasible": "yes",
         "expected_ratio": round(solution.ratio, 6),
