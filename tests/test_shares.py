@@ -118,8 +118,8 @@ def test_cells_have_ratios_of_parameters_and_know_their_target():
     known = {(cell.recipe, cell.ratio): cell.target for cell in found}
     assert known["identity", "0"] is None and known["layers", "0.2"] is None
     (layers,) = (cell for cell in found if cell.recipe == "layers" and cell.target)
-    assert layers.target == ("macs", 0.4) and 0.3 < float(layers.ratio) < 0.6
-    assert known["weights", "0.4"] == ("macs", 0.4) and len(found) == 5
+    assert layers.target == {"macs": 0.4} and 0.3 < float(layers.ratio) < 0.6
+    assert known["weights", "0.4"] == {"macs": 0.4} and len(found) == 5
     assert met(study(grid=GRID[:1] + [GRID[1] | {"ratios": [0.2]}]), Path())["grid"][1] == {
         **GRID[1],
         "ratios": [0.2],

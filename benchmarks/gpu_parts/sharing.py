@@ -1,4 +1,4 @@
-"""Part e: two processes on one GPU share each batch and give the result of one.
+"""Part f: two processes on one GPU share each batch and give the result of one.
 
 The jobs are started as for several GPUs (`speech_pareto.runtime.launch`), but both processes
 compute on the first GPU and add up gradients through gloo, since NCCL refuses two processes on one

@@ -197,7 +197,7 @@ def short_compression(wildcards):
 
 
 TARGETS = {
-    (cell.teacher, cell.recipe, cell.ratio): dict([cell.target])
+    (cell.teacher, cell.recipe, cell.ratio): cell.target
     for cell in CELLS
     if cell.target
 }

@@ -85,7 +85,7 @@ def _pending(cell: Cell, study: dict, reason: str) -> dict:
     key: dict[str, Any] = {"task": cell.task, "teacher": cell.teacher, "recipe": cell.recipe}
     key |= {"ratio": float(cell.ratio), "seed": int(cell.seed)}
     return key | {
-        "target": words(dict([cell.target])) if cell.target else None,
+        "target": words(cell.target) if cell.target else None,
         "study": study["study"],
         "role": role_of(study["recipes"][cell.recipe]),
         "pretrained": pretrained(study["teachers"][cell.teacher]),

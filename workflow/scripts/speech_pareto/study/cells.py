@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Cell:
     """One point of a study's grid; `scope` is `any`, or the task that the student was made for.
 
-    `target` is what the ratio stands for if that is not a share of parameters: ("macs", 0.5).
+    `target` is what the ratio stands for if that is not a share of parameters: `{macs: 0.5}`.
     """
 
     teacher: str
@@ -28,7 +28,7 @@ class Cell:
     seed: str
     task: str
     scope: str
-    target: tuple[str, float] | None = field(default=None, compare=False)
+    target: Mapping[str, float] | None = field(default=None, compare=False)
 
 
 def cells(study: Mapping) -> list[Cell]:
@@ -43,7 +43,7 @@ def cells(study: Mapping) -> list[Cell]:
                         for task in block.get("tasks", study["tasks"]):
                             scope = scope_of(study, recipe, task)
                             name = ratio_name(ratio)
-                            (target,) = block.get("targets", {}).get(name, {}).items() or (None,)
+                            target = block.get("targets", {}).get(name)
                             cell = Cell(teacher, recipe, name, str(seed), task, scope, target)
                             found.setdefault(cell, cell)
     return list(found)

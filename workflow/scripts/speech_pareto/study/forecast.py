@@ -86,8 +86,8 @@ def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
         origin = teacher.get("hub") or teacher["checkpoint"]
         return {"feasible": "unknown", "reason": f"the teacher {origin} is not fetched yet"}
     try:
-        target = dict([cell.target]) if cell.target else None
-        solution = recipes.solve(study["recipes"][cell.recipe], config, float(cell.ratio), target)
+        recipe, target = study["recipes"][cell.recipe], cell.target
+        solution = recipes.solve(recipe, config, float(cell.ratio), target)
     except ValueError as error:  # of settings or models that a method refuses
         return {"feasible": "no", "reason": str(error)}
     if solution.reason:

@@ -54,7 +54,7 @@ def _students(expected: Mapping[Cell, dict]) -> str:
 
 def _ratio(cell: Cell) -> str:
     """Return a cell's ratio, and what it stands for."""
-    return f"{cell.ratio} ({words(dict([cell.target]))})" if cell.target else cell.ratio
+    return f"{cell.ratio} ({words(cell.target)})" if cell.target else cell.ratio
 
 
 def _reasons(expected: Mapping[Cell, dict]) -> str:

@@ -1,10 +1,9 @@
 """Ratios of a grid that are stated in MACs or bytes, turned into ratios of parameters."""
 
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from speech_pareto.compression import recipes, targets
+from speech_pareto.compression import allocation, recipes, targets
 from speech_pareto.study import cells, forecast
 from speech_pareto.study.config import ConfigError
 
@@ -70,8 +69,7 @@ def ratio_of(recipe: Sequence, config: Mapping, target: Mapping[str, float]) -> 
         return targets.removed(config, solve(step).config, cost)
 
     try:
-        enough = 1 + bisect_left(range(1, STEPS - 1), share, key=saved)
-        nearest = min((max(1, enough - 1), enough), key=lambda step: abs(saved(step) - share))
+        nearest = allocation.nearest(range(1, STEPS), lambda step: share - saved(step))
         found = solve(nearest)
     except ValueError:  # of a model that a method refuses: compressing it says so
         return round(share, 4)

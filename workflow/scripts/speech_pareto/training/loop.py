@@ -39,7 +39,6 @@ from speech_pareto.training.tracking import tracked
 
 CHECKPOINT = "checkpoint"
 READ = 16  # the most steps whose losses are on a device only
-Follow = Callable[[Tensor], None]
 log = logging.getLogger(__name__)
 # cuBLAS reads it before its first product; without it, products differ from run to run.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -70,7 +69,7 @@ def train(
     state: Path | None = None,
     name: str = "train",
     size: Callable[[object], float] | None = None,
-    follow: Follow | None = None,
+    follow: Callable[[Tensor], None] | None = None,
     moments: optimiser.Moments | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
