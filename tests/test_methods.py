@@ -35,7 +35,7 @@ GAP = ("lighthubert", "large", 0.25)  # between its search spaces
 FIXED = {"semi_structured"}  # it has one ratio
 HEADS = ("data_driven_head_pruning", "distilhubert", "distillation", "dphubert", "head_pruning")
 HEADS += ("lighthubert", "random_pruning", "structured_self_pinching", "unit_distillation")
-FRAMES = ("data_driven_ffn_pruning", "distilhubert", "distillation", "wanda")
+FRAMES = ("data_driven_ffn_pruning", "distilhubert", "distillation", "sparse_gpt", "wanda")
 REFUSED = {  # after a thin student: what cannot follow, and why
     "masking_distillation": {
         **dict.fromkeys(HEADS, "attention map the next layer reuses cannot go"),
@@ -161,7 +161,7 @@ def test_steps_with_their_own_ratio_must_add_up():
 
 @pytest.mark.parametrize("name", [name for name in catalogue.names() if name != "identity"])
 def test_nothing_follows_rounding(name):
-    for last in ("int8", "half_precision"):
+    for last in ("int8", "half_precision", "intx"):
         solution = recipes.solve([last, name], {"model_type": "hubert"}, 0.5)
         assert f"{name}: the weights before it are" in solution.reason
 

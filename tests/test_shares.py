@@ -12,7 +12,7 @@ from helpers.compressing import compress
 from helpers.planning import STUDY, write_study
 from helpers.results import RUN
 from speech_pareto.compression import recipes, targets
-from speech_pareto.models import architecture
+from speech_pareto.models import architecture, storage
 from speech_pareto.models.backbone import describe, save
 from speech_pareto.models.teachers import TEACHERS
 from speech_pareto.profiling import cost
@@ -88,7 +88,7 @@ def test_planned_bytes_are_those_of_the_stored_weights(recipe, teacher, tmp_path
     file = tmp_path / "model.safetensors"
     with file.open("rb") as stream:
         header = 8 + int.from_bytes(stream.read(8), "little")
-    assert architecture.stored_bytes(solution.config) == file.stat().st_size - header
+    assert storage.stored_bytes(solution.config) == file.stat().st_size - header
 
 
 def test_bytes_count_what_the_last_step_rounds():

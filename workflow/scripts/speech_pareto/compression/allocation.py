@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 
 from speech_pareto.models import architecture
 from speech_pareto.models.architecture import Layer
@@ -26,6 +27,13 @@ def spread(amount: int, capacities: Sequence[int]) -> list[int]:
             shares[i] += step
             left -= step
     return shares
+
+
+def proportional(amount: int, sizes: Sequence[int]) -> list[int]:
+    """Return how `amount` is shared in proportion to `sizes`, in whole numbers."""
+    total, ends = sum(sizes), [0, *accumulate(sizes)]
+    parts = [round(amount * end / total) for end in ends]
+    return [after - before for before, after in pairwise(parts)]
 
 
 def thin(config: Mapping, layers: Sequence[Layer], amount: float) -> list[Layer]:

@@ -1,6 +1,6 @@
 """What flows through a model on a few batches of audio, for methods that look at activations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,6 @@ from speech_pareto.models.hidden_states import at_home, real_frames
 from speech_pareto.models.hooks import removed_after
 
 
-@torch.no_grad()
 def input_norms(
     model: nn.Module, modules: Mapping[str, nn.Module], batches: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
@@ -17,12 +16,34 @@ def input_norms(
 
     The norms are in float64; `modules` are called with (batch, frames, inputs).
     """
-    squares, frames = {}, None
+    sums = _over_frames(model, modules, batches, lambda rows: rows.square().sum(0))
+    return {name: total.sqrt() for name, total in sums.items()}
+
+
+def input_products(
+    model: nn.Module, modules: Mapping[str, nn.Module], batches: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Return XᵀX (inputs, inputs) of what reaches `modules`, X (real frames, inputs); float64."""
+    return _over_frames(model, modules, batches, lambda rows: rows.T @ rows)
+
+
+@torch.no_grad()
+def _over_frames(
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    batches: Sequence[Mapping[str, Tensor]],
+    measure: Callable[[Tensor], Tensor],
+) -> dict[str, Tensor]:
+    """Return the sums over batches of what `measure` says of real frames (frames, inputs)."""
+    sums: dict[str, Tensor] = {}
+    frames = last = seen = None
 
     def listen(name: str):
         def hook(module: nn.Module, inputs: tuple) -> None:
-            seen = inputs[0][frames].double().square().sum(0)
-            squares[name] = squares.get(name, 0) + seen
+            nonlocal last, seen
+            if inputs[0] is not last:
+                last, seen = inputs[0], measure(inputs[0][frames].double())
+            sums[name] = sums.get(name, 0) + seen
 
         return hook
 
@@ -32,7 +53,7 @@ def input_norms(
             batch = at_home(model, batch)
             frames = real_frames(model, batch)
             model(**batch)
-    return {name: total.sqrt() for name, total in squares.items()}
+    return sums
 
 
 @torch.no_grad()

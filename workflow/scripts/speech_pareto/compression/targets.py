@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from speech_pareto.models import architecture, operations
+from speech_pareto.models import operations, storage
 
 SECONDS = 10.0  # of the recording whose MACs count
 TOLERANCE = 0.01  # how far from the asked ratio a student may lie
 COSTS: dict[str, tuple[str, Callable[[Mapping], float]]] = {
     "macs": ("MACs", lambda config: operations.macs(config, SECONDS)["total"]),
-    "bytes": ("bytes", architecture.stored_bytes),
+    "bytes": ("bytes", storage.stored_bytes),
 }
 
 

@@ -10,7 +10,8 @@ it, a section `compression`:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before)
     zeros       weights of the layers' matrices that are zero and stay so; they count as removed
-    number_format  "float16", "bfloat16" or "int8" when it is stored and run in such numbers
+    number_format  "float16", "bfloat16", "int8" or "intx" when it is stored in such numbers
+    bits        of "intx": how many each weight takes, see `storage`
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ FFN = ("intermediate_dense", "output_dense")
 # How a layer applies the map of the layer before: as it is (ARMHuBERT, arXiv 2305.11685), through a
 # second softmax, or through it with heads and utterances mixed up, as the released code does.
 REUSE = ("map", "softmax", "released")
-KEPT = ("stem", "projection", "time_reduction", "number_format")  # whatever the layers are
+KEPT = ("stem", "projection", "time_reduction", "number_format", "bits")  # whatever the layers are
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
 SAMPLE_RATE = 16_000  # Hz, of every backbone's input
@@ -189,9 +190,9 @@ def reach(config: Mapping) -> tuple[int, int]:
     return samples, total
 
 
-def with_number_format(config: Mapping, name: str) -> dict:
-    """Return `config` with its weights stored and run as `name`: float16, bfloat16 or int8."""
-    return {**config, "compression": section(config) | {"number_format": name}}
+def with_number_format(config: Mapping, name: str, **more) -> dict:
+    """Return `config` with its weights stored as `name`, and what else its section says of them."""
+    return {**config, "compression": section(config) | {"number_format": name, **more}}
 
 
 def head_dim(config: Mapping) -> int:
@@ -261,7 +262,9 @@ def count(config: Mapping) -> dict:
     position = number * (hidden * (hidden // groups) * taps + hidden)
     batch_norm = config["model_type"] == "hubert" and config["conv_pos_batch_norm"]
     if config["model_type"] != DATA2VEC:
-        position += 2 * hidden if batch_norm else taps  # weight norm has one length per tap
+        # Weight norm has one length per tap; weights in few bits are stored without it.
+        lengths = 0 if "bits" in section(config) else taps
+        position += 2 * hidden if batch_norm else lengths
     masking = hidden if config["mask_time_prob"] > 0 or config["mask_feature_prob"] > 0 else 0
     layers = [layer_parameters(config, x, i == 0) for i, x in enumerate(layers_of(config))]
     reduction = 2 * resampling_parameters(config)
@@ -309,20 +312,6 @@ def remaining(config: Mapping) -> int:
     """Return the parameters that a ratio counts: all that are there but those zeroed by pruning."""
     parts = count(config)
     return parts["total"] - parts["removed"]
-
-
-def stored_bytes(config: Mapping) -> int:
-    """Return the bytes of all weights as they are stored, zeros too, without a file's header."""
-    total, form = count(config)["total"], section(config).get("number_format")
-    if form != "int8":
-        return total * (2 if form else 4)
-    small = scales = 0  # int8 numbers, and a scale for each row of them
-    for layer in layers_of(config):
-        for name, (outputs, inputs) in matrices(config, layer).items():
-            rank = layer.ranks.get(name)
-            small += rank * (outputs + inputs) if rank else outputs * inputs
-            scales += outputs + (rank or 0)
-    return 4 * total - 3 * small + 4 * scales
 
 
 def ratio(teacher: Mapping, student: Mapping) -> float:

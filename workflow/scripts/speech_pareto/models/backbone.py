@@ -115,12 +115,12 @@ def save(
     from safetensors.torch import save_file
 
     config = describe(model)
-    own = architecture.section(config).get("number_format", "int8")
-    dtype = dtype if own == "int8" else getattr(torch, own)
+    own = architecture.section(config).get("number_format", "float32")
+    dtype = getattr(torch, own) if own in ("float16", "bfloat16") else dtype
     config |= {"dtype": str(dtype).removeprefix("torch.")}
     tensors = {}
     for name, tensor in model.state_dict().items():
-        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        kind = dtype if tensor.dtype == torch.float32 else tensor.dtype
         tensors[name] = tensor.detach().to("cpu", kind).contiguous()
     own = {model_folder.CONFIG: config, model_folder.PREPROCESSOR: model.preprocessor}
     texts = {name: to_text(value) for name, value in own.items()} | dict(texts or {})

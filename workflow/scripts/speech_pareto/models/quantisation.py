@@ -1,4 +1,4 @@
-"""Models in small numbers: fp16 or bf16 throughout, or int8 matrices; and how such models train.
+"""Models in small numbers: fp16 or bf16 throughout, int8 matrices, or few bits; and their training.
 
 int8: row j of a layer's matrix is held as integers q in -127 … 127 and one scale s_j; each frame x
 is rounded likewise when it comes, with a scale of its own,
@@ -8,6 +8,8 @@ is rounded likewise when it comes, with a scale of its own,
 (dynamic quantisation, symmetric, per channel and per frame: with one scale for a whole batch, as
 torch.ao's `quantize_dynamic` has it, an utterance would depend on the others in its batch). The
 product is torch's own of int8 matrices. Everything but the layers' matrices stays in fp32.
+
+intx: weights of 2 to 8 bits, see `packed`.
 
 Training goes on in fp32 copies that are rounded again when it ends (Micikevicius et al., ICLR 2018,
 https://arxiv.org/abs/1710.03740). For int8 the forward pass rounds weights and frames as the
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from speech_pareto.models import packed, storage
 from speech_pareto.models.sparsity import hold_zeros
 from speech_pareto.models.surgery import linear, matrix, matrix_names, set_matrix
 from speech_pareto.runtime.private_api import integer_product, tree_map
@@ -37,7 +40,14 @@ def number_format(model: nn.Module) -> str | None:
 
 
 def set_precision(model: nn.Module, name: str) -> None:
-    """Turn `model` into small numbers in place: `float16`, `bfloat16` or `int8`."""
+    """Turn `model` into small numbers in place: `float16`, `bfloat16`, `int8` or, if empty, `intx`.
+
+    Of few bits the config says all but the numbers.
+    """
+    if name == "intx":
+        config = model.config.to_dict()
+        packed.shape(model, config["compression"]["bits"], storage.bits_of(config))
+        return
     if name == "int8":
         _replace(model, Int8Linear.of)
         return
@@ -53,14 +63,18 @@ def trainable(model: nn.Module) -> Iterator[None]:
     name = number_format(model)
     if not name or not any(parameter.requires_grad for parameter in model.parameters()):
         yield
-    elif name == "int8":
-        _replace(model, _rounding)
+    elif name in ("int8", "intx"):
+        held = {} if name == "int8" else packed.hold_in_fp32(model)
+        if name == "int8":
+            _replace(model, _rounding)
         if model.config.compression.get("zeros"):
             hold_zeros(model)
         try:
             yield
         finally:
-            _replace(model, Int8Linear.of)
+            packed.pack_again(held)
+            if name == "int8":
+                _replace(model, Int8Linear.of)
     else:
         _cast(model, torch.float32)
         try:

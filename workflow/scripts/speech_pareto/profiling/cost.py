@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.backbone import describe
 from speech_pareto.models.model_folder import WEIGHTS
+from speech_pareto.models.packed import packed
 from speech_pareto.models.surgery import linears
 from speech_pareto.profiling.allocator import keep_freed_memory
 from speech_pareto.profiling.energy import energy
@@ -78,7 +79,8 @@ def parameters(model: nn.Module) -> dict[str, int]:
     """Return a backbone's parameters: total, nonzero, stem, encoder (all but the stem)."""
     total = sum(p.numel() for p in model.parameters())
     stem = sum(p.numel() for p in model.feature_extractor.parameters())
-    nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
+    numbers = {id(module.numbers): module.weight for module in packed(model).values()}
+    nonzero = sum(int(numbers.get(id(p), p).count_nonzero()) for p in model.parameters())
     return {"total": total, "nonzero": nonzero, "stem": stem, "encoder": total - stem}
 
 

@@ -26,14 +26,10 @@ if TYPE_CHECKING:
 
 def zeros_of_rows(config: Mapping, zeros: int) -> list[list[int]]:
     """Return how many zeros each row of each linear layer bears when `zeros` are spread evenly."""
-    shapes, done, seen = architecture.linear_shapes(config), 0, 0
-    total, shares = sum(outputs * inputs for outputs, inputs in shapes), []
-    for outputs, inputs in shapes:
-        seen += outputs * inputs
-        own = round(zeros * seen / total) - done
-        done += own
-        shares.append(allocation.spread(own, [inputs] * outputs))
-    return shares
+    shapes = architecture.linear_shapes(config)
+    shares = allocation.proportional(zeros, [outputs * inputs for outputs, inputs in shapes])
+    pairs = zip(shapes, shares, strict=True)
+    return [allocation.spread(own, [inputs] * outputs) for (outputs, inputs), own in pairs]
 
 
 def smallest(scores: Tensor, amounts: Tensor) -> Tensor:

@@ -1,0 +1,50 @@
+"""What methods share that round weights to few bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from speech_pareto.compression.method import Method, Sizing
+from speech_pareto.models import architecture, storage
+from speech_pareto.runtime.bounds import Within
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from speech_pareto.models.packed import Grid
+
+Bits = Annotated[int, Within(2, 8, unit="bits")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewBits(Method):
+    """What all roundings to few bits share; the last step of a chain."""
+
+    removes = False
+    group: Annotated[int, Within(8, 1024, unit="weights")] | None = 64  # None: a whole row
+    zero_point: bool = True
+
+    def sizing(self, config: Mapping, weights: int | Mapping[str, int]) -> Sizing:
+        """Return the config with weights of so many bits."""
+        own = {"weights": weights, "group": self.group, "zero_point": self.zero_point}
+        return Sizing(architecture.with_number_format(config, "intx", bits=own), {})
+
+    def grids(self, model: Module, config: Mapping) -> dict[str, Grid]:
+        """Return the grid of each weight tensor of a model, by layer."""
+        from speech_pareto.models.packed import grid
+
+        return {
+            name: grid(model.get_submodule(name).weight, bits, self.group, self.zero_point)
+            for name, bits in storage.bits_of(config).items()
+        }
+
+    def round(self, model: Module, config: Mapping, grids: Mapping[str, Grid]) -> Module:
+        """Return `model` with its weights rounded to `grids`."""
+        from speech_pareto.models.packed import round_weights
+
+        for name, own in grids.items():
+            round_weights(model.get_submodule(name), own)
+        model.config.compression = architecture.section(config)
+        return model
