@@ -44,6 +44,12 @@ class Grid(NamedTuple):
         """Return the nearest numbers in uint8, of the shape of `weights`."""
         return ungrouped(self.nearest(weights), weights.shape).to(torch.uint8)
 
+    def rounded(self, weights: Tensor) -> Tensor:
+        """Return the nearest weights of the grid; gradients pass straight through the rounding."""
+        steps = self.steps(weights).clamp(0, 2**self.bits - 1)
+        steps = steps + (steps.round() - steps).detach()
+        return self.values(steps, weights.shape)
+
     def column(self, index: int, columns: int, weights: Tensor) -> Tensor:
         """Return weights (rows,) of column `index` of `columns`, rounded to the grid."""
         group = index // -(-columns // self.scale.shape[1])
@@ -220,10 +226,7 @@ class Rounding(nn.Module):
 
     def forward(self, weights: Tensor) -> Tensor:
         """Return the nearest values of the grid, of the shape of `weights`."""
-        own = self.grid()
-        steps = own.steps(weights).clamp(0, 2**self.bits - 1)
-        steps = steps + (steps.round() - steps).detach()
-        return own.values(steps, weights.shape)
+        return self.grid().rounded(weights)
 
 
 def _packed(module: nn.Module, numbers: Tensor, own: Grid) -> None:

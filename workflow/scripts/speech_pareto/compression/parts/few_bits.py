@@ -11,6 +11,7 @@ from speech_pareto.models import architecture, storage
 from speech_pareto.runtime.bounds import Within
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
     from speech_pareto.models.packed import Grid
@@ -31,14 +32,16 @@ class FewBits(Method):
         own = {"weights": weights, "group": self.group, "zero_point": self.zero_point}
         return Sizing(architecture.with_number_format(config, "intx", bits=own), {})
 
-    def grids(self, model: Module, config: Mapping) -> dict[str, Grid]:
-        """Return the grid of each weight tensor of a model, by layer."""
+    def grid(self, weights: Tensor, bits: int) -> Grid:
+        """Return the grid of `bits` bits of one weight tensor."""
         from speech_pareto.models.packed import grid
 
-        return {
-            name: grid(model.get_submodule(name).weight, bits, self.group, self.zero_point)
-            for name, bits in storage.bits_of(config).items()
-        }
+        return grid(weights, bits, self.group, self.zero_point)
+
+    def grids(self, model: Module, config: Mapping) -> dict[str, Grid]:
+        """Return the grid of each weight tensor of a model, by layer."""
+        own = storage.bits_of(config).items()
+        return {name: self.grid(model.get_submodule(name).weight, bits) for name, bits in own}
 
     def round(self, model: Module, config: Mapping, grids: Mapping[str, Grid]) -> Module:
         """Return `model` with its weights rounded to `grids`."""
