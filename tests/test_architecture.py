@@ -53,7 +53,7 @@ def test_published_sizes():
 
 
 def drawn_layers(seed):
-    """Return one to four layers of `TINY` with any heads, rows and ranks."""
+    """Return one to four layers of `TINY` with any heads, their dimensions, rows and ranks."""
     draw = random.Random(seed)
     return [
         a.Layer(
@@ -62,6 +62,8 @@ def drawn_layers(seed):
             ranks={
                 name: draw.randint(1, 9) for name in (*a.ATTENTION, *a.FFN) if draw.random() < 0.5
             },
+            qk=draw.choice([None, draw.randint(1, 11)]),
+            vo=draw.choice([None, draw.randint(1, 11)]),
         )
         for _ in range(draw.randint(1, 4))
     ]

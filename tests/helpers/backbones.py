@@ -44,9 +44,11 @@ def convolutional(kind, **settings):
 
 
 def cut(backbone):
-    """Remove heads and rows and factorise a matrix, unevenly, in two layers or three."""
+    """Remove heads and rows, narrow heads and factorise a matrix, in two layers or three."""
     layers = backbone.encoder.layers
     surgery.keep_heads(layers[0], (1, 3))
+    for names, kept in zip(surgery.DIMENSIONS, ([[0, 2, 5], [1, 3, 7]], [[4], [0]]), strict=True):
+        surgery.keep_dimensions(layers[0], names, torch.tensor(kept))
     for layer in layers[2:]:
         surgery.keep_heads(layer, (2,))
     surgery.keep_rows(layers[1], torch.arange(0, 40, 3))

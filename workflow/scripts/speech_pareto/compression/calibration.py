@@ -11,22 +11,26 @@ from speech_pareto.models.hooks import removed_after
 
 @torch.no_grad()
 def input_norms(
-    model: nn.Module, modules: Mapping[str, nn.Module], batches: Sequence[Mapping[str, Tensor]]
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    batches: Sequence[Mapping[str, Tensor]],
+    of_outputs: bool = False,
 ) -> dict[str, Tensor]:
     """Return the L2 norm of each input feature (inputs,) of `modules` over all real frames.
 
-    The norms are in float64; `modules` are called with (batch, frames, inputs).
+    The norms are in float64; `modules` are called with (batch, frames, inputs). With `of_outputs`
+    they are those of each output feature (outputs,).
     """
     squares, frames = {}, None
 
     def listen(name: str):
-        def hook(module: nn.Module, inputs: tuple) -> None:
-            seen = inputs[0][frames].double().square().sum(0)
+        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            seen = (output if of_outputs else inputs[0])[frames].double().square().sum(0)
             squares[name] = squares.get(name, 0) + seen
 
         return hook
 
-    handles = (x.register_forward_pre_hook(listen(name)) for name, x in modules.items())
+    handles = (x.register_forward_hook(listen(name)) for name, x in modules.items())
     with removed_after(handles):
         for batch in batches:
             batch = at_home(model, batch)

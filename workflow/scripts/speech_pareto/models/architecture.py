@@ -8,7 +8,8 @@ it, a section `compression`:
     time_reduction  how many frames become one in the layers; a convolution undoes it at the end
     layers      one dict per layer, holding only what differs from the plain model:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
-                reuse (one of REUSE; no queries and keys, but the map of the layer before)
+                reuse (one of REUSE; no queries and keys, but the map of the layer before),
+                qk and vo (dimensions of each head: of queries and keys, of values and output)
     zeros       weights of the layers' matrices that are zero and stay so; they count as removed
     number_format  "float16", "bfloat16" or "int8" when it is stored and run in such numbers
 """
@@ -55,12 +56,18 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's shape: kept heads, feed-forward rows, ranks of matrices, reuse of a map."""
+    """One layer's shape: kept heads, feed-forward rows, ranks of matrices, reuse of a map.
+
+    `qk` are the dimensions of each head's queries and keys, `vo` those of its values and of what
+    the output matrix reads; None: as many as the teacher's. Scores are scaled as the teacher's.
+    """
 
     heads: tuple[int, ...]
     ffn: int
     ranks: Mapping[str, int] = field(default_factory=dict)
     reuse: str | None = None
+    qk: int | None = None
+    vo: int | None = None
 
 
 def complete(config: Mapping) -> dict:
@@ -119,10 +126,14 @@ def layers_of(config: Mapping) -> list[Layer]:
     if len(special) != config["num_hidden_layers"]:
         wanted = config["num_hidden_layers"]
         raise ValueError(f"compression.layers: {len(special)} for {wanted} layers")
-    heads = (tuple(layer.get("heads", plain.heads)) for layer in special)
     layers = [
-        Layer(kept, layer.get("ffn", plain.ffn), dict(layer.get("ranks", {})), layer.get("reuse"))
-        for kept, layer in zip(heads, special, strict=True)
+        Layer(
+            heads=tuple(layer.get("heads", plain.heads)),
+            ffn=layer.get("ffn", plain.ffn),
+            ranks=dict(layer.get("ranks", {})),
+            **{key: layer.get(key) for key in ("reuse", "qk", "vo")},
+        )
+        for layer in special
     ]
     for before, layer in zip([None, *layers], layers, strict=False):
         if layer.reuse and layer.reuse not in REUSE:
@@ -151,15 +162,15 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
     """Return `config` with these layers; `compression` says only what transformers cannot."""
     full = complete(config)
     every = tuple(range(full["num_attention_heads"]))
-    widths = {layer.ffn for layer in layers}
-    width = widths.pop() if len(widths) == 1 else full["intermediate_size"]
+    rows = {layer.ffn for layer in layers}
+    width = rows.pop() if len(rows) == 1 else full["intermediate_size"]
     special = []
     for layer in layers:
         heads = {} if layer.heads == every else {"heads": list(layer.heads)}
         ffn = {} if layer.ffn == width else {"ffn": layer.ffn}
         ranks = {"ranks": dict(layer.ranks)} if layer.ranks else {}
-        reuse = {"reuse": layer.reuse} if layer.reuse else {}
-        special.append({**heads, **ffn, **ranks, **reuse})
+        rest = {key: getattr(layer, key) for key in ("reuse", "qk", "vo") if getattr(layer, key)}
+        special.append({**heads, **ffn, **ranks, **rest})
     parts = {key: value for key, value in section(config).items() if key in KEPT}
     parts |= {"layers": special} if any(special) else {}
     parts |= {"zeros": zeros} if zeros else {}
@@ -200,10 +211,17 @@ def head_dim(config: Mapping) -> int:
     return config["hidden_size"] // config["num_attention_heads"]
 
 
+def widths(config: Mapping, layer: Layer) -> tuple[int, int]:
+    """Return how many dimensions all heads of a layer have: of queries, or keys, and of values."""
+    whole, number = head_dim(config), len(layer.heads)
+    return number * (layer.qk or whole), number * (layer.vo or whole)
+
+
 def matrices(config: Mapping, layer: Layer) -> dict[str, tuple[int, int]]:
     """Return (outputs, inputs) of a layer's matrices; one that reuses a map has no q and k."""
-    hidden, inner = complete(config)["hidden_size"], head_dim(config) * len(layer.heads)
-    shapes = dict.fromkeys(ATTENTION, (inner, hidden)) | {"out_proj": (hidden, inner)}
+    hidden, (keys, values) = complete(config)["hidden_size"], widths(config, layer)
+    shapes = dict.fromkeys(ATTENTION[:2], (keys, hidden))
+    shapes |= {"v_proj": (values, hidden), "out_proj": (hidden, values)}
     shapes |= {"intermediate_dense": (layer.ffn, hidden), "output_dense": (hidden, layer.ffn)}
     own = ATTENTION[2:] if layer.reuse else ATTENTION
     return {name: shapes[name] for name in (*own, *FFN)}

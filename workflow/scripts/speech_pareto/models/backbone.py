@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from speech_pareto.models import architecture, model_folder
+from speech_pareto.models.layers.plain_attention import use_plain_attention
 from speech_pareto.models.padding import ignore_padding
 from speech_pareto.models.sparsity import hold_zeros
 from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shape_of
@@ -185,6 +186,8 @@ def _fit(model: nn.Module) -> nn.Module:
             from speech_pareto.models.layers.reused_attention import reuse_map
 
             reuse_map(model, layer, shape.reuse)
+        if shape.qk or shape.vo:
+            use_plain_attention(layer.attention)
         for name, size in architecture.matrices(config, shape).items():
             now, rank = matrix(layer, name), shape.ranks.get(name)
             if rank or tuple(now.weight.shape) != size:
