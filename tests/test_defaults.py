@@ -28,7 +28,14 @@ KINDS = {
     "hubert, batch norm": {"num_conv_pos_embeddings": 16, "conv_pos_batch_norm": True},
 }
 # Of each kind of change to WavLM's attention one; test_methods.py has all methods on few layers.
-WAVLM = ("attention_reuse", "distilhubert", "head_dim_pruning", "head_pruning", "int8")
+WAVLM = (
+    "attention_reuse",
+    "block_drop",
+    "distilhubert",
+    "head_dim_pruning",
+    "head_pruning",
+    "int8",
+)
 WAVLM += ("lighthubert", "low_rank", "structured_self_pinching")
 HEADS = ("head", "data_driven_head")  # what they remove is little in all
 CONTRACTS = [(name, "hubert") for name in catalogue.names()] + [(name, "wavlm") for name in WAVLM]

@@ -34,9 +34,23 @@ REACHED = {  # which of these a method reaches on published sizes, where that is
 }
 GAP = ("lighthubert", "large", 0.25)  # between its search spaces
 FIXED = {"semi_structured"}  # it has one ratio
-HEADS = ("data_driven_head_pruning", "distilhubert", "distillation", "dphubert", "head_pruning")
+HEADS = (
+    "block_drop",
+    "data_driven_head_pruning",
+    "distilhubert",
+    "distillation",
+    "dphubert",
+    "head_pruning",
+)
 HEADS += ("lighthubert", "random_pruning", "structured_self_pinching", "unit_distillation")
-FRAMES = ("data_driven_ffn_pruning", "distilhubert", "distillation", "head_dim_pruning", "wanda")
+FRAMES = (
+    "block_drop",
+    "data_driven_ffn_pruning",
+    "distilhubert",
+    "distillation",
+    "head_dim_pruning",
+    "wanda",
+)
 REFUSED = {  # after a thin student: what cannot follow, and why
     "masking_distillation": {
         **dict.fromkeys(HEADS, "attention map the next layer reuses cannot go"),

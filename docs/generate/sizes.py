@@ -175,6 +175,7 @@ def _cuts() -> str:
     layer, layers = architecture.layers_of(config)[0], len(architecture.layers_of(config))
     head = architecture.head_parameters(config, layer)
     row = architecture.row_parameters(config, layer)
+    full = architecture.layer_parameters(config, layer)["ffn"]
     one = architecture.head_dim(config) - 1
     whole, *fewer = (
         architecture.layer_parameters(config, x)["attention"]
@@ -185,6 +186,8 @@ def _cuts() -> str:
         [f"one head in each of {layers} layers", f"{layers * head:,}"],
         ["one dimension of all heads' queries and keys in a layer", f"{whole - fewer[0]:,}"],
         ["one dimension of all heads' values and output in a layer", f"{whole - fewer[1]:,}"],
+        ["the attention of a layer", f"{whole:,}"],
+        ["the feed-forward part of a layer", f"{full:,}"],
         ["one row of a feed-forward part", f"{row:,}"],
         [f"128 rows in each of {layers} layers", f"{128 * layers * row:,}"],
     ]

@@ -51,6 +51,7 @@ def cut(backbone):
         surgery.keep_dimensions(layers[0], names, torch.tensor(kept))
     for layer in layers[2:]:
         surgery.keep_heads(layer, (2,))
+        surgery.keep_rows(layer, torch.arange(0))
     surgery.keep_rows(layers[1], torch.arange(0, 40, 3))
     for name, shape in (("k_proj", (32, 32)), ("out_proj", (32, 32)), ("output_dense", (32, 14))):
         down, up = torch.randn(5, shape[1]), torch.randn(shape[0], 5)

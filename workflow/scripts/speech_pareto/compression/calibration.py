@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import at_home, real_frames
 from speech_pareto.models.hooks import removed_after
+from speech_pareto.models.surgery import shape_of
 
 
 @torch.no_grad()
@@ -37,6 +39,48 @@ def input_norms(
             frames = real_frames(model, batch)
             model(**batch)
     return {name: total.sqrt() for name, total in squares.items()}
+
+
+@torch.no_grad()
+def block_changes(
+    model: nn.Module, batches: Sequence[Mapping[str, Tensor]]
+) -> dict[tuple[int, str], float]:
+    """Return 1 − cos(x, x + f(x)), the mean over all real frames, of each block f of a model.
+
+    A block is the `attention` or the `feed_forward` of a layer; x is what its residual connection
+    passes. Keys are (layer, block); a layer has those that it has.
+    """
+    norms_first = architecture.norms_first(model.config.to_dict())
+    totals, number, given, frames = {}, 0, {}, None
+
+    def listen(place: tuple[int, str], block: nn.Module, source: nn.Module) -> list:
+        def begin(module: nn.Module, inputs: tuple) -> None:
+            given[place] = inputs[0]
+
+        def end(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+            before = given.pop(place)[frames].double()
+            after = before + (output[0] if isinstance(output, tuple) else output)[frames].double()
+            cosines = nn.functional.cosine_similarity(before, after, dim=-1)
+            totals[place] = totals.get(place, 0.0) + float((1 - cosines).sum())
+
+        return [source.register_forward_pre_hook(begin), block.register_forward_hook(end)]
+
+    handles = []
+    for index, layer in enumerate(model.encoder.layers):
+        shape = shape_of(layer)
+        if shape.heads:
+            source = layer.layer_norm if norms_first else layer.attention
+            handles += listen((index, "attention"), layer.attention, source)
+        if shape.ffn:
+            source = layer.final_layer_norm if norms_first else layer.feed_forward
+            handles += listen((index, "feed_forward"), layer.feed_forward, source)
+    with removed_after(handles):
+        for batch in batches:
+            batch = at_home(model, batch)
+            frames = real_frames(model, batch)
+            number += int(frames.sum())
+            model(**batch)
+    return {place: total / number for place, total in totals.items()}
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ it, a section `compression`:
     layers      one dict per layer, holding only what differs from the plain model:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before),
-                qk and vo (dimensions of each head: of queries and keys, of values and output)
+                qk and vo (dimensions of each head: of queries and keys, of values and output);
+                without heads or rows there is no attention, or no feed-forward part
     zeros       weights of the layers' matrices that are zero and stay so; they count as removed
     number_format  "float16", "bfloat16" or "int8" when it is stored and run in such numbers
 """
@@ -145,7 +146,8 @@ def layers_of(config: Mapping) -> list[Layer]:
 
 def can_reuse(before: Layer | None, layer: Layer) -> bool:
     """Return whether the layer `before` has a map for each head of `layer`."""
-    return before is not None and set(layer.heads) <= set(before.heads)
+    heads = set(layer.heads)
+    return before is not None and bool(heads) and heads <= set(before.heads)
 
 
 def reuses(config: Mapping) -> bool:
@@ -163,14 +165,16 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
     full = complete(config)
     every = tuple(range(full["num_attention_heads"]))
     rows = {layer.ffn for layer in layers}
-    width = rows.pop() if len(rows) == 1 else full["intermediate_size"]
+    width = rows.pop() if len(rows) == 1 and any(rows) else full["intermediate_size"]
     special = []
     for layer in layers:
         heads = {} if layer.heads == every else {"heads": list(layer.heads)}
         ffn = {} if layer.ffn == width else {"ffn": layer.ffn}
-        ranks = {"ranks": dict(layer.ranks)} if layer.ranks else {}
-        rest = {key: getattr(layer, key) for key in ("reuse", "qk", "vo") if getattr(layer, key)}
-        special.append({**heads, **ffn, **ranks, **rest})
+        there = matrices(full, layer)
+        ranks = {name: rank for name, rank in layer.ranks.items() if name in there}
+        qk, vo = layer.qk if "q_proj" in there else None, layer.vo if layer.heads else None
+        rest = {"ranks": ranks, "reuse": layer.reuse, "qk": qk, "vo": vo}
+        special.append({**heads, **ffn, **{key: value for key, value in rest.items() if value}})
     parts = {key: value for key, value in section(config).items() if key in KEPT}
     parts |= {"layers": special} if any(special) else {}
     parts |= {"zeros": zeros} if zeros else {}
@@ -218,13 +222,17 @@ def widths(config: Mapping, layer: Layer) -> tuple[int, int]:
 
 
 def matrices(config: Mapping, layer: Layer) -> dict[str, tuple[int, int]]:
-    """Return (outputs, inputs) of a layer's matrices; one that reuses a map has no q and k."""
+    """Return (outputs, inputs) of the matrices that a layer has.
+
+    One that reuses a map has no queries and keys.
+    """
     hidden, (keys, values) = complete(config)["hidden_size"], widths(config, layer)
     shapes = dict.fromkeys(ATTENTION[:2], (keys, hidden))
     shapes |= {"v_proj": (values, hidden), "out_proj": (hidden, values)}
     shapes |= {"intermediate_dense": (layer.ffn, hidden), "output_dense": (hidden, layer.ffn)}
     own = ATTENTION[2:] if layer.reuse else ATTENTION
-    return {name: shapes[name] for name in (*own, *FFN)}
+    names = (*own[: len(own) * bool(layer.heads)], *FFN[: 2 * bool(layer.ffn)])
+    return {name: shapes[name] for name in names}
 
 
 def matrix_parameters(shape: tuple[int, int], rank: int | None = None) -> int:
@@ -251,12 +259,20 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
         for name, shape in matrices(config, layer).items()
     }
     attention = sum(sizes[name] for name in ATTENTION if name in sizes)
-    if config["model_type"] == "wavlm" and not layer.reuse:  # gated relative position bias
-        attention += len(layer.heads) + 8 * (head_dim(config) + 1)
+    if config["model_type"] == "wavlm":  # gated relative position bias
+        if layer.heads and not layer.reuse:
+            attention += len(layer.heads) + 8 * (head_dim(config) + 1)
         if first:  # it holds the table that all layers share
             attention += config["num_buckets"] * config["num_attention_heads"]
-    ffn = sum(sizes[name] for name in FFN)
-    return {"attention": attention, "ffn": ffn, "norms": 4 * config["hidden_size"]}
+    ffn = sum(sizes[name] for name in FFN if name in sizes)
+    # A norm that stands before an absent part is absent, too.
+    norms = bool(layer.heads) + bool(layer.ffn) if norms_first(config) else 2
+    return {"attention": attention, "ffn": ffn, "norms": 2 * norms * config["hidden_size"]}
+
+
+def norms_first(config: Mapping) -> bool:
+    """Return whether a norm stands before each part of a layer, not behind it."""
+    return config["model_type"] != DATA2VEC and bool(config.get("do_stable_layer_norm"))
 
 
 def positions(config: Mapping) -> tuple[int, int]:
@@ -349,16 +365,16 @@ def ratio(teacher: Mapping, student: Mapping) -> float:
 
 
 def head_parameters(config: Mapping, layer: Layer) -> int:
-    """Return what removing one head from `layer` saves."""
-    return _saved(config, layer, replace(layer, heads=layer.heads[:-1]))
+    """Return what removing one head from `layer` saves, if others stay."""
+    return saved(config, replace(layer, heads=(0, 1)), replace(layer, heads=(0,)))
 
 
 def row_parameters(config: Mapping, layer: Layer) -> int:
-    """Return what removing one row of the feed-forward part from `layer` saves."""
-    return _saved(config, layer, replace(layer, ffn=layer.ffn - 1))
+    """Return what removing one row of the feed-forward part from `layer` saves, if others stay."""
+    return saved(config, replace(layer, ffn=2), replace(layer, ffn=1))
 
 
-def _saved(config: Mapping, before: Layer, after: Layer) -> int:
+def saved(config: Mapping, before: Layer, after: Layer) -> int:
     """Return the parameters in `before` that are not in `after`."""
     sizes = (sum(layer_parameters(config, layer).values()) for layer in (before, after))
     return next(sizes) - next(sizes)

@@ -70,8 +70,8 @@ def dimension_scores(
     heads, found = len(layer.attention.heads), []
     for names in DIMENSIONS:
         parts = [size(name) for name in names if name in matrix_names(layer)]
-        scores = parts[0] * parts[1] if parts else torch.zeros(heads).double()
-        found.append(scores.unflatten(0, (heads, -1)))
+        scores = (parts[0] * parts[1]).unflatten(0, (heads, -1)) if parts else None
+        found.append(torch.zeros(heads, 1).double() if scores is None else scores)
     return found
 
 

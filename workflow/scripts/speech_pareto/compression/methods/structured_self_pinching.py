@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Sizing
 from speech_pareto.compression.methods.self_pinching import SelfPinching
-from speech_pareto.models import architecture
+from speech_pareto.compression.parts import gated_sizes
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -31,15 +30,16 @@ class StructuredSelfPinching(SelfPinching):
 
     takes_heads = True
 
+    def obstacle(self, config: Mapping) -> str | None:
+        """Return why not, for gates on what is not there."""
+        return gated_sizes.obstacle(config, stem=False) or super().obstacle(config)
+
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many parameters go; the config takes the same share of heads and channels.
 
         What the gates decide differs from that config in shape, and in size by half a channel.
         """
-        size = architecture.remaining(config)
-        after = allocation.thin(config, architecture.layers_of(config), ratio * size)
-        config = architecture.with_layers(config, after)
-        return Sizing(config, {"removed": size - architecture.remaining(config)})
+        return gated_sizes.sizing(config, ratio, stem=False)
 
     def gated(self, model: Module) -> list[Linear]:
         """Put gates on the matrices that read the units; return them: heads, channels, heads …"""
