@@ -84,11 +84,6 @@ class DPHuBERT(SelfSupervised):
     # Of alike layers, whose means are learnt as in SKILL; None: four layers, as in DPHuBERT.
     clusters: Annotated[int, Within(1, 1000, unit="clusters")] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.stem and self.gates == "self_pinching":
-            raise ValueError("self-pinching gates have no form for the stem's channels")
-
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""
         return self.steps + self.final_steps
@@ -149,7 +144,7 @@ class DPHuBERT(SelfSupervised):
             from speech_pareto.compression.parts.pinched_units import PinchedUnits
 
             rate = self.threshold_rate or REACH / self.steps
-            return PinchedUnits(model, rate, self.gate_rate, self.steps)
+            return PinchedUnits(model, rate, self.gate_rate, self.steps, self.stem)
         from speech_pareto.compression.parts.channel_gates import ChannelGates
         from speech_pareto.compression.parts.hard_concrete_gates import Gating
 
