@@ -53,18 +53,19 @@ def test_published_sizes():
 
 
 def drawn_layers(seed):
-    """Return one to four layers of `TINY` with any heads, rows and ranks."""
+    """Return one to four layers of `TINY`."""
     draw = random.Random(seed)
-    return [
-        a.Layer(
-            heads=tuple(sorted(draw.sample(range(4), draw.randint(1, 4)))),
-            ffn=draw.randint(1, 96),
-            ranks={
-                name: draw.randint(1, 9) for name in (*a.ATTENTION, *a.FFN) if draw.random() < 0.5
-            },
-        )
-        for _ in range(draw.randint(1, 4))
-    ]
+    return [drawn_layer(draw) for _ in range(draw.randint(1, 4))]
+
+
+def drawn_layer(draw):
+    """Return a layer of `TINY`: without attention or feed-forward part, or with any of either."""
+    heads = tuple(sorted(draw.sample(range(4), draw.choice([0, 1, 3, 4]))))
+    ffn = draw.choice([0, draw.randint(1, 96)])
+    names = (*(a.ATTENTION if heads else ()), *(a.FFN if ffn else ()))
+    ranks = {name: draw.randint(1, 9) for name in names if draw.random() < 0.5}
+    widths = {key: draw.choice([None, draw.randint(1, 11)]) for key in ("qk", "vo") if heads}
+    return a.Layer(heads, ffn, ranks, **widths)
 
 
 @pytest.mark.parametrize("kind", a.MODEL_TYPES)

@@ -28,8 +28,16 @@ KINDS = {
     "hubert, batch norm": {"num_conv_pos_embeddings": 16, "conv_pos_batch_norm": True},
 }
 # Of each kind of change to WavLM's attention one; test_methods.py has all methods on few layers.
-WAVLM = ("attention_reuse", "distilhubert", "head_pruning", "int8", "lighthubert", "low_rank")
-WAVLM += ("structured_self_pinching",)
+WAVLM = (
+    "attention_reuse",
+    "block_drop",
+    "distilhubert",
+    "head_dim_pruning",
+    "head_pruning",
+    "int8",
+)
+WAVLM += ("lighthubert", "low_rank", "structured_self_pinching")
+HEADS = ("head", "data_driven_head")  # what they remove is little in all
 CONTRACTS = [(name, "hubert") for name in catalogue.names()] + [(name, "wavlm") for name in WAVLM]
 SAMPLES = 8_000, 5_300
 
@@ -73,7 +81,7 @@ def teacher(request):
 @pytest.mark.parametrize(("name", "kind"), CONTRACTS)  # test_data2vec.py has the third kind
 def test_contract(name, kind, tmp_path):
     teacher = default(kind)
-    ratio = ratio_of(name, 0.2 if "head_pruning" in name else 0.35, backbone.describe(teacher))
+    ratio = ratio_of(name, 0.2 if name.startswith(HEADS) else 0.35, backbone.describe(teacher))
     check_contract(example(name), ratio, teacher, utterances(), tmp_path, loop)
 
 

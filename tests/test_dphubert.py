@@ -12,8 +12,13 @@ from helpers.backbones import backbone, convolutional
 from helpers.compressing import RECIPES, batches, compress
 from helpers.contract import check_contract
 from speech_pareto.compression import method, recipes
-from speech_pareto.compression.parts import channel_gates, hard_concrete_gates, layer_clusters
-from speech_pareto.models import architecture, hidden_states, operations, sparsity
+from speech_pareto.compression.parts import (
+    channel_gates,
+    hard_concrete_gates,
+    layer_clusters,
+    self_pinching_gates,
+)
+from speech_pareto.models import architecture, hidden_states, operations, sparsity, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.training import optimiser
 from speech_pareto.training.settings import Training
@@ -479,8 +484,57 @@ def test_self_pinching_gates_can_stand_in_for_hard_concrete_ones(teacher, batch)
     before = sum(p.numel() for p in teacher.parameters())
     row = architecture.row_parameters(config, architecture.layers_of(config)[0])
     assert abs(before - held - sizing.knobs["removed"]) <= row / 2
-    with pytest.raises(ValueError, match="no form for the stem"):
-        recipes.make({"dphubert": {"gates": "self_pinching", "stem": True}})
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_pinched_channels_are_scored_counted_and_silent_before_they_go(name):
+    plain, *_ = with_stem(name)
+    made = copy.deepcopy(plain)
+    channels = channel_gates.PinchedChannels(made, 1.0, None)
+    layers = plain.feature_extractor.conv_layers
+    weights = [layer.conv.weight.detach().double().numpy() for layer in layers]
+    weights.append(plain.feature_projection.projection.weight.detach().double().numpy())
+    kept = []
+    for place, reader in enumerate(channels.readers):
+        own, reading = weights[place], weights[place + 1]
+        raw = [(own[c] ** 2).sum() + (reading[:, c] ** 2).sum() for c in range(len(own))]
+        expected = [(x - min(raw)) / (max(raw) - min(raw)) + 1e-5 for x in raw]
+        gate, scores = self_pinching_gates.read(reader)
+        assert scores.tolist() == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        with torch.no_grad():  # the threshold, t = pace · raw
+            gate.raw.fill_(0.3**0.5 / gate.pace)
+        kept.append([c for c, score in enumerate(expected) if score > 0.3])
+    widths = [len(index) for index in kept]
+    assert all(0 < n < len(w) for n, w in zip(widths, weights, strict=False))
+    cut = copy.deepcopy(plain)
+    for place, index in enumerate(kept):
+        surgery.keep_channels(cut, place, torch.tensor(index))
+    sizes = [sum(p.numel() for p in x.parameters()) for x in (plain, cut)]
+    saving = channels.expected_saving()
+    assert saving.item() == pytest.approx(sizes[0] - sizes[1])
+    saving.backward()  # a higher threshold saves more
+    assert all(self_pinching_gates.read(x)[0].raw.grad > 0 for x in channels.readers)
+    if name == "no norm":  # others mix all channels of a frame
+        waves = torch.randn(1, 4000)
+        ours, theirs = made(waves).last_hidden_state, cut(waves).last_hidden_state
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    channels.detach()
+    assert not any(hasattr(x, "parametrizations") for x in channels.readers)
+    for margins, index in zip(channels.levels(), kept, strict=True):
+        assert (margins > 1).nonzero()[:, 0].tolist() == index
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["dphubert", "structured_self_pinching"])
+def test_the_contract_holds_with_pinched_channels(kind, method, audio, tmp_path):
+    more = {"gates": "self_pinching", "final_steps": 1} if method == "dphubert" else {}
+    step = {method: {"steps": 2, "stem": True, **more}}
+    check_contract(step, 0.35, backbone(kind), audio, tmp_path)
+
+
+def test_gates_on_a_frozen_stem_are_refused():
+    with pytest.raises(ValueError, match="freeze_stem"):
+        recipes.make({"structured_self_pinching": {"stem": True, "freeze_stem": True}})
 
 
 def unit_squares(layer):

@@ -61,6 +61,16 @@ def thin_stem(kind, **settings):
     return made
 
 
+def with_gaps(kind):
+    """Return a model of layers without attention, the first one too, and without feed-forward."""
+    made = model.new(convolutional(kind))
+    for layer in (made.encoder.layers[0], made.encoder.layers[2]):
+        surgery.keep_heads(layer, ())
+    for layer in made.encoder.layers[1:]:
+        surgery.keep_rows(layer, torch.arange(0))
+    return made
+
+
 TWICE = "thin stem, half of the frames"  # exported again: the same bytes
 REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
 STUDENTS = {
@@ -71,6 +81,7 @@ STUDENTS = {
     "wav2vec2": ("finetune", lambda: thin("wav2vec2", do_stable_layer_norm=True)),
     "wavlm": ("probe", lambda: thin("wavlm")),
     "reuse": ("finetune", lambda: section(convolutional("wavlm"), layers=REUSE)),
+    "gaps": ("finetune", lambda: with_gaps("wavlm")),
     "int8": ("finetune", lambda: small_numbers("int8")),
 }
 

@@ -26,6 +26,7 @@ REACHED = {  # which of these a method reaches on published sizes, where that is
     "attention_reuse": (0.1,),
     "head_pruning": (0.1, 0.25),
     "data_driven_head_pruning": (0.1, 0.25),
+    "head_dim_pruning": (0.1, 0.25),
     "ffn_pruning": (0.1, 0.25, 0.5),
     "data_driven_ffn_pruning": (0.1, 0.25, 0.5),
     "semi_structured": (),
@@ -33,9 +34,24 @@ REACHED = {  # which of these a method reaches on published sizes, where that is
 }
 GAP = ("lighthubert", "large", 0.25)  # between its search spaces
 FIXED = {"semi_structured"}  # it has one ratio
-HEADS = ("data_driven_head_pruning", "distilhubert", "distillation", "dphubert", "head_pruning")
+HEADS = (
+    "block_drop",
+    "data_driven_head_pruning",
+    "distilhubert",
+    "distillation",
+    "dphubert",
+    "head_pruning",
+)
 HEADS += ("lighthubert", "random_pruning", "structured_self_pinching", "unit_distillation")
-FRAMES = ("data_driven_ffn_pruning", "distilhubert", "distillation", "sparse_gpt", "wanda")
+FRAMES = (
+    "block_drop",
+    "data_driven_ffn_pruning",
+    "distilhubert",
+    "distillation",
+    "head_dim_pruning",
+    "sparse_gpt",
+    "wanda",
+)
 REFUSED = {  # after a thin student: what cannot follow, and why
     "masking_distillation": {
         **dict.fromkeys(HEADS, "attention map the next layer reuses cannot go"),

@@ -1,6 +1,7 @@
 """Published models against built ones, to the last parameter, as the page docs/sizes.md."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from generate.systems import SOURCES, SUPERB_CLIPS, SYSTEMS
@@ -174,9 +175,19 @@ def _cuts() -> str:
     layer, layers = architecture.layers_of(config)[0], len(architecture.layers_of(config))
     head = architecture.head_parameters(config, layer)
     row = architecture.row_parameters(config, layer)
+    full = architecture.layer_parameters(config, layer)["ffn"]
+    one = architecture.head_dim(config) - 1
+    whole, *fewer = (
+        architecture.layer_parameters(config, x)["attention"]
+        for x in (layer, replace(layer, qk=one), replace(layer, vo=one))
+    )
     rows = [
         ["one attention head", f"{head:,}"],
         [f"one head in each of {layers} layers", f"{layers * head:,}"],
+        ["one dimension of all heads' queries and keys in a layer", f"{whole - fewer[0]:,}"],
+        ["one dimension of all heads' values and output in a layer", f"{whole - fewer[1]:,}"],
+        ["the attention of a layer", f"{whole:,}"],
+        ["the feed-forward part of a layer", f"{full:,}"],
         ["one row of a feed-forward part", f"{row:,}"],
         [f"128 rows in each of {layers} layers", f"{128 * layers * row:,}"],
     ]

@@ -44,11 +44,14 @@ def convolutional(kind, **settings):
 
 
 def cut(backbone):
-    """Remove heads and rows and factorise a matrix, unevenly, in two layers or three."""
+    """Remove heads and rows, narrow heads and factorise a matrix, in two layers or three."""
     layers = backbone.encoder.layers
     surgery.keep_heads(layers[0], (1, 3))
+    for names, kept in zip(surgery.DIMENSIONS, ([[0, 2, 5], [1, 3, 7]], [[4], [0]]), strict=True):
+        surgery.keep_dimensions(layers[0], names, torch.tensor(kept))
     for layer in layers[2:]:
         surgery.keep_heads(layer, (2,))
+        surgery.keep_rows(layer, torch.arange(0))
     surgery.keep_rows(layers[1], torch.arange(0, 40, 3))
     for name, shape in (("k_proj", (32, 32)), ("out_proj", (32, 32)), ("output_dense", (32, 14))):
         down, up = torch.randn(5, shape[1]), torch.randn(shape[0], 5)

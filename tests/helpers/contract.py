@@ -11,8 +11,8 @@ from speech_pareto.training import loop as training
 
 # Where numbers are rounded, differences of 1e-7 in what comes in can become whole steps.
 ROUNDING = {"half_precision": 0.02, "int8": 0.1}
-# Gates say which units go: the sizing knows the size within half a row.
-GATED = {"structured_self_pinching", "dphubert"}
+# Gates, or scores, say what goes: the sizing knows the size within half a row.
+GATED = {"structured_self_pinching", "dphubert", "block_drop"}
 ROW = architecture.Layer(tuple(range(6)), 160)
 
 

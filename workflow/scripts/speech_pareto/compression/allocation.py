@@ -39,12 +39,12 @@ def proportional(amount: int, sizes: Sequence[int]) -> list[int]:
 def thin(config: Mapping, layers: Sequence[Layer], amount: float) -> list[Layer]:
     """Return `layers` without about `amount` parameters: the same share of all heads and rows.
 
-    What whole heads miss, rows make up; each layer keeps at least one of either.
+    What whole heads miss, rows make up; each layer keeps at least one of either that it has.
     """
     sizes = (architecture.head_parameters, architecture.row_parameters)
     head, row = (size(config, layers[0]) for size in sizes)
-    spare_heads = [len(layer.heads) - 1 for layer in layers]
-    spare_rows = [layer.ffn - 1 for layer in layers]
+    spare_heads = [max(0, len(layer.heads) - 1) for layer in layers]
+    spare_rows = [max(0, layer.ffn - 1) for layer in layers]
     share = amount / max(1, head * sum(spare_heads) + row * sum(spare_rows))
     heads = round(max(0.0, min(1.0, share)) * sum(spare_heads))
     heads_gone = spread(heads, spare_heads)

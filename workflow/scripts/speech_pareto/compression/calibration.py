@@ -5,18 +5,24 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import at_home, real_frames
 from speech_pareto.models.hooks import removed_after
+from speech_pareto.models.surgery import shape_of
 
 
 def input_norms(
-    model: nn.Module, modules: Mapping[str, nn.Module], batches: Sequence[Mapping[str, Tensor]]
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    batches: Sequence[Mapping[str, Tensor]],
+    of_outputs: bool = False,
 ) -> dict[str, Tensor]:
     """Return the L2 norm of each input feature (inputs,) of `modules` over all real frames.
 
-    The norms are in float64; `modules` are called with (batch, frames, inputs).
+    The norms are in float64; `modules` are called with (batch, frames, inputs). With `of_outputs`
+    they are those of each output feature (outputs,).
     """
-    sums = _over_frames(model, modules, batches, lambda rows: rows.square().sum(0))
+    sums = _over_frames(model, modules, batches, lambda rows: rows.square().sum(0), of_outputs)
     return {name: total.sqrt() for name, total in sums.items()}
 
 
@@ -33,27 +39,71 @@ def _over_frames(
     modules: Mapping[str, nn.Module],
     batches: Sequence[Mapping[str, Tensor]],
     measure: Callable[[Tensor], Tensor],
+    of_outputs: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the sums over batches of what `measure` says of real frames (frames, inputs)."""
+    """Return the sums over batches of what `measure` says of real frames (frames, features)."""
     sums: dict[str, Tensor] = {}
     frames = last = seen = None
 
     def listen(name: str):
-        def hook(module: nn.Module, inputs: tuple) -> None:
+        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             nonlocal last, seen
-            if inputs[0] is not last:
-                last, seen = inputs[0], measure(inputs[0][frames].double())
+            found = output if of_outputs else inputs[0]
+            if found is not last:  # q, k and v have one input
+                last, seen = found, measure(found[frames].double())
             sums[name] = sums.get(name, 0) + seen
 
         return hook
 
-    handles = (x.register_forward_pre_hook(listen(name)) for name, x in modules.items())
+    handles = (x.register_forward_hook(listen(name)) for name, x in modules.items())
     with removed_after(handles):
         for batch in batches:
             batch = at_home(model, batch)
             frames = real_frames(model, batch)
             model(**batch)
     return sums
+
+
+@torch.no_grad()
+def block_changes(
+    model: nn.Module, batches: Sequence[Mapping[str, Tensor]]
+) -> dict[tuple[int, str], float]:
+    """Return 1 − cos(x, x + f(x)), the mean over all real frames, of each block f of a model.
+
+    A block is the `attention` or the `feed_forward` of a layer; x is what its residual connection
+    passes. Keys are (layer, block); a layer has those that it has.
+    """
+    norms_first = architecture.norms_first(model.config.to_dict())
+    totals, number, given, frames = {}, 0, {}, None
+
+    def listen(place: tuple[int, str], block: nn.Module, source: nn.Module) -> list:
+        def begin(module: nn.Module, inputs: tuple) -> None:
+            given[place] = inputs[0]
+
+        def end(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+            before = given.pop(place)[frames].double()
+            after = before + (output[0] if isinstance(output, tuple) else output)[frames].double()
+            cosines = nn.functional.cosine_similarity(before, after, dim=-1)
+            totals[place] = totals.get(place, 0.0) + float((1 - cosines).sum())
+
+        return [source.register_forward_pre_hook(begin), block.register_forward_hook(end)]
+
+    handles = []
+    for index, layer in enumerate(model.encoder.layers):
+        shape = shape_of(layer)
+        if shape.heads:
+            source = layer.layer_norm if norms_first else layer.attention
+            handles += listen((index, "attention"), layer.attention, source)
+        if shape.ffn:
+            source = layer.final_layer_norm if norms_first else layer.feed_forward
+            handles += listen((index, "feed_forward"), layer.feed_forward, source)
+    with removed_after(handles):
+        for batch in batches:
+            batch = at_home(model, batch)
+            frames = real_frames(model, batch)
+            number += int(frames.sum())
+            model(**batch)
+    return {place: total / number for place, total in totals.items()}
 
 
 @torch.no_grad()

@@ -8,7 +8,9 @@ it, a section `compression`:
     time_reduction  how many frames become one in the layers; a convolution undoes it at the end
     layers      one dict per layer, holding only what differs from the plain model:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
-                reuse (one of REUSE; no queries and keys, but the map of the layer before)
+                reuse (one of REUSE; no queries and keys, but the map of the layer before),
+                qk and vo (dimensions of each head: of queries and keys, of values and output);
+                without heads or rows there is no attention, or no feed-forward part
     zeros       weights of the layers' matrices that are zero and stay so; they count as removed
     number_format  "float16", "bfloat16", "int8" or "intx" when it is stored in such numbers
     bits        of "intx": how many each weight takes, see `storage`
@@ -56,12 +58,18 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's shape: kept heads, feed-forward rows, ranks of matrices, reuse of a map."""
+    """One layer's shape: kept heads, feed-forward rows, ranks of matrices, reuse of a map.
+
+    `qk` are the dimensions of each head's queries and keys, `vo` those of its values and of what
+    the output matrix reads; None: as many as the teacher's. Scores are scaled as the teacher's.
+    """
 
     heads: tuple[int, ...]
     ffn: int
     ranks: Mapping[str, int] = field(default_factory=dict)
     reuse: str | None = None
+    qk: int | None = None
+    vo: int | None = None
 
 
 def complete(config: Mapping) -> dict:
@@ -120,10 +128,14 @@ def layers_of(config: Mapping) -> list[Layer]:
     if len(special) != config["num_hidden_layers"]:
         wanted = config["num_hidden_layers"]
         raise ValueError(f"compression.layers: {len(special)} for {wanted} layers")
-    heads = (tuple(layer.get("heads", plain.heads)) for layer in special)
     layers = [
-        Layer(kept, layer.get("ffn", plain.ffn), dict(layer.get("ranks", {})), layer.get("reuse"))
-        for kept, layer in zip(heads, special, strict=True)
+        Layer(
+            heads=tuple(layer.get("heads", plain.heads)),
+            ffn=layer.get("ffn", plain.ffn),
+            ranks=dict(layer.get("ranks", {})),
+            **{key: layer.get(key) for key in ("reuse", "qk", "vo")},
+        )
+        for layer in special
     ]
     for before, layer in zip([None, *layers], layers, strict=False):
         if layer.reuse and layer.reuse not in REUSE:
@@ -135,7 +147,8 @@ def layers_of(config: Mapping) -> list[Layer]:
 
 def can_reuse(before: Layer | None, layer: Layer) -> bool:
     """Return whether the layer `before` has a map for each head of `layer`."""
-    return before is not None and set(layer.heads) <= set(before.heads)
+    heads = set(layer.heads)
+    return before is not None and bool(heads) and heads <= set(before.heads)
 
 
 def reuses(config: Mapping) -> bool:
@@ -152,15 +165,17 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
     """Return `config` with these layers; `compression` says only what transformers cannot."""
     full = complete(config)
     every = tuple(range(full["num_attention_heads"]))
-    widths = {layer.ffn for layer in layers}
-    width = widths.pop() if len(widths) == 1 else full["intermediate_size"]
+    rows = {layer.ffn for layer in layers}
+    width = rows.pop() if len(rows) == 1 and any(rows) else full["intermediate_size"]
     special = []
     for layer in layers:
         heads = {} if layer.heads == every else {"heads": list(layer.heads)}
         ffn = {} if layer.ffn == width else {"ffn": layer.ffn}
-        ranks = {"ranks": dict(layer.ranks)} if layer.ranks else {}
-        reuse = {"reuse": layer.reuse} if layer.reuse else {}
-        special.append({**heads, **ffn, **ranks, **reuse})
+        there = matrices(full, layer)
+        ranks = {name: rank for name, rank in layer.ranks.items() if name in there}
+        qk, vo = layer.qk if "q_proj" in there else None, layer.vo if layer.heads else None
+        rest = {"ranks": ranks, "reuse": layer.reuse, "qk": qk, "vo": vo}
+        special.append({**heads, **ffn, **{key: value for key, value in rest.items() if value}})
     parts = {key: value for key, value in section(config).items() if key in KEPT}
     parts |= {"layers": special} if any(special) else {}
     parts |= {"zeros": zeros} if zeros else {}
@@ -201,13 +216,24 @@ def head_dim(config: Mapping) -> int:
     return config["hidden_size"] // config["num_attention_heads"]
 
 
+def widths(config: Mapping, layer: Layer) -> tuple[int, int]:
+    """Return how many dimensions all heads of a layer have: of queries, or keys, and of values."""
+    whole, number = head_dim(config), len(layer.heads)
+    return number * (layer.qk or whole), number * (layer.vo or whole)
+
+
 def matrices(config: Mapping, layer: Layer) -> dict[str, tuple[int, int]]:
-    """Return (outputs, inputs) of a layer's matrices; one that reuses a map has no q and k."""
-    hidden, inner = complete(config)["hidden_size"], head_dim(config) * len(layer.heads)
-    shapes = dict.fromkeys(ATTENTION, (inner, hidden)) | {"out_proj": (hidden, inner)}
+    """Return (outputs, inputs) of the matrices that a layer has.
+
+    One that reuses a map has no queries and keys.
+    """
+    hidden, (keys, values) = complete(config)["hidden_size"], widths(config, layer)
+    shapes = dict.fromkeys(ATTENTION[:2], (keys, hidden))
+    shapes |= {"v_proj": (values, hidden), "out_proj": (hidden, values)}
     shapes |= {"intermediate_dense": (layer.ffn, hidden), "output_dense": (hidden, layer.ffn)}
     own = ATTENTION[2:] if layer.reuse else ATTENTION
-    return {name: shapes[name] for name in (*own, *FFN)}
+    names = (*own[: len(own) * bool(layer.heads)], *FFN[: 2 * bool(layer.ffn)])
+    return {name: shapes[name] for name in names}
 
 
 def matrix_parameters(shape: tuple[int, int], rank: int | None = None) -> int:
@@ -234,12 +260,20 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
         for name, shape in matrices(config, layer).items()
     }
     attention = sum(sizes[name] for name in ATTENTION if name in sizes)
-    if config["model_type"] == "wavlm" and not layer.reuse:  # gated relative position bias
-        attention += len(layer.heads) + 8 * (head_dim(config) + 1)
+    if config["model_type"] == "wavlm":  # gated relative position bias
+        if layer.heads and not layer.reuse:
+            attention += len(layer.heads) + 8 * (head_dim(config) + 1)
         if first:  # it holds the table that all layers share
             attention += config["num_buckets"] * config["num_attention_heads"]
-    ffn = sum(sizes[name] for name in FFN)
-    return {"attention": attention, "ffn": ffn, "norms": 4 * config["hidden_size"]}
+    ffn = sum(sizes[name] for name in FFN if name in sizes)
+    # A norm that stands before an absent part is absent, too.
+    norms = bool(layer.heads) + bool(layer.ffn) if norms_first(config) else 2
+    return {"attention": attention, "ffn": ffn, "norms": 2 * norms * config["hidden_size"]}
+
+
+def norms_first(config: Mapping) -> bool:
+    """Return whether a norm stands before each part of a layer, not behind it."""
+    return config["model_type"] != DATA2VEC and bool(config.get("do_stable_layer_norm"))
 
 
 def positions(config: Mapping) -> tuple[int, int]:
@@ -320,16 +354,16 @@ def ratio(teacher: Mapping, student: Mapping) -> float:
 
 
 def head_parameters(config: Mapping, layer: Layer) -> int:
-    """Return what removing one head from `layer` saves."""
-    return _saved(config, layer, replace(layer, heads=layer.heads[:-1]))
+    """Return what removing one head from `layer` saves, if others stay."""
+    return saved(config, replace(layer, heads=(0, 1)), replace(layer, heads=(0,)))
 
 
 def row_parameters(config: Mapping, layer: Layer) -> int:
-    """Return what removing one row of the feed-forward part from `layer` saves."""
-    return _saved(config, layer, replace(layer, ffn=layer.ffn - 1))
+    """Return what removing one row of the feed-forward part from `layer` saves, if others stay."""
+    return saved(config, replace(layer, ffn=2), replace(layer, ffn=1))
 
 
-def _saved(config: Mapping, before: Layer, after: Layer) -> int:
+def saved(config: Mapping, before: Layer, after: Layer) -> int:
     """Return the parameters in `before` that are not in `after`."""
     sizes = (sum(layer_parameters(config, layer).values()) for layer in (before, after))
     return next(sizes) - next(sizes)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from speech_pareto.models import architecture, model_folder
+from speech_pareto.models.layers.absent import remove_attention, remove_feed_forward
+from speech_pareto.models.layers.plain_attention import use_plain_attention
 from speech_pareto.models.padding import ignore_padding
 from speech_pareto.models.sparsity import hold_zeros
 from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shape_of
@@ -177,6 +179,10 @@ def _fit(model: nn.Module) -> nn.Module:
         use_partial_attention(model)
     plain = tuple(range(config["num_attention_heads"]))
     for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
+        if not shape.ffn:
+            remove_feed_forward(layer)
+        if not shape.heads:
+            remove_attention(layer)
         set_heads(layer.attention, shape.heads)
         if hasattr(layer.attention, "gru_rel_pos_const") and shape.heads != plain:
             empty = torch.empty(1, len(shape.heads), 1, 1, device="meta")
@@ -185,6 +191,8 @@ def _fit(model: nn.Module) -> nn.Module:
             from speech_pareto.models.layers.reused_attention import reuse_map
 
             reuse_map(model, layer, shape.reuse)
+        if shape.qk or shape.vo:
+            use_plain_attention(layer.attention)
         for name, size in architecture.matrices(config, shape).items():
             now, rank = matrix(layer, name), shape.ranks.get(name)
             if rank or tuple(now.weight.shape) != size:

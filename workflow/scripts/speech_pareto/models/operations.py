@@ -11,15 +11,16 @@ def layer_macs(config: Mapping, layer: architecture.Layer, frames: int) -> dict[
 
     `maps` are the products of queries with keys and of attention maps with values.
     """
-    config, inner = architecture.complete(config), architecture.head_dim(config) * len(layer.heads)
+    config, (keys, values) = architecture.complete(config), architecture.widths(config, layer)
     weights = sum(
         architecture.matrix_parameters(shape, layer.ranks.get(name)) - shape[0]  # less the biases
         for name, shape in architecture.matrices(config, layer).items()
     )
     gated = config["model_type"] == "wavlm" and not layer.reuse
-    gate = 8 * inner if gated else 0  # of the relative position bias
-    products = 1 if layer.reuse else 2
-    return {"matrices": frames * (weights + gate), "maps": products * frames * frames * inner}
+    # Of the relative position bias, which reads whole slices of the input.
+    gate = 8 * architecture.head_dim(config) * len(layer.heads) if gated else 0
+    products = values if layer.reuse else keys + values
+    return {"matrices": frames * (weights + gate), "maps": products * frames * frames}
 
 
 def macs(config: Mapping, seconds: float) -> dict:

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from speech_pareto.models.architecture import ATTENTION, FFN, Layer
+from speech_pareto.models.layers.absent import remove_attention, remove_feed_forward
+from speech_pareto.models.layers.plain_attention import use_plain_attention
+
+DIMENSIONS = ATTENTION[:2], ATTENTION[2:]  # matrices that share the dimensions of their heads
 
 
 def matrix(layer: nn.Module, name: str) -> nn.Module:
@@ -24,7 +28,7 @@ def set_matrix(layer: nn.Module, name: str, value: nn.Module) -> None:
 
 
 def matrix_names(layer: nn.Module) -> tuple[str, ...]:
-    """Return the names of a layer's matrices; one that reuses a map has no q and k."""
+    """Return the names of the matrices that a layer has; without q and k it reuses a map."""
     return tuple(name for name in (*ATTENTION, *FFN) if hasattr(_holder(layer, name), name))
 
 
@@ -78,19 +82,32 @@ def take_columns(module: nn.Module, index: Tensor) -> nn.Module:
 
 
 def keep_heads(layer: nn.Module, heads: Sequence[int]) -> None:
-    """Leave only `heads`, numbered as in the teacher, in a layer."""
+    """Leave only `heads`, numbered as in the teacher; without any, a layer has no attention."""
     attention, heads = layer.attention, tuple(sorted(heads))
     if heads == attention.heads:
         return
+    if not heads:
+        remove_attention(layer)
+        return
     places = torch.tensor([attention.heads.index(head) for head in heads])
-    # Head h owns rows h * d to (h + 1) * d of q, k, v and the same columns of the output matrix.
-    index = (places[:, None] * attention.head_dim + torch.arange(attention.head_dim)).flatten()
-    for name in (n for n in matrix_names(layer) if n in ATTENTION[:3]):
-        set_matrix(layer, name, take_rows(matrix(layer, name), index))
-    set_matrix(layer, "out_proj", take_columns(matrix(layer, "out_proj"), index))
+    for names, width in zip(DIMENSIONS, dimensions(layer), strict=True):
+        _take_dimensions(layer, names, places, torch.arange(width))
     if hasattr(attention, "gru_rel_pos_const"):
         attention.gru_rel_pos_const = nn.Parameter(attention.gru_rel_pos_const.detach()[:, places])
     set_heads(attention, heads)
+
+
+def dimensions(layer: nn.Module) -> tuple[int, int]:
+    """Return the dimensions of each head of a layer: of queries and keys (0: none), of values."""
+    number, names = max(1, len(layer.attention.heads)), matrix_names(layer)
+    qk, vo = (bias(matrix(layer, n[0])).numel() if n[0] in names else 0 for n in DIMENSIONS)
+    return qk // number, vo // number
+
+
+def keep_dimensions(layer: nn.Module, names: Sequence[str], kept: Tensor) -> None:
+    """Leave only the dimensions `kept` (heads, number) of each head; `names` is of DIMENSIONS."""
+    _take_dimensions(layer, names, torch.arange(len(kept)), kept)
+    use_plain_attention(layer.attention)
 
 
 def set_heads(attention: nn.Module, heads: tuple[int, ...]) -> None:
@@ -99,7 +116,12 @@ def set_heads(attention: nn.Module, heads: tuple[int, ...]) -> None:
 
 
 def keep_rows(layer: nn.Module, index: Tensor) -> None:
-    """Leave only the rows `index` of the feed-forward part of a layer."""
+    """Leave only the rows `index` of the feed-forward part of a layer; without any, no part."""
+    if FFN[0] not in matrix_names(layer):
+        return
+    if not len(index):
+        remove_feed_forward(layer)
+        return
     index = index.sort().values
     set_matrix(layer, FFN[0], take_rows(matrix(layer, FFN[0]), index))
     set_matrix(layer, FFN[1], take_columns(matrix(layer, FFN[1]), index))
@@ -143,8 +165,24 @@ def shape_of(layer: nn.Module) -> Layer:
     modules = {name: matrix(layer, name) for name in matrix_names(layer)}
     factored = {name: x for name, x in modules.items() if isinstance(x, nn.Sequential)}
     ranks = {name: x.down.out_features for name, x in factored.items()}
-    reuse = getattr(layer.attention, "reuse", None)
-    return Layer(layer.attention.heads, bias(modules[FFN[0]]).numel(), ranks, reuse)
+    attention = layer.attention
+    whole, reuse = attention.head_dim, getattr(attention, "reuse", None)
+    qk, vo = (None if width in (0, whole) else width for width in dimensions(layer))
+    rows = bias(modules[FFN[0]]).numel() if FFN[0] in modules else 0
+    return Layer(attention.heads, rows, ranks, reuse, qk, vo)
+
+
+def _take_dimensions(layer: nn.Module, names: Sequence[str], places: Tensor, kept: Tensor) -> None:
+    """Leave only the dimensions `kept` ([heads,] number) of the heads at `places`.
+
+    Head h of d dimensions owns rows h d to (h + 1) d of q, k and v, and these columns of the output
+    matrix.
+    """
+    width = dimensions(layer)[DIMENSIONS.index(names)]
+    index = (places[:, None] * width + kept).flatten()
+    for name in (n for n in names if n in matrix_names(layer)):
+        take = take_columns if name == "out_proj" else take_rows
+        set_matrix(layer, name, take(matrix(layer, name), index))
 
 
 def _holder(layer: nn.Module, name: str) -> nn.Module:

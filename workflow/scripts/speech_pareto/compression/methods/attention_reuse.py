@@ -38,8 +38,7 @@ class AttentionReuse(Method):
         for index in (*range(1, len(layers), 2), *range(2, len(layers), 2)):
             if layers[index].reuse or not architecture.can_reuse(layers[index - 1], layers[index]):
                 continue
-            ranks = {k: v for k, v in layers[index].ranks.items() if k not in ("q_proj", "k_proj")}
-            layers[index] = replace(layers[index], ranks=ranks, reuse=self.reuse)
+            layers[index] = replace(layers[index], reuse=self.reuse)
             chosen = [*sizings[-1].knobs["layers"], index]
             sizings.append(Sizing(architecture.with_layers(config, layers), {"layers": chosen}))
         return min(sizings, key=lambda sizing: abs(architecture.remaining(sizing.config) - target))

@@ -25,13 +25,19 @@ if TYPE_CHECKING:
 
 def row_gains(model: Module, batches: Sequence[Mapping]) -> list[Tensor]:
     """Return the score of each hidden unit (rows,) of each layer, in float64."""
+    import torch
+
     from speech_pareto.compression.calibration import input_norms
     from speech_pareto.models.architecture import FFN
-    from speech_pareto.models.surgery import matrix, weight
+    from speech_pareto.models.surgery import matrix, matrix_names, weight
 
-    outputs = {str(i): matrix(x, FFN[-1]) for i, x in enumerate(model.encoder.layers)}
+    layers = model.encoder.layers
+    outputs = {
+        str(i): matrix(x, FFN[-1]) for i, x in enumerate(layers) if FFN[-1] in matrix_names(x)
+    }
     norms = input_norms(model, outputs, batches)
-    return [weight(x).detach().double().norm(dim=0) * norms[i] for i, x in outputs.items()]
+    scores = {i: weight(x).detach().double().norm(dim=0) * norms[i] for i, x in outputs.items()}
+    return [scores.get(str(i), torch.zeros(0).double()) for i in range(len(layers))]
 
 
 @dataclass(frozen=True, kw_only=True)

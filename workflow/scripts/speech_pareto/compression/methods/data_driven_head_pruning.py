@@ -3,7 +3,7 @@
     score(l, h) = mean over batches of Σ_b Σ_t |⟨c, ∂L/∂c⟩|,  then divided by ‖score(l, ·)‖₂
 
 where c is the context of head h in layer l, at utterance b and frame t, before the output matrix.
-The lowest heads of the whole model go; the best head of each layer stays. After Lin et al., ASRU
+The lowest heads of the whole model go; the best `keep` of each layer stay. After Lin et al., ASRU
 2025, https://arxiv.org/abs/2211.09949. L is masked prediction of units, see `masked_units`.
 """
 
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
     from speech_pareto.training.hubert_units import Labeller, UnitPredictor
 
 
-def lowest_of_all(scores: Sequence[Tensor], amount: int) -> list[list[int]]:
+def lowest_of_all(scores: Sequence[Tensor], amount: int, keep: int = 1) -> list[list[int]]:
     """Return for each layer which places go when the model's `amount` lowest heads go.
 
-    `scores` (heads,) of each layer are compared as shares of their layer's norm.
+    `scores` (heads,) of each layer are compared as shares of their layer's norm; the `keep` highest
+    of each stay.
     """
     shares = [(layer / (layer.norm() + 1e-20)).tolist() for layer in scores]
-    best = [layer.index(max(layer)) for layer in shares]
+    best = [layer.argsort(descending=True, stable=True)[:keep].tolist() for layer in scores]
     spare = sorted(
         (share, index, place)
         for index, layer in enumerate(shares)
         for place, share in enumerate(layer)
-        if place != best[index]
+        if place not in best[index]
     )
     gone = [[] for _ in shares]
     for _, index, place in spare[:amount]:
@@ -64,7 +65,9 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
         labeller, head = context.units or self.fit_units(context)
         predictor = UnitPredictor(model, head).to(labeller.centres.device)
         batches = context.batches(self.batches, self.batch_seconds)
-        return lowest_of_all(self.scores(predictor, labeller, batches, context.seed), amount)
+        return lowest_of_all(
+            self.scores(predictor, labeller, batches, context.seed), amount, self.keep
+        )
 
     def scores(
         self, predictor: UnitPredictor, labeller: Labeller, batches: Sequence[Mapping], seed: int
@@ -83,6 +86,7 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
                 lambda module, inputs: contexts.append(inputs[0])  # (batch, time, inner)
             )
             for layer in layers
+            if layer.attention.heads
         )
         with torch.random.fork_rng(), removed_after(handles):
             torch.manual_seed(seed)  # of the masks
@@ -90,7 +94,8 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
                 contexts.clear()
                 loss = self.masked_prediction(predictor, labeller, at_home(predictor, batch))
                 gradients = torch.autograd.grad(loss, contexts)
-                for total, c, gradient in zip(totals, contexts, gradients, strict=True):
+                those = (total for total in totals if len(total))
+                for total, c, gradient in zip(those, contexts, gradients, strict=True):
                     product = (c * gradient).detach().double().unflatten(2, (len(total), -1))
                     total += product.sum(3).abs().sum((0, 1)).cpu() / len(batches)
         return totals

@@ -14,8 +14,8 @@ Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in config
 With `clusters` both are compared in means over clusters of alike teacher layers instead of these
 four layers: SKILL, https://arxiv.org/abs/2402.16830, see `parts.layer_clusters`.
 
-log α and λ have a learning rate of their own, and λ ascends. How many channels go the gates say;
-until then plans take PLANNED of the ratio, with which the MACs of the published student come out.
+log α and λ have a learning rate of their own, and λ ascends. What is planned before the gates have
+decided: see `parts.gated_sizes`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
-from speech_pareto.compression.methods.channel_pruning import narrowed, spare
 from speech_pareto.compression.methods.distillation import distance
-from speech_pareto.models import architecture
+from speech_pareto.compression.parts import gated_sizes
 from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 
 CALIBRATION = 4, 24.0  # batches, and seconds of audio in each, by which layers are alike
 REACH = 5.0  # of a threshold over the training: 50,000 steps at 1e-4, as published
-PLANNED = 0.23  # share of the channels that go, over the ratio
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 Read = Callable[["Module", Mapping], "list[Tensor]"]
 log = logging.getLogger(__name__)
@@ -87,31 +84,17 @@ class DPHuBERT(SelfSupervised):
     # Of alike layers, whose means are learnt as in SKILL; None: four layers, as in DPHuBERT.
     clusters: Annotated[int, Within(1, 1000, unit="clusters")] | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.stem and self.gates == "self_pinching":
-            raise ValueError("self-pinching gates have no form for the stem's channels")
-
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""
         return self.steps + self.final_steps
 
     def obstacle(self, config: Mapping) -> str | None:
-        """Return why not, for gates on a stem without convolutions."""
-        if self.stem and not architecture.convolutional(config):
-            return "the model's stem has no convolutions whose channels could have gates"
-        return super().obstacle(config)
+        """Return why not, for gates on what is not there."""
+        return gated_sizes.obstacle(config, self.stem) or super().obstacle(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many parameters go; which layers lose how much, the gates will say."""
-        layers, before = architecture.layers_of(config), architecture.remaining(config)
-        left = config
-        if self.stem:
-            fewer = round(PLANNED * ratio * sum(spare(config)))
-            left = {**config, "conv_dim": narrowed(config, fewer)}
-        amount = ratio * before - (before - architecture.remaining(left))
-        after = architecture.with_layers(left, allocation.thin(left, layers, amount))
-        return Sizing(after, {"removed": before - architecture.remaining(after)})
+        return gated_sizes.sizing(config, ratio, self.stem)
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, within half a row of the planned size."""
@@ -161,7 +144,7 @@ class DPHuBERT(SelfSupervised):
             from speech_pareto.compression.parts.pinched_units import PinchedUnits
 
             rate = self.threshold_rate or REACH / self.steps
-            return PinchedUnits(model, rate, self.gate_rate, self.steps)
+            return PinchedUnits(model, rate, self.gate_rate, self.steps, self.stem)
         from speech_pareto.compression.parts.channel_gates import ChannelGates
         from speech_pareto.compression.parts.hard_concrete_gates import Gating
 

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 def row_scores(layer: Module) -> Tensor:
     """Return the score of each hidden unit (rows,) of an encoder layer, in float64."""
-    from speech_pareto.models.surgery import bias, matrix, weight
+    import torch
 
+    from speech_pareto.models.surgery import bias, matrix, matrix_names, weight
+
+    if architecture.FFN[0] not in matrix_names(layer):
+        return torch.zeros(0).double()
     first, second = (matrix(layer, name) for name in architecture.FFN)
     inwards = weight(first).detach().double().abs().sum(1) + bias(first).detach().double().abs()
     return inwards + weight(second).detach().double().abs().sum(0)
@@ -49,7 +53,7 @@ class FfnPruning(Method):
         layers = architecture.layers_of(config)
         size = architecture.row_parameters(config, layers[0])
         amount = round(ratio * architecture.remaining(config) / size / len(layers)) * len(layers)
-        shares = allocation.spread(amount, [layer.ffn - 1 for layer in layers])
+        shares = allocation.spread(amount, [max(0, layer.ffn - 1) for layer in layers])
         widths = [layer.ffn - share for layer, share in zip(layers, shares, strict=True)]
         after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]
         return Sizing(architecture.with_layers(config, after), {"rows": widths})

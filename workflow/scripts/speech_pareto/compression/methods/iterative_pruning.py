@@ -27,7 +27,7 @@ from speech_pareto.compression.methods.data_driven_ffn_pruning import DataDriven
 from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.compression.methods.distillation import Distillation, cannot_compare
 from speech_pareto.compression.methods.ffn_pruning import FfnPruning
-from speech_pareto.compression.methods.head_pruning import HeadPruning
+from speech_pareto.compression.methods.head_pruning import HeadPruning, Keep
 from speech_pareto.compression.methods.weight_pruning import WeightPruning
 from speech_pareto.compression.parts.masked_units import UnitMethod
 from speech_pareto.models import architecture
@@ -77,6 +77,7 @@ class IterativePruning(UnitMethod, SelfSupervised):
     lookback: bounds.Share = 0.6  # share of `steps`
     improvement: Annotated[float, bounds.Within(-(10**6), 10**6)] = 0.001
     batches: bounds.Batches = 16  # over which data-driven scores are taken
+    keep: Keep = 1  # heads that stay in each layer at least
 
     def __post_init__(self) -> None:
         super().__post_init__()

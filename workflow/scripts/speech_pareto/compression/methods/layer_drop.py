@@ -42,7 +42,7 @@ class LayerDrop(Method):
             heads = max(1, math.ceil((1 - share) * len(last.heads)))
             less = excess - (len(last.heads) - heads) * head
             gone = round(less / architecture.row_parameters(config, last))
-            rows = max(1, min(last.ffn, last.ffn - gone))
+            rows = min(last.ffn, max(1, last.ffn - gone))
             kept[-1] = replace(last, heads=last.heads[:heads], ffn=rows)
         knobs = {"layers": number, "heads": len(kept[-1].heads), "rows": kept[-1].ffn}
         return Sizing(architecture.with_layers(config, kept), knobs)

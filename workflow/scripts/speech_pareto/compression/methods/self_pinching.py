@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Linear, Module
 
+    from speech_pareto.compression.parts.channel_gates import PinchedChannels
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelfPinching(TaskMethod):
@@ -76,13 +78,18 @@ class SelfPinching(TaskMethod):
         """`reach` for each step of AdamW at the full learning rate."""
         return self.reach / (self.steps * self.learning_rate)
 
-    def penalty(self, linears: list[Linear], removed: int) -> Callable[[int], Tensor]:
+    def penalty(
+        self, linears: list[Linear], removed: int, stem: PinchedChannels | None = None
+    ) -> Callable[[int], Tensor]:
         """Return the function that sets τ for a step and returns what is added to its loss."""
         from speech_pareto.compression.parts import self_pinching_gates as gates
 
         def penalty(step: int) -> Tensor:
-            gates.set_temperature(linears, self.temperature(step / self.steps))
+            heat = self.temperature(step / self.steps)
+            gates.set_temperature([*linears, *(stem.readers if stem else ())], heat)
             number, total = gates.kept(linears)
+            if stem:
+                number, total = number + stem.total - stem.expected_saving(), total + stem.total
             share, goal = number / total, 1 - removed / total
             return self.strength * gates.dead_band(share, goal, self.band)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from speech_pareto.models import architecture
 from speech_pareto.models.backbone import describe
-from speech_pareto.models.surgery import linear, matrix
+from speech_pareto.models.surgery import dimensions, linear, matrix
 
 BETA, GAMMA = 2 / 3, 0.1
 NOISE = 0.01  # spread of the first log α
@@ -109,7 +109,7 @@ class Gating(Control):
         self.rows = nn.ModuleList(Gates(shape.ffn, drops[1], rate, generator) for shape in shapes)
         self.handles = []
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
-            hooks = {"out_proj": _gate(heads, layer.attention.head_dim)}
+            hooks = {"out_proj": _gate(heads, dimensions(layer)[1])}
             hooks |= {"output_dense": _gate(rows, 1)}
             self.handles += [
                 matrix(layer, name).register_forward_pre_hook(hook) for name, hook in hooks.items()
@@ -133,7 +133,7 @@ class Gating(Control):
         for handle in self.handles:
             handle.remove()
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
-            strengths = heads.strength().repeat_interleave(layer.attention.head_dim)
+            strengths = heads.strength().repeat_interleave(dimensions(layer)[1])
             for name, factor in {"out_proj": strengths, "output_dense": rows.strength()}.items():
                 module = matrix(layer, name)
                 first = module if isinstance(module, nn.Linear) else module.down

@@ -12,6 +12,7 @@ import math
 from torch import Tensor, nn
 
 from speech_pareto.compression.parts import self_pinching_gates as gates
+from speech_pareto.compression.parts.channel_gates import PinchedChannels
 from speech_pareto.compression.parts.hard_concrete_gates import Control
 from speech_pareto.models import architecture
 from speech_pareto.models.backbone import describe
@@ -20,33 +21,39 @@ from speech_pareto.models.backbone import describe
 class PinchedUnits(Control):
     """Gates on the units of each layer of a backbone.
 
-    `rate` is the learning rate of λ, `steps` are those of the training.
+    `rate` is the learning rate of λ, `steps` are those of the training. With `stem` the channels of
+    its convolutions have gates, too.
     """
 
-    stem = None  # its channels have no gates
-
-    def __init__(self, backbone: nn.Module, threshold_rate: float, rate: float, steps: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, threshold_rate: float, rate: float, steps: int, stem: bool
+    ) -> None:
         super().__init__(rate)
+        self.stem = PinchedChannels(backbone, 1.0, threshold_rate) if stem else None
         self.total, self.steps = architecture.remaining(describe(backbone)), steps
         self.sizes = tuple(size for _, size in gates.units_of(backbone, backbone.encoder.layers[0]))
         # In a tuple: the backbone's matrices are not this module's, too.
         self.linears = tuple(gates.gate_units(backbone, 1.0, threshold_rate))
-        for linear in self.linears:
+        self.all = (*self.linears, *(self.stem.readers if self.stem else ()))
+        for linear in self.all:
             linear.parametrizations.weight[0].raw.data.fill_(math.sqrt(gates.FLOOR))
 
     def sparsity(self) -> Tensor:
         """Return the share of the parameters that the gates remove, a scalar with a gradient."""
         number, total = gates.kept(self.linears)
-        return (total - number) / self.total
+        channels = self.stem.expected_saving() if self.stem else 0.0
+        return (total - number + channels) / self.total
 
     def penalty(self, target: float, ramp: float) -> Tensor:
         """Set τ for the step, and return what its loss gains: see `Control`."""
-        gates.set_temperature(self.linears, gates.turning(self.passed / self.steps))
+        gates.set_temperature(self.all, gates.turning(self.passed / self.steps))
         return super().penalty(target, ramp)
 
     def detach(self, backbone: nn.Module) -> None:
         """Take the gates off `backbone`."""
         self.margins = [gates.release(linear) for linear in self.linears]
+        if self.stem:
+            self.stem.detach()
 
     def ranks(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return s / t² of heads and of rows, a tensor for each layer, once the gates are off."""

@@ -26,7 +26,7 @@ FLOOR = 1e-5  # score of a layer's lowest unit
 
 
 class Gate(nn.Module):
-    """Parametrisation of a weight matrix (outputs, inputs): what scores t² or less is zero.
+    """Parametrisation of weights (outputs, inputs[, taps]): what scores t² or less is zero.
 
     `scores` maps the matrix to the score of each of its entries, or to scores (units,) of as many
     groups of successive columns; what has one score is `size` parameters. t = pace · u, and u is
@@ -73,20 +73,21 @@ class Gate(nn.Module):
         gates = self.hard(self.scores(matrix))
         if gates.dim() == 1:  # of units
             gates = gates.repeat_interleave(matrix.shape[1] // len(gates))
+            gates = gates.view(-1, *[1] * (matrix.dim() - 2))
         return matrix * gates
 
 
-def gate(linear: nn.Linear, *arguments, **settings) -> None:
-    """Put a gate on the weights of a linear layer."""
+def gate(linear: nn.Module, *arguments, **settings) -> None:
+    """Put a gate on the weights of a linear layer or a convolution."""
     own = Gate(linear.weight, *arguments, **settings)
     parametrize.register_parametrization(linear, "weight", own)
 
 
-def kept(linears: Sequence[nn.Linear]) -> tuple[Tensor, float]:
+def kept(linears: Sequence[nn.Module]) -> tuple[Tensor, float]:
     """Return how many parameters the gates keep, differentiable, and how many they rule over."""
     number, total = 0.0, 0.0
     for linear in linears:
-        own, scores = _read(linear)
+        own, scores = read(linear)
         number = number + own.size * own.hard(scores).sum()
         total += own.size * scores.numel()
     return number, total
@@ -98,22 +99,22 @@ def dead_band(share: Tensor, goal: float, band: float) -> Tensor:
     return share * (above.to(share.dtype) - below.to(share.dtype))
 
 
-def set_temperature(linears: Sequence[nn.Linear], temperature: float) -> None:
+def set_temperature(linears: Sequence[nn.Module], temperature: float) -> None:
     """Set τ of all gates."""
     for linear in linears:
         linear.parametrizations.weight[0].temperature = temperature
 
 
-def release(linear: nn.Linear) -> Tensor:
+def release(linear: nn.Module) -> Tensor:
     """Take the gate off a linear layer; return s / t² of each score, above 1 for what it kept."""
-    own, scores = _read(linear)
+    own, scores = read(linear)
     square = own.threshold.detach().square()
     margins = scores.detach() / square.clamp_min(torch.finfo(square.dtype).tiny)
     parametrize.remove_parametrizations(linear, "weight", leave_parametrized=False)
     return margins
 
 
-def _read(linear: nn.Linear) -> tuple[Gate, Tensor]:
+def read(linear: nn.Module) -> tuple[Gate, Tensor]:
     """Return the gate of a linear layer and the scores of its weights."""
     own = linear.parametrizations.weight[0]
     return own, own.scores(linear.parametrizations.weight.original)
@@ -131,11 +132,15 @@ def unit_scores(
     def scores(reading: Tensor) -> Tensor:
         columns = outer.up.weight @ reading if hasattr(outer, "up") else reading
         squares = columns.square().sum(0) + sum(weight(x).square().sum(1) for x in inner)
-        raw = squares.unflatten(0, (units, -1)).sum(1)
-        low, high = raw.aminmax()
-        return (raw - low) / (high - low).clamp_min(torch.finfo(raw.dtype).tiny) + FLOOR
+        return stretched(squares.unflatten(0, (units, -1)).sum(1))
 
     return scores
+
+
+def stretched(raw: Tensor) -> Tensor:
+    """Return the scores of a layer's units (units,), from FLOOR up to about 1."""
+    low, high = raw.aminmax()
+    return (raw - low) / (high - low).clamp_min(torch.finfo(raw.dtype).tiny) + FLOOR
 
 
 def units_of(model: nn.Module, layer: nn.Module) -> list[tuple[int, int]]:

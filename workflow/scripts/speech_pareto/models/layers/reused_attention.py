@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
+from speech_pareto.models.layers.plain_attention import use_plain_attention
+
 
 class Maps:
     """The map (B, heads, T, T) of the layer that ran last, before dropout, and its heads.
@@ -30,26 +32,6 @@ class Maps:
     def clear(self, encoder: nn.Module, inputs: tuple, output: object) -> None:
         """Forget the map at the end of the encoder: a forward hook."""
         self.last, self.heads = None, ()
-
-
-class LendingAttention(nn.Module):
-    """The forward pass of HuBERT's, wav2vec 2.0's and data2vec's attention, for its class.
-
-    transformers' own gives the map after dropout.
-    """
-
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs
-    ) -> tuple[Tensor, Tensor]:
-        """Return output (B, T, D) and the map (B, heads, T, T) before dropout."""
-        query, key, value = (
-            project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        scores = query @ key.transpose(2, 3) * self.scaling
-        maps = (scores if attention_mask is None else scores + attention_mask).softmax(-1)
-        dropped = nn.functional.dropout(maps, self.dropout, self.training)
-        return self.out_proj((dropped @ value).transpose(1, 2).flatten(2)), maps
 
 
 class ReusedAttention(nn.Module):
@@ -75,7 +57,7 @@ class ReusedAttention(nn.Module):
     ) -> tuple:
         """Return output (B, T, D), map (B, heads, T, T) and, for WavLM, the bias it was given."""
         maps = self._map(attention_mask)
-        value = self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        value = self.v_proj(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         output = self.out_proj((maps @ value).transpose(1, 2).flatten(2))
         return (output, maps, position_bias) if self.gated else (output, maps)
 
@@ -102,8 +84,7 @@ def reuse_map(model: nn.Module, layer: nn.Module, reuse: str) -> None:
         maps = model.encoder.maps = Maps()
         model.encoder.register_forward_hook(maps.clear)
         for other in model.encoder.layers:
-            if not isinstance(other.attention, WavLMAttention):  # that gives its map as it is
-                other.attention.__class__ = LendingAttention
+            use_plain_attention(other.attention)  # WavLM's gives its map as it is
             other.attention.register_forward_hook(maps.keep)
     layer.attention = ReusedAttention(layer.attention, maps, reuse)
     layer.attention.register_forward_hook(maps.keep)

@@ -36,7 +36,7 @@ class PartialAttention(WavLMAttention):
         reset, update = gates.chunk(2, dim=-1)  # (batch, heads, time, 1)
         gate = reset * (update * self.gru_rel_pos_const - 1.0) + 2.0
         query, key, value = (
-            project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            project(hidden_states).unflatten(-1, (len(heads), -1)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         scores = query @ key.transpose(2, 3) * self.scaling + gate * bias
