@@ -117,7 +117,8 @@ class Packed:
 
     def _load_from_state_dict(self, state: Any, prefix: str, *rest, **named) -> None:
         name = f"{prefix}numbers"
-        state[name] = unpack(state[name], self.bits, self.numbers.shape)
+        if name in state:
+            state[name] = unpack(state[name], self.bits, self.numbers.shape)
         super()._load_from_state_dict(state, prefix, *rest, **named)  # type: ignore[misc]
 
 
