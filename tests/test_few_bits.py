@@ -298,6 +298,7 @@ def test_zeros_stay_zeros(wave, tmp_path):
         student(wave).last_hidden_state.square().mean().backward()
         torch.optim.Adam(student.parameters(), lr=1e-2).step()
     assert cost.zero_weights(student) >= zeros
+    assert quantisation.computed_in(student) == "fp32, unpacked in each pass"
     sizes = cost.parameters(student)
     assert sizes["total"] - sizes["nonzero"] >= zeros
 

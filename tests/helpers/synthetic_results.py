@@ -128,6 +128,7 @@ def cost(path, recipe, ratio, macs, efficiency):
         "bytes": 2 * total + 4096,
         "bytes_fp32": 4 * total + 4096,
         "bytes_fp16": 2 * total + 4096,
+        "computed_in": "fp32",
         "macs_per_second": round(MACS * macs),
         "theoretical_macs_per_second": theoretical,
         "macs": {

@@ -39,6 +39,12 @@ def number_format(model: nn.Module) -> str | None:
     return (getattr(model.config, "compression", None) or {}).get("number_format")
 
 
+def computed_in(model: nn.Module) -> str:
+    """Return in which numbers the matrices of `model` are multiplied when it runs."""
+    name = number_format(model) or "fp32"
+    return "fp32, unpacked in each pass" if name == "intx" else name
+
+
 def set_precision(model: nn.Module, name: str) -> None:
     """Turn `model` into small numbers in place: `float16`, `bfloat16`, `int8` or, if empty, `intx`.
 

@@ -25,6 +25,7 @@ from speech_pareto.models import architecture, operations
 from speech_pareto.models.backbone import describe
 from speech_pareto.models.model_folder import WEIGHTS
 from speech_pareto.models.packed import packed
+from speech_pareto.models.quantisation import computed_in
 from speech_pareto.models.surgery import linears
 from speech_pareto.profiling.allocator import keep_freed_memory
 from speech_pareto.profiling.energy import energy
@@ -57,6 +58,7 @@ def cost(
         "teacher_parameters": architecture.remaining(describe(teacher)),
         "ratio": round(architecture.ratio(describe(teacher), config), 6),
         **sizes(student, folder / WEIGHTS),
+        "computed_in": computed_in(student),
         "macs_per_second": macs(student, noise(seconds)) / seconds,
         "theoretical_macs_per_second": theoretical / seconds,
         "macs": {str(length): planned_macs(config, zeros, length) for length in LENGTHS},
