@@ -10,7 +10,7 @@ import torch
 from helpers.backbones import backbone, cut
 from helpers.compressing import batches, compress
 from speech_pareto.compression import calibration, recipes
-from speech_pareto.compression.methods import gptq, intx, sparse_gpt
+from speech_pareto.compression.methods import gptq, intx, sparse_gpt, weight_clustering
 from speech_pareto.compression.methods.mixed_precision import MixedPrecision
 from speech_pareto.compression.parts import compensation, mixtures
 from speech_pareto.models import architecture, packed, quantisation, storage, surgery
@@ -92,6 +92,24 @@ def test_hqq_is_the_formula(weights):
     assert not torch.equal(found.zero, own.zero)
 
 
+def test_clusters_are_those_of_lloyd(weights):
+    levels = weight_clustering.clusters(weights, 2)
+    book = packed.Codebook(2, levels)
+    found = book.weights(book.numbers(weights)).double().numpy()
+    for index, row in enumerate(weights.double().numpy()):
+        own = row.min() + (np.arange(4) + 0.5) / 4 * (row.max() - row.min())
+        for _ in range(50):
+            places = np.abs(row[:, None] - own).argmin(1)
+            means = [row[places == k].mean() if (places == k).any() else own[k] for k in range(4)]
+            own = np.sort(means)
+        assert levels[index].double().numpy() == pytest.approx(own, rel=2e-3, abs=1e-4)
+        nearest = own[np.abs(row[:, None] - own).argmin(1)]
+        assert found[index] == pytest.approx(nearest, rel=2e-3, abs=1e-4)
+    grid = packed.grid(weights, 2, None, True)
+    even = grid.weights(grid.numbers(weights))
+    assert ((found - weights.numpy()) ** 2).mean() < 0.7 * (even - weights).square().mean().item()
+
+
 def brain_surgeon(weights, products, change):
     """Change columns in order; those that follow take what is best for ‖W X − Ŵ X‖², by inverses.
 
@@ -134,7 +152,7 @@ def test_gptq_is_the_greedy_update(weights, products):
         gap = changed - weights.double()
         return float((gap @ products * gap).sum())
 
-    plain = own.values(own.nearest(weights), weights.shape).double()
+    plain = own.weights(own.numbers(weights)).double()
     assert error(found) < 0.8 * error(plain)
 
 
@@ -196,6 +214,7 @@ SHAPES = {
 }
 FORMS = [{"intx": {"bits": 3, "group": 20}}, {"intx": {"bits": 5, "group": None, "stem": 8}}]
 FORMS += [{"intx": {"zero_point": False}}, {"gptq": {"bits": 3, **STEP}}]
+FORMS += [{"weight_clustering": {"bits": 3}}]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -260,7 +279,7 @@ def test_sparse_gpt_is_nearer_than_wanda():
     assert error({"sparse_gpt": STEP}) < 0.7 * error({"wanda": STEP})
 
 
-@pytest.mark.parametrize("step", [FORMS[0], {"intx": {"bits": 3, "rounding": "hqq"}}])
+@pytest.mark.parametrize("step", [FORMS[0], FORMS[-1], {"intx": {"bits": 3, "rounding": "hqq"}}])
 def test_few_bits_train_and_stay_few(step, wave, tmp_path):
     student, _ = compress([step], backbone("hubert"), 0.0)
     old = copy.deepcopy(student.state_dict())
@@ -282,7 +301,7 @@ def test_few_bits_train_and_stay_few(step, wave, tmp_path):
         k: (v.dtype, v.shape) for k, v in old.items()
     }
     key = "encoder.layers.1.feed_forward.intermediate_dense"
-    for name in ("numbers", "scale"):
+    for name in ("levels",) if "weight_clustering" in step else ("numbers", "scale"):
         assert not torch.equal(new[f"{key}.{name}"], old[f"{key}.{name}"])
     model.save(student, tmp_path / "student")
     again = model.load(tmp_path / "student")
@@ -307,6 +326,7 @@ def test_zeros_stay_zeros(wave, tmp_path):
     ("recipe", "said"),
     [
         (["weight_pruning", {"intx": {"rounding": "hqq"}}], "it would undo the zeros"),
+        (["weight_pruning", "weight_clustering"], "it would undo the zeros"),
         (["intx", "int8"], "the weights before it are intx already"),
     ],
 )

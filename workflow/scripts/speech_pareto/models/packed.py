@@ -2,8 +2,9 @@
 
     W[i, j] ≈ s (q[i, j] − z),  q in 0 … 2^b − 1
 
-s and z belong to row i and to the group of column j; without zero points z = 2^(b − 1). Files hold
-the numbers packed (`storage.planes`), s and z in fp16; in memory a number takes a byte. No product
+s and z belong to row i and to the group of column j; without zero points z = 2^(b − 1). Or numbers
+name levels of their row, in any places: W[i, j] ≈ c[i, q[i, j]]. Files hold the numbers packed
+(`storage.planes`), s, z and c in fp16; in memory a number takes a byte. No product
 is of few bits: the weights that a layer applies are fp32, made anew in each pass. Training rounds
 fp32 weights so in each forward pass, gradients pass straight through the rounding, and the scales
 are learnt, too (Esser et al., LSQ, ICLR 2020, https://arxiv.org/abs/1902.08153); each as a factor
@@ -36,6 +37,14 @@ class Grid(NamedTuple):
         """Return the nearest steps that are numbers of the grid, (rows, groups, columns)."""
         return self.steps(weights).round().clamp(0, 2**self.bits - 1)
 
+    def weights(self, numbers: Tensor) -> Tensor:
+        """Return the weights that numbers stand for, in fp32."""
+        return self.values(grouped(numbers.float(), self.scale.shape[1]), numbers.shape)
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return what a file holds beside the numbers, by name."""
+        return {"scale": self.scale.detach().half(), "zero": self.zero}
+
     def values(self, steps: Tensor, shape: torch.Size) -> Tensor:
         """Return the weights, of this shape, that steps stand for; in fp32."""
         return ungrouped((steps - self._zero()) * self._scale(), shape)
@@ -62,6 +71,29 @@ class Grid(NamedTuple):
 
     def _zero(self) -> Tensor | int:
         return 2 ** (self.bits - 1) if self.zero is None else self.zero.float()[..., None]
+
+
+class Codebook(NamedTuple):
+    """What numbers of `bits` bits stand for: levels (rows, 2^bits), ascending."""
+
+    bits: int
+    levels: Tensor
+
+    def numbers(self, weights: Tensor) -> Tensor:
+        """Return the numbers of the nearest levels in uint8, of the shape of `weights`."""
+        levels = self.levels.float()
+        between = (levels[:, 1:] + levels[:, :-1]) / 2
+        found = torch.searchsorted(between.contiguous(), weights.float().flatten(1).contiguous())
+        return found.to(torch.uint8).reshape(weights.shape)
+
+    def weights(self, numbers: Tensor) -> Tensor:
+        """Return the weights that numbers stand for, in fp32; gradients reach the levels."""
+        found = self.levels.float().gather(1, numbers.flatten(1).long())
+        return found.reshape(numbers.shape)
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return what a file holds beside the numbers, by name."""
+        return {"levels": self.levels.detach().half()}
 
 
 def grouped(weights: Tensor, groups: int) -> Tensor:
@@ -93,23 +125,21 @@ def grid(weights: Tensor, bits: int, group: int | None, zero_point: bool) -> Gri
 
 
 class Packed:
-    """A layer that holds `numbers` (uint8, of the shape of its weights), `scale` and `zero`."""
+    """A layer that holds `numbers` (uint8, of its weights' shape), and what they stand for."""
 
+    kind: type[Grid | Codebook]
     bits: int
     numbers: Tensor
-    scale: Tensor
-    zero: Tensor | None
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> Grid | Codebook:
         """Return what the numbers stand for."""
-        return Grid(self.bits, self.scale, self.zero)
+        return self.kind(self.bits, **self._buffers)  # type: ignore[attr-defined]
 
     @property
     def weight(self) -> Tensor:
         """Return the weights in fp32; torch's own `forward` asks for them."""
-        steps = grouped(self.numbers.float(), self.scale.shape[1])
-        return self.grid.values(steps, self.numbers.shape)
+        return self.grid.weights(self.numbers)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
@@ -165,7 +195,7 @@ def unpack(packed: Tensor, bits: int, shape: torch.Size) -> Tensor:
     return found.to(torch.uint8).reshape(shape)
 
 
-def round_weights(module: nn.Module, own: Grid) -> None:
+def round_weights(module: nn.Module, own: Grid | Codebook) -> None:
     """Turn a linear or convolutional layer into one with weights of few bits, in place.
 
     They are the numbers of the grid `own` that are nearest to its weights.
@@ -178,10 +208,14 @@ def shape(model: nn.Module, section: dict, bits: dict[str, int]) -> None:
     for name, own in bits.items():
         module = model.get_submodule(name)
         weight = module.weight
-        groups = storage.groups(weight[0].numel(), section["group"])
-        scale = torch.empty(len(weight), groups, dtype=torch.float16, device="meta")
-        zero = scale.clone() if section["zero_point"] else None
-        _packed(module, weight.detach().to(torch.uint8), Grid(own, scale, zero))
+        half = {"dtype": torch.float16, "device": "meta"}
+        if section.get("levels"):
+            grid: Grid | Codebook = Codebook(own, torch.empty(len(weight), 2**own, **half))
+        else:
+            groups = storage.groups(weight[0].numel(), section["group"])
+            scale = torch.empty(len(weight), groups, **half)
+            grid = Grid(own, scale, scale.clone() if section["zero_point"] else None)
+        _packed(module, weight.detach().to(torch.uint8), grid)
 
 
 def packed(model: nn.Module) -> dict[str, Any]:
@@ -196,18 +230,22 @@ def hold_in_fp32(model: nn.Module) -> dict[str, nn.Module]:
     """
     found = packed(model)
     for module in found.values():
-        own, weight = module.grid, nn.Parameter(module.weight)
-        del module.numbers, module.scale, module.zero, module.bits
+        own, numbers = module.grid, module.numbers
+        weight = nn.Parameter(module.weight)
+        del module.numbers, module.bits, module.kind
+        module._buffers.clear()
         module.__class__ = _kind(module)
         module.weight = weight
-        parametrize.register_parametrization(module, "weight", Rounding(own), unsafe=True)
+        rounding = Rounding(own) if isinstance(own, Grid) else Shared(own, numbers)
+        parametrize.register_parametrization(module, "weight", rounding, unsafe=True)
     return found
 
 
 def pack_again(modules: dict[str, nn.Module]) -> None:
     """Round layers for good that `hold_in_fp32` has turned into fp32."""
     for module in modules.values():
-        round_weights(module, module.parametrizations.weight[0].grid())  # on which its weights lie
+        own = module.parametrizations.weight
+        round_weights(module, own[0].grid(own.original))  # on which its weights lie
 
 
 class Rounding(nn.Module):
@@ -220,7 +258,7 @@ class Rounding(nn.Module):
         self.register_buffer("zero", own.zero)
         self.stretch = nn.Parameter(torch.ones_like(own.scale, dtype=torch.float32))
 
-    def grid(self) -> Grid:
+    def grid(self, _: Tensor | None = None) -> Grid:
         """Return the grid as it now stands; its scales are those of fp16."""
         scale = self.scale.float() * self.stretch.clamp_min(0.01)
         return Grid(self.bits, scale + (scale.half().float() - scale).detach(), self.zero)
@@ -230,7 +268,31 @@ class Rounding(nn.Module):
         return self.grid().rounded(weights)
 
 
-def _packed(module: nn.Module, numbers: Tensor, own: Grid) -> None:
+class Shared(nn.Module):
+    """Weights that stay at their levels; what is trained in their place are the levels.
+
+    Han et al., Deep Compression, ICLR 2016, https://arxiv.org/abs/1510.00149, section 3.2.
+    """
+
+    def __init__(self, own: Codebook, numbers: Tensor) -> None:
+        super().__init__()
+        self.bits, self.first = own.bits, own.levels.float()
+        self.register_buffer("numbers", numbers.detach())
+
+    def right_inverse(self, weights: Tensor) -> Tensor:
+        """Return the levels (rows, levels) that are trained."""
+        return self.first
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Return the weights."""
+        return Codebook(self.bits, levels).weights(self.numbers)
+
+    def grid(self, levels: Tensor) -> Codebook:
+        """Return the levels as they now stand, ascending."""
+        return Codebook(self.bits, levels.detach().sort(1).values.half())
+
+
+def _packed(module: nn.Module, numbers: Tensor, own: Grid | Codebook) -> None:
     """Make `module` a layer of these numbers, in place.
 
     What computes its weights (weight norm, `Rounding`) goes, too; not by way of torch, which would
@@ -239,10 +301,10 @@ def _packed(module: nn.Module, numbers: Tensor, own: Grid) -> None:
     if module._modules.pop("parametrizations", None) is None:
         del module.weight
     module.__class__ = KINDS[_kind(module)]
-    module.bits = own.bits
+    module.kind, module.bits = type(own), own.bits
     module.numbers = nn.Parameter(numbers, requires_grad=False)
-    module.register_buffer("scale", own.scale.detach().half())
-    module.register_buffer("zero", own.zero)
+    for name, tensor in own.tensors().items():
+        module.register_buffer(name, tensor)
 
 
 def _kind(module: nn.Module) -> type[nn.Module]:

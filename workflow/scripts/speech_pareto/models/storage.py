@@ -3,12 +3,12 @@
 A model of `number_format` "intx" has in its `compression` section
 
     bits   weights (bits of every weight tensor, 2 to 8, or {name of the layer: bits}; others stay
-           in fp32), group (how many weights of a row share a scale; null: all), zero_point (whether
-           each group has one)
+           in fp32) and either levels (true: a row has levels in any places) or group (how many
+           weights of a row share a scale; null: all) and zero_point (whether each group has one)
 
 A row holds all weights of one output. It is cut into as few groups as `group` allows, all of one
 length but the last. Per group, the file has a scale in fp16 and, if asked for, a zero point in
-fp16.
+fp16; or, for each row, its levels in fp16.
 """
 
 from collections.abc import Mapping
@@ -86,6 +86,9 @@ def stored_bytes(config: Mapping) -> int:
         section = architecture.section(config)["bits"]
         for name, bits in bits_of(config).items():
             rows, columns = own[name]
-            scales = rows * groups(columns, section["group"]) * (4 if section["zero_point"] else 2)
-            small += 4 * rows * columns - packed_bytes(rows * columns, bits) - scales
+            if section.get("levels"):
+                more = 2 * 2**bits
+            else:
+                more = groups(columns, section["group"]) * (4 if section["zero_point"] else 2)
+            small += 4 * rows * columns - packed_bytes(rows * columns, bits) - rows * more
     return 4 * total - small

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression.method import Context, Sizing
-from speech_pareto.compression.parts.few_bits import Bits, FewBits
+from speech_pareto.compression.parts.few_bits import Bits, OnGrid
 from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def rounding(own: Grid, columns: int, block: Tensor, diagonal: Tensor, start: in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gptq(FewBits):
+class Gptq(OnGrid):
     """Rounds all weights to the same number of bits, after some audio."""
 
     needs = "audio"

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from speech_pareto.compression.method import Context, Sizing
-from speech_pareto.compression.parts.few_bits import Bits, FewBits
-from speech_pareto.models import architecture, storage
+from speech_pareto.compression.parts.few_bits import Bits, OnGrid
+from speech_pareto.models import storage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def half_quadratic(weights: Tensor, own: Grid) -> Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Intx(FewBits):
+class Intx(OnGrid):
     """Rounds all weights to the same number of bits, without data."""
 
     bits: Bits = 4
@@ -69,10 +69,8 @@ class Intx(FewBits):
         if self.rounding == "hqq" and not self.zero_point:
             raise ValueError("hqq moves zero points: with zero_point: false there are none")
 
-    def obstacle(self, config: Mapping) -> str | None:
-        if self.rounding == "hqq" and architecture.section(config).get("zeros"):
-            return "hqq has no number for zero, so it would undo the zeros of the pruning before it"
-        return super().obstacle(config)
+    def keeps_zeros(self) -> bool:
+        return self.rounding != "hqq"
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the config with few bits, whatever `ratio` is."""

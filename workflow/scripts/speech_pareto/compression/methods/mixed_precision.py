@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.distillation import Distillation
-from speech_pareto.compression.parts.few_bits import Bits, FewBits
+from speech_pareto.compression.parts.few_bits import Bits, OnGrid
 from speech_pareto.models import storage
 from speech_pareto.runtime import bounds
 
@@ -37,7 +37,7 @@ Steps = Annotated[int, bounds.Within(0, 10**9, unit="steps")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixedPrecision(FewBits, SelfSupervised):
+class MixedPrecision(OnGrid, SelfSupervised):
     """Rounds every weight tensor to bits of its own."""
 
     example = {"steps": 2, "second_steps": 1}

@@ -14,16 +14,40 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from speech_pareto.models.packed import Grid
+    from speech_pareto.models.packed import Codebook, Grid
 
 Bits = Annotated[int, Within(2, 8, unit="bits")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewBits(Method):
-    """What all roundings to few bits share; the last step of a chain."""
+    """Rounds weights to few bits; the last step of a chain."""
 
     removes = False
+
+    def obstacle(self, config: Mapping) -> str | None:
+        if not self.keeps_zeros() and architecture.section(config).get("zeros"):
+            return "no number stands for zero, so it would undo the zeros of the pruning before it"
+        return super().obstacle(config)
+
+    def keeps_zeros(self) -> bool:
+        """Return whether weights that are zero stay zero."""
+        return True
+
+    def round(self, model: Module, config: Mapping, grids: Mapping[str, Grid | Codebook]) -> Module:
+        """Return `model` with its weights rounded to `grids`, by layer."""
+        from speech_pareto.models.packed import round_weights
+
+        for name, own in grids.items():
+            round_weights(model.get_submodule(name), own)
+        model.config.compression = architecture.section(config)
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnGrid(FewBits):
+    """Rounds weights to even steps, between the least and the greatest of each group."""
+
     group: Annotated[int, Within(8, 1024, unit="weights")] | None = 64  # None: a whole row
     zero_point: bool = True
 
@@ -42,12 +66,3 @@ class FewBits(Method):
         """Return the grid of each weight tensor of a model, by layer."""
         own = storage.bits_of(config).items()
         return {name: self.grid(model.get_submodule(name).weight, bits) for name, bits in own}
-
-    def round(self, model: Module, config: Mapping, grids: Mapping[str, Grid]) -> Module:
-        """Return `model` with its weights rounded to `grids`."""
-        from speech_pareto.models.packed import round_weights
-
-        for name, own in grids.items():
-            round_weights(model.get_submodule(name), own)
-        model.config.compression = architecture.section(config)
-        return model

@@ -1,0 +1,73 @@
+"""Clustering: the weights of a row become a few levels of its own, without data or training.
+
+    min Σ_j (W[i, j] − c[i, q[i, j]])²  over 2^b levels c and numbers q, for each row i
+
+by Lloyd's iterations, begun at even steps from the least to the greatest weight, which keeps levels
+for large weights; all weights take b bits and a row its levels; recovery trains the levels (Han et
+al., Deep Compression, ICLR 2016, https://arxiv.org/abs/1510.00149, section 3). Clustering by channel, without data or training, is that of
+https://arxiv.org/abs/2606.11836 (HuBERT Large), whose abstract alone is known here.
+
+Ours: how many levels there are, the same number in all rows; convolutions are clustered, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speech_pareto.compression.method import Context, Sizing
+from speech_pareto.compression.parts.few_bits import Bits, FewBits
+from speech_pareto.models import architecture, storage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+ROUNDS = 50  # of Lloyd's iterations, at most
+
+
+def clusters(weights: Tensor, bits: int) -> Tensor:
+    """Return the levels (rows, 2^bits), ascending, of weights (rows, …); in fp16."""
+    import torch
+
+    from speech_pareto.models.packed import Codebook
+
+    rows = weights.detach().float().flatten(1)
+    places = (torch.arange(2**bits, device=rows.device) + 0.5) / 2**bits
+    low, high = rows.aminmax(dim=1, keepdim=True)
+    levels = low + places * (high - low)
+    for _ in range(ROUNDS):
+        numbers = Codebook(bits, levels).numbers(rows).long()
+        sums, sizes = (torch.zeros_like(levels) for _ in range(2))
+        sums.scatter_add_(1, numbers, rows)
+        sizes.scatter_add_(1, numbers, torch.ones_like(rows))
+        found = torch.where(sizes > 0, sums / sizes.clamp_min(1), levels).sort(1).values
+        if torch.equal(found, levels):
+            break
+        levels = found
+    return levels.half()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightClustering(FewBits):
+    """Gives each row of weights a few levels."""
+
+    bits: Bits = 4
+
+    def keeps_zeros(self) -> bool:
+        return False
+
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """Return the config with few bits, whatever `ratio` is."""
+        own = {"weights": self.bits, "levels": True}
+        return Sizing(architecture.with_number_format(config, "intx", bits=own), {})
+
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
+        """Return `model` with clustered weights."""
+        from speech_pareto.models.packed import Codebook
+
+        own = storage.bits_of(sizing.config).items()
+        levels = {name: clusters(model.get_submodule(name).weight, bits) for name, bits in own}
+        books = {name: Codebook(bits, levels[name]) for name, bits in own}
+        return self.round(model, sizing.config, books)
