@@ -3,9 +3,10 @@
     min Σ_j (W[i, j] − c[i, q[i, j]])²  over 2^b levels c and numbers q, for each row i
 
 by Lloyd's iterations, begun at even steps from the least to the greatest weight, which keeps levels
-for large weights; all weights take b bits and a row its levels; recovery trains the levels (Han et
-al., Deep Compression, ICLR 2016, https://arxiv.org/abs/1510.00149, section 3). Clustering by channel, without data or training, is that of
-https://arxiv.org/abs/2606.11836 (HuBERT Large), whose abstract alone is known here.
+for large weights. All weights take b bits and a row its levels; recovery trains the levels (Han et
+al., Deep Compression, ICLR 2016, https://arxiv.org/abs/1510.00149, section 3). Clustering by
+channel, without data or training, is that of https://arxiv.org/abs/2606.11836 (HuBERT Large), whose
+abstract alone is known here.
 
 Ours: how many levels there are, the same number in all rows; convolutions are clustered, too.
 """
