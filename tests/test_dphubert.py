@@ -16,6 +16,7 @@ from speech_pareto.compression.parts import (
     channel_gates,
     hard_concrete_gates,
     layer_clusters,
+    pinched_units,
     self_pinching_gates,
 )
 from speech_pareto.models import architecture, hidden_states, operations, sparsity, surgery
@@ -547,3 +548,47 @@ def unit_squares(layer):
     original = ffn.output_dense.parametrizations.weight.original.detach().double()
     rows = ffn.intermediate_dense.weight.detach().double().square().sum(1)
     return heads, rows + original.square().sum(0)
+
+
+def test_without_steps_the_smallest_weights_go_first():
+    teacher, before = backbone("hubert"), {}
+    settings = {"gates": "self_pinching", "grain": "weights", "steps": 0, "final_steps": 2}
+
+    def train(student, loss, **given):
+        before.update({"mapped": student, "steps": given["steps"]})
+
+    student, solution = compress([{"dphubert": settings}], teacher, 0.4, loop=train)
+    assert before["steps"] == 2 and before["mapped"].gating is None
+    weights = [m.weight for x in teacher.encoder.layers for m in surgery.linears(x).values()]
+    ours = [m.weight for x in student.encoder.layers for m in surgery.linears(x).values()]
+    limit = np.sort(np.concatenate([abs(w.detach().numpy()).ravel() for w in weights]))
+    limit = limit[solution.sizings[0].knobs["removed"] - 1]
+    for old, new in zip(weights, ours, strict=True):
+        assert torch.equal(new, old * (old.abs() > limit))
+
+
+@pytest.mark.parametrize("grain", ["weights", "units"])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_the_contract_holds_without_a_task(grain, steps, audio, tmp_path):
+    settings = {"gates": "self_pinching", "grain": grain, "steps": steps, "final_steps": 2}
+    check_contract({"dphubert": settings}, 0.35, backbone("wavlm"), audio, tmp_path)
+
+
+def test_gates_on_weights_count_what_they_keep():
+    made = backbone("hubert")
+    linears = self_pinching_gates.gate_weights(made, 1.0, None)
+    gating = pinched_units.Pinched(made, linears, 0.1, 10)
+    gone = 0
+    for linear in linears:
+        gate, scores = self_pinching_gates.read(linear)
+        with torch.no_grad():
+            gate.raw.fill_(0.05 / gate.pace)
+        gone += int((scores <= 0.05**2).sum())
+    assert gone
+    assert gating.sparsity().item() == pytest.approx(gone / gating.total, rel=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"grain": "weights"}])
+def test_only_self_pinching_gates_stand_on_weights_or_need_no_steps(settings):
+    with pytest.raises(ValueError, match="self-pinching"):
+        recipes.make({"dphubert": settings})

@@ -206,6 +206,7 @@ def test_every_weight_is_named(kind):
 
 
 SHAPES = {
+    "tied": lambda: compress([{"layer_tying": {"steps": 0}}], backbone("hubert"), 0.3)[0],
     "cut": lambda: cut(backbone("hubert", hidden=32, heads=4, ffn=48)),
     "time": lambda: compress([{"fithubert": {"steps": 0}}], backbone("hubert"), 0.3)[0],
     "log_mel": lambda: model.new(model.tiny_config(hidden=48, layers=2, heads=6, ffn=50)),

@@ -42,16 +42,15 @@ HEADS = (
     "dphubert",
     "head_pruning",
 )
-HEADS += ("lighthubert", "random_pruning", "structured_self_pinching", "unit_distillation")
-FRAMES = (
-    "block_drop",
-    "data_driven_ffn_pruning",
-    "distilhubert",
-    "distillation",
-    "head_dim_pruning",
-    "sparse_gpt",
-    "wanda",
+HEADS += (
+    "layer_tying",
+    "lighthubert",
+    "random_pruning",
+    "structured_self_pinching",
+    "unit_distillation",
 )
+FRAMES = ("block_drop", "data_driven_ffn_pruning", "distilhubert", "distillation", "layer_tying")
+FRAMES += ("head_dim_pruning", "sparse_gpt", "wanda")
 REFUSED = {  # after a thin student: what cannot follow, and why
     "masking_distillation": {
         **dict.fromkeys(HEADS, "attention map the next layer reuses cannot go"),

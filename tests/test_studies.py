@@ -15,7 +15,7 @@ from speech_pareto.study import config, forecast
 from speech_pareto.study.cells import cells
 from speech_pareto.study.forecast_text import text
 
-PAPERS = ("lin2022", "self_pinching", "armhubert", "rivals", "all")
+PAPERS = ("lin2022", "self_pinching", "saspg", "armhubert", "rivals", "all")
 MADE = {  # recipes, and the published systems that they make
     "armhubert": "ARMHuBERT",
     "armhubert-s": "ARMHuBERT-S",

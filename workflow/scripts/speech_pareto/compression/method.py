@@ -98,7 +98,7 @@ class Method(Checked):
             return "a head whose attention map the next layer reuses cannot go"
         if self.full_rate and architecture.section(config).get("time_reduction"):
             return "the methods before it leave layers with fewer frames than the model has"
-        return already_rounded(config)
+        return finished(config)
 
     def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
         """Return why a model with `config` cannot learn this way from its teacher, else None."""
@@ -132,6 +132,13 @@ class SelfSupervised(Trained, Crops):
 
     needs = "training"
     trains_with = (Optimisation, Crops)
+
+
+def finished(config: Mapping) -> str | None:
+    """Return why nothing more can be done to weights: they are rounded or shared. Else None."""
+    if architecture.ties(config):
+        return "layers of the model share their weights already; only roundings follow"
+    return already_rounded(config)
 
 
 def already_rounded(config: Mapping) -> str | None:

@@ -10,7 +10,8 @@ it, a section `compression`:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before),
                 qk and vo (dimensions of each head: of queries and keys, of values and output);
-                without heads or rows there is no attention, or no feed-forward part
+                without heads or rows there is no attention, or no feed-forward part;
+                shared (the number of an earlier layer, which is applied again in this place)
     zeros       weights of the layers' matrices that are zero and stay so; they count as removed
     number_format  "float16", "bfloat16", "int8" or "intx" when it is stored in such numbers
     bits        of "intx": how many each weight takes, see `storage`
@@ -62,6 +63,7 @@ class Layer:
 
     `qk` are the dimensions of each head's queries and keys, `vo` those of its values and of what
     the output matrix reads; None: as many as the teacher's. Scores are scaled as the teacher's.
+    `shared` is the earlier layer that this one is, applied again.
     """
 
     heads: tuple[int, ...]
@@ -70,6 +72,7 @@ class Layer:
     reuse: str | None = None
     qk: int | None = None
     vo: int | None = None
+    shared: int | None = None
 
 
 def complete(config: Mapping) -> dict:
@@ -137,6 +140,12 @@ def layers_of(config: Mapping) -> list[Layer]:
         )
         for layer in special
     ]
+    for index, own in enumerate(special):
+        first = own.get("shared")
+        if first is not None:
+            if not 0 <= first < index or layers[first].shared is not None:
+                raise ValueError(f"layer {index} cannot share the weights of layer {first}")
+            layers[index] = replace(layers[first], shared=first)
     for before, layer in zip([None, *layers], layers, strict=False):
         if layer.reuse and layer.reuse not in REUSE:
             raise ValueError(f"reuse is {layer.reuse!r}, which is not one of {', '.join(REUSE)}")
@@ -156,6 +165,11 @@ def reuses(config: Mapping) -> bool:
     return any(layer.reuse for layer in layers_of(config))
 
 
+def ties(config: Mapping) -> bool:
+    """Return whether any layer is another one, applied again."""
+    return any(layer.shared is not None for layer in layers_of(config))
+
+
 def section(config: Mapping) -> dict:
     """Return the `compression` section, empty for a plain model."""
     return dict(config.get("compression") or {})
@@ -167,14 +181,17 @@ def with_layers(config: Mapping, layers: Sequence[Layer], zeros: int = 0) -> dic
     every = tuple(range(full["num_attention_heads"]))
     rows = {layer.ffn for layer in layers}
     width = rows.pop() if len(rows) == 1 and any(rows) else full["intermediate_size"]
-    special = []
+    special: list[dict[str, Any]] = []
     for layer in layers:
+        if layer.shared is not None:
+            special.append({"shared": layer.shared})
+            continue
         heads = {} if layer.heads == every else {"heads": list(layer.heads)}
         ffn = {} if layer.ffn == width else {"ffn": layer.ffn}
         there = matrices(full, layer)
         ranks = {name: rank for name, rank in layer.ranks.items() if name in there}
         qk, vo = layer.qk if "q_proj" in there else None, layer.vo if layer.heads else None
-        rest = {"ranks": ranks, "reuse": layer.reuse, "qk": qk, "vo": vo}
+        rest: dict[str, Any] = {"ranks": ranks, "reuse": layer.reuse, "qk": qk, "vo": vo}
         special.append({**heads, **ffn, **{key: value for key, value in rest.items() if value}})
     parts = {key: value for key, value in section(config).items() if key in KEPT}
     parts |= {"layers": special} if any(special) else {}
@@ -245,7 +262,7 @@ def matrix_parameters(shape: tuple[int, int], rank: int | None = None) -> int:
 def linear_shapes(config: Mapping) -> list[tuple[int, int]]:
     """Return (outputs, inputs) of the linear layers that all layers' matrices are made of."""
     shapes = []
-    for layer in layers_of(config):
+    for layer in (x for x in layers_of(config) if x.shared is None):
         for name, (outputs, inputs) in matrices(config, layer).items():
             rank = layer.ranks.get(name)
             shapes += [(rank, inputs), (outputs, rank)] if rank else [(outputs, inputs)]
@@ -253,8 +270,10 @@ def linear_shapes(config: Mapping) -> list[tuple[int, int]]:
 
 
 def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict[str, int]:
-    """Return the parameters of a layer's `attention`, `ffn` and `norms`."""
+    """Return the parameters of a layer's `attention`, `ffn` and `norms`; none of a shared one."""
     config = complete(config)
+    if layer.shared is not None:
+        return {"attention": 0, "ffn": 0, "norms": 0}
     sizes = {
         name: matrix_parameters(shape, layer.ranks.get(name))
         for name, shape in matrices(config, layer).items()

@@ -14,7 +14,7 @@ from speech_pareto.models.layers.absent import remove_attention, remove_feed_for
 from speech_pareto.models.layers.plain_attention import use_plain_attention
 from speech_pareto.models.padding import ignore_padding
 from speech_pareto.models.sparsity import hold_zeros
-from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shape_of
+from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shapes_of
 from speech_pareto.models.weights import misfits, read_weights
 from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.result import share, to_text
@@ -64,7 +64,7 @@ def load(source) -> nn.Module:
         model = build(config)
     except Exception as error:  # transformers' classes have errors of their own
         raise ValueError(f"{folder / model_folder.CONFIG}: {error}")
-    wanted = model.state_dict()
+    wanted = stored(model)
     found = {}
     for name, tensor in read_weights(folder).items():
         name = name.removeprefix(f"{model.base_model_prefix}.")
@@ -81,7 +81,7 @@ def load(source) -> nn.Module:
     if problems := misfits(wanted, found):
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{folder}: {'; '.join(problems[:5])}{more}")
-    model.load_state_dict(found, assign=True)
+    model.load_state_dict(found, assign=True, strict=False)  # what may be missing is loaded once
     if own is not None:
         model.preprocessor = own
     if architecture.section(config).get("zeros"):
@@ -98,10 +98,17 @@ def describe(model: nn.Module) -> dict:
     if unmasked and hasattr(model, "masked_spec_embed"):  # with 0 it would not come back
         config["mask_time_prob"] = architecture.DEFAULTS["mask_time_prob"]
     config["architectures"] = [type(model).__name__]
-    layers = [shape_of(layer) for layer in model.encoder.layers]
+    layers = shapes_of(model)
     zeros = architecture.section(config).get("zeros", 0)
     text = json.dumps(architecture.with_layers(config, layers, zeros))
     return json.loads(text)  # lists, no tuples
+
+
+def stored(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors of `model` by name, those of shared layers once."""
+    shapes = enumerate(shapes_of(model))
+    again = tuple(f"encoder.layers.{i}." for i, shape in shapes if shape.shared is not None)
+    return {name: x for name, x in model.state_dict().items() if not name.startswith(again)}
 
 
 def save(
@@ -121,7 +128,7 @@ def save(
     dtype = getattr(torch, own) if own in ("float16", "bfloat16") else dtype
     config |= {"dtype": str(dtype).removeprefix("torch.")}
     tensors = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in stored(model).items():
         kind = dtype if tensor.dtype == torch.float32 else tensor.dtype
         tensors[name] = tensor.detach().to("cpu", kind).contiguous()
     own = {model_folder.CONFIG: config, model_folder.PREPROCESSOR: model.preprocessor}
@@ -178,7 +185,12 @@ def _fit(model: nn.Module) -> nn.Module:
 
         use_partial_attention(model)
     plain = tuple(range(config["num_attention_heads"]))
-    for layer, shape in zip(model.encoder.layers, architecture.layers_of(config), strict=True):
+    layers = model.encoder.layers
+    for index, shape in enumerate(architecture.layers_of(config)):
+        if shape.shared is not None:
+            layers[index] = layers[shape.shared]
+            continue
+        layer = layers[index]
         if not shape.ffn:
             remove_feed_forward(layer)
         if not shape.heads:

@@ -51,6 +51,8 @@ def weights(config: Mapping) -> dict[str, tuple[int, int]]:
         for name in ("down", "up.conv"):
             found[f"encoder.time_reduction.{name}"] = (hidden, hidden * factor)
     for index, layer in enumerate(architecture.layers_of(config)):
+        if layer.shared is not None:  # its weights are another layer's
+            continue
         for name, (outputs, inputs) in architecture.matrices(config, layer).items():
             part = "attention" if name in architecture.ATTENTION else "feed_forward"
             own, rank = f"encoder.layers.{index}.{part}.{name}", layer.ranks.get(name)

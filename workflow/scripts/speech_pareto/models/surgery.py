@@ -6,6 +6,7 @@ function here takes both, so cuts chain in any order.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +129,10 @@ def keep_rows(layer: nn.Module, index: Tensor) -> None:
 
 
 def keep_layers(model: nn.Module, indices: Sequence[int]) -> None:
-    """Leave only these layers; WavLM's layer 0 must stay, it holds the table of positions."""
+    """Leave only these layers; one that is named twice is applied twice.
+
+    WavLM's layer 0 must stay, it holds the table of positions.
+    """
     model.encoder.layers = nn.ModuleList(model.encoder.layers[index] for index in indices)
     model.config.num_hidden_layers = len(indices)
 
@@ -183,6 +187,16 @@ def _take_dimensions(layer: nn.Module, names: Sequence[str], places: Tensor, kep
     for name in (n for n in names if n in matrix_names(layer)):
         take = take_columns if name == "out_proj" else take_rows
         set_matrix(layer, name, take(matrix(layer, name), index))
+
+
+def shapes_of(model: nn.Module) -> list[Layer]:
+    """Return the shape of each encoder layer of a model, and which of them are others again."""
+    layers = list(model.encoder.layers)
+    firsts = [next(i for i, other in enumerate(layers) if other is layer) for layer in layers]
+    return [
+        replace(shape_of(layer), shared=None if first == index else first)
+        for index, (layer, first) in enumerate(zip(layers, firsts, strict=True))
+    ]
 
 
 def _holder(layer: nn.Module, name: str) -> nn.Module:

@@ -10,7 +10,7 @@ https://arxiv.org/abs/2110.01900, layer by layer and without its heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -113,20 +113,28 @@ class Distillation(SelfSupervised):
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, trained for `steps`."""
-        cut(model, sizing.knobs)
+        self.prepare(model, sizing.knobs)
         if self.steps:
             loss = partial(self.loss, model, context.teacher)
             with dropout(context.teacher, self.teacher_dropout):
                 context.train(model, loss, **self.loop_settings())
         return model
 
+    def prepare(self, model: Module, knobs: Mapping) -> None:
+        """Make `model` the student that is trained."""
+        cut(model, knobs)
+
     def loss(self, student: Module, teacher: Module, batch: Mapping) -> Tensor:
         """Return the distance between hidden states of student and teacher, padding left out."""
+        return self.compare(states(student, batch), teacher, batch)
+
+    def compare(self, ours: Sequence[Tensor], teacher: Module, batch: Mapping) -> Tensor:
+        """Return the loss of a student's hidden states, one more than layers, of (B, T, D) each."""
         import torch
 
         with torch.no_grad():
             targets = states(teacher, batch)  # L + 1 of (batch, time, dim)
-        ours, real = states(student, batch), real_frames(student, batch)
+        real = real_frames(teacher, batch)
         number, total = len(ours) - 1, 0
         for index in range(1, number + 1):
             place = index * (len(targets) - 1) // number

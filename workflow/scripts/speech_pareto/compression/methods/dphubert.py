@@ -14,6 +14,10 @@ Interspeech 2023, https://arxiv.org/abs/2305.17651; their settings are in config
 With `clusters` both are compared in means over clusters of alike teacher layers instead of these
 four layers: SKILL, https://arxiv.org/abs/2402.16830, see `parts.layer_clusters`.
 
+Self-pinching gates with `grain: weights` stand on single weights, one threshold per matrix, and the
+lowest become zero: unstructured SASPG without a task. With `steps: 0` no gate is trained: what has
+the lowest scores goes first, which is pruning by magnitude, then the student is distilled.
+
 log α and λ have a learning rate of their own, and λ ascends. What is planned before the gates have
 decided: see `parts.gated_sizes`.
 """
@@ -26,9 +30,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.distillation import distance
+from speech_pareto.compression.methods.weight_pruning import zero_lowest
 from speech_pareto.compression.parts import gated_sizes
+from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 
 CALIBRATION = 4, 24.0  # batches, and seconds of audio in each, by which layers are alike
 REACH = 5.0  # of a threshold over the training: 50,000 steps at 1e-4, as published
+SPREAD = 4.0  # of one on weights, in their root mean squares; ours
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 Read = Callable[["Module", Mapping], "list[Tensor]"]
 log = logging.getLogger(__name__)
@@ -65,7 +73,7 @@ class DPHuBERT(SelfSupervised):
 
     takes_heads = True
     example = {"steps": 2, "final_steps": 1}
-    steps: Steps = 40
+    steps: Annotated[int, Within(0, 10**9, unit="steps")] = 40
     final_steps: Steps = 20
     learning_rate: LearningRate = 5e-4
     final_rate: LearningRate = 5e-4
@@ -79,10 +87,18 @@ class DPHuBERT(SelfSupervised):
     stem: bool = False  # True: channels of the stem have gates, too, as published
     channel_drop: Chance = 0.01
     gates: Literal["hard_concrete", "self_pinching"] = "hard_concrete"
+    grain: Literal["units", "weights"] = "units"  # what gates stand on
     # Learning rate of self-pinching thresholds; None: so that they can cross all scores.
     threshold_rate: LearningRate | None = None
     # Of alike layers, whose means are learnt as in SKILL; None: four layers, as in DPHuBERT.
     clusters: Annotated[int, Within(1, 1000, unit="clusters")] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gates == "hard_concrete" and (not self.steps or self.grain == "weights"):
+            raise ValueError("only self-pinching gates do without steps, or stand on weights")
+        if self.stem and self.grain == "weights":
+            raise ValueError("stem: gates on single weights leave the stem alone")
 
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""
@@ -90,27 +106,32 @@ class DPHuBERT(SelfSupervised):
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not, for gates on what is not there."""
-        return gated_sizes.obstacle(config, self.stem) or super().obstacle(config)
+        units = self.grain == "units" and gated_sizes.obstacle(config, self.stem)
+        return units or super().obstacle(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many parameters go; which layers lose how much, the gates will say."""
-        return gated_sizes.sizing(config, ratio, self.stem)
+        if self.grain == "units":
+            return gated_sizes.sizing(config, ratio, self.stem)
+        after = allocation.zeroed(config, ratio)
+        return Sizing(after, {"removed": architecture.section(after).get("zeros", 0)})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student, within half a row of the planned size."""
         from speech_pareto.compression.parts.hard_concrete_gates import MappedStudent
-        from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
 
         gating = self._gating(model, context)
         student = MappedStudent(model, gating)
         removed, read = sizing.knobs["removed"], self._read(context)
-        self._train(student, context, read, removed / gating.total)
+        if self.steps:
+            self._train(student, context, read, removed / gating.total)
         gating.detach(model)
         student.gating = None
-        heads, rows = gating.ranks()
-        if gating.stem:
-            removed -= gating.stem.cut(model, heads, rows, gating.sizes, removed)
-        remove_lowest(model, heads, rows, gating.sizes, removed)
+        self._cut(model, gating, removed)
+        if self.grain == "weights":
+            from speech_pareto.models.sparsity import state_zeros
+
+            state_zeros(model, sizing.config)
         final = self.warmup if self.final_warmup is None else self.final_warmup
         later = {"steps": self.final_steps, "learning_rate": self.final_rate, "warmup": final}
         self._train(student, context, read, **later)
@@ -138,13 +159,29 @@ class DPHuBERT(SelfSupervised):
             total = total + student.gating.penalty(target, self.ramp * self.steps)
         return total
 
+    def _cut(self, model: Module, gating: Any, removed: int) -> None:
+        """Remove the lowest units, or zero the lowest weights, `removed` parameters in all."""
+        from speech_pareto.compression.parts.self_pinching_gates import remove_lowest
+
+        if self.grain == "weights":
+            zero_lowest([x.weight for x in gating.linears], gating.margins, removed)
+            return
+        heads, rows = gating.ranks()
+        if gating.stem:
+            removed -= gating.stem.cut(model, heads, rows, gating.sizes, removed)
+        remove_lowest(model, heads, rows, gating.sizes, removed)
+
     def _gating(self, model: Module, context: Context) -> Any:
         """Return the gates, put on `model`."""
         if self.gates == "self_pinching":
-            from speech_pareto.compression.parts.pinched_units import PinchedUnits
+            from speech_pareto.compression.parts.pinched_units import Pinched, pinched_units
+            from speech_pareto.compression.parts.self_pinching_gates import gate_weights
 
-            rate = self.threshold_rate or REACH / self.steps
-            return PinchedUnits(model, rate, self.gate_rate, self.steps, self.stem)
+            steps, own = max(1, self.steps), self.threshold_rate
+            if self.grain == "units":
+                return pinched_units(model, own or REACH / steps, self.gate_rate, steps, self.stem)
+            pace = SPREAD / (steps * max(self.learning_rate, 1e-9))
+            return Pinched(model, gate_weights(model, pace, own), self.gate_rate, steps)
         from speech_pareto.compression.parts.channel_gates import ChannelGates
         from speech_pareto.compression.parts.hard_concrete_gates import Gating
 

@@ -61,6 +61,8 @@ class Gptq(OnGrid):
         for index in range(len(model.encoder.layers)):
             place = f"{LAYERS}{index}."
             modules = {name: model.get_submodule(name) for name in grids if name.startswith(place)}
+            if not modules:  # another layer, applied again
+                continue
             products = input_products(model, modules, batches)
             for name, module in modules.items():
                 choose = partial(rounding, grids[name], module.weight.shape[1])

@@ -46,35 +46,6 @@ def narrowed(config: Mapping, amount: int) -> list[list[int]]:
     return [left[place : place + 2] for place in range(0, len(left), 2)]
 
 
-def dimension_scores(
-    layer: Module, norms: Mapping[str, Tensor] | None = None, prefix: str = ""
-) -> list[Tensor]:
-    """Return the scores (heads, dimensions) of queries and keys, and of values, in float64.
-
-    `norms` are those of what queries, keys and values are, by `prefix` and matrix; None: those of
-    weights and biases. Where there are no queries and keys, each head has one score of 0.
-    """
-    import torch
-
-    from speech_pareto.models.surgery import DIMENSIONS, bias, matrix, matrix_names, weight
-
-    def size(name: str) -> Tensor:
-        module = matrix(layer, name)
-        weights = weight(module).detach().double()
-        if name == "out_proj":
-            return weights.norm(dim=0)
-        if norms:
-            return norms[prefix + name]
-        return torch.cat([weights, bias(module).detach().double()[:, None]], 1).norm(dim=1)
-
-    heads, found = len(layer.attention.heads), []
-    for names in DIMENSIONS:
-        parts = [size(name) for name in names if name in matrix_names(layer)]
-        scores = (parts[0] * parts[1]).unflatten(0, (heads, -1)) if parts else None
-        found.append(torch.zeros(heads, 1).double() if scores is None else scores)
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class HeadDimPruning(Method):
     """Removes dimensions inside heads, physically."""
@@ -98,42 +69,55 @@ class HeadDimPruning(Method):
             ]
             return architecture.with_layers(config, after)
 
+        def excess(amount: int) -> float:
+            return architecture.remaining(config_at(amount)) - target
+
         most = sum(max(0, number - 1) for x in layers for number in dimensions_of(config, x))
-        best = allocation.nearest(
-            range(most + 1), lambda amount: architecture.remaining(config_at(amount)) - target
-        )
+        best = allocation.nearest(range(most + 1), excess)
         return Sizing(config_at(best), {"dimensions": narrowed(config, best)})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with narrower heads."""
         from speech_pareto.models.surgery import DIMENSIONS, keep_dimensions
 
-        for layer, scores, numbers in zip(
-            model.encoder.layers,
-            self.scores(model, context),
-            sizing.knobs["dimensions"],
-            strict=True,
-        ):
-            for names, own, number in zip(DIMENSIONS, scores, numbers, strict=True):
+        scores, left = self.scores(model, context), sizing.knobs["dimensions"]
+        for layer, found, numbers in zip(model.encoder.layers, scores, left, strict=True):
+            for names, own, number in zip(DIMENSIONS, found, numbers, strict=True):
                 if number < own.shape[1]:
                     best = own.argsort(dim=1, descending=True, stable=True)[:, :number]
                     keep_dimensions(layer, names, best.sort(1).values)
         return model
 
     def scores(self, model: Module, context: Context) -> list[list[Tensor]]:
-        """Return the scores of each layer's dimensions, see `dimension_scores`."""
-        layers = list(enumerate(model.encoder.layers))
-        if self.score == "norm":
-            return [dimension_scores(layer) for _, layer in layers]
-        from speech_pareto.compression.calibration import input_norms
-        from speech_pareto.models.surgery import matrix, matrix_names
+        """Return for each layer the scores (heads, dimensions) of queries and keys, and of values.
 
+        They are in float64. Where there are no queries and keys, each head has one score of 0.
+        """
+        import torch
+
+        from speech_pareto.compression.calibration import input_norms
+        from speech_pareto.models.surgery import DIMENSIONS, bias, matrix, matrix_names, weight
+
+        layers = list(enumerate(model.encoder.layers))
         modules = {
             f"{index}.{name}": matrix(layer, name)
             for index, layer in layers
             for name in matrix_names(layer)
-            if name in architecture.ATTENTION[:3]
+            if name in architecture.ATTENTION
         }
-        batches = context.batches(self.batches, self.batch_seconds)
-        norms = input_norms(model, modules, batches, of_outputs=True)
-        return [dimension_scores(layer, norms, f"{index}.") for index, layer in layers]
+        if self.score == "activations":
+            batches = context.batches(self.batches, self.batch_seconds)
+            norms = input_norms(model, modules, batches, of_outputs=True)
+        else:
+            both = {n: torch.cat([weight(x), bias(x)[:, None]], 1) for n, x in modules.items()}
+            norms = {name: rows.detach().double().norm(dim=1) for name, rows in both.items()}
+        for name in (name for name in modules if name.endswith("out_proj")):
+            norms[name] = weight(modules[name]).detach().double().norm(dim=0)
+        found: list[list[Tensor]] = []
+        for index, layer in layers:
+            heads, own = len(layer.attention.heads), []
+            for one, other in ([f"{index}.{name}" for name in names] for names in DIMENSIONS):
+                product = norms[one] * norms[other] if one in norms else torch.zeros(heads)
+                own.append(product.reshape(heads, -1 if heads else 1))
+            found.append(own)
+        return found

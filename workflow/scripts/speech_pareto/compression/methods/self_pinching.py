@@ -65,13 +65,9 @@ class SelfPinching(TaskMethod):
 
     def gated(self, model: Module) -> list[Linear]:
         """Put gates on `model` and return the linear layers that carry them."""
-        from speech_pareto.compression.parts.self_pinching_gates import gate
-        from speech_pareto.models.surgery import linears
+        from speech_pareto.compression.parts.self_pinching_gates import gate_weights
 
-        found = [linear for layer in model.encoder.layers for linear in linears(layer).values()]
-        for linear in found:
-            gate(linear, reach=self.pace, rate=self.gate_rate)
-        return found
+        return gate_weights(model, self.pace, self.gate_rate)
 
     @property
     def pace(self) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Context, Method, Sizing, already_rounded
+from speech_pareto.compression.method import Context, Method, Sizing, finished
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class WeightPruning(Method):
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not; zeros may be added to zeros."""
-        return already_rounded(config)
+        return finished(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many weights are zero in the end."""

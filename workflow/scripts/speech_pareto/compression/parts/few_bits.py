@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from speech_pareto.compression.method import Method, Sizing
+from speech_pareto.compression.method import Method, Sizing, already_rounded
 from speech_pareto.models import architecture, storage
 from speech_pareto.runtime.bounds import Within
 
@@ -28,7 +28,9 @@ class FewBits(Method):
     def obstacle(self, config: Mapping) -> str | None:
         if not self.keeps_zeros() and architecture.section(config).get("zeros"):
             return "no number stands for zero, so it would undo the zeros of the pruning before it"
-        return super().obstacle(config)
+        if self.full_rate and architecture.section(config).get("time_reduction"):
+            return super().obstacle(config)
+        return already_rounded(config)
 
     def keeps_zeros(self) -> bool:
         """Return whether weights that are zero stay zero."""

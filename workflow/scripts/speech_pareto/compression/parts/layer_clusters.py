@@ -29,8 +29,8 @@ def cluster_layers(teacher: nn.Module, batches: Sequence[Mapping], number: int) 
             real = real_frames(teacher, moved)
             seen.append([state[real].float().cpu() for state in states(teacher, moved)])
     layers = [torch.cat(parts) for parts in zip(*seen, strict=True)]  # (frames, D) each
-    apart = 1 - linear_cka(layers, layers).double().numpy()
-    np.fill_diagonal(apart, 0)  # but for rounding it is
+    apart = (1 - linear_cka(layers, layers).double().numpy()).clip(0)  # but for rounding it is
+    np.fill_diagonal(apart, 0)
     tree = linkage(squareform((apart + apart.T) / 2), "average")
     names = fcluster(tree, number, "maxclust")
     return sorted(np.flatnonzero(names == name).tolist() for name in set(names.tolist()))

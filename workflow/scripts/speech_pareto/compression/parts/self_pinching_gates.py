@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from speech_pareto.models import architecture
-from speech_pareto.models.surgery import keep_heads, keep_rows, matrix, shape_of, weight
+from speech_pareto.models.surgery import keep_heads, keep_rows, linears, matrix, shape_of, weight
 
 UNITS = architecture.ATTENTION, architecture.FFN  # matrices of heads and of rows
 WARM, COLD = 0.5, 0.01  # τ
@@ -161,6 +161,14 @@ def gate_units(model: nn.Module, reach: float, rate: float | None) -> list[nn.Li
             linear = getattr(outer, "down", outer)
             gate(linear, unit_scores(inner, outer, units), size, reach, rate)
             found.append(linear)
+    return found
+
+
+def gate_weights(model: nn.Module, reach: float, rate: float | None) -> list[nn.Linear]:
+    """Put gates on the single weights of all matrices of a model's layers; return these."""
+    found = [linear for layer in model.encoder.layers for linear in linears(layer).values()]
+    for linear in found:
+        gate(linear, reach=reach, rate=rate)
     return found
 
 
