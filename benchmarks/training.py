@@ -9,6 +9,9 @@ Random weights, batches of `--seconds` of noise, read from a corpus on disk; med
   of transformers, in turn, as shares of ours.
 * `stem`: masking distillation with the teacher's stem run once for the masked and the unmasked
   pass, and twice, in turn; their losses are the same.
+* `arithmetic`: masking distillation and DPHuBERT as the released code computes on a CPU (fp32, the
+  teacher whole for each pass) and as jobs do by default (`precision: auto`, bf16 where the
+  processor multiplies it), in turn; and how far apart their losses are.
 * `steps`: what a step of each method spends in its teacher, the rest of its loss (mostly the
   student), backward, optimiser, and all else (batches, clipping, curve).
 """
@@ -37,6 +40,7 @@ from speech_pareto.compression import method, recipes, runner
 from speech_pareto.compression.methods import masking_distillation
 from speech_pareto.models.backbone import describe
 from speech_pareto.models.hidden_states import states, without_and_with
+from speech_pareto.runtime.hardware import mixed_precision
 from speech_pareto.runtime.provenance import hardware
 from speech_pareto.training import loop
 from speech_pareto.training.settings import Unlabelled
@@ -52,7 +56,7 @@ METHODS: dict[str, dict] = {
     "unit_distillation": {"units": 50, "unit_seconds": 16.0},
     "iterative_pruning": {"schedule": [0.5], "units": 50, "unit_seconds": 16.0},
 }
-TABLES = ("loop", "stem", "steps")
+TABLES = ("loop", "stem", "arithmetic", "steps")
 PARTS = ("teacher", "student", "backward", "optimiser")
 
 
@@ -63,6 +67,7 @@ class Watch:
         self.loss, self.teacher, self.forward = loss, teacher, teacher.forward
         self.began: list[float] = []
         self.spent: list[dict[str, float]] = []
+        self.losses: list[torch.Tensor] = []
 
     def __call__(self, batch):
         """Return the loss of a batch."""
@@ -71,6 +76,7 @@ class Watch:
         with self.noted("student"):
             value = self.loss(batch)
         self.spent[-1]["student"] -= self.spent[-1]["teacher"]  # which runs inside of it
+        self.losses.append(value.detach().float())
         return value
 
     @contextlib.contextmanager
@@ -116,11 +122,13 @@ class Watch:
         return {"step": statistics.median(whole)} | found
 
 
-def one_method(name: str, teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> dict:
-    """Return what a step of a method spends where."""
+def one_method(
+    name: str, teacher: nn.Module, corpus: Path, given: argparse.Namespace, precision: str = "fp32"
+) -> Watch:
+    """Return what watched the training of a method."""
     common = {"steps": given.steps + 2, "learning_rate": 1e-5, "batch_seconds": given.seconds}
     made = recipes.make({name: common | METHODS[name]})
-    train, watches = runner.trainer([corpus], 1, None, "fp32"), []
+    train, watches = runner.trainer([corpus], 1, None, precision), []
 
     def watched(student, loss, **settings) -> None:
         watch = Watch(loss, teacher)
@@ -133,7 +141,7 @@ def one_method(name: str, teacher: nn.Module, corpus: Path, given: argparse.Name
     made.compress(
         copy.deepcopy(teacher).requires_grad_(True), made.solve(describe(teacher), 0.5), context
     )
-    return watches[0].table()
+    return watches[0]
 
 
 class Loss(nn.Module):
@@ -193,23 +201,46 @@ def loops(teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> dict[s
     return {name: statistics.median(times[1:]) for name, times in found.items()}
 
 
+def twice(model, batch, mask):
+    """Return hidden states without and with a mask, as two whole passes."""
+    return states(model, batch), states(model, batch, mask)
+
+
+def arithmetic(teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> list[tuple]:
+    """Return, of both methods, seconds of a step of theirs and ours, and the gap of their losses.
+
+    The gap is the largest of all steps, relative to the loss.
+    """
+    rows = []
+    for name in ("masking_distillation", "dphubert"):
+        theirs, ours, gaps = [], [], []
+        for _ in range(given.rounds):
+            masking_distillation.without_and_with = twice
+            plain = one_method(name, teacher, corpus, given)
+            masking_distillation.without_and_with = without_and_with
+            fast = one_method(name, teacher, corpus, given, "auto")
+            theirs.append(plain.table()["step"])
+            ours.append(fast.table()["step"])
+            pairs = zip(torch.stack(plain.losses), torch.stack(fast.losses), strict=True)
+            gaps += [abs(float(b / a) - 1) for a, b in pairs]
+        rows.append((name, statistics.median(theirs), statistics.median(ours), max(gaps)))
+    return rows
+
+
 def stems(teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> dict[str, float]:
     """Return the seconds of a step of masking distillation, with the stem once and twice."""
-
-    def twice(model, batch, mask):
-        return states(model, batch), states(model, batch, mask)
-
     found: dict[str, list[float]] = {"once": [], "twice": []}
     for _ in range(given.rounds):
         for name, both in (("once", without_and_with), ("twice", twice)):
             masking_distillation.without_and_with = both
-            found[name].append(one_method("masking_distillation", teacher, corpus, given)["step"])
+            watch = one_method("masking_distillation", teacher, corpus, given)
+            found[name].append(watch.table()["step"])
     masking_distillation.without_and_with = without_and_with
     return {name: statistics.median(times) for name, times in found.items()}
 
 
 def main() -> None:
-    """Print three tables in Markdown."""
+    """Print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=8.0, help="audio in a batch")
@@ -236,12 +267,17 @@ def main() -> None:
             print("\n| stem of the teacher | s per step | ratio |\n|---|---|---|")
             for name, seconds in times.items():
                 print(f"| {name} | {seconds:.2f} | {seconds / times['twice']:.3f} |")
+        if "arithmetic" in given.tables:
+            print(f"\n| in fp32, and in {mixed_precision('auto')} | s | s | ratio | losses apart |")
+            print("|---|---|---|---|---|")
+            for name, theirs, ours, gap in arithmetic(teacher, corpus, given):
+                print(f"| {name} | {theirs:.2f} | {ours:.2f} | {ours / theirs:.3f} | {gap:.4f} |")
         if "steps" not in given.tables:
             return
         heads = ["method", "s per step", *(f"{part} %" for part in PARTS), "rest %"]
         print(f"\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
         for name in given.methods:
-            spent = one_method(name, teacher, corpus, given)
+            spent = one_method(name, teacher, corpus, given).table()
             shares = [100 * spent[part] / spent["step"] for part in PARTS]
             cells = [f"{share:.0f}" for share in (*shares, 100 - sum(shares))]
             print(f"| {name} | {spent['step']:.2f} | {' | '.join(cells)} |", flush=True)
