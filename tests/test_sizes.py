@@ -4,7 +4,8 @@ import pytest
 
 from generate import sizes
 from generate.systems import SOURCES, SUPERB_CLIPS, SYSTEMS
-from speech_pareto.models import architecture
+from speech_pareto.compression import recipes
+from speech_pareto.models import architecture, operations
 
 BY_NAME = {system.name: system for system in SYSTEMS}
 every_system = pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
@@ -55,6 +56,32 @@ def test_published_numbers_are_met_or_a_note_says_why_not(system):
         number, _, unit = printed.replace(",", "").partition(" ")
         assert value == pytest.approx(float(number) * sizes.UNITS[unit], rel=0.01)
     assert system.source in SOURCES
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wavlm"])
+@pytest.mark.parametrize(
+    ("step", "ratio", "removed"),
+    [  # of HuBERT Base: attention 2,362,368, feed-forward 4,722,432, a row 1,537
+        ("head_dim_pruning", 0.25, 53 * 12 * (18_456 + 18_444) + 4 * 18_456 + 3 * 18_444),
+        ("block_drop", 0.5, 7 * 2_362_368 + 6 * 4_722_432 + 1506 * 1_537),
+        ({"block_drop": {"blocks": "attention"}}, 0.25, 9 * 2_362_368 + 1517 * 1_537),
+        ({"head_pruning": {"keep": 0}}, 0.3, 12 * 2_362_368),
+        ("layer_tying", 0.3, 3 * 7_087_872 + 11 * 196_800 + 9 * 353 * 1_537),
+    ],
+)
+def test_students_of_base_are_built_as_they_are_counted(step, ratio, removed, kind):
+    import torch
+
+    from speech_pareto.models.backbone import build
+    from speech_pareto.profiling import cost
+
+    student = recipes.solve([step], {"model_type": kind}, ratio)
+    assert student.reason is None
+    assert architecture.count(student.config)["total"] == sizes.built(student.config)
+    assert kind == "wavlm" or sizes.built(student.config) == 94_371_712 - removed
+    audio = torch.empty(1, 20560, device="meta")
+    planned = operations.macs(student.config, 20560 / 16000)["total"]
+    assert planned == cost.macs(build(student.config), audio)
 
 
 def test_superb_macs_to_the_last_one():

@@ -81,7 +81,7 @@ def load(source) -> nn.Module:
     if problems := misfits(wanted, found):
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"{folder}: {'; '.join(problems[:5])}{more}")
-    model.load_state_dict(found, assign=True, strict=False)  # what may be missing is loaded once
+    model.load_state_dict(found, assign=True, strict=False)  # shared layers come once
     if own is not None:
         model.preprocessor = own
     if architecture.section(config).get("zeros"):
