@@ -17,7 +17,7 @@ from speech_pareto.compression.parts.nested import Subnet
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 
-STEP = Supernet(steps=2, drawn=1, cosine=0.5)
+STEP = Supernet(steps=2, drawn=1, cosine=0.5, batch_seconds=0.4)
 NARROW = Subnet(32, [0, 2, 3], [4, 2, 3], [40, 53, 80])  # of teachers 48 wide, 160 rows
 
 
@@ -160,7 +160,7 @@ def test_sorting_changes_nothing_and_puts_first_what_gives_most(kind, batch):
 
 def test_a_narrow_student_hands_its_readout_on():
     made = backbone("hubert")
-    step = Supernet(steps=0)
+    step = Supernet(steps=0, batch_seconds=0.4)
     supernet = step.grow(copy.deepcopy(made), method.Context(1, made, batches=batches))
     weight, bias = supernet.readout
     assert torch.equal(weight, torch.eye(48)) and not bias.any()  # untrained
@@ -226,7 +226,10 @@ def test_what_cannot_be_is_said():
 
 
 def test_a_recovery_follows():
-    chain = [{"supernet": {"steps": 2}}, {"distillation": {"steps": 1, "ratio": 0.0}}]
+    chain = [
+        {"supernet": {"steps": 2, "batch_seconds": 0.4}},
+        {"distillation": {"steps": 1, "ratio": 0.0}},
+    ]
     student, solution = compress(chain, backbone("hubert"), 0.5)
     assert solution.reason is None and solution.sizings[1].knobs["layers"]
     assert student(torch.randn(1, 3000)).last_hidden_state.isfinite().all()

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-CALIBRATION = 4, 24.0  # batches, and seconds of audio in each, by which heads and rows are sorted
+CALIBRATION = 4  # batches of audio by which heads and rows are sorted
 Shares = tuple[bounds.MaskShare, ...]
 
 
@@ -82,7 +82,8 @@ def widened(projection: Module, state: Tensor, slicing: Slicing) -> Tensor:
 class Supernet(Nested):
     """Trains all sizes of a student at once."""
 
-    learning_rate: bounds.LearningRate = 5e-4
+    example = {"steps": 2, "batch_seconds": 0.4}
+    learning_rate: bounds.LearningRate = 1e-3
     batch_seconds: bounds.BatchSeconds = 24.0
     # Shares of the teacher's width, of its heads, and of its rows per width, that subnets have.
     widths: Shares = (1 / 2, 2 / 3, 5 / 6, 1.0)
@@ -127,7 +128,7 @@ class Supernet(Nested):
         import torch
 
         student = self.begin(model)
-        sort_units(student, context.batches(*CALIBRATION))
+        sort_units(student, context.batches(CALIBRATION, self.batch_seconds))
         add_projections(student, context.teacher, len(student.encoder.layers), context.seed)
         for projection in student.projections:
             torch.nn.init.eye_(projection.weight)
