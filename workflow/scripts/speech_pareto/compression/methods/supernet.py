@@ -27,7 +27,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression.method import Context
-from speech_pareto.compression.methods.distillation import distance
 from speech_pareto.compression.parts.nested import (
     Nested,
     Slicing,
@@ -36,6 +35,7 @@ from speech_pareto.compression.parts.nested import (
     run,
     supernet_config,
 )
+from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.compression.parts.thin_student import add_projections, fold
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import mean_over, real_frames, states, stem_once
