@@ -133,6 +133,10 @@ CHANGES = {
     "a method's settings": put(
         "recipes", "both", value=[{"head_pruning": {"ratio": 0.2}}, "low_rank"]
     ),
+    "a setting of a supernet": put("recipes", "nested", value=[{"supernet": {"steps": 4}}]),
+    "what follows a supernet": put(
+        "recipes", "nested", value=[{"supernet": {"steps": 3}}, {"low_rank": {"ratio": 0.1}}]
+    ),
     "a module that all models use (`backbone.py`)": edit_library("models/backbone.py"),
     "a module of the tests of significance (`significance.py`)": edit_library(
         "reporting/tables/significance.py"
@@ -227,19 +231,22 @@ def test_resolved_config_lies_beside_the_results(finished_study):
         ("distillation", {"distilled"}),
         ("identity", {"identity"}),
         ("self_pinching", {"pinched"}),
+        ("supernet", {"nested"}),
     ],
 )
 def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
     append(method_file(finished, method), "\nEDITED = True\n")
     jobs = planned(finished)
     assert recipes_of(jobs) == recipes
-    assert rules_of(jobs) == {*CELLS, *COLLECTED}
+    once = {"train_supernet"} if method == "supernet" else set()
+    assert rules_of(jobs) == {*CELLS, *COLLECTED, *once}
 
 
 @pytest.mark.parametrize(
     ("file", "rules"),
     [
         ("compress.py", {*CELLS, *COLLECTED}),
+        ("train_supernet.py", {"train_supernet", *CELLS, *COLLECTED}),
         ("finetune.py", {"finetune", "evaluate", *COLLECTED}),
         ("evaluate.py", {"evaluate", *COLLECTED}),
         ("profile_student.py", {"profile", *COLLECTED}),

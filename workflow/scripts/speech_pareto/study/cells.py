@@ -81,12 +81,13 @@ def learns(recipe: Sequence[dict]) -> bool:
     return any(method.needs in ("audio", "training") for method in methods_of(recipe))
 
 
-def trains_once(recipe: Sequence[dict]) -> bool:
+def trains_once(recipe: Sequence) -> bool:
     """Return whether one training, that of its first step, serves all ratios of a recipe."""
-    return catalogue.load(*recipe[0]).trains_once and recipes.make(recipe[0]).training_steps() > 0
+    first = recipes.make(recipe[0])
+    return first.trains_once and first.training_steps() > 0
 
 
-def after_supernet(recipe: Sequence[dict]) -> Sequence[dict]:
+def after_supernet(recipe: Sequence) -> Sequence:
     """Return the steps of a resolved recipe that are left once its supernet is trained."""
     return recipe[1:] if trains_once(recipe) else recipe
 
