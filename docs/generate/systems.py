@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from speech_pareto.compression.parts.supernet import Subnet
+from speech_pareto.compression.parts.nested import Subnet
 
 from speech_pareto.compression.methods.fithubert import FitHuBERT
 from speech_pareto.compression.recipes import make

@@ -86,9 +86,9 @@ class Supernet(Nested):
     learning_rate: bounds.LearningRate = 1e-3
     batch_seconds: bounds.BatchSeconds = 24.0
     # Shares of the teacher's width, of its heads, and of its rows per width, that subnets have.
-    widths: Shares = (1 / 2, 2 / 3, 5 / 6, 1.0)
-    heads: Shares = (1 / 4, 1 / 2, 3 / 4, 1.0)
-    rows: Shares = (1 / 4, 1 / 2, 3 / 4, 1.0)
+    widths: Shares = (0.5, 0.67, 0.83, 1.0)
+    heads: Shares = (0.25, 0.5, 0.75, 1.0)
+    rows: Shares = (0.25, 0.5, 0.75, 1.0)
     layers: bounds.MaskShare = 0.5  # share of the layers that each subnet has, at least
     drawn: Annotated[int, bounds.Within(0, 100, unit="subnets")] = 2  # n
     targets: Literal["whole", "teacher"] = "whole"  # of what is less than the whole

@@ -249,6 +249,7 @@ class Nested(SelfSupervised):
     """Base of these methods; they define `spaces`, `order`, `slicing`, `work` and `grow`."""
 
     trains_once = True
+    takes_heads = True
     example = {"steps": 2}
     steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")] = 60
     batch_seconds: bounds.BatchSeconds = 48.0
