@@ -18,10 +18,9 @@ from helpers.formulas import BASE, FRAMES, linear
 from helpers.results import RUN
 from speech_pareto.compression import method, recipes
 from speech_pareto.compression.methods.lighthubert import SLICING, SPACES, LightHuBERT
-from speech_pareto.compression.parts import nested
 from speech_pareto.compression.parts.nested import Subnet
 from speech_pareto.compression.parts.thin_student import add_projections
-from speech_pareto.models import architecture
+from speech_pareto.models import architecture, slices
 from speech_pareto.models import backbone as model
 from speech_pareto.training import loop, masking
 
@@ -145,8 +144,8 @@ def test_slices_are_the_model_that_is_cut_out(stable, batch):
         student = learner(backbone(kind, do_stable_layer_norm=stable))[1].eval()
         config = UNEVEN.shape(model.describe(student))
         mask = masking.span_mask(torch.tensor(FRAMES), 0.6, 4, FRAMES[0])
-        sliced = nested.run(student, config, UNEVEN.layers, SLICING, batch, mask)[-1]
-        alone = nested.cut(student, config, UNEVEN.layers, SLICING)
+        sliced = slices.run(student, config, UNEVEN.layers, SLICING, batch, mask)[-1]
+        alone = slices.cut(student, config, UNEVEN.layers, SLICING)
         alone.config.apply_spec_augment = True
         whole = alone(**batch, mask_time_indices=mask).last_hidden_state
         assert sliced.shape == (2, FRAMES[0], 16)
@@ -197,7 +196,7 @@ def test_loss_is_the_formula(space, layers, batch):
     if space:
         torch.randint(1, ())  # of which space
         subnet = drawn.draw()
-        part = nested.cut(student, subnet.shape(config), subnet.layers, SLICING)
+        part = slices.cut(student, subnet.shape(config), subnet.layers, SLICING)
         part.config.apply_spec_augment = True
     else:
         part = student

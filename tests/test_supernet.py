@@ -11,10 +11,10 @@ from helpers.backbones import backbone
 from helpers.compressing import batches, compress
 from helpers.formulas import BASE, FRAMES
 from speech_pareto.compression import method, recipes
-from speech_pareto.compression.methods.supernet import Supernet, sort_units
+from speech_pareto.compression.methods.supernet import Supernet, sort_by_gain
 from speech_pareto.compression.parts import nested
 from speech_pareto.compression.parts.nested import Subnet
-from speech_pareto.models import architecture
+from speech_pareto.models import architecture, slices
 from speech_pareto.models import backbone as model
 
 STEP = Supernet(steps=2, drawn=1, cosine=0.5, batch_seconds=0.4)
@@ -133,7 +133,7 @@ def test_in_place_targets_get_no_gradient_and_the_whole_learns_from_the_teacher(
 def test_sorting_changes_nothing_and_puts_first_what_gives_most(kind, batch):
     made = backbone(kind)
     student, audio = STEP.begin(made), batches(2, 0.4)
-    sort_units(student, audio)
+    sort_by_gain(student, audio)
     ours, theirs = (x(**batch).last_hidden_state for x in (student, made))
     assert torch.allclose(ours, theirs, atol=1e-5)
     layer, seen = student.encoder.layers[1], []
@@ -167,7 +167,7 @@ def test_a_narrow_student_hands_its_readout_on():
     for width in (32, 48):
         subnet = Subnet(width, range(3), [3] * 3, [80] * 3)
         config = subnet.shape(model.describe(made))
-        student = nested.cut(supernet, config, subnet.layers, step.slicing(model.describe(made)))
+        student = slices.cut(supernet, config, subnet.layers, step.slicing(model.describe(made)))
         if width == 48:
             assert not hasattr(student, "readout")  # the teacher's head reads it as it is
             continue
@@ -180,7 +180,7 @@ def test_the_position_convolution_of_a_width_reads_what_it_did(batch):
     made = backbone("hubert")
     subnet = Subnet(32, range(3), [6] * 3, [160] * 3)
     config, slicing = subnet.shape(model.describe(made)), STEP.slicing(model.describe(made))
-    student = nested.cut(STEP.begin(made), config, subnet.layers, slicing)
+    student = slices.cut(STEP.begin(made), config, subnet.layers, slicing)
     channels = [*range(16), *range(24, 40)]
     hidden = torch.zeros(1, 20, 48)
     hidden[..., channels] = torch.randn(1, 20, 32)

@@ -63,6 +63,7 @@ def main(
     import torch
 
     from speech_pareto.models.backbone import describe, load, save
+    from speech_pareto.models.readout import read
     from speech_pareto.runtime.hardware import device
     from speech_pareto.training.loop import Diverged
 
@@ -76,7 +77,7 @@ def main(
         batches = listener(corpora, teacher, seed)
         context = Context(seed, teacher, train, batches)
     if supernet:
-        context = replace(context, supernet=methods[0].read(Path(supernet)))
+        context = replace(context, supernet=read(supernet))
     tune = None
     if tuning := [method for method in methods if method.needs == "task"]:
         tune = tuning[0].tuner(task, model, corpora, seed, state, precision, accumulate)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from speech_pareto.compression.method import Context
 from speech_pareto.compression.runner import listener, trainer
 from speech_pareto.models.backbone import load
 from speech_pareto.models.model_folder import read_config
+from speech_pareto.models.readout import write
 from speech_pareto.runtime import provenance
 from speech_pareto.runtime.hardware import device
 from speech_pareto.runtime.processes import first
@@ -43,7 +45,7 @@ def main(
     if status := read_status(model):
         write_status(output, **status)
         return
-    step = recipes.make(method)
+    step: Any = recipes.make(method)
     if reason := step.obstacle(read_config(model)):
         write_status(output, "infeasible", reason)
         return
@@ -62,7 +64,7 @@ def main(
     if supernet and first():
         facts = {"run": dict(run), "method": dict(method), "meta": provenance.meta(seed=seed)}
         texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
-        step.write(supernet, output, texts)
+        write(supernet, output, texts)
     if state and first():
         shutil.rmtree(state, ignore_errors=True)
 

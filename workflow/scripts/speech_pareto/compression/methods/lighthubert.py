@@ -30,10 +30,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import Context, cannot_mask
-from speech_pareto.compression.parts.nested import Nested, Slicing, Space, run, supernet_config
+from speech_pareto.compression.parts.nested import Nested, Space, supernet_config
 from speech_pareto.compression.parts.thin_student import add_projections
 from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
+from speech_pareto.models.slices import Slicing, run
 from speech_pareto.runtime import bounds
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ class LightHuBERT(Nested):
         chosen = {k: v for k, v in SPACES.items() if self.space in ("either", k)}
         return {k: Space(config, own, own, rows, spare) for k, (own, rows, spare) in chosen.items()}
 
-    def order(
-        self, space: Space, width: int, depth: int, heads: int, rows: int, unlike: int
-    ) -> tuple:
+    def order(self, space: Space, width, depth, heads, rows, unlike) -> tuple:
         """Return layers that are alike first, then heads together as wide as the model."""
         return unlike, abs(heads * space.head_dim - depth * width)
 

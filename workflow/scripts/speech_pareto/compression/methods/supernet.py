@@ -27,18 +27,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression.method import Context
-from speech_pareto.compression.parts.nested import (
-    Nested,
-    Slicing,
-    Space,
-    first_of_each_block,
-    run,
-    supernet_config,
-)
+from speech_pareto.compression.parts.nested import Nested, Space, supernet_config
 from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.compression.parts.thin_student import add_projections, fold
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import mean_over, real_frames, states, stem_once
+from speech_pareto.models.slices import Slicing, first_of_each_block, run
 from speech_pareto.runtime import bounds
 
 if TYPE_CHECKING:
@@ -46,28 +40,25 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 CALIBRATION = 4  # batches of audio by which heads and rows are sorted
+READERS = "out_proj", "output_dense"  # matrices that read what heads and rows give
 Shares = tuple[bounds.MaskShare, ...]
 
 
-def sort_units(model: Module, batches: Sequence[Mapping]) -> None:
-    """Sort heads and feed-forward rows, those first that give most; what a model gives stays."""
+def sort_by_gain(model: Module, batches: Sequence[Mapping]) -> None:
+    """Sort heads and feed-forward rows of each layer by what they give, the greatest first."""
     from speech_pareto.compression.calibration import input_norms
-    from speech_pareto.models.surgery import matrix, set_matrix, take_columns, take_rows, weight
+    from speech_pareto.models.surgery import matrix, sort_units, weight
 
-    makers = {"out_proj": architecture.ATTENTION[:3], "output_dense": architecture.FFN[:1]}
+    def gain(layer: Module, name: str) -> Tensor:
+        return (weight(matrix(layer, name)).detach().double().norm(dim=0) * norms[layer, name]) ** 2
+
     layers = model.encoder.layers
-    readers = {(i, x): matrix(layer, x) for i, layer in enumerate(layers) for x in makers}
+    readers = {(x, name): matrix(x, name) for x in layers for name in READERS}
     norms = input_norms(model, readers, batches)
-    for (index, name), reader in readers.items():
-        layer = layers[index]
-        blocks = layer.attention.num_heads if name == "out_proj" else len(norms[index, name])
-        given = (weight(reader).detach().double().norm(dim=0) * norms[index, name]).square()
-        order = given.unflatten(0, (blocks, -1)).sum(1).argsort(descending=True, stable=True)
-        places = (len(given) // blocks) * order[:, None]
-        places = (places + order.new_ones(len(given) // blocks).cumsum(0) - 1).flatten()
-        set_matrix(layer, name, take_columns(reader, places))
-        for maker in makers[name]:
-            set_matrix(layer, maker, take_rows(matrix(layer, maker), places))
+    for layer in layers:
+        inner, rows = (gain(layer, name) for name in READERS)
+        heads = inner.unflatten(0, (layer.attention.num_heads, -1)).sum(1)
+        sort_units(layer, *(x.argsort(descending=True, stable=True) for x in (heads, rows)))
 
 
 def widened(projection: Module, state: Tensor, slicing: Slicing) -> Tensor:
@@ -109,9 +100,7 @@ class Supernet(Nested):
         own = self.widths, self.heads, self.rows
         return {"supernet": Space(config, *own, spare=1 - self.layers)}
 
-    def order(
-        self, space: Space, width: int, depth: int, heads: int, rows: int, unlike: int
-    ) -> tuple:
+    def order(self, space: Space, width, depth, heads, rows, unlike) -> tuple:
         """Return the widest first, then the deepest, then layers alike, heads and rows in step."""
         shares = heads / space.heads[-1], rows / space.rows[width][-1]
         return -width, -depth, unlike, abs(shares[0] - shares[1])
@@ -128,7 +117,7 @@ class Supernet(Nested):
         import torch
 
         student = self.begin(model)
-        sort_units(student, context.batches(CALIBRATION, self.batch_seconds))
+        sort_by_gain(student, context.batches(CALIBRATION, self.batch_seconds))
         add_projections(student, context.teacher, len(student.encoder.layers), context.seed)
         for projection in student.projections:
             torch.nn.init.eye_(projection.weight)
