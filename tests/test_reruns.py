@@ -177,7 +177,7 @@ def test_the_page_has_a_row_for_each_change():
 def test_a_change_plans_what_its_row_says(finished, change, rules, cells, causes):
     text = dry_run(CHANGES[change](finished) or finished)
     jobs = jobs_in(text)
-    assert ", ".join(sorted(rules_of(jobs) - {"all"})) or rules.replace("`", "") == "–"
+    assert (", ".join(sorted(rules_of(jobs) - {"all"})) or "–") == rules.replace("`", "")
     values = {}
     for rule, wildcards in jobs:
         if rule in CELLS:
@@ -194,7 +194,7 @@ def test_a_change_plans_what_its_row_says(finished, change, rules, cells, causes
         if name == "recipe":
             assert recipes_of(jobs) == values[name]  # each with all its jobs
     found = set(re.findall(r", because (.*)$", reruns.explain(text), re.M))
-    assert "; ".join(sorted(found)) or causes.replace("`", "") == "–"
+    assert ("; ".join(sorted(found)) or "–") == causes.replace("`", "")
 
 
 def test_why_is_a_command(finished):

@@ -6,16 +6,14 @@ M are the masked frames, h the student's last layer under that mask, p a linear 
 the feed-forward part of layer l adds to frame t without a mask, D the teacher's width. Stage 1
 trains a model of the teacher's size; stage 2 draws a subnet in each step: width, number of layers
 and, for each layer, heads and feed-forward rows; of the layers the last of each third goes first. A
-subnet has the first rows and columns of each tensor, of the feed-forward rows the first of each
-quarter, as in the authors' code. The stem stays whole. Wang et al., Interspeech 2022, https://arxiv.org/abs/2203.15610.
+subnet has the first rows and columns of a tensor, of feed-forward rows the first of each quarter.
+The stem stays whole. Wang et al., Interspeech 2022, https://arxiv.org/abs/2203.15610.
 
-Spaces are relative to the teacher. Of HuBERT Base, `base` has widths of 512, 640 and 768, in each
-layer 8, 10 or 12 heads of 64 and rows 3.5 or 4 times the width, and 12 layers; `small` widths of
-256, 384 and 512, 4, 6 or 8 heads, 3, 3.5 or 4 times, 10 to 12 layers.
-
-Of the subnets within half of the tolerance around the ratio (else of the nearest) it is the most
-regular one: layers alike, then heads together as wide as the model, then the nearest. One supernet
-serves all ratios; with both spaces each step draws one of them.
+Of HuBERT Base, the space `base` has widths of 512, 640 and 768, in each layer 8, 10 or 12 heads and
+rows 3.5 or 4 times the width, and 12 layers; `small` widths of 256, 384 and 512, 4, 6 or 8 heads,
+3, 3.5 or 4 times, 10 to 12 layers. With both, each step draws one of them. Within half of the
+tolerance around the ratio (else nearest to it) that subnet is cut whose layers are alike, then the
+one whose heads are together as wide as the model, then the nearest.
 
 Ours, where what is published does not say: stage 1 begins with the teacher's weights and takes half
 of the steps; r_l is not normalised. The head predicts no layer, so no task head of the teacher
@@ -76,9 +74,7 @@ class LightHuBERT(Nested):
         """Return why not, for a teacher that cannot mask or whose layers are not plain."""
         return cannot_mask(config) or super().obstacle(config)
 
-    def slicing(self, config: Mapping) -> Slicing:
-        """Return the authors' slicing."""
-        return SLICING
+    slicing = staticmethod(lambda config: SLICING)  # whatever the teacher
 
     def spaces(self, config: Mapping) -> dict[str, Space]:
         """Return one space of the paper, or both."""
