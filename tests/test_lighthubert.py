@@ -7,13 +7,14 @@ import signal
 import time
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
 import compress as job
 from helpers import KINDS
 from helpers.backbones import backbone, with_task_head
-from helpers.compressing import RECIPES, compress, train
+from helpers.compressing import RECIPES, batches, compress, train
 from helpers.formulas import BASE, FRAMES, linear
 from helpers.results import RUN
 from speech_pareto.compression import method, recipes
@@ -218,6 +219,32 @@ def test_loss_is_the_formula(space, layers, batch):
     assert loss == pytest.approx(expected / number, rel=1e-5)
 
 
+def test_the_head_begins_as_the_regression_on_masked_frames():
+    made = backbone("hubert")
+    step, student = learner(made)
+    step = LightHuBERT(batch_seconds=0.4)
+    step.fit_head(student.eval(), method.Context(3, made, batches=batches))
+    torch.manual_seed(3)
+    inputs, outputs = [], []
+    for batch in batches(4, 0.4):
+        mask, target = step.asked(made, batch)
+        made.config.apply_spec_augment = True
+        with torch.no_grad():
+            last = made(**batch, mask_time_indices=mask).last_hidden_state
+        inputs += last[mask].double().tolist()
+        outputs += target[mask].double().tolist()
+    x, y = (np.array(values) for values in (inputs, outputs))
+    means = x.mean(0), y.mean(0)
+    penalty = 1e-3 * ((x - means[0]) ** 2).sum() / 48
+    # A ridge regression is least squares with a row for each weight below the data.
+    x = np.concatenate([x - means[0], np.sqrt(penalty) * np.eye(48)])
+    y = np.concatenate([y - means[1], np.zeros((48, 48))])
+    weight = np.linalg.lstsq(x, y, rcond=None)[0]
+    head = [tensor.detach().numpy() for tensor in student.projections[0].parameters()]
+    assert np.allclose(head[0], weight.T, atol=1e-4)
+    assert np.allclose(head[1], means[1] - means[0] @ weight, atol=1e-3)
+
+
 def test_draws_cover_the_space_and_follow_the_seed():
     space = space_of("small", BASE)
     torch.manual_seed(1)
@@ -333,13 +360,13 @@ def test_padding_teaches_nothing(teacher, batch):
 )
 def test_both_stages_train_the_same_supernet(settings, stages):
     made, calls = backbone("hubert"), []
-    step = recipes.make({"lighthubert": settings})
+    step = recipes.make({"lighthubert": {"batch_seconds": 0.4} | settings})
 
     def listen(student, loss, steps, **settings):
         calls.append((student, not loss.keywords["spaces"], steps))
 
     sizing = step.solve(model.describe(made), 0.6)
-    student = step.compress(copy.deepcopy(made), sizing, method.Context(1, made, listen))
+    student = step.compress(copy.deepcopy(made), sizing, method.Context(1, made, listen, batches))
     assert [stage for _, *stage in calls] == list(map(list, stages))
     assert len({id(trained) for trained, *_ in calls}) <= 1
     ratio = architecture.ratio(model.describe(made), model.describe(student))
@@ -367,7 +394,10 @@ def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):
 @pytest.mark.parametrize("last", ["ffn_pruning", "head_pruning", "low_rank"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_students_are_cut_like_any_model(last, kind, batch, tmp_path):
-    chain = [{"lighthubert": {"steps": 2, "ratio": 0.65}}, {last: {"ratio": 0.1}}]
+    chain = [
+        {"lighthubert": {"steps": 2, "ratio": 0.65, "batch_seconds": 0.4}},
+        {last: {"ratio": 0.1}},
+    ]
     made = backbone(kind)
     student, solution = compress(chain, made, 0.7)
     assert solution.ratio > 0.66 and len(solution.sizings) == 2

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from speech_pareto.models.hidden_states import at_home, real_frames
 from speech_pareto.models.hooks import removed_after
 
+RIDGE = 1e-3
+
 
 @torch.no_grad()
 def input_norms(
@@ -33,6 +35,19 @@ def input_norms(
             frames = real_frames(model, batch)
             model(**batch)
     return {name: total.sqrt() for name, total in squares.items()}
+
+
+def regression(inputs: Tensor, outputs: Tensor) -> dict[str, Tensor]:
+    """Return `weight` (O, I) and `bias` (O,) of the linear layer that gives outputs (N, O) best.
+
+    It is a ridge regression on inputs (N, I), with `RIDGE` of their mean variance, in float64.
+    """
+    x, y = inputs.double(), outputs.double()
+    centred = x - x.mean(0)
+    spread = centred.T @ centred
+    spread += RIDGE * spread.diagonal().mean() * torch.eye(len(spread), dtype=torch.float64)
+    weight = torch.linalg.solve(spread, centred.T @ (y - y.mean(0))).T
+    return {"weight": weight.float(), "bias": (y.mean(0) - weight @ x.mean(0)).float()}
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ tolerance around the ratio (else nearest to it) that subnet is cut whose layers 
 one whose heads are together as wide as the model, then the nearest.
 
 Ours, where what is published does not say: stage 1 begins with the teacher's weights and takes half
-of the steps; r_l is not normalised. The head predicts no layer, so no task head of the teacher
-reads the student through it.
+of the steps; p as the regression of y on its last layer, since a random one first spoils what the
+teacher knew; r_l is not normalised. The head predicts no layer, so no task head reads through it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal
 from speech_pareto.compression.method import Context, cannot_mask
 from speech_pareto.compression.parts.nested import Nested, Space, supernet_config
 from speech_pareto.compression.parts.thin_student import add_projections
-from speech_pareto.models.hidden_states import mean_over, real_frames, states
+from speech_pareto.models.hidden_states import at_home, mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.models.slices import Slicing, run
 from speech_pareto.runtime import bounds
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+CALIBRATION = 4  # batches of audio on which the head is fitted at first
 TARGETS = 8  # layers of the teacher, if it has so many
 SLICING = Slicing(width=1, rows=4)
 # Shares of the teacher's width and heads, of its rows per width, and of its layers that may go.
@@ -64,6 +65,7 @@ def mean_result(teacher: Module, batch: Mapping) -> Tensor:
 class LightHuBERT(Nested):
     """Trains a supernet of the teacher's size and cuts one of its subnets out."""
 
+    example = {"steps": 2, "batch_seconds": 0.4}
     learning_rate: bounds.LearningRate = 5e-4
     space: Literal["either", "base", "small"] = "either"  # either: the one that suits the ratio
     first_stage: bounds.Share = 0.5  # share of the steps that train the whole model
@@ -101,15 +103,41 @@ class LightHuBERT(Nested):
         """Return the supernet, trained in both stages."""
         from speech_pareto.models.backbone import describe
 
-        student = self.begin(model)
+        student, spaces = self.begin(model), list(self.spaces(describe(model)).values())
+        if not self.steps:
+            return student
         add_projections(student, context.teacher, 1, context.seed)
-        spaces = list(self.spaces(describe(model)).values())
+        self.fit_head(student, context)
         for number, drawn in zip(self.stages(), ([], spaces), strict=True):
             if number:
                 loss = partial(self.loss, student, context.teacher, spaces=drawn)
                 context.train(student, loss, **(self.loop_settings() | {"steps": number}))
         del student.projections
         return student
+
+    def fit_head(self, student: Module, context: Context) -> None:
+        """Let p begin as the regression of y on what the whole gives, over masked frames."""
+        import torch
+
+        from speech_pareto.compression.calibration import regression
+
+        pairs = []
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            for batch in context.batches(CALIBRATION, self.batch_seconds):
+                asked = self.asked(context.teacher, at_home(context.teacher, batch))
+                mask, target = (tensor.cpu() for tensor in asked)
+                pairs.append((states(student, batch, mask)[-1][mask], target[mask]))
+        inputs, outputs = map(torch.cat, zip(*pairs, strict=True))
+        student.projections[0].load_state_dict(regression(inputs, outputs))
+
+    def asked(self, teacher: Module, batch: Mapping) -> tuple[Tensor, Tensor]:
+        """Return which frames are masked (B, T) and what is to be predicted of them (B, T, D)."""
+        from speech_pareto.training.masking import span_mask
+
+        real = real_frames(teacher, batch)  # (B, T)
+        mask = span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
+        return mask, mean_result(teacher, batch)
 
     def loss(
         self, student: Module, teacher: Module, batch: Mapping, spaces: Sequence[Space] = ()
@@ -119,11 +147,8 @@ class LightHuBERT(Nested):
         from torch.nn.functional import linear
 
         from speech_pareto.models.backbone import describe
-        from speech_pareto.training.masking import span_mask
 
-        real = real_frames(teacher, batch)  # (B, T)
-        mask = span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
-        target = mean_result(teacher, batch)  # (B, T, D)
+        mask, target = self.asked(teacher, batch)
         if spaces:
             subnet = spaces[int(torch.randint(len(spaces), ()))].draw()
             shape = subnet.shape(describe(student))
