@@ -183,7 +183,8 @@ def test_macs_of_a_job_are_those_of_its_steps():
 def test_a_supernet_is_planned_once_for_all_ratios():
     recipes = {"nested": [{"supernet": {"steps": 7, "batch_seconds": 5.0, "drawn": 3}}]}
     grid = [{"ratios": [0.2, 0.5, 0.99], "seeds": [1, 2]}]
-    study = resolved(recipes=recipes, teachers=TINY, grid=grid)
+    tasks = {"characters": STUDY["tasks"]["characters"]}
+    study = resolved(recipes=recipes, teachers=TINY, grid=grid, tasks=tasks)
     jobs = forecast.jobs(study, expected(study), Path("nowhere"))
     found = {job.benchmark: job for job in jobs if job.rule == "train_supernet"}
     assert list(found) == [f"train_supernet/tiny/nested/{seed}/any" for seed in (1, 2)]
