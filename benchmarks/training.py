@@ -52,6 +52,7 @@ METHODS: dict[str, dict] = {
     "starhubert": {},
     "fithubert": {},
     "lighthubert": {},
+    "supernet": {},
     "dphubert": {"final_steps": 1},
     "unit_distillation": {"units": 50, "unit_seconds": 16.0},
     "iterative_pruning": {"schedule": [0.5], "units": 50, "unit_seconds": 16.0},

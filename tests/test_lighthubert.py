@@ -7,21 +7,21 @@ import signal
 import time
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
 import compress as job
 from helpers import KINDS
 from helpers.backbones import backbone, with_task_head
-from helpers.compressing import RECIPES, compress, train
+from helpers.compressing import RECIPES, batches, compress, train
 from helpers.formulas import BASE, FRAMES, linear
 from helpers.results import RUN
 from speech_pareto.compression import method, recipes
-from speech_pareto.compression.methods.lighthubert import LightHuBERT
-from speech_pareto.compression.parts import supernet
-from speech_pareto.compression.parts.supernet import SPACES, Space, Subnet, supernet_config
+from speech_pareto.compression.methods.lighthubert import SLICING, SPACES, LightHuBERT
+from speech_pareto.compression.parts.nested import Subnet
 from speech_pareto.compression.parts.thin_student import add_projections
-from speech_pareto.models import architecture
+from speech_pareto.models import architecture, slices
 from speech_pareto.models import backbone as model
 from speech_pareto.training import loop, masking
 
@@ -30,10 +30,15 @@ UNEVEN = Subnet(16, [0, 1, 2], [2, 4, 3], [53, 40, 47])  # of `small`, of the te
 
 def learner(teacher):
     """Return the method and a supernet with its head, in train mode; there is no dropout."""
-    config = model.describe(teacher)
-    student = supernet.cut(teacher, supernet_config(config), range(config["num_hidden_layers"]))
+    step = recipes.make({"lighthubert": {"mask_span": 4}})
+    student = step.begin(teacher)
     add_projections(student, teacher, 1, 1)
-    return recipes.make({"lighthubert": {"mask_span": 4}}), student.train()
+    return step, student.train()
+
+
+def space_of(name, config):
+    """Return one of the two search spaces."""
+    return LightHuBERT(space=name).spaces(config)[name]
 
 
 def test_the_published_subnet_has_its_size():
@@ -49,7 +54,7 @@ def test_the_published_subnet_has_its_size():
 
 
 def test_spaces_of_hubert_base_are_those_published():
-    small, base = Space("small", BASE), Space("base", BASE)
+    small, base = space_of("small", BASE), space_of("base", BASE)
     assert (small.widths, small.heads) == ([256, 384, 512], [4, 6, 8])
     assert (base.widths, base.heads) == ([512, 640, 768], [8, 10, 12])
     assert list(small.depths) == [10, 11, 12] and list(base.depths) == [12]
@@ -57,14 +62,14 @@ def test_spaces_of_hubert_base_are_those_published():
     assert base.rows == {512: [1792, 2048], 640: [2240, 2560], 768: [2688, 3072]}
     assert small.layers(11) == list(range(11))
     assert small.layers(10) == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10]  # of 1 to 12, 8 and 12 go
-    tiny = Space("small", architecture.tiny())
+    tiny = space_of("small", architecture.tiny())
     assert (tiny.widths, tiny.heads, list(tiny.depths)) == ([64, 96, 128], [2, 3, 4], [5, 6])
     assert tiny.rows[96] == [288, 336, 384]
 
 
 def bound(name, choose):
     """Return the size of the least or greatest subnet of a space of HuBERT Base."""
-    space = Space(name, BASE)
+    space = space_of(name, BASE)
     width, layers = choose(space.widths), space.layers(choose(space.depths))
     heads, rows = [choose(space.heads)] * len(layers), [choose(space.rows[width])] * len(layers)
     return architecture.count(Subnet(width, layers, heads, rows).shape(BASE))["total"]
@@ -98,7 +103,7 @@ def test_a_ratio_is_met_by_the_most_regular_subnet_in_milliseconds():
     }
     # By brute force: where layers can be alike within half of the tolerance, they are.
     alike = []
-    for space in (Space(name, BASE) for name in SPACES):
+    for space in (space_of(name, BASE) for name in SPACES):
         for width, depth, heads in product(space.widths, space.depths, space.heads):
             for rows in space.rows[width]:
                 subnet = Subnet(width, space.layers(depth), [heads] * depth, [rows] * depth)
@@ -117,9 +122,8 @@ def test_what_no_subnet_has_is_said():
     assert solution.reason == "lighthubert can remove 0.175 of the parameters, not 0.2"
     unmasked = BASE | {"mask_time_prob": 0.0}
     assert "no mask vector" in recipes.solve(["lighthubert"], unmasked, 0.7).reason
-    assert recipes.solve([{"ffn_pruning": {"ratio": 0.2}}, "lighthubert"], BASE, 0.7).reason is None
-    chain = [{"head_pruning": {"ratio": 0.05}}, "lighthubert"]
-    assert "layers that are whole" in recipes.solve(chain, BASE, 0.7).reason
+    pruned = recipes.solve(["head_pruning"], BASE, 0.05).config
+    assert "layers that are whole" in recipes.solve(["lighthubert"], pruned, 0.7).reason
     for wrong in ({"steps": -1}, {"first_stage": 1.5}):
         with pytest.raises(ValueError, match="must be a (whole )?number, at least 0"):
             recipes.make({"lighthubert": wrong})
@@ -141,8 +145,8 @@ def test_slices_are_the_model_that_is_cut_out(stable, batch):
         student = learner(backbone(kind, do_stable_layer_norm=stable))[1].eval()
         config = UNEVEN.shape(model.describe(student))
         mask = masking.span_mask(torch.tensor(FRAMES), 0.6, 4, FRAMES[0])
-        sliced = supernet.run(student, config, UNEVEN.layers, batch, mask)
-        alone = supernet.cut(student, config, UNEVEN.layers)
+        sliced = slices.run(student, config, UNEVEN.layers, SLICING, batch, mask)[-1]
+        alone = slices.cut(student, config, UNEVEN.layers, SLICING)
         alone.config.apply_spec_augment = True
         whole = alone(**batch, mask_time_indices=mask).last_hidden_state
         assert sliced.shape == (2, FRAMES[0], 16)
@@ -184,15 +188,16 @@ def test_loss_is_the_formula(space, layers, batch):
     made = backbone("hubert", layers=layers)
     step, student = learner(made)
     config = model.describe(made)
-    drawn = Space(space, config) if space else None
+    drawn = space_of(space, config) if space else None
     torch.manual_seed(11)
-    loss = step.loss(student, made, batch, drawn).item()
+    loss = step.loss(student, made, batch, [drawn] * bool(space)).item()
     torch.manual_seed(11)
     mask = masking.span_mask(torch.tensor(FRAMES), 0.65, 4, FRAMES[0])
     assert 0.2 < mask.float().mean() < 0.8 and not mask[1, FRAMES[1] :].any()
     if space:
+        torch.randint(1, ())  # of which space
         subnet = drawn.draw()
-        part = supernet.cut(student, subnet.shape(config), subnet.layers)
+        part = slices.cut(student, subnet.shape(config), subnet.layers, SLICING)
         part.config.apply_spec_augment = True
     else:
         part = student
@@ -214,8 +219,34 @@ def test_loss_is_the_formula(space, layers, batch):
     assert loss == pytest.approx(expected / number, rel=1e-5)
 
 
+def test_the_head_begins_as_the_regression_on_masked_frames():
+    made = backbone("hubert")
+    step, student = learner(made)
+    step = LightHuBERT(batch_seconds=0.4)
+    step.fit_head(student.eval(), method.Context(3, made, batches=batches))
+    torch.manual_seed(3)
+    inputs, outputs = [], []
+    for batch in batches(4, 0.4):
+        mask, target = step.asked(made, batch)
+        made.config.apply_spec_augment = True
+        with torch.no_grad():
+            last = made(**batch, mask_time_indices=mask).last_hidden_state
+        inputs += last[mask].double().tolist()
+        outputs += target[mask].double().tolist()
+    x, y = (np.array(values) for values in (inputs, outputs))
+    means = x.mean(0), y.mean(0)
+    penalty = 1e-3 * ((x - means[0]) ** 2).sum() / 48
+    # A ridge regression is least squares with a row for each weight below the data.
+    x = np.concatenate([x - means[0], np.sqrt(penalty) * np.eye(48)])
+    y = np.concatenate([y - means[1], np.zeros((48, 48))])
+    weight = np.linalg.lstsq(x, y, rcond=None)[0]
+    head = [tensor.detach().numpy() for tensor in student.projections[0].parameters()]
+    assert np.allclose(head[0], weight.T, atol=1e-4)
+    assert np.allclose(head[1], means[1] - means[0] @ weight, atol=1e-3)
+
+
 def test_draws_cover_the_space_and_follow_the_seed():
-    space = Space("small", BASE)
+    space = space_of("small", BASE)
     torch.manual_seed(1)
     drawn = [space.draw() for _ in range(300)]
     torch.manual_seed(1)
@@ -234,11 +265,11 @@ def test_draws_cover_the_space_and_follow_the_seed():
 def test_a_step_touches_exactly_the_slices_that_were_drawn(batch):
     made = backbone("hubert", layers=6)
     step, student = learner(made)
-    space = Space("small", model.describe(made))
+    space = space_of("small", model.describe(made))
     subnet = Subnet(24, space.layers(5), [2, 4, 3, 2, 3], [60, 80, 70, 60, 80])
     space.draw = lambda: subnet
     torch.manual_seed(3)
-    step.loss(student, made, batch, space).backward()
+    step.loss(student, made, batch, [space]).backward()
     sizes = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "intermediate_dense": 0}  # outputs are cut
     sizes |= {"out_proj": 1, "output_dense": 1}
     for name, parameter in student.named_parameters():
@@ -294,11 +325,11 @@ def test_the_teacher_stays_in_eval_mode_and_keeps_no_hook(batch):
     step, student = learner(made)
     handle = made.register_forward_pre_hook(lambda module, args: seen.append(module.training))
     settings = loop.Training(steps=2, learning_rate=1e-3, precision="fp32")
-    space = Space("small", model.describe(made))
+    space = space_of("small", model.describe(made))
     loop.train(
         student,
         lambda step, generator: batch,
-        lambda batch: (step.loss(student, made, batch, space), {}),
+        lambda batch: (step.loss(student, made, batch, [space]), {}),
         settings,
         seed=1,
     )
@@ -310,11 +341,11 @@ def test_the_teacher_stays_in_eval_mode_and_keeps_no_hook(batch):
 
 def test_padding_teaches_nothing(teacher, batch):
     step, student = learner(teacher)
-    space, values = Space("base", model.describe(teacher)), []
+    space, values = space_of("base", model.describe(teacher)), []
     for filler in (0.0, 5.0):
         batch["input_values"][1, 2600:] = filler
         torch.manual_seed(2)
-        values.append(step.loss(student, teacher, batch, space).item())
+        values.append(step.loss(student, teacher, batch, [space]).item())
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
@@ -329,13 +360,13 @@ def test_padding_teaches_nothing(teacher, batch):
 )
 def test_both_stages_train_the_same_supernet(settings, stages):
     made, calls = backbone("hubert"), []
-    step = recipes.make({"lighthubert": settings})
+    step = recipes.make({"lighthubert": {"batch_seconds": 0.4} | settings})
 
     def listen(student, loss, steps, **settings):
-        calls.append((student, loss.keywords["space"] is None, steps))
+        calls.append((student, not loss.keywords["spaces"], steps))
 
     sizing = step.solve(model.describe(made), 0.6)
-    student = step.compress(copy.deepcopy(made), sizing, method.Context(1, made, listen))
+    student = step.compress(copy.deepcopy(made), sizing, method.Context(1, made, listen, batches))
     assert [stage for _, *stage in calls] == list(map(list, stages))
     assert len({id(trained) for trained, *_ in calls}) <= 1
     ratio = architecture.ratio(model.describe(made), model.describe(student))
@@ -346,14 +377,16 @@ def test_both_stages_train_the_same_supernet(settings, stages):
 def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):
     made, losses = backbone("hubert"), []
     step, student = learner(made)
-    small, base = (Space(name, model.describe(made)) for name in ("small", "base"))
+    small, base = (space_of(name, model.describe(made)) for name in ("small", "base"))
     for number in (0, 60):
-        train(student, lambda x: 10 * step.loss(student, made, x, small), number)
+        train(student, lambda x: 10 * step.loss(student, made, x, [small]), number)
         values = []
         for space in (small, base):
             torch.manual_seed(4)
             with torch.no_grad():
-                values.append(sum(step.loss(student, made, batch, space).item() for _ in range(5)))
+                values.append(
+                    sum(step.loss(student, made, batch, [space]).item() for _ in range(5))
+                )
         losses.append(values)
     assert losses[1][0] < 0.9 * losses[0][0] and losses[1][1] < losses[0][1]
 
@@ -361,7 +394,10 @@ def test_training_lowers_the_loss_of_what_is_drawn_and_of_what_is_not(batch):
 @pytest.mark.parametrize("last", ["ffn_pruning", "head_pruning", "low_rank"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_students_are_cut_like_any_model(last, kind, batch, tmp_path):
-    chain = [{"lighthubert": {"steps": 2, "ratio": 0.65}}, {last: {"ratio": 0.1}}]
+    chain = [
+        {"lighthubert": {"steps": 2, "ratio": 0.65, "batch_seconds": 0.4}},
+        {last: {"ratio": 0.1}},
+    ]
     made = backbone(kind)
     student, solution = compress(chain, made, 0.7)
     assert solution.ratio > 0.66 and len(solution.sizings) == 2
@@ -391,7 +427,7 @@ def test_a_stopped_job_ends_with_the_same_bytes(stop, corpus, tmp_path, monkeypa
     whole, calls = LightHuBERT.loss, []
 
     def stopping(self, *inputs, **settings):
-        calls.append(settings["space"] is None)
+        calls.append(not settings["spaces"])
         if len(calls) == 8 + stop:
             os.kill(os.getpid(), signal.SIGTERM)
         return whole(self, *inputs, **settings)

@@ -44,13 +44,15 @@ HEADS = (
 )
 HEADS += (
     "layer_tying",
-    "lighthubert",
     "random_pruning",
     "structured_self_pinching",
     "unit_distillation",
 )
 FRAMES = ("block_drop", "data_driven_ffn_pruning", "distilhubert", "distillation", "layer_tying")
 FRAMES += ("head_dim_pruning", "sparse_gpt", "wanda")
+# Nothing comes before these, in any recipe.
+FIRST = tuple(name for name in catalogue.names() if catalogue.load(name).trains_once)
+FOLLOWING = [name for name in REMOVING if name not in FIRST]
 REFUSED = {  # after a thin student: what cannot follow, and why
     "masking_distillation": {
         **dict.fromkeys(HEADS, "attention map the next layer reuses cannot go"),
@@ -58,7 +60,6 @@ REFUSED = {  # after a thin student: what cannot follow, and why
     },
     "fithubert": {
         **dict.fromkeys(STEM, "stem has no convolutions"),
-        "lighthubert": "its supernet begins with layers that are whole and alike",
         **dict.fromkeys(FRAMES, "fewer frames than"),
     },
 }
@@ -135,7 +136,7 @@ def test_chains_end_at_the_asked_ratio(steps, teacher, audio, tmp_path):
 
 @pytest.mark.parametrize(
     ("thin", "name"),
-    [(thin, name) for thin in REFUSED for name in REMOVING if name not in REFUSED[thin]],
+    [(thin, name) for thin in REFUSED for name in FOLLOWING if name not in REFUSED[thin]],
 )
 def test_what_follows_a_thin_student_works(thin, name):
     torch.manual_seed(5)
@@ -174,7 +175,14 @@ def test_steps_with_their_own_ratio_must_add_up():
     assert too_much.ratio == pytest.approx(0.5, abs=0.01) and too_much.reason
 
 
-@pytest.mark.parametrize("name", [name for name in catalogue.names() if name != "identity"])
+@pytest.mark.parametrize("name", FIRST)
+def test_what_serves_all_ratios_stands_first(name):
+    with pytest.raises(ValueError, match=f"^{name}: it stands first in a recipe"):
+        recipes.make_all([{"head_pruning": {"ratio": 0.1}}, name])
+    assert recipes.make_all([name, {"low_rank": {"ratio": 0.1}}])
+
+
+@pytest.mark.parametrize("name", [n for n in catalogue.names() if n not in ("identity", *FIRST)])
 def test_nothing_follows_rounding(name):
     for last in ("int8", "half_precision", "intx"):
         solution = recipes.solve([last, name], {"model_type": "hubert"}, 0.5)

@@ -14,7 +14,7 @@ import compress
 import plan as script
 from helpers.checkout import ROOT
 from helpers.planning import STUDY, planned, write_study
-from speech_pareto.models import backbone
+from speech_pareto.models import architecture, backbone, operations
 from speech_pareto.profiling import cost
 from speech_pareto.runtime.result import read_status
 from speech_pareto.study import config, forecast
@@ -178,6 +178,32 @@ def test_macs_of_a_job_are_those_of_its_steps():
     tasks = {"characters": STUDY["tasks"]["characters"]}  # batches of 24 s
     default = resolved(tasks=tasks, teachers=TINY)
     assert work_of(default, "finetune/tiny/identity/0/1/characters") == 3 * 2 * 24 * teacher
+
+
+def test_a_supernet_is_planned_once_for_all_ratios():
+    recipes = {"nested": [{"supernet": {"steps": 7, "batch_seconds": 5.0, "drawn": 3}}]}
+    grid = [{"ratios": [0.2, 0.5, 0.99], "seeds": [1, 2]}]
+    tasks = {"characters": STUDY["tasks"]["characters"]}
+    study = resolved(recipes=recipes, teachers=TINY, grid=grid, tasks=tasks)
+    jobs = forecast.jobs(study, expected(study), Path("nowhere"))
+    found = {job.benchmark: job for job in jobs if job.rule == "train_supernet"}
+    assert list(found) == [f"train_supernet/tiny/nested/{seed}/any" for seed in (1, 2)]
+    cut = [job for job in jobs if job.rule == "compress"]
+    assert len(cut) == 6 and {job.macs for job in cut} == {0.0}
+    assert [job.computes for job in cut if "/0.99/" in job.benchmark] == [False, False]
+
+    def macs(width, layers, heads, rows):
+        config = architecture.tiny(hidden=width, layers=layers, heads=width // 32)
+        shape = [architecture.Layer(tuple(range(heads)), rows)] * layers
+        return operations.macs(architecture.with_layers(config, shape), 10)["total"] / 10
+
+    whole, least, middle = macs(192, 6, 6, 768), macs(96, 3, 2, 96), macs(160, 5, 4, 480)
+    work = 7 * 5 * (whole + 3 * (whole + least + 3 * middle))
+    for job in found.values():
+        assert job.macs == pytest.approx(work) and job.computes
+    alone = resolved(recipes=recipes, teachers=TINY, grid=[{"ratios": [0.99], "seeds": [1]}])
+    jobs = forecast.jobs(alone, expected(alone), Path("nowhere"))
+    assert not next(job for job in jobs if job.rule == "train_supernet").computes
 
 
 def write_benchmark(folder, name, seconds):

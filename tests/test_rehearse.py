@@ -52,6 +52,7 @@ MEASURED = {
     "machine": "a machine",
 }
 TRAINS = "compress/tiny/distilled/0.5/1/any"
+NESTED = "train_supernet/tiny/nested/1/any"
 TUNES = "finetune/tiny/heads/0.5/1/phones"
 
 
@@ -175,6 +176,7 @@ def test_a_profile_that_gives_too_little_is_a_failure(study, measured, status, s
     ("rule", "name", "setting"),
     [
         ("compress", TRAINS, "`compress: {accumulate: 16}`"),
+        ("train_supernet", NESTED, "`compress: {accumulate: 16}`"),
         ("finetune", TUNES, "`tasks: {phones: {student: {accumulate: 16}}}`"),
         (
             "finetune_one_teacher",
@@ -195,11 +197,13 @@ def test_what_runs_out_of_memory_is_told_how_to_need_less(study, rule, name, set
 
 
 def test_batches_are_cut_where_there_are_batches():
-    distilled, pruned = [{"distillation": {"steps": 3}}], ["head_pruning"]
+    distilled, pruned = [{"distillation": {"steps": 3}}], [{"head_pruning": {}}]
+    nested = {"supernet": {"steps": 3}}
     training = {"steps": 3, "accumulate": 2}
     iterations = [{"units": 4, "steps": 2}, {"units": 4, "steps": 2, "accumulate": 3}]
     cut = [
         ("compress", {"recipe": distilled, "accumulate": 2}, "accumulate: 8"),
+        ("train_supernet", {"method": nested, "accumulate": 2}, "accumulate: 8"),
         ("finetune", {"training": training}, "accumulate: 8"),
         ("pretrain_one_teacher", {"settings": {"iterations": iterations}}, "accumulate: 12"),
     ]
@@ -207,8 +211,10 @@ def test_batches_are_cut_where_there_are_batches():
         smaller = rehearse_job.in_pieces({"rule": rule, "job": own}, 4)
         assert said in str(smaller).replace("'", "")
     assert training["accumulate"] == 2
-    for rule, own in (("compress", {"recipe": pruned, "accumulate": 1}), ("profile", {})):
-        assert rehearse_job.in_pieces({"rule": rule, "job": own}, 4) is None
+    for recipe in (pruned, [nested]):  # students of a supernet are cut without training
+        own = {"recipe": recipe, "accumulate": 1}
+        assert rehearse_job.in_pieces({"rule": "compress", "job": own}, 4) is None
+    assert rehearse_job.in_pieces({"rule": "profile", "job": {}}, 4) is None
 
 
 def test_failures_are_told_in_full_when_a_study_starts(study, todo, tmp_path):
@@ -304,6 +310,28 @@ def job(folder, **more):
     found = {"rule": "compress", "job": facts, "run": {}, "ratio": 0.0, "seed": 1, "corpora": []}
     found |= {"teacher": str(folder), "configs": {}, "threads": 1}
     return found | {"given": MEASURED["given"]} | more
+
+
+@pytest.mark.slow
+def test_a_supernet_and_what_is_cut_from_it_are_rehearsed(teacher_folder, corpus, tmp_path):
+    method, whole = {"supernet": {"steps": 50, "batch_seconds": 2.0}}, read_config(teacher_folder)
+    trained = {"method": method, "precision": "fp32", "accumulate": 1}
+    cut = {"recipe": [method], "precision": "auto", "task": None, "accumulate": 1}
+    parts = {}
+    for rule, own in (("train_supernet", trained), ("compress", cut)):
+        facts = {"rule": rule, "job": own, "ratio": 0.5, "corpora": [str(corpus)], "run": RUN}
+        facts["configs"] = {"teacher": whole, "supernet": whole}
+        rehearse_job.main(job(teacher_folder, **facts), tmp_path / "took.json")
+        took = json.loads((tmp_path / "took.json").read_text())
+        assert took["status"] == "ok", took["reason"]
+        parts[rule] = took["parts"]
+    assert parts["train_supernet"][0]["number"] == 50 and parts["compress"] == []
+
+
+def test_one_rehearsal_of_a_supernet_holds_for_all_seeds(study, todo):
+    (chosen,) = [job for job in rehearsal.chosen(study, todo) if job.rule == "train_supernet"]
+    found = Rehearsal(study, [entry(study, chosen)])
+    assert {found.minutes(NESTED.replace("1", seed)) for seed in "12"} == {13 + 5}
 
 
 def test_files_that_come_and_go_are_counted_without_a_fault(tmp_path):

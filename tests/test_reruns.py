@@ -133,6 +133,10 @@ CHANGES = {
     "a method's settings": put(
         "recipes", "both", value=[{"head_pruning": {"ratio": 0.2}}, "low_rank"]
     ),
+    "a setting of a supernet": put("recipes", "nested", value=[{"supernet": {"steps": 4}}]),
+    "what follows a supernet": put(
+        "recipes", "nested", value=[{"supernet": {"steps": 3}}, {"low_rank": {"ratio": 0.1}}]
+    ),
     "a module that all models use (`backbone.py`)": edit_library("models/backbone.py"),
     "a module of the tests of significance (`significance.py`)": edit_library(
         "reporting/tables/significance.py"
@@ -173,7 +177,7 @@ def test_the_page_has_a_row_for_each_change():
 def test_a_change_plans_what_its_row_says(finished, change, rules, cells, causes):
     text = dry_run(CHANGES[change](finished) or finished)
     jobs = jobs_in(text)
-    assert ", ".join(sorted(rules_of(jobs) - {"all"})) or rules.replace("`", "") == "–"
+    assert (", ".join(sorted(rules_of(jobs) - {"all"})) or "–") == rules.replace("`", "")
     values = {}
     for rule, wildcards in jobs:
         if rule in CELLS:
@@ -190,7 +194,7 @@ def test_a_change_plans_what_its_row_says(finished, change, rules, cells, causes
         if name == "recipe":
             assert recipes_of(jobs) == values[name]  # each with all its jobs
     found = set(re.findall(r", because (.*)$", reruns.explain(text), re.M))
-    assert "; ".join(sorted(found)) or causes.replace("`", "") == "–"
+    assert ("; ".join(sorted(found)) or "–") == causes.replace("`", "")
 
 
 def test_why_is_a_command(finished):
@@ -227,19 +231,22 @@ def test_resolved_config_lies_beside_the_results(finished_study):
         ("distillation", {"distilled"}),
         ("identity", {"identity"}),
         ("self_pinching", {"pinched"}),
+        ("supernet", {"nested"}),
     ],
 )
 def test_an_edited_method_plans_its_own_cells(finished, method, recipes):
     append(method_file(finished, method), "\nEDITED = True\n")
     jobs = planned(finished)
     assert recipes_of(jobs) == recipes
-    assert rules_of(jobs) == {*CELLS, *COLLECTED}
+    once = {"train_supernet"} if method == "supernet" else set()
+    assert rules_of(jobs) == {*CELLS, *COLLECTED, *once}
 
 
 @pytest.mark.parametrize(
     ("file", "rules"),
     [
         ("compress.py", {*CELLS, *COLLECTED}),
+        ("train_supernet.py", {"train_supernet", *CELLS, *COLLECTED}),
         ("finetune.py", {"finetune", "evaluate", *COLLECTED}),
         ("evaluate.py", {"evaluate", *COLLECTED}),
         ("profile_student.py", {"profile", *COLLECTED}),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from speech_pareto.compression.methods.fithubert import FitHuBERT
-from speech_pareto.compression.parts.supernet import Subnet
+from speech_pareto.compression.parts.nested import Subnet
 from speech_pareto.compression.recipes import make
 from speech_pareto.models.architecture import KERNEL, STRIDE, matrix_parameters
 from speech_pareto.models.teachers import TEACHERS

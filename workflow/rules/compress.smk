@@ -9,6 +9,7 @@ rule compress:
     """Apply a recipe to a teacher."""
     input:
         model=teacher_for,
+        supernet=supernet,
         corpora=corpora_of_recipe,
     output:
         directory(paths.STUDENT),

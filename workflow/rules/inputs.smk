@@ -31,6 +31,11 @@ def method_files(wildcards):
     return [plugins.path(catalogue.PACKAGE, name) for entry in recipe for name in entry]
 
 
+def supernet_file(wildcards):
+    """File of the method that trains a supernet."""
+    return method_files(wildcards)[:1]
+
+
 def task_file(wildcards):
     """File of the task's kind."""
     return [plugins.path(kind.PACKAGE, task_of(wildcards)["kind"])]
@@ -71,11 +76,15 @@ def corpora_of_pretraining(wildcards):
 
 @once_per_recipe
 def corpora_of_recipe(wildcards):
-    """Corpora for compression, if the recipe has a method that looks at recordings."""
+    """Corpora for compression, if it looks at recordings."""
     if tunes(wildcards):
         return corpora_of_task(wildcards)
-    recipe = study["recipes"][wildcards.recipe]
-    return corpora(study["compress"]["corpora"]) if grid.learns(recipe) else []
+    return corpora_of_supernet(wildcards) if trains(wildcards) else []
+
+
+def corpora_of_supernet(wildcards):
+    """Corpora on which methods train that know no task."""
+    return corpora(study["compress"]["corpora"])
 
 
 def recordings_of_corpus(wildcards):
@@ -133,6 +142,15 @@ def content(folder):
 
 
 @once_per_recipe
+def supernet(wildcards):
+    """Folder of the supernet that students are cut from, if the recipe has one for all ratios."""
+    if not grid.trains_once(study["recipes"][wildcards.recipe]):
+        return []
+    scope = grid.teacher_scope(study, wildcards.scope)
+    return paths.SUPERNET.replace("{scope}", scope)
+
+
+@once_per_recipe
 def student(wildcards):
     """Folder of the student that the task takes."""
     scope = grid.scope_of(study, wildcards.recipe, wildcards.task)
@@ -176,8 +194,15 @@ def language_model(wildcards):
 
 
 def trains(wildcards):
-    """Whether the recipe has a method that looks at recordings or fine-tunes."""
-    return tunes(wildcards) or grid.learns(study["recipes"][wildcards.recipe])
+    """Whether a student is made by a method that looks at recordings or fine-tunes."""
+    steps = grid.after_supernet(study["recipes"][wildcards.recipe])
+    return tunes(wildcards) or grid.learns(steps)
+
+
+def method_of_supernet(wildcards):
+    """What a supernet is trained by: the recipe's first method, whatever its students remove."""
+    ((name, settings),) = study["recipes"][wildcards.recipe][0].items()
+    return {name: {key: own for key, own in (settings or {}).items() if key != "ratio"}}
 
 
 def precision_of_recipe(wildcards):
@@ -301,6 +326,11 @@ def cell(what):
         }
 
     return run
+
+
+def supernet_run(wildcards):
+    """What a supernet says of itself, as `cell` of a student."""
+    return {"study": study["study"], **dict(wildcards.items()), "seed": int(wildcards.seed)}
 
 
 # results of the study

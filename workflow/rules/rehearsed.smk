@@ -1,12 +1,14 @@
 """What `rehearse_job` knows of the job that it rehearses, as the real job's own rule tells it."""
 
 from speech_pareto.compression import recipes
+from speech_pareto.compression.parts.nested import supernet_config
 from speech_pareto.study import forecast
 
 # By the first part of a job's name, its rule and functions for its corpora and its teacher.
 REHEARSED = {
     "pretrain_teacher": (rules.pretrain_one_teacher, corpora_of_pretraining, backbone),
     "finetune_teacher": (rules.finetune_one_teacher, corpora_of_task, backbone),
+    "train_supernet": (rules.train_supernet, corpora_of_supernet, teacher_for),
     "compress": (rules.compress, corpora_of_recipe, teacher_for),
     "finetune": (rules.finetune, corpora_of_task, teacher_for),
     "evaluate": (rules.evaluate, corpora_of_task, teacher_for),
@@ -62,8 +64,10 @@ def rehearsed_job(wildcards):
     (proxy, corpora, teacher), own = original(wildcards)
     name, scope = own.teacher, own.get("scope", "any")
     configs = {"teacher": forecast.teacher_config(study, name, scope, Path("results"))}
-    if "recipe" in own.keys():
+    if "ratio" in own.keys():
         recipe = study["recipes"][own.recipe]
+        if grid.trains_once(recipe):
+            configs["supernet"] = supernet_config(configs["teacher"])
         solution = recipes.solve(recipe, configs["teacher"], float(own.ratio))
         configs["student"] = dict(solution.config)
     params, known_as = dict(proxy.rule.params.items()), RULES_OF[stem_of(wildcards)]

@@ -35,14 +35,16 @@ def main(
     task: Mapping | None = None,
     accumulate: int = 1,
     target: Mapping[str, float] | None = None,
+    supernet: str | Path | None = None,
 ) -> None:
     """Write the student of the model folder `model` to the folder `output`.
 
     `corpora`, `state` (checkpoints) and `accumulate` (pieces that a batch is cut into) are for
     methods that train, `task` for those that fine-tune on a task: the head that they train is
-    written beside the student. Of several processes the first one writes. A recipe that cannot
-    reach `ratio`, or the `target` it stands for, leaves its status and the ratio it could reach,
-    found before anything heavy is loaded.
+    written beside the student. `supernet` is the folder of one from which the first method cuts the
+    student, where it has trained that for all ratios. Of several processes the first one writes. A
+    recipe that cannot reach `ratio`, or the `target` it stands for, leaves its status and the ratio
+    it could reach, found before anything heavy is loaded.
     """
     if status := read_status(model):
         write_status(output, **status)
@@ -54,21 +56,28 @@ def main(
         reachable = None if target else round(planned.ratio, 4)
         write_status(output, "infeasible", planned.reason, reachable)
         return
+    if supernet and (status := read_status(supernet)):
+        write_status(output, **status)
+        return
 
     import torch
 
     from speech_pareto.models.backbone import describe, load, save
+    from speech_pareto.models.readout import read
     from speech_pareto.runtime.hardware import device
     from speech_pareto.training.loop import Diverged
 
     torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
     student, context, train = load(model), Context(seed), None
-    if any(method.needs in ("audio", "training") for method in methods):
+    learners = methods[1:] if supernet else methods
+    if any(method.needs in ("audio", "training") for method in learners):
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision, accumulate)
         batches = listener(corpora, teacher, seed)
         context = Context(seed, teacher, train, batches)
+    if supernet:
+        context = replace(context, supernet=read(supernet))
     tune = None
     if tuning := [method for method in methods if method.needs == "task"]:
         tune = tuning[0].tuner(task, model, corpora, seed, state, precision, accumulate)
@@ -155,12 +164,15 @@ if "snakemake" in globals():
 
     job, gpus = snakemake.params.job, snakemake.resources.get("gpu")
     with logged(snakemake.log[0]), reserved(gpus):
-        trains = any(method.training_steps() for method in recipes.make_all(job["recipe"]))
+        supernet = snakemake.input.get("supernet") or None
+        learners = recipes.make_all(job["recipe"])[1 if supernet else 0 :]
+        trains = any(method.training_steps() for method in learners)
         stored(
             snakemake,
             spread(main, gpus if trains else 1, job["accumulate"]),
             **{key: job[key] for key in ("recipe", "precision", "task", "accumulate")},
             target=snakemake.params.target,
+            supernet=supernet,
             run=snakemake.params.run,
             state=snakemake.params.state,
             ratio=float(snakemake.wildcards.ratio),

@@ -55,7 +55,7 @@ def main(
 def in_pieces(job: Mapping, times: int) -> dict | None:
     """Return a job whose batches are cut into so many `times` more pieces; None if none are."""
     own = dict(job["job"])
-    if job["rule"] == "compress" and trains(own["recipe"]):
+    if job["rule"] == "train_supernet" or job["rule"] == "compress" and trains(own["recipe"]):
         own["accumulate"] *= times
     elif "training" in own:
         before = own["training"].get("accumulate", 1)

@@ -86,10 +86,23 @@ def trained(call: Callable[[], None], one_piece: bool = True) -> dict:
 
 def compress(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
     """Return what compresses the teacher, with few steps if the recipe trains."""
+    from speech_pareto.training.stand_ins import random_model
+
     own = {key: job["job"][key] for key in ("recipe", "precision", "task", "accumulate")}
     model, folders = _teacher(job, scratch), {"output": scratch / "out", "state": scratch / "state"}
     own |= {"run": job["run"], "ratio": job["ratio"], "seed": job["seed"]}
     own |= {"corpora": job["corpora"], "threads": job["threads"]}
+    if supernet := job["configs"].get("supernet"):
+        own["supernet"] = random_model(supernet, scratch / "supernet")
+    return lambda: trained(lambda: script.main(model=model, **own, **folders))
+
+
+def train_supernet(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
+    """Return what trains a supernet with few steps."""
+    own = {key: job["job"][key] for key in ("method", "precision", "accumulate")}
+    own |= {key: job[key] for key in ("run", "seed", "corpora", "threads")}
+    folders = {"output": scratch / "out", "state": scratch / "state"}
+    model = _teacher(job, scratch)
     return lambda: trained(lambda: script.main(model=model, **own, **folders))
 
 
@@ -200,7 +213,7 @@ RUNS = {
     "compress": compress,
     "pretrain_one_teacher": pretrain,
     "finetune_one_teacher": finetune,
-    **{run.__name__: run for run in (finetune, evaluate, profile, analyse)},
+    **{run.__name__: run for run in (train_supernet, finetune, evaluate, profile, analyse)},
 }
 
 

@@ -1,6 +1,7 @@
 """What flows through a model on a few batches of audio, for methods that look at activations."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,15 @@ from speech_pareto.models.hidden_states import at_home, real_frames
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.models.surgery import shape_of
 
+RIDGE = 1e-3
+
 
 def input_norms(
     model: nn.Module,
-    modules: Mapping[str, nn.Module],
+    modules: Mapping[Any, nn.Module],
     batches: Sequence[Mapping[str, Tensor]],
     of_outputs: bool = False,
-) -> dict[str, Tensor]:
+) -> dict[Any, Tensor]:
     """Return the L2 norm of each input feature (inputs,) of `modules` over all real frames.
 
     The norms are in float64; `modules` are called with (batch, frames, inputs). With `of_outputs`
@@ -27,8 +30,8 @@ def input_norms(
 
 
 def input_products(
-    model: nn.Module, modules: Mapping[str, nn.Module], batches: Sequence[Mapping[str, Tensor]]
-) -> dict[str, Tensor]:
+    model: nn.Module, modules: Mapping[Any, nn.Module], batches: Sequence[Mapping[str, Tensor]]
+) -> dict[Any, Tensor]:
     """Return XᵀX (inputs, inputs) of what reaches `modules`, X (real frames, inputs); float64."""
     return _over_frames(model, modules, batches, lambda rows: rows.T @ rows)
 
@@ -36,16 +39,16 @@ def input_products(
 @torch.no_grad()
 def _over_frames(
     model: nn.Module,
-    modules: Mapping[str, nn.Module],
+    modules: Mapping[Any, nn.Module],
     batches: Sequence[Mapping[str, Tensor]],
     measure: Callable[[Tensor], Tensor],
     of_outputs: bool = False,
-) -> dict[str, Tensor]:
+) -> dict[Any, Tensor]:
     """Return the sums over batches of what `measure` says of real frames (frames, features)."""
-    sums: dict[str, Tensor] = {}
+    sums: dict[Any, Tensor] = {}
     frames = last = seen = None
 
-    def listen(name: str):
+    def listen(name: Any):
         def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             nonlocal last, seen
             found = output if of_outputs else inputs[0]
@@ -104,6 +107,19 @@ def block_changes(
             number += int(frames.sum())
             model(**batch)
     return {place: total / number for place, total in totals.items()}
+
+
+def regression(inputs: Tensor, outputs: Tensor) -> dict[str, Tensor]:
+    """Return `weight` (O, I) and `bias` (O,) of the linear layer that gives outputs (N, O) best.
+
+    It is a ridge regression on inputs (N, I), with `RIDGE` of their mean variance, in float64.
+    """
+    x, y = inputs.double(), outputs.double()
+    centred = x - x.mean(0)
+    spread = centred.T @ centred
+    spread += RIDGE * spread.diagonal().mean() * torch.eye(len(spread), dtype=torch.float64)
+    weight = torch.linalg.solve(spread, centred.T @ (y - y.mean(0))).T
+    return {"weight": weight.float(), "bias": (y.mean(0) - weight @ x.mean(0)).float()}
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ class Context:
     hands those of an optimiser on from one training to the next. `batches(number, seconds)` returns
     a sequence of such batches, each of about so many seconds of audio and made when it is read.
     `units` are those on which a walk trains: a `Labeller` and the head that it trains, see
-    `units.fit`.
+    `units.fit`. `supernet` is one that is trained already, for a method that `trains_once`.
 
     A method that needs the task gets `tune(student, penalty, **settings)`, which trains student and
     head in place on the task's own loss, with the settings of `settings.FineTuning`.
@@ -58,6 +58,7 @@ class Context:
     batches: Callable[[int, float], Sequence] = _not_asked_for
     tune: Callable[..., None] = _not_asked_for
     units: tuple | None = None
+    supernet: Any = None  # a module
 
     def generator(self) -> Generator:
         """Return a fresh random generator, the same for the same seed."""
@@ -81,6 +82,8 @@ class Method(Checked):
     role: ClassVar[Literal["teacher", "control", "student"]] = "student"
     takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
     full_rate: ClassVar[bool] = False  # True: takes frames of the layers for frames of the model
+    # True: one training, which a job of its own runs, serves all ratios; see `parts.nested.Nested`.
+    trains_once: ClassVar[bool] = False
     # What its loss is a mean over: so much a piece of a batch weighs.
     averages: ClassVar[Literal["frames", "utterances"]] = "frames"
     # Fraction of what reaches this step that it removes; None: what is left to do.

@@ -10,6 +10,8 @@ from speech_pareto.compression.targets import TOLERANCE
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import problems
 
+FIRST = "it stands first in a recipe, as its one training of the teacher serves all ratios"
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -39,6 +41,8 @@ def make_all(recipe: Sequence) -> list[Method]:
     free = [_name(method) for method in methods if method.removes and method.ratio is None]
     if not methods:
         raise ValueError("a recipe needs at least one method")
+    for late in (method for method in methods[1:] if method.trains_once):
+        raise ValueError(f"{_name(late)}: {FIRST}")
     if len(free) > 1:
         raise ValueError(f"{' and '.join(free)}: all but one of these need a ratio of their own")
     return methods

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from speech_pareto.models.hooks import removed_after
@@ -53,10 +53,9 @@ def state_after(model: nn.Module, batch: Mapping, layer: int) -> Tensor:
     return found[0]
 
 
-def without_and_with(
-    model: nn.Module, batch: Mapping, mask: Tensor
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return `states` without a mask and with one; the stem, the same for both, runs once."""
+@contextmanager
+def stem_once(model: nn.Module) -> Iterator[None]:
+    """Within this block the stem runs once: later passes, on the same batch, get what it gave."""
     stem, kept = model.feature_extractor, []
     own, forward = vars(stem).get("forward"), stem.forward
 
@@ -67,12 +66,20 @@ def without_and_with(
 
     stem.forward = once
     try:
-        return states(model, batch), states(model, batch, mask)
+        yield
     finally:
         if own:
             stem.forward = own
         else:
             del stem.forward
+
+
+def without_and_with(
+    model: nn.Module, batch: Mapping, mask: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return `states` without a mask and with one; the stem, the same for both, runs once."""
+    with stem_once(model):
+        return states(model, batch), states(model, batch, mask)
 
 
 def mean_over(values: Tensor, frames: Tensor) -> Tensor:

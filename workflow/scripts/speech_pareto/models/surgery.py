@@ -128,6 +128,19 @@ def keep_rows(layer: nn.Module, index: Tensor) -> None:
     set_matrix(layer, FFN[1], take_columns(matrix(layer, FFN[1]), index))
 
 
+def sort_units(layer: nn.Module, heads: Tensor, rows: Tensor) -> None:
+    """Put heads and feed-forward rows of a layer in the order of these places.
+
+    What the layer gives stays. It has all its heads, and no bias of relative positions as WavLM's.
+    """
+    width = layer.attention.head_dim
+    inner = (heads[:, None] * width + torch.arange(width)).flatten()
+    for *makers, reader, places in ((*ATTENTION, inner), (*FFN, rows)):
+        set_matrix(layer, reader, take_columns(matrix(layer, reader), places))
+        for name in makers:
+            set_matrix(layer, name, take_rows(matrix(layer, name), places))
+
+
 def keep_layers(model: nn.Module, indices: Sequence[int]) -> None:
     """Leave only these layers; one that is named twice is applied twice.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression import catalogue
+from speech_pareto.compression import catalogue, recipes
 from speech_pareto.data import sources
 from speech_pareto.tasks.kind import kind_of
 
@@ -66,7 +66,7 @@ def teacher_scope(study: Mapping, scope: str) -> str:
     return "any" if bare else scope
 
 
-def methods_of(recipe: list[dict]) -> list[type[Method]]:
+def methods_of(recipe: Sequence[dict]) -> list[type[Method]]:
     """Return the methods in a resolved recipe."""
     return [catalogue.load(name) for entry in recipe for name in entry]
 
@@ -76,9 +76,28 @@ def removes(recipe: list[dict]) -> bool:
     return any(method.removes for method in methods_of(recipe))
 
 
-def learns(recipe: list[dict]) -> bool:
+def learns(recipe: Sequence[dict]) -> bool:
     """Return whether a resolved recipe needs recordings, to train or to look at."""
     return any(method.needs in ("audio", "training") for method in methods_of(recipe))
+
+
+def trains_once(recipe: Sequence) -> bool:
+    """Return whether one training, that of its first step, serves all ratios of a recipe."""
+    first = recipes.make(recipe[0])
+    return first.trains_once and first.training_steps() > 0
+
+
+def after_supernet(recipe: Sequence) -> Sequence:
+    """Return the steps of a resolved recipe that are left once its supernet is trained."""
+    return recipe[1:] if trains_once(recipe) else recipe
+
+
+def supernet_of(study: Mapping, cell: Cell) -> str | None:
+    """Return the supernet that a cell's student is cut from, as its job is named; mostly None."""
+    if not trains_once(study["recipes"][cell.recipe]):
+        return None
+    scope = teacher_scope(study, cell.scope)
+    return f"{cell.teacher}/{cell.recipe}/{cell.seed}/{scope}"
 
 
 def task_aware(recipe: list[dict]) -> bool:

@@ -111,6 +111,7 @@ def _macs_per_second(study: Mapping, config: Any) -> float:
 def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[Job]:
     """Return all jobs that Snakemake plans for the targets `tables` and `figures`, each once."""
     found = _corpus_jobs(study) + _teacher_jobs(study, results)
+    found += _supernet_jobs(study, expected, results)
     for cell, facts in expected.items():
         found += _cell_jobs(study, cell, facts, results)
     found += [Job("compare", "compare"), Job("aggregate", "aggregate"), Job("report", "report")]
@@ -155,11 +156,31 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
 def _compression(recipe: list, student: float, teacher: float) -> float:
     """Return the MACs of a recipe's training; on a task, the student learns without the teacher."""
     macs = 0.0
-    for step in recipes.make_all(recipe):
+    for step in map(recipes.make, grid.after_supernet(recipe)):
         if step.needs != "nothing":
             passes = TRAINING * student + (0 if step.needs == "task" else teacher)
             macs += step.training_steps() * batch_audio(vars(step)) * passes
     return macs
+
+
+def _supernet_jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[Job]:
+    """Return the trainings of supernets, each once for all the ratios that are cut from it."""
+    found: dict[str, Job] = {}
+    for cell, facts in expected.items():
+        name, feasible = grid.supernet_of(study, cell), facts["feasible"]
+        if name is None or name in found and feasible == "no":
+            continue
+        macs: Any = None if feasible == "unknown" else 0.0
+        if feasible == "yes":
+            step: Any = recipes.make(study["recipes"][cell.recipe][0])
+            config = teacher_config(study, cell.teacher, cell.scope, results)
+            runs = [(TRAINING * times, shape) for times, shape in step.work(config)]
+            runs.append((step.training_steps(), config))  # the teacher's own passes
+            audio = batch_audio(vars(step))
+            macs = audio * sum(times * _macs_per_second(study, shape) for times, shape in runs)
+        benchmark = f"train_supernet/{name}"
+        found[name] = Job("train_supernet", benchmark, macs, computes=feasible != "no")
+    return list(found.values())
 
 
 def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
@@ -262,6 +283,8 @@ def durations(
 def _kind(benchmark: str) -> tuple[str, ...]:
     """Return a benchmark's path, that of a cell without ratio and seed."""
     parts = tuple(benchmark.split("/"))
+    if parts[0] == "train_supernet":
+        return (*parts[:3], parts[4])
     return (*parts[:3], parts[5]) if len(parts) == 6 else parts
 
 

@@ -11,6 +11,7 @@ DOWNLOAD = "results/downloads/{corpus}"
 CORPUS = "results/corpora/{corpus}"
 BACKBONE = "results/teachers/{teacher}/backbone"
 TASK_TEACHER = "results/teachers/{teacher}/{task}"
+SUPERNET = "results/supernets/{teacher}/{recipe}/{seed}/{scope}"
 STUDENT = f"results/models/{CELL}/{{scope}}"
 FINETUNED = f"results/finetuned/{CELL}/{{task}}"
 METRICS = f"results/metrics/{CELL}/{{task}}.json"
@@ -46,6 +47,7 @@ OUTPUTS = {
     "convert_teacher": BACKBONE,
     "pretrain_one_teacher": BACKBONE,
     "finetune_one_teacher": TASK_TEACHER,
+    "train_supernet": SUPERNET,
     "compress": STUDENT,
     "finetune": FINETUNED,
     "evaluate": METRICS,

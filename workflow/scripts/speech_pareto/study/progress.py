@@ -15,7 +15,7 @@ from pathlib import Path
 
 from speech_pareto.runtime.formatting import aligned
 from speech_pareto.study import forecast, paths
-from speech_pareto.study.cells import Cell, cells
+from speech_pareto.study.cells import Cell, cells, supernet_of
 from speech_pareto.study.rehearsal import Rehearsal
 
 STATES = ("done", "running", "failed", "waiting")
@@ -89,7 +89,7 @@ def text(study: Mapping, root: Path) -> str:
     todo = forecast.jobs(study, forecast.expect(study, results), results)
     begun = marks(root) if since else {}
     states = {job.benchmark: state(job, root, begun, since) for job in todo}
-    grid = {cell: _cell(cell, states) for cell in cells(study)}
+    grid = {cell: _cell(study, cell, states) for cell in cells(study)}
     counts = Counter(found.word for found in grid.values())
     numbers = ", ".join(f"{counts[word]} {word}" for word in STATES)
     jobs = Counter(found.word for found in states.values())
@@ -104,11 +104,12 @@ def text(study: Mapping, root: Path) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _cell(cell: Cell, states: Mapping[str, State]) -> State:
+def _cell(study: Mapping, cell: Cell, states: Mapping[str, State]) -> State:
     """Return the state of a cell: failed or running if one of its jobs is, done if all are."""
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
     names = [f"{rule}/{point}/{getattr(cell, last)}" for rule, last in STAGES.items()]
-    found = [states[name] for name in names if name in states]  # not all tasks are fine-tuned
+    names.append(f"train_supernet/{supernet_of(study, cell)}")
+    found = [states[name] for name in names if name in states]  # some have fewer
     for word in ("failed", "running"):
         for one in found:
             if one.word == word:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from speech_pareto.compression.recipes import make_all
+from speech_pareto.compression.recipes import make
 from speech_pareto.runtime.formatting import short_bytes
 from speech_pareto.runtime.result import read_json
 from speech_pareto.study import cells as grid
@@ -25,9 +25,10 @@ FILE, TEXT = "rehearsal.json", "rehearsal.txt"  # in the folder of results
 STEMS = {
     "pretrain_one_teacher": "pretrain_teacher",
     "finetune_one_teacher": "finetune_teacher",
+    "train_supernet": "train_supernet",
     **{rule: rule for rule in ("compress", "finetune", "evaluate", "profile", "analyse")},
 }
-TRAINING = ("pretrain_one_teacher", "finetune_one_teacher", "compress", "finetune")
+TRAINING = (*list(STEMS)[:4], "finetune")
 # What is asked for beyond what was measured.
 MORE_MEMORY, SNAKEMAKE = 1.25, 500e6  # a job on a cluster holds two Snakemakes, too
 MORE_TIME, MINUTES = 1.5, 5  # a factor, and minutes in any case
@@ -62,6 +63,8 @@ def kind_of(study: Mapping, benchmark: str) -> str:
     A task matters to what trains on it or is scored on it.
     """
     rule, *names = benchmark.split("/")
+    if rule == "train_supernet":
+        return "/".join((rule, *names[:2]))
     if len(names) < 5:
         return benchmark
     teacher, recipe, _, _, last = names
@@ -78,12 +81,12 @@ def settings_of(study: Mapping, kind: str) -> str:
     rule, teacher, *names = kind.split("/")
     used = {"teacher": study["teachers"][teacher], "precision": study["precision"]}
     corpora: list[str] = []
-    if rule == "compress":
+    if rule in ("compress", "train_supernet"):
         used |= {"recipe": study["recipes"][names[0]], "compress": study["compress"]}
         corpora += study["compress"]["corpora"]
     if rule == "profile":
         used |= {"profile": study["profile"]}
-    if rule not in ("profile", "analyse", "pretrain_teacher"):
+    if rule not in ("profile", "analyse", "pretrain_teacher", "train_supernet"):
         tasks = [names[-1]] if rule != "compress" else names[1:]
         used |= {"tasks": [study["tasks"][name] for name in tasks]}
         corpora += [name for task in tasks for name in study["tasks"][task]["corpora"]]
@@ -251,14 +254,14 @@ def remedy(study: Mapping, one: Mapping) -> str:
 
 
 def trains(recipe: Sequence) -> bool:
-    """Return whether a recipe's batches can be cut into pieces: a method of it trains."""
-    return any(method.training_steps() for method in make_all(recipe))
+    """Return whether `compress` has batches that can be cut into pieces: a method trains there."""
+    return any(make(entry).training_steps() for entry in grid.after_supernet(recipe))
 
 
 def _pieces(study: Mapping, one: Mapping, times: int) -> str:
     """Return the setting that cuts a job's batches into `times` as many pieces."""
     _, teacher, *names = one["job"].split("/")
-    if one["rule"] == "compress":
+    if one["rule"] in ("compress", "train_supernet"):
         return f"`compress: {{accumulate: {times * study['compress']['accumulate']}}}`"
     if one["rule"] == "pretrain_one_teacher":
         iterations = study["teachers"][teacher]["pretrain"]["iterations"]

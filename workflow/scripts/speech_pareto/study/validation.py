@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 
-from speech_pareto.compression import catalogue
+from speech_pareto.compression import catalogue, recipes
 from speech_pareto.data import sources
 from speech_pareto.data.sources import languages_of
 from speech_pareto.data.text import voice
@@ -276,6 +276,8 @@ def _recipe(at: str, steps: object, parts: dict) -> Iterator[str]:
             else:
                 method, settings = catalogue.load(name), settings or {}
                 yield from _settings(f"{here}.{name}", method, settings)
+                if index and method.trains_once:
+                    yield f"{here}.{name}: {recipes.FIRST}."
                 if settings.get("ratio") is None and method.removes:
                     free.append(name)
     if len(free) > 1:

@@ -20,6 +20,7 @@ from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
+from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.hidden_states import mean_over, real_frames, states
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
@@ -27,18 +28,6 @@ from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Wit
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-
-
-def distance(ours: Tensor, theirs: Tensor, cosine: float, log: bool = True) -> Tensor:
-    """Return ‖a − b‖₁ / D − λ log σ(cos(a, b)) of features (..., D), for each frame (...).
-
-    λ is `cosine`; without `log`, the cosine itself stands in the place of its log σ.
-    """
-    from torch.nn import functional
-
-    likeness = functional.cosine_similarity(ours, theirs, dim=-1)
-    likeness = functional.logsigmoid(likeness) if log else likeness
-    return (ours - theirs).abs().mean(-1) - cosine * likeness
 
 
 def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
