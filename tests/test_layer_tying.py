@@ -77,7 +77,7 @@ def test_the_loss_is_the_formula():
     deep, theirs = states(loose, audio), states(teacher, audio)
     expected = sum(distance(deep[i], theirs[i]) for i in range(1, 6)) / 5
     expected += 0.3 * distance(states(seed, audio)[-1], deep[-1])
-    method = LayerTying(seed=0.3)
+    method = LayerTying(self_distillation=0.3)
     assert method.loss(made, teacher, audio).item() == pytest.approx(expected, rel=1e-5)
     assert len(made.encoder.layers) == 5  # the seed's pass leaves no trace
 

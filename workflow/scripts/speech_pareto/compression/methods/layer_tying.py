@@ -48,7 +48,7 @@ def folded(model: Module) -> Iterator[None]:
 class LayerTying(Distillation):
     """Trains a student as deep as the teacher, of fewer distinct layers."""
 
-    seed: Weight = 1.0  # λ
+    self_distillation: Weight = 1.0  # λ
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the blocks as `distillation` does its layers, and the block of each layer."""
@@ -77,4 +77,4 @@ class LayerTying(Distillation):
             last = states(student, batch)[-1]
         errors = distance(last.float(), deep[-1].detach().float(), self.cosine)  # (B, T)
         own = mean_over(errors, real_frames(teacher, batch))
-        return self.compare(deep, teacher, batch) + self.seed * own
+        return self.compare(deep, teacher, batch) + self.self_distillation * own
