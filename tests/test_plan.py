@@ -111,6 +111,9 @@ def test_students_are_as_planned(small, tmp_path):
         described = cost.parameters(student)["total"], backbone.describe(student)
         assert facts["parameters"] == described[0]
         assert facts["counted_parameters"] == forecast.architecture.remaining(described[1])
+        file = folder / "model.safetensors"
+        header = 8 + int.from_bytes(file.open("rb").read(8), "little")
+        assert facts["bytes"] == file.stat().st_size - header
         assert facts["macs_per_second"] == cost.macs(student, cost.noise(1.5)) / 1.5
     assert seen["yes"] > 15 and seen["no"] > 2
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speech_pareto.compression import recipes
-from speech_pareto.models import architecture, operations
+from speech_pareto.models import architecture, operations, storage
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.models.teachers import known
 from speech_pareto.runtime.locate import locate
@@ -26,7 +26,7 @@ RATE = 50e9  # MACs per second of profiles, on the CPU; others run as `throughpu
 SCORED_SECONDS = 1800.0  # audio of a validation and a test split
 ANALYSED = 30.0  # seconds of audio that `analyse` runs through both models
 
-EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "macs_per_second")
+EXPECTED = ("expected_ratio", "parameters", "counted_parameters", "bytes", "macs_per_second")
 COLUMNS = (
     *("task", "teacher", "recipe", "ratio", "seed", "scope"),
     *("feasible", "reason", "reachable", *EXPECTED),
@@ -98,6 +98,7 @@ def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
         "expected_ratio": round(solution.ratio, 6),
         "parameters": architecture.count(solution.config)["total"],
         "counted_parameters": architecture.remaining(solution.config),
+        "bytes": storage.stored_bytes(solution.config),
         "macs_per_second": _macs_per_second(study, solution.config),
     }
 

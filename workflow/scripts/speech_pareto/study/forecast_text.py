@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from speech_pareto.compression.targets import words
-from speech_pareto.runtime.formatting import aligned, short_count
+from speech_pareto.runtime.formatting import aligned, short_bytes, short_count
 from speech_pareto.study.cells import Cell
 from speech_pareto.study.forecast import (
     CORPUS,
@@ -43,12 +43,13 @@ def _students(expected: Mapping[Cell, dict]) -> str:
         (cell.teacher, cell.recipe, _ratio(cell), *(facts.get(key) for key in shown))
         for cell, facts in expected.items()
     )
-    lines = [["recipe", "teacher", "ratio", "parameters", "counted", "MACs/s", "cells", "feasible"]]
+    sizes = ("parameters", "counted", "bytes", "MACs/s")
+    lines = [["recipe", "teacher", "ratio", *sizes, "cells", "feasible"]]
     point: tuple[Any, ...]
     for point, count in points.items():
-        teacher, recipe, ratio, feasible, *sizes = point
-        numbers = map(short_count, sizes)
-        lines.append([recipe, teacher, ratio, *numbers, str(count), feasible])
+        teacher, recipe, ratio, feasible, *numbers, size, macs = point
+        cells = (*map(short_count, numbers), short_bytes(size), short_count(macs))
+        lines.append([recipe, teacher, ratio, *cells, str(count), feasible])
     return "\n".join(aligned(lines, 100))
 
 
