@@ -29,7 +29,7 @@ KINDS = {
 }
 # Of each kind of change to WavLM's attention one; test_methods.py has all methods on few layers.
 WAVLM = ("attention_reuse", "distilhubert", "head_pruning", "int8", "lighthubert", "low_rank")
-WAVLM += ("structured_self_pinching",)
+WAVLM += ("structured_self_pinching", "supernet")
 CONTRACTS = [(name, "hubert") for name in catalogue.names()] + [(name, "wavlm") for name in WAVLM]
 SAMPLES = 8_000, 5_300
 
