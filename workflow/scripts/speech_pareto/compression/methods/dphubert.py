@@ -29,9 +29,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.channel_pruning import narrowed, spare
-from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import mean_over, real_frames, states
+from speech_pareto.models.hidden_states import distance, mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
 
