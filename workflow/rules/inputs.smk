@@ -330,7 +330,11 @@ def cell(what):
 
 def supernet_run(wildcards):
     """What a supernet says of itself, as `cell` of a student."""
-    return {"study": study["study"], **dict(wildcards.items()), "seed": int(wildcards.seed)}
+    return {
+        "study": study["study"],
+        **dict(wildcards.items()),
+        "seed": int(wildcards.seed),
+    }
 
 
 # results of the study

@@ -90,6 +90,19 @@ def mean_over(values: Tensor, frames: Tensor) -> Tensor:
     return values.where(frames, 0).sum() / frames.sum().clamp(min=1)
 
 
+def distance(ours: Tensor, theirs: Tensor, cosine: float, log: bool = True) -> Tensor:
+    """Return ‖a − b‖₁ / D − λ log σ(cos(a, b)) of features (..., D), for each frame (...).
+
+    That of DistilHuBERT, https://arxiv.org/abs/2110.01900. λ is `cosine`; without `log`, the cosine
+    itself stands in the place of its log σ.
+    """
+    from torch.nn import functional
+
+    likeness = functional.cosine_similarity(ours, theirs, dim=-1)
+    likeness = functional.logsigmoid(likeness) if log else likeness
+    return (ours - theirs).abs().mean(-1) - cosine * likeness
+
+
 def at_home(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a batch on the model's device."""
     home = next(model.parameters()).device

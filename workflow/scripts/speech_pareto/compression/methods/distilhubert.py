@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from speech_pareto.compression.method import Context, Sizing
 from speech_pareto.compression.methods.distillation import Distillation
 from speech_pareto.compression.parts.gradients import damped
-from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import mean_over, real_frames, states
+from speech_pareto.models.hidden_states import distance, mean_over, real_frames, states
 from speech_pareto.runtime.bounds import Share, Within
 
 if TYPE_CHECKING:

@@ -20,9 +20,8 @@ from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
-from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import mean_over, real_frames, states
+from speech_pareto.models.hidden_states import distance, mean_over, real_frames, states
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
 if TYPE_CHECKING:

@@ -34,9 +34,8 @@ from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.weight_pruning import zero_lowest
 from speech_pareto.compression.parts import gated_sizes
-from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import mean_over, real_frames, states
+from speech_pareto.models.hidden_states import distance, mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Share, Steps, Within
 

@@ -29,10 +29,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.channel_pruning import LEAST, ChannelPruning
-from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.models import architecture
 from speech_pareto.models.architecture import KERNEL, STRIDE, WIDTH
-from speech_pareto.models.hidden_states import mean_over, real_frames
+from speech_pareto.models.hidden_states import distance, mean_over, real_frames
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
 if TYPE_CHECKING:

@@ -28,10 +28,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression.method import Context
 from speech_pareto.compression.parts.nested import Nested, Space, supernet_config
-from speech_pareto.compression.parts.state_distance import distance
 from speech_pareto.compression.parts.thin_student import add_projections, fold
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import mean_over, real_frames, states, stem_once
+from speech_pareto.models.hidden_states import distance, mean_over, real_frames, states, stem_once
 from speech_pareto.models.slices import Slicing, first_of_each_block, run
 from speech_pareto.runtime import bounds
 

@@ -156,7 +156,6 @@ class Nested(SelfSupervised):
     work: ClassVar[Callable[..., list[tuple[float, dict]]]]
     trains_once = True
     takes_heads = True
-    example = {"steps": 2}
     steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")] = 60
     batch_seconds: bounds.BatchSeconds = 48.0
 
