@@ -71,6 +71,11 @@ def problems(study, files=()):
         ),
         (["recipes", "thin"], [{"low_rank": {}, "identity": {}}], "this one names 2."),
         (
+            ["recipes", "thin"],
+            [{"low_rank": {"ratio": 0.1}}, "supernet"],
+            "recipes.thin[1].supernet: it stands first in a recipe",
+        ),
+        (
             ["recipes", "distilled", 0, "distillation", "step"],
             3,
             "unknown setting 'step'; did you mean 'steps'?",

@@ -5,8 +5,11 @@ import os
 import time
 
 import pytest
+import yaml
 
-from speech_pareto.study import forecast, progress
+from helpers.planning import STUDY
+from speech_pareto.study import config, forecast, progress
+from speech_pareto.study.cells import cells
 
 JOB = forecast.Job("finetune", "finetune/tiny/heads/0.5/1/phones")
 OUTPUT = "results/finetuned/tiny/heads/0.5/1/phones"
@@ -57,3 +60,16 @@ def test_states(tmp_path, log, log_age, marked, runs, word, says):
     (tmp_path / OUTPUT).mkdir(parents=True)
     done = progress.state(JOB, tmp_path, begun, since)
     assert done.word == ("running" if begun else "done")
+
+
+@pytest.mark.parametrize("word", ["running", "failed"])
+def test_cells_are_what_their_supernet_is(word):
+    study = config.resolve(yaml.safe_load(yaml.safe_dump(STUDY)))
+    states = {"train_supernet/tiny/nested/1/any": progress.State(word)}
+    found = {
+        (cell.recipe, cell.task): progress._cell(study, cell, states).word
+        for cell in cells(study)
+        if cell.recipe in ("nested", "distilled")
+    }
+    assert found["nested", "characters"] == word  # the other task has a teacher of its own
+    assert word not in (found["nested", "phones"], found["distilled", "characters"])

@@ -65,6 +65,17 @@ def test_students_are_cut_without_training_and_as_if_trained_alone(
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+def test_later_steps_of_a_recipe_train_what_is_cut(supernet, teacher_folder, corpus, tmp_path):
+    recovery = {"distillation": {"steps": 2, "ratio": 0.0, "batch_seconds": 2.0}}
+    for name, steps in (("cut", [METHOD]), ("recovered", [METHOD, recovery])):
+        paths = teacher_folder, [corpus], RUN, tmp_path / name
+        compress.main(steps, 0.5, 1, *paths, precision="fp32", supernet=supernet)
+        assert read_status(tmp_path / name) is None
+    one, other = (load_file(tmp_path / x / "model.safetensors") for x in ("cut", "recovered"))
+    assert [x.shape for x in one.values()] == [x.shape for x in other.values()]
+    assert not torch.equal(*(x["encoder.layers.0.attention.q_proj.weight"] for x in (one, other)))
+
+
 def test_a_task_head_reads_a_narrower_student_through_the_readout(
     supernet, teacher_folder, tmp_path
 ):

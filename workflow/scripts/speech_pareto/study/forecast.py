@@ -212,7 +212,8 @@ def _corpus_jobs(study: Mapping) -> list[Job]:
     for cell in grid.cells(study):
         needed |= set(study["tasks"][cell.task]["corpora"])
         recipe = study["recipes"][cell.recipe]
-        if grid.learns(recipe) and not grid.task_aware(recipe):  # that one uses the task's corpora
+        agnostic = grid.learns(recipe) and not grid.task_aware(recipe)
+        if agnostic or grid.trains_once(recipe):  # others use the task's own corpora
             needed |= set(study["compress"]["corpora"])
     for name, _ in _made_teachers(study):
         if not {"hub", "path", "checkpoint"} & set(study["teachers"][name]):
