@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import Context, cannot_mask
-from speech_pareto.compression.parts.nested import Nested, Space, supernet_config
+from speech_pareto.compression.parts.nested import Nested, Space, pick, supernet_config
 from speech_pareto.compression.parts.thin_student import add_projections
 from speech_pareto.models.hidden_states import at_home, mean_over, real_frames, states
 from speech_pareto.models.hooks import removed_after
@@ -143,14 +143,13 @@ class LightHuBERT(Nested):
         self, student: Module, teacher: Module, batch: Mapping, spaces: Sequence[Space] = ()
     ) -> Tensor:
         """Return the error of the whole supernet or, with `spaces`, of a subnet drawn anew."""
-        import torch
         from torch.nn.functional import linear
 
         from speech_pareto.models.backbone import describe
 
         mask, target = self.asked(teacher, batch)
         if spaces:
-            subnet = spaces[int(torch.randint(len(spaces), ()))].draw()
+            subnet = pick(spaces).draw()
             shape = subnet.shape(describe(student))
             last = run(student, shape, subnet.layers, SLICING, batch, mask)[-1]
         else:

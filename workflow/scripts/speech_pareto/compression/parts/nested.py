@@ -62,6 +62,13 @@ def mixtures(choices: Sequence[int], depth: int) -> list[tuple[int, bool, list[i
     return [(sum(way), way[0] != way[-1], way) for way in ways]
 
 
+def pick(options: Sequence) -> Any:
+    """Return any of the options, after torch's seed on the processor: no device is waited for."""
+    import torch
+
+    return options[int(torch.randint(len(options), ()))]
+
+
 class Space:
     """What subnets of a teacher may be made of: ascending numbers, rows by width.
 
@@ -93,17 +100,15 @@ class Space:
         gone = {ends[i % 3] - 1 - i // 3 for i in range(self.total - depth)}
         return [index for index in range(self.total) if index not in gone]
 
-    def subnet(self, pick: Callable[[Sequence[int]], int]) -> Subnet:
-        """Return the subnet whose numbers `pick` takes out of those that there are."""
-        width, layers = pick(self.widths), self.layers(pick(self.depths))
-        heads = [pick(self.heads) for _ in layers]
-        return Subnet(width, layers, heads, [pick(self.rows[width]) for _ in layers])
+    def subnet(self, take: Callable[[Sequence[int]], int]) -> Subnet:
+        """Return the subnet whose numbers `take` takes out of those that there are."""
+        width, layers = take(self.widths), self.layers(take(self.depths))
+        heads = [take(self.heads) for _ in layers]
+        return Subnet(width, layers, heads, [take(self.rows[width]) for _ in layers])
 
     def draw(self) -> Subnet:
         """Return any subnet, after torch's seed."""
-        import torch
-
-        return self.subnet(lambda options: options[int(torch.randint(len(options), ()))])
+        return self.subnet(pick)
 
     def middle(self) -> Subnet:
         """Return the subnet that has the middle of all options."""
