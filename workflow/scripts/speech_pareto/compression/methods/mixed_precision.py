@@ -93,7 +93,7 @@ class MixedPrecision(OnGrid, SelfSupervised):
         from speech_pareto.models.backbone import describe
         from speech_pareto.models.packed import hold_in_fp32, pack_again
 
-        config, full = describe(model), copy.deepcopy(model).eval()
+        config, full = describe(model), copy.deepcopy(model).eval().requires_grad_(False)
         if self.choice == "learnt":
             damage = self.learn(model, full, config, context)
         else:
