@@ -363,7 +363,7 @@ LEARNERS = [name for name in SERVED if catalogue.load(name).needs == "training"]
 @pytest.mark.parametrize("name", LEARNERS)
 def test_all_steps_of_a_method_count_and_few_are_done(name, teacher_folder, corpus, tmp_path):
     settings = dict(catalogue.load(name).example) | {"steps": 90, "batch_seconds": 1.0}
-    settings |= {"final_steps": 30} if "final_steps" in settings else {}
+    settings |= {key: 30 for key in ("final_steps", "second_steps") if key in settings}
     facts = {"recipe": [{name: settings}], "precision": "fp32", "task": None, "accumulate": 1}
     ratio = 0.37 if catalogue.load(name).removes else 0.0
     facts = job(teacher_folder, job=facts, run=RUN, corpora=[str(corpus)], ratio=ratio)
