@@ -37,9 +37,10 @@ TRAINING |= {"dropout": 0.1, "mask_share": 0.2, "mask_span": 5}
 PROFILE = {"audio_seconds": 1, "batch": 1, "repeats": 1, "threads": 1}
 # Settings that the examples of the contract leave to defaults made for hours of speech.
 SMALL = {"batch_seconds": 1.5, "unit_seconds": 3.0, "units": 4, "batches": 1}
-# Matrices cut, reused maps, factors, zeros that stay, fewer layers, half of the frames, int8, fp16.
+# Matrices cut, reused maps, factors, zeros that stay, fewer layers, half of the frames, int8, few
+# bits, fp16.
 TUNED = ("ffn_pruning", "attention_reuse", "low_rank", "weight_pruning", "distilhubert")
-TUNED += ("fithubert", "int8", "half_precision")
+TUNED += ("fithubert", "int8", "intx", "half_precision")
 # Smaller matrices, zeros, a thin student with half of the frames. Half precision takes a processor
 # without such arithmetic as long as these three: test_analyse.py and test_profile.py have it small.
 MEASURED = ("ffn_pruning", "weight_pruning", "fithubert")
@@ -86,6 +87,9 @@ def step_of(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", catalogue.names())
 def test_base_goes_through_every_job(name, teacher, corpus, tmp_path, request):
+    in_full = request.config.getoption("--base-in-full")
+    if name == "sparse_gpt" and not in_full:
+        pytest.skip("its work at this size is that of gptq, a minute of it")
     torch.set_num_threads(1)
     config = json.loads((teacher / "config.json").read_text())
     steps = [step_of(name)]
@@ -95,7 +99,6 @@ def test_base_goes_through_every_job(name, teacher, corpus, tmp_path, request):
     run = RUN | {"ratio": round(ratio, 6), "scope": "any"}
     compress.main(steps, ratio, 1, teacher, [corpus], run, student, None, "fp32", 1, TASK)
     assert result.read_status(student) is None
-    in_full = request.config.getoption("--base-in-full")
     if in_full or name in TUNED:
         go_on(name, steps, run, teacher, student, corpus, in_full)
     shutil.rmtree(tmp_path)

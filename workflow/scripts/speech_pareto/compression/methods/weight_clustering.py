@@ -32,18 +32,17 @@ def clusters(weights: Tensor, bits: int) -> Tensor:
     """Return the levels (rows, 2^bits), ascending, of weights (rows, …); in fp16."""
     import torch
 
-    from speech_pareto.models.packed import Codebook
-
-    rows = weights.detach().float().flatten(1)
-    places = (torch.arange(2**bits, device=rows.device) + 0.5) / 2**bits
-    low, high = rows.aminmax(dim=1, keepdim=True)
-    levels = low + places * (high - low)
+    rows = weights.detach().float().flatten(1).sort(1).values.double()
+    sums = torch.nn.functional.pad(rows.cumsum(1), (1, 0))  # of the first weights of each row
+    low, high, number = rows[:, :1], rows[:, -1:], 2**bits
+    levels = low + (torch.arange(number, device=rows.device) + 0.5) / number * (high - low)
+    ends = torch.tensor([[0, rows.shape[1]]], device=rows.device).expand(len(rows), 2)
     for _ in range(ROUNDS):
-        numbers = Codebook(bits, levels).numbers(rows).long()
-        sums, sizes = (torch.zeros_like(levels) for _ in range(2))
-        sums.scatter_add_(1, numbers, rows)
-        sizes.scatter_add_(1, numbers, torch.ones_like(rows))
-        found = torch.where(sizes > 0, sums / sizes.clamp_min(1), levels).sort(1).values
+        # Rows are sorted, so a level's weights lie together: between two of these places.
+        places = torch.searchsorted(rows, (levels[:, 1:] + levels[:, :-1]) / 2)
+        places = torch.cat([ends[:, :1], places, ends[:, 1:]], 1)
+        sizes, totals = places.diff(dim=1), sums.gather(1, places).diff(dim=1)
+        found = torch.where(sizes > 0, totals / sizes.clamp_min(1), levels).sort(1).values
         if torch.equal(found, levels):
             break
         levels = found
