@@ -71,12 +71,17 @@ def precise(name):
     return made
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    """Give all random weights of a test their seed."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def deployed_as(tmp_path, prompts_en):
     """Return a function that deploys a backbone: what came of it, the folder, how it reads here."""
 
     def write(made, unit="characters", protocol="finetune"):
-        torch.manual_seed(0)
         source, folder = tmp_path / "tuned", tmp_path / "deployed"
         settings = with_task_head(made, source, protocol, unit, SYMBOLS[unit])
         settings |= {"languages": ["en"]}
@@ -174,7 +179,6 @@ STUDENTS = {
 @pytest.mark.parametrize("name", STUDENTS)
 def test_transformers_rebuilds_each_shape(name, deployed_as, monkeypatch):
     monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
-    torch.manual_seed(0)
     found, folder, _ = deployed_as(STUDENTS[name]())
     assert found["transformers"]["status"] == "ok", found
     assert found["transformers"]["largest_difference"] <= 1e-4
