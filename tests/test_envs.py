@@ -23,12 +23,14 @@ DISTRIBUTIONS = {
     "flashlight": "ufal-flashlight-text",
     "espeakng_loader": "espeakng-loader",
     "onnx_ir": "onnx-ir",
+    "sherpa_onnx": "sherpa-onnx",
 }
 NAMED = {  # package of files that a script loads by name
     "compress": "compression.methods",
     "finetune": "tasks.kinds",
     "evaluate": "tasks.kinds",
     "export": "tasks.kinds",
+    "deploy": "tasks.kinds",
     "fetch_corpus": "data.corpora",
     "prepare_corpus": "data.corpora",
 }
@@ -41,7 +43,7 @@ UNREACHED["interim"] = {"torch", "accelerate", "espeakng_loader"}
 UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
 RUN = [
-    f"{name}.txt" for name in ("workflow", "torch", "evaluate", "data", "plot", "export")
+    f"{name}.txt" for name in ("workflow", "torch", "evaluate", "data", "plot", "export", "deploy")
 ]  # as `make env`
 OURS = {"speech_pareto", *(file.stem for file in source_digest.SCRIPTS.glob("*.py"))}
 
@@ -52,7 +54,7 @@ def pins(file):
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("name", ["torch", "evaluate", "data", "plot", "export", "s3prl"])
+@pytest.mark.parametrize("name", ["torch", "evaluate", "data", "plot", "export", "deploy", "s3prl"])
 def test_conda_and_pip_agree(name):
     conda = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]
     assert conda[-1]["pip"] == pins(f"{name}.txt")

@@ -60,10 +60,10 @@ def cut(backbone):
     return backbone
 
 
-def with_task_head(made, folder, protocol="finetune"):
-    """Save a backbone with a CTC head for letters; return the task's settings."""
-    settings = {"kind": "ctc", "unit": "characters", "metric": "cer", "protocol": protocol}
-    task = make_task(settings, ["", "a", "b", "c"])
+def with_task_head(made, folder, protocol="finetune", unit="characters", symbols=("", *"abc")):
+    """Save a backbone with a CTC head for these symbols; return the task's settings."""
+    settings = {"kind": "ctc", "unit": unit, "metric": "cer", "protocol": protocol}
+    task = make_task(settings, list(symbols))
     model.save(made, folder)
     save_head(TaskModel(made, task.outputs, protocol), task, folder)
     return settings

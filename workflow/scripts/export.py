@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir
 import torch
 from onnxscript import opset20
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from speech_pareto.data.audio import SAMPLE_RATE
@@ -84,14 +84,7 @@ def main(
 
 def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: Path) -> dict:
     """Write the task model to `file`; return what it is and how far from torch. Spoils `model`."""
-    precision = number_format(model.backbone)
-    if precision in HALVES:
-        reason = f"onnxruntime does not compute all of a {precision} model on a CPU"
-        raise NotExported("unsupported", reason)
-    size = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
-    if size > LARGEST:
-        reason = f"{size / 1e9:.1f} GB do not fit in one ONNX file, which holds at most 2 GB"
-        raise NotExported("unsupported", reason)
+    precision = fitting(model)
     name = "embeddings" if embeds(definition) else "log_probabilities"
     model = EndToEnd(model, embeds(definition)).eval()
     batches = recordings(task, definition, corpora)
@@ -113,11 +106,26 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
         },
     }
     texts = {key: json.dumps(facts[key]) for key in ("task", "symbols", "sample_rate")}
-    write_onnx(model, file, texts, name)
+    lengths = torch.tensor([SAMPLE_RATE + 123, SAMPLE_RATE])
+    example = {"waves": torch.zeros(2, SAMPLE_RATE + 123), "lengths": lengths}
+    write_onnx(model, file, example, texts, name, "frames")
     check = compare(file, batches, expected, precision)
     if embeds(definition):
         del check["other_symbols"]  # an embedding tells none
     return facts | {"check": check}
+
+
+def fitting(model: nn.Module) -> str | None:
+    """Return the number format of a task model that ONNX can hold; `NotExported` if it cannot."""
+    precision = number_format(model.backbone)
+    if precision in HALVES:
+        reason = f"onnxruntime does not compute all of a {precision} model on a CPU"
+        raise NotExported("unsupported", reason)
+    size = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    if size > LARGEST:
+        reason = f"{size / 1e9:.1f} GB do not fit in one ONNX file, which holds at most 2 GB"
+        raise NotExported("unsupported", reason)
+    return precision
 
 
 def recordings(task: dict, definition: Task, corpora: list) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -149,22 +157,25 @@ def unparametrize(model: nn.Module) -> None:
             parametrize.remove_parametrizations(module, name)
 
 
-def write_onnx(model: nn.Module, file: Path, texts: dict[str, str], name: str) -> None:
+def write_onnx(
+    model: nn.Module, file: Path, example: dict[str, Tensor], texts: dict[str, str], *outputs: str
+) -> None:
     """Write `model` to `file`, any number of recordings of any length; `texts` are its metadata.
 
-    `name` is that of its first output.
+    `example` are inputs of two recordings by name: samples (2, samples), or a number of each (2,).
+    The first of the `outputs` has frames.
     """
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    example = torch.zeros(2, SAMPLE_RATE + 123), torch.tensor([SAMPLE_RATE + 123, SAMPLE_RATE])
+    axes = [{0: "batch", 1: "samples"}, {0: "batch"}]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own code
         program = torch.onnx.export(
             model,
-            example,
-            input_names=["waves", "lengths"],
-            output_names=[name, "frames"],
-            dynamic_shapes={"waves": {0: "batch", 1: "samples"}, "lengths": {0: "batch"}},
+            tuple(example.values()),
+            input_names=list(example),
+            output_names=list(outputs),
+            dynamic_shapes=dict(zip(example, axes, strict=False)),
             # torch's product of int8 matrices, for which the exporter knows no word
             custom_translation_table={INTEGER_PRODUCT.default: opset20.MatMulInteger},
             opset_version=OPSET,

@@ -1,7 +1,6 @@
 """Load, save, make and describe backbones; a folder is a transformers folder, without any code."""
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -10,11 +9,9 @@ import torch
 from torch import nn
 
 from speech_pareto.models import architecture, model_folder
-from speech_pareto.models.layers.absent import remove_attention, remove_feed_forward
-from speech_pareto.models.layers.plain_attention import use_plain_attention
-from speech_pareto.models.padding import ignore_padding
+from speech_pareto.models.rebuild import rebuild
 from speech_pareto.models.sparsity import hold_zeros
-from speech_pareto.models.surgery import matrix, set_heads, set_matrix, shapes_of
+from speech_pareto.models.surgery import shapes_of
 from speech_pareto.models.weights import misfits, read_weights
 from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.result import share, to_text
@@ -161,69 +158,15 @@ def _config(config: Mapping):
 
 
 def _fit(model: nn.Module) -> nn.Module:
-    """Give a plain model the stem and the layer shapes of its config's `compression`."""
+    """Give a plain model the stem, layer shapes and numbers of its config's `compression`."""
+    rebuild(model)
     config = model.config.to_dict()
-    stem = architecture.section(config).get("stem")
-    if stem == "log_mel":
-        from speech_pareto.models.layers.log_mel import LogMel
-
-        # Real, never meta: its constants are in no file.
-        model.feature_extractor = LogMel(*config["conv_kernel"])
-    elif stem == "kaldi_fbank":
-        from speech_pareto.models.layers.kaldi_fbank import KaldiFbank
-
-        model.feature_extractor = KaldiFbank()
-    if architecture.section(config).get("projection") == "none":
-        model.feature_projection.projection = nn.Identity()
-    if factor := architecture.section(config).get("time_reduction"):
-        from speech_pareto.models.layers.time_reduction import reduce_time
-
-        reduce_time(model, factor)
-    ignore_padding(model)
-    if config["model_type"] == "wavlm":
-        from speech_pareto.models.layers.wavlm_attention import use_partial_attention
-
-        use_partial_attention(model)
-    plain = tuple(range(config["num_attention_heads"]))
-    layers = model.encoder.layers
-    for index, shape in enumerate(architecture.layers_of(config)):
-        if shape.shared is not None:
-            layers[index] = layers[shape.shared]
-            continue
-        layer = layers[index]
-        if not shape.ffn:
-            remove_feed_forward(layer)
-        if not shape.heads:
-            remove_attention(layer)
-        set_heads(layer.attention, shape.heads)
-        if hasattr(layer.attention, "gru_rel_pos_const") and shape.heads != plain:
-            empty = torch.empty(1, len(shape.heads), 1, 1, device="meta")
-            layer.attention.gru_rel_pos_const = nn.Parameter(empty)
-        if shape.reuse:
-            from speech_pareto.models.layers.reused_attention import reuse_map
-
-            reuse_map(model, layer, shape.reuse)
-        if shape.qk or shape.vo:
-            use_plain_attention(layer.attention)
-        for name, size in architecture.matrices(config, shape).items():
-            now, rank = matrix(layer, name), shape.ranks.get(name)
-            if rank or tuple(now.weight.shape) != size:
-                set_matrix(layer, name, _empty(*size, rank))
     if own := architecture.section(config).get("number_format"):
         from speech_pareto.models.quantisation import set_precision
 
         set_precision(model, own)
     model.preprocessor = model_folder.FEATURES | {"do_normalize": _normalises(config)}
     return model
-
-
-def _empty(outputs: int, inputs: int, rank: int | None) -> nn.Module:
-    """Return a matrix of this shape on the meta device."""
-    with torch.device("meta"):
-        if rank is None:
-            return nn.Linear(inputs, outputs)
-        down, up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs)
-        return nn.Sequential(OrderedDict(down=down, up=up))
 
 
 def _normalises(config: Mapping) -> bool:

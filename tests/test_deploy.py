@@ -1,0 +1,269 @@
+"""Students in other programs: each reads recordings as the project does, without the project."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import deploy
+from helpers.backbones import BUCKETS, cut, with_task_head
+from helpers.backbones import convolutional as any_convolutional
+from helpers.checkout import ROOT
+from helpers.only_installed import environment
+from speech_pareto.models import backbone as model
+from speech_pareto.models import quantisation, surgery
+from speech_pareto.reporting import budget
+from speech_pareto.reporting.tables import points
+from speech_pareto.runtime.result import write_status
+from speech_pareto.study import cells, config, deployed
+from speech_pareto.study.config import ConfigError
+
+SMALL = {"hidden": 48, "layers": 1, "heads": 4, "ffn": 64, "pos_conv": 16}
+SYMBOLS = {"characters": [" ", "'", *"abcdefgh"], "phones": ["ɑ", "tʃ", "oʊ", *"bdfgkl"]}
+REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
+
+
+def convolutional(kind, **settings):
+    """Return the config of a tiny model with a convolutional stem, of 50 frames a second."""
+    frames = {"conv_kernel": [20, 16], "conv_stride": [20, 16]}
+    more = BUCKETS if kind == "wavlm" else {}
+    return any_convolutional(kind, **frames, **more, **settings)
+
+
+def of_section(kind, **section):
+    """Return a random backbone whose `compression` states this."""
+    made = model.build(convolutional(kind).to_dict() | {"compression": section})
+    shapes = made.state_dict().items()
+    made.load_state_dict({k: 0.1 * torch.randn(v.shape) for k, v in shapes}, assign=True)
+    return made
+
+
+def gaps(kind):
+    """Return a model of layers without attention or feed-forward part, two of which run twice."""
+    made = model.new(convolutional(kind))
+    surgery.keep_heads(made.encoder.layers[2], ())
+    surgery.keep_rows(made.encoder.layers[1], torch.arange(0))
+    surgery.keep_layers(made, [0, 0, 1, 2, 2])
+    return made
+
+
+def normalised(kind, layers=1, **settings):
+    """Return a model that standardises recordings, as published ones with such a stem do."""
+    return model.new(convolutional(kind, layers=layers, feat_extract_norm="layer", **settings))
+
+
+def log_mel():
+    """Return a model that hears how loud a recording is."""
+    return model.new(model.tiny_config(**SMALL))
+
+
+def precise(name):
+    """Return a log-mel model of few bytes."""
+    made = log_mel()
+    quantisation.set_precision(made, name)
+    made.config.compression = made.config.compression | {"number_format": name}
+    return made
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Give all random weights of a test their seed."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def deployed_as(tmp_path, prompts_en):
+    """Return a function that deploys a backbone: what came of it, the folder, how it reads here."""
+
+    def write(made, unit="characters", protocol="finetune"):
+        source, folder = tmp_path / "tuned", tmp_path / "deployed"
+        settings = with_task_head(made, source, protocol, unit, SYMBOLS[unit])
+        settings |= {"languages": ["en"]}
+        found = deploy.deploy(source, settings, [prompts_en], folder)
+        return found, folder, deploy.Student(source, settings, [prompts_en])
+
+    return write
+
+
+def blocks(folder, language):
+    """Return the blocks of code in a folder's README."""
+    return re.findall(rf"```{language}\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+
+
+def listen(folder, wave, *packages, command=None):
+    """Return what the README's program, or else a command, prints about speech.wav there."""
+    soundfile.write(folder / "speech.wav", (wave[0] * 32768).astype(np.int16), 16_000)
+    bare = environment(folder.with_name("bare"), *packages)
+    bare |= {"HF_HOME": str(folder.with_name("cache")), "HF_HUB_OFFLINE": "1", "LC_ALL": "C.UTF-8"}
+    bare["PATH"] = f"{Path(sys.executable).parent}:{bare['PATH']}"
+    program = [sys.executable, "-c", *blocks(folder, "python")]
+    hidden = subprocess.run(
+        [sys.executable, "-c", "import speech_pareto"], cwd=folder, env=bare, capture_output=True
+    )
+    assert hidden.returncode == 1
+    done = subprocess.run(
+        command or program, cwd=folder, env=bare, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr if command else done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", SYMBOLS)
+def test_sherpa_reads_as_we_do(unit, deployed_as):
+    made = (
+        normalised("hubert")
+        if unit == "phones"
+        else model.new(convolutional("wavlm", layers=1, feat_extract_norm="group"))
+    )
+    found, folder, student = deployed_as(made, unit)
+    assert found["sherpa-onnx"]["status"] == "ok", found
+    folder, (wave, text) = folder / "sherpa-onnx", (student.waves[3], student.texts[3])
+    assert len(set(text)) > 5
+    names = {"model.onnx", "model.int8.onnx", "tokens.txt", "README.md"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert listen(folder, wave, "sherpa-onnx", "soundfile").split() == text.split()
+    command = blocks(folder, "sh")[0].splitlines()[-1].split()
+    said = listen(folder, wave, "sherpa-onnx", command=command)
+    assert json.loads(re.search(r"^\{.*\}$", said, re.MULTILINE)[0])["text"].split() == text.split()
+    command = [part.replace("model.onnx", "model.int8.onnx") for part in command]
+    assert '"text"' in listen(folder, wave, "sherpa-onnx", command=command)
+
+
+def test_a_stem_that_hears_loudness_is_no_student_for_sherpa(deployed_as):
+    found, folder, _ = deployed_as(log_mel())
+    assert found["sherpa-onnx"]["status"] == "unsupported"
+    assert "one loudness, which this student's stem hears" in found["sherpa-onnx"]["reason"]
+    assert not (folder / "sherpa-onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", "code"])
+def test_transformers_reads_as_we_do_in_a_process_without_the_project(
+    name, deployed_as, monkeypatch
+):
+    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    made, unit = (
+        (normalised("wav2vec2"), "characters") if name == "plain" else (log_mel(), "phones")
+    )
+    found, folder, student = deployed_as(made, unit)
+    assert found["transformers"]["status"] == "ok", found
+    folder = folder / "transformers"
+    assert bool([*folder.glob("*.py")]) == (name == "code")
+    said = listen(folder, student.waves[3], "torch", "transformers", "soundfile")
+    assert said.split() == student.texts[3].split()
+
+
+STUDENTS = {
+    "hubert, cut": lambda: cut(normalised("hubert", layers=3)),
+    "wav2vec2, norms first, cut": lambda: cut(
+        normalised("wav2vec2", layers=3, do_stable_layer_norm=True)
+    ),
+    "data2vec, cut": lambda: cut(model.new(convolutional("data2vec-audio"))),
+    "wavlm, cut": lambda: cut(normalised("wavlm", layers=3)),
+    "wavlm, gaps": lambda: gaps("wavlm"),
+    "hubert, gaps": lambda: gaps("hubert"),
+    "wavlm, maps": lambda: of_section("wavlm", layers=REUSE),
+    "hubert, maps": lambda: of_section("hubert", layers=REUSE),
+    "time": lambda: of_section("hubert", time_reduction=2),
+    "wavlm": lambda: model.new(convolutional("wavlm", feat_extract_norm="group")),
+}
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_transformers_rebuilds_each_shape(name, deployed_as, monkeypatch):
+    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    found, folder, _ = deployed_as(STUDENTS[name]())
+    assert found["transformers"]["status"] == "ok", found
+    assert found["transformers"]["largest_difference"] <= 1e-4
+    code = {path.name for path in (folder / "transformers").glob("*.py")}
+    assert bool(code) == (name != "wavlm")
+    texts = [(folder / "transformers" / file).read_text() for file in code]
+    assert not any(re.search(r"^\s*(from|import) speech_pareto", text, re.M) for text in texts)
+
+
+@pytest.mark.parametrize("name", ["int8", "float16"])
+def test_numbers_that_transformers_does_not_read(name, deployed_as):
+    found, folder, _ = deployed_as(precise(name))
+    assert found["transformers"]["status"] == "unsupported"
+    assert found["transformers"]["reason"].startswith(f"transformers does not read {name}")
+    assert not (folder / "transformers").exists()
+    if name == "float16":
+        reason = "onnxruntime does not compute all of a float16 model on a CPU"
+        assert found["sherpa-onnx"] == {"status": "unsupported", "reason": reason}
+
+
+def test_a_probe_is_no_model_of_transformers(deployed_as):
+    found, _, _ = deployed_as(log_mel(), protocol="probe")
+    assert found["transformers"]["status"] == "unsupported"
+    assert found["transformers"]["reason"].startswith("a probe reads all layers")
+
+
+def test_another_text_is_no_student(deployed_as, monkeypatch):
+    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    read = deploy.by_transformers
+
+    def worse(*given):
+        texts, scores = read(*given)
+        return texts, [one + 0.01 for one in scores]
+
+    monkeypatch.setattr(deploy, "by_transformers", worse)
+    found, folder, _ = deployed_as(log_mel())
+    assert found["transformers"]["status"] == "different"
+    assert "log-probabilities are 0.01 from those here" in found["transformers"]["reason"]
+    assert not (folder / "transformers").exists()
+
+
+def test_a_hole_stays_a_hole(tmp_path, prompts_en):
+    write_status(tmp_path / "tuned", "infeasible", "too few heads", 0.25)
+    task = {"settings": {"kind": "ctc"}, "corpora": [str(prompts_en)]}
+    name = "tiny/heads/0.9/1/letters"
+    output = tmp_path / "deployed"
+    deploy.main({name: str(tmp_path / "tuned")}, {"letters": task}, output)
+    report = json.loads((output / name / "report.json").read_text())
+    assert report["student"] == name and report["meta"]["seed"] == 1
+    for found in report["runtimes"].values():
+        assert found == {"status": "infeasible", "reason": "too few heads"}
+
+
+def test_the_students_are_those_that_recommend_names(tables):
+    study = points.read(tables / "results.parquet")
+    students = {(p["teacher"], p["recipe"], p["ratio"], p["task"]) for p in study["points"]}
+    names = [f"{t}/{r}/{cells.ratio_name(x)}/{s}/{k}" for t, r, x, k in students for s in (1, 2)]
+    found = deploy.recommended(tables / "results.parquet", sorted(names))
+    assert len(found) == len(study["tasks"]) > 1
+    for name, task in zip(found, study["tasks"], strict=True):
+        best = budget.choose(study, [], task)[0]
+        ratio = cells.ratio_name(best["ratio"])
+        assert name == f"{best['teacher']}/{best['recipe']}/{ratio}/1/{task}"
+
+
+def test_a_config_lists_students_of_its_own(study):
+    known = deployed.students(config.resolve(study))
+    assert known and all(folder == f"results/finetuned/{name}" for name, folder in known.items())
+    one = sorted(known)[0]
+    assert deployed.students(config.resolve(study | {"deploy": [one]})) == {one: known[one]}
+    with pytest.raises(ConfigError, match=f"did you mean '{re.escape(one)}'"):
+        deployed.students(config.resolve(study | {"deploy": [f"{one}s"]}))
+
+
+class AnyVersion(dict):
+    """What a folder's README says of versions, which the page leaves out."""
+
+    def __missing__(self, key):
+        return ""
+
+
+def test_the_page_has_the_programs_of_the_folders():
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    for text in (deploy.SHERPA, deploy.TRANSFORMERS):
+        text = text.format_map(AnyVersion(argument=", trust_remote_code=True"))
+        (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        command = re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1].splitlines()[-1]
+        assert program in page and re.sub(r"==\S*", "", command) in page

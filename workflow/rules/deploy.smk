@@ -1,0 +1,50 @@
+"""Students as other programs read them: sherpa-onnx, transformers."""
+
+
+def deployable_tasks(wildcards):
+    """Settings and corpora of each task whose students other programs can run."""
+    return {
+        task: {
+            "settings": kind_settings("languages", "protocol")({"task": task}),
+            "corpora": corpora(study["tasks"][task]["corpora"]),
+        }
+        for task in deployed.tasks(study)
+    }
+
+
+rule deploy:
+    """Write the best student of each CTC task, or those that the config lists, and try them."""
+    input:
+        models=list(DEPLOYED.values()),
+        corpora=sorted(
+            {
+                folder
+                for task in deployable_tasks(None).values()
+                for folder in task["corpora"]
+            }
+        ),
+        tables=(
+            []
+            if "deploy" in study
+            else [paths.TABLE, paths.COMPARISONS, paths.FRONTS, paths.PAIRS]
+        ),
+    output:
+        directory(paths.DEPLOYED),
+    log:
+        "logs/deploy.log",
+    benchmark:
+        "results/benchmarks/deploy.tsv"
+    conda:
+        "../../envs/deploy.yaml"
+    params:
+        **job_params(
+            models=DEPLOYED,
+            tasks=deployable_tasks,
+            code=code(
+                "deploy.py",
+                *(plugins.path(kind.PACKAGE, name) for name in deployed.HEADS),
+            ),
+            software=pins("deploy"),
+        ),
+    script:
+        "../scripts/deploy.py"

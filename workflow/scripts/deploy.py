@@ -1,0 +1,320 @@
+"""Write students as other programs read them, and try each there on real recordings."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import sherpa_onnx
+import torch
+import transformers
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from export import NotExported, distance, fitting, recordings, reference, unparametrize, write_onnx
+from speech_pareto.data.audio import SAMPLE_RATE
+from speech_pareto.models import architecture, modeling_student
+from speech_pareto.models.backbone import describe, load
+from speech_pareto.models.model_folder import CONFIG, PREPROCESSOR, WEIGHTS
+from speech_pareto.models.quantisation import number_format
+from speech_pareto.reporting import budget
+from speech_pareto.reporting.tables import points
+from speech_pareto.runtime import result
+from speech_pareto.runtime.files import whole_folder
+from speech_pareto.runtime.provenance import meta
+from speech_pareto.runtime.source_digest import SCRIPTS, closure
+from speech_pareto.study.cells import ratio_name
+from speech_pareto.tasks.recogniser import EndToEnd
+from speech_pareto.tasks.task import load_task_model
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4  # largest difference of log-probabilities in transformers from those here
+BLANK, WORD, UNKNOWN = "<pad>", "|", "<unk>"  # as transformers' tokenizers for CTC have them
+CODE = "speech_pareto/models/modeling_student.py"
+
+SHERPA = """# A student for sherpa-onnx
+
+`model.int8.onnx` takes the place of `model.onnx` where bytes count. With the command line, for a
+`speech.wav` of 16 bits and one channel:
+
+```sh
+pip install sherpa-onnx=={sherpa_onnx} sherpa-onnx-bin=={sherpa_onnx}
+sherpa-onnx-offline --omnilingual-asr-model=model.onnx --tokens=tokens.txt speech.wav
+```
+
+In Python, as in sherpa's other languages and on phones:
+
+```python
+import sherpa_onnx, soundfile
+
+recogniser = sherpa_onnx.OfflineRecognizer.from_omnilingual_asr_ctc("model.onnx", "tokens.txt")
+stream = recogniser.create_stream()
+wave, rate = soundfile.read("speech.wav", dtype="float32")
+stream.accept_waveform(rate, wave)
+recogniser.decode_stream(stream)
+print(stream.result.text)
+```
+"""
+
+TRANSFORMERS = """# A student for transformers
+{trust}
+`speech.wav` has 16 kHz and one channel; with ffmpeg installed `recognise("speech.mp3")` reads any
+file.
+
+```sh
+pip install torch=={torch} transformers=={transformers} soundfile
+```
+
+```python
+import soundfile
+from transformers import pipeline
+
+recognise = pipeline("automatic-speech-recognition", model="."{argument})
+wave, rate = soundfile.read("speech.wav", dtype="float32")
+print(recognise({{"raw": wave, "sampling_rate": rate}})["text"])
+```
+"""
+TRUST = """
+`modeling_student.py` and the files it imports rebuild the layers that `config.json` states.
+"""
+
+
+class Student:
+    """A fine-tuned student with a CTC head, and what it makes of real recordings (1, samples)."""
+
+    def __init__(self, folder: str | Path, settings: dict, corpora: list) -> None:
+        self.model, self.task = load_task_model(settings, load(folder), folder)
+        self.whole = EndToEnd(self.model).eval()
+        self.waves = [waves for waves, _ in recordings(settings, self.task, corpora)[:-1]]
+        self.scores = [self.run(waves) for waves in self.waves]
+        self.texts = [self.read(scores) for scores in self.scores]
+
+    def run(self, waves: np.ndarray) -> np.ndarray:
+        """Return log-probabilities (frames, outputs) of a recording (1, samples)."""
+        return reference(self.whole, waves, np.array([waves.shape[1]]))[0]
+
+    def read(self, scores: np.ndarray) -> str:
+        """Return the text of log-probabilities (frames, outputs)."""
+        return self.task.decode(torch.from_numpy(scores)[None], torch.tensor([len(scores)]))[0]
+
+    def others(self, texts: Iterable[str]) -> int:
+        """Return how many recordings have another text than here, word for word."""
+        pairs = zip(texts, self.texts, strict=True)
+        return sum(text.split() != own.split() for text, own in pairs)
+
+
+class SamplesAlone(nn.Module):
+    """A recogniser without lengths: all samples x (batch, samples) are real."""
+
+    def __init__(self, whole: EndToEnd) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log-probabilities (batch, frames, outputs)."""
+        return self.whole(x, torch.full((x.shape[0],), x.shape[1], dtype=torch.int64))[0]
+
+
+def main(
+    models: Mapping[str, str],
+    tasks: Mapping[str, dict],
+    output: str | Path,
+    table: str | Path | None = None,
+    digests: dict | None = None,
+) -> None:
+    """Write a folder per student and runtime below `output`, and what came of it as report.json.
+
+    `models` maps names of students, `teacher/recipe/ratio/seed/task`, to their fine-tuned folders.
+    Of each task there are `settings` and folders of `corpora`. With the `table` of a study only the
+    students go that `recommend` names first for their task, those of their first seed.
+    """
+    names = recommended(table, models) if table else list(models)
+    with whole_folder(output) as part:
+        for name in names:
+            task = tasks[name.rpartition("/")[2]]
+            runtimes = deploy(models[name], task["settings"], task["corpora"], part / name)
+            seed = int(name.split("/")[3])
+            about = meta(seed, torch.get_num_threads(), digests)
+            about["versions"]["sherpa-onnx"] = metadata.version("sherpa-onnx")
+            report = {"student": name, "runtimes": runtimes, "meta": about}
+            result.write_json(part / name / "report.json", report)
+
+
+def recommended(table: str | Path, names: Iterable[str]) -> list[str]:
+    """Return those of `names` that `recommend` puts first, without any limit; one of each task."""
+    study, found = points.read(table), []
+    for task in study["tasks"]:
+        for point in budget.choose(study, [], task)[:1]:
+            cell = [point["teacher"], point["recipe"], ratio_name(point["ratio"]), task]
+            seeds = [name for name in names if [*name.split("/")[:3], name.split("/")[4]] == cell]
+            found += seeds[:1]
+    return found
+
+
+def deploy(model: str | Path, settings: dict, corpora: list, folder: Path) -> dict:
+    """Write a student below `folder`, once per runtime; return what came of each, by its name.
+
+    `unsupported` is what a runtime cannot run, `different` what reads recordings otherwise there.
+    """
+    found, status = {}, result.read_status(model)
+    student = None if status else Student(model, settings, corpora)
+    # The last spoils the student.
+    for name, write in (("transformers", for_transformers), ("sherpa-onnx", for_sherpa)):
+        try:
+            if status:
+                raise NotExported(status["status"], status["reason"])
+            with whole_folder(folder / name) as part:
+                found[name] = {"status": "ok", "recordings": len(student.waves)}
+                found[name] |= write(student, part)
+        except NotExported as error:
+            log.warning("%s: %s: %s", folder / name, error.status, error)
+            found[name] = {"status": error.status, "reason": str(error)}
+    return found
+
+
+def for_sherpa(student: Student, folder: Path) -> dict:
+    """Write a folder for sherpa-onnx (its omnilingual CTC models). Spoils the student."""
+    fitting(student.model)
+    # As sherpa standardises recordings.
+    given = [(waves - waves.mean()) / np.sqrt(waves.var() + 1e-5) for waves in student.waves]
+    heard = student.others(student.read(student.run(waves)) for waves in given)
+    if heard:
+        raise NotExported(
+            "unsupported",
+            "sherpa-onnx gives all recordings one loudness, which this student's stem hears: it "
+            f"reads {heard} of {len(given)} otherwise then",
+        )
+    unparametrize(student.model)
+    file, small = folder / "model.onnx", folder / "model.int8.onnx"
+    example = {"x": torch.zeros(2, SAMPLE_RATE + 123)}
+    write_onnx(SamplesAlone(student.whole).eval(), file, example, {}, "logits")
+    matrices = {"op_types_to_quantize": ["MatMul"], "weight_type": QuantType.QUInt8}
+    quantize_dynamic(file, small, **matrices)
+    # Where a symbol begins with ▁, sherpa writes a blank: between phones, as here.
+    start = "▁" if student.task.unit == "phones" else ""
+    symbols = ["<blk>", *(start + symbol for symbol in student.task.symbols)]
+    lines = "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
+    (folder / "tokens.txt").write_text(lines, encoding="utf-8")
+    (folder / "README.md").write_text(
+        SHERPA.format(sherpa_onnx=metadata.version("sherpa-onnx")), encoding="utf-8"
+    )
+    if others := student.others(by_sherpa(file, student.waves)):
+        raise NotExported("different", f"sherpa-onnx reads {others} recordings otherwise")
+    return {"int8_reads_otherwise": student.others(by_sherpa(small, student.waves))}
+
+
+def by_sherpa(file: Path, recordings: Iterable[np.ndarray]) -> list[str]:
+    """Return sherpa's text of recordings (1, samples); tokens.txt lies beside the model."""
+    tokens = str(file.with_name("tokens.txt"))
+    recogniser = sherpa_onnx.OfflineRecognizer.from_omnilingual_asr_ctc(str(file), tokens)
+    texts = []
+    for waves in recordings:
+        stream = recogniser.create_stream()
+        stream.accept_waveform(SAMPLE_RATE, waves[0])
+        recogniser.decode_stream(stream)
+        texts.append(stream.result.text)
+    return texts
+
+
+def for_transformers(student: Student, folder: Path) -> dict:
+    """Write a folder for `AutoModelForCTC` and `pipeline`; with code, where transformers has none.
+
+    That is the project's own, so far as a student needs it.
+    """
+    backbone, head = student.model.backbone, student.model.head
+    if own := number_format(backbone):
+        raise NotExported("unsupported", f"transformers does not read {own} as it is stored here")
+    if student.model.protocol == "probe":
+        reason = "a probe reads all layers, the CTC models of transformers read the last one"
+        raise NotExported("unsupported", reason)
+    config, kind = describe(backbone), type(backbone).__name__.removesuffix("Model")
+    config |= {"architectures": [f"{kind}ForCTC"], "dtype": "float32"}
+    config |= {"vocab_size": student.task.outputs, "pad_token_id": 0}
+    plain = set(architecture.section(config)) <= {"zeros"}
+    if plain:
+        config.pop("compression", None)
+    else:
+        config["auto_map"] = {"AutoModelForCTC": f"{Path(CODE).stem}.{kind}Student"}
+        copy_code(folder)
+    prefix = backbone.base_model_prefix
+    stem = dict(backbone.feature_extractor.named_buffers(prefix="feature_extractor"))
+    tensors = {f"{prefix}.{k}": v for k, v in (backbone.state_dict() | stem).items()}
+    tensors |= {"lm_head.weight": head.weight, "lm_head.bias": head.bias}
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    result.write_json(folder / CONFIG, config)
+    named = {"processor_class": "Wav2Vec2Processor"}
+    result.write_json(folder / PREPROCESSOR, backbone.preprocessor | named)
+    write_tokenizer(student.task, folder)
+    versions = {name: metadata.version(name) for name in ("torch", "transformers")}
+    versions["torch"] = versions["torch"].partition("+")[0]
+    more = ("", "") if plain else (TRUST, ", trust_remote_code=True")
+    text = TRANSFORMERS.format(**versions, trust=more[0], argument=more[1])
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    if plain:
+        model = transformers.AutoModelForCTC.from_pretrained(folder)
+    else:
+        model = getattr(modeling_student, f"{kind}Student").from_pretrained(folder)
+    texts, scores = by_transformers(model.eval(), folder, student.waves)
+    far, others = distance(scores, student.scores), student.others(texts)
+    if others or not far <= TOLERANCE:
+        reason = f"transformers' log-probabilities are {far:.3g} from those here"
+        raise NotExported("different", f"{reason}, {others} recordings read otherwise")
+    return {"largest_difference": far}
+
+
+def copy_code(folder: Path) -> None:
+    """Write the code that rebuilds a student: a file of this library, and all that it imports."""
+    for name in closure([CODE]):
+        text = (SCRIPTS / name).read_text(encoding="utf-8")
+        own = r"from speech_pareto\.models(?:\.layers)?(\.\w+)? import"
+        text = re.sub(own, lambda found: f"from {found[1] or '.'} import", text)
+        (folder / Path(name).name).write_text(text, encoding="utf-8")
+
+
+def write_tokenizer(task, folder: Path) -> None:
+    """Write the files that turn outputs into text; the blank of CTC is the symbol of padding."""
+    phones = task.unit == "phones"
+    symbols = [WORD if symbol == " " else symbol for symbol in task.symbols]
+    vocabulary = {symbol: index for index, symbol in enumerate([BLANK, *symbols])}
+    result.write_json(folder / "vocab.json", vocabulary)
+    special = {"pad_token": BLANK, "unk_token": UNKNOWN}
+    settings = {**special, "clean_up_tokenization_spaces": False}
+    settings |= {"do_phonemize": False} if phones else {"word_delimiter_token": WORD}
+    kind = "Wav2Vec2PhonemeCTCTokenizer" if phones else "Wav2Vec2CTCTokenizer"
+    settings |= {"tokenizer_class": kind, "processor_class": "Wav2Vec2Processor"}
+    result.write_json(folder / "tokenizer_config.json", settings)
+    result.write_json(folder / "special_tokens_map.json", special)
+
+
+@torch.inference_mode()
+def by_transformers(
+    model: nn.Module, folder: Path, recordings: Iterable[np.ndarray]
+) -> tuple[list[str], list[np.ndarray]]:
+    """Return texts and log-probabilities (frames, outputs) of recordings (1, samples)."""
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    texts, scores = [], []
+    for waves in recordings:
+        inputs = processor(waves[0], sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        logits = model(**inputs).logits[0]  # (frames, outputs)
+        texts.append(processor.decode(logits.argmax(-1)))
+        scores.append(logits.log_softmax(-1).numpy())
+    return texts, scores
+
+
+if "snakemake" in globals():
+    from speech_pareto.runtime.log import logged
+
+    with logged(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        main(
+            models=snakemake.params.job["models"],
+            tasks=snakemake.params.job["tasks"],
+            output=snakemake.output[0],
+            table=snakemake.input.tables[0] if snakemake.input.tables else None,
+            digests=snakemake.params.job["code"],
+        )
