@@ -320,7 +320,10 @@ def test_zeros_stay_zeros(wave, tmp_path):
     assert cost.zero_weights(student) >= zeros
     assert quantisation.computed_in(student) == "fp32, unpacked in each pass"
     sizes = cost.parameters(student)
-    assert sizes["total"] - sizes["nonzero"] >= zeros
+    assert sizes["total"] - sizes["nonzero"] == architecture.section(solution.config)["zeros"]
+    rounded, _ = compress([{"intx": {"bits": 2}}], backbone("hubert"), 0.0)
+    assert cost.zero_weights(rounded) > 1000
+    assert cost.parameters(rounded)["nonzero"] == cost.parameters(rounded)["total"]
 
 
 @pytest.mark.parametrize(

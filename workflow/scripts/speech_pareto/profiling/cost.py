@@ -81,8 +81,10 @@ def parameters(model: nn.Module) -> dict[str, int]:
     """Return a backbone's parameters: total, nonzero, stem, encoder (all but the stem)."""
     total = sum(p.numel() for p in model.parameters())
     stem = sum(p.numel() for p in model.feature_extractor.parameters())
-    numbers = {id(module.numbers): module.weight for module in packed(model).values()}
-    nonzero = sum(int(numbers.get(id(p), p).count_nonzero()) for p in model.parameters())
+    if packed(model):  # what rounding to few bits made zero, nothing pruned
+        nonzero = total - architecture.section(describe(model)).get("zeros", 0)
+    else:
+        nonzero = sum(int(p.count_nonzero()) for p in model.parameters())
     return {"total": total, "nonzero": nonzero, "stem": stem, "encoder": total - stem}
 
 

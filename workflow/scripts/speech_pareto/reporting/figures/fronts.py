@@ -33,6 +33,8 @@ from speech_pareto.runtime.formatting import (
 )
 from speech_pareto.study import quantities
 
+LABELLED = 0.15  # share of the width that the words of the upper axis take
+
 
 @styled
 def pareto(
@@ -251,7 +253,9 @@ class _Front:
             full = self.teachers["x"].iloc[0]
             logarithmic = self.axes.get_xscale() == "log"
             marks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if logarithmic else (0.25, 0.5, 0.75, 1)
-            shares = [share for share in marks if share * full > self.axes.get_xlim()[0]]
+            # To the right of the words that stand above the left end.
+            inside = self.axes.transData + self.axes.transAxes.inverted()
+            shares = [x for x in marks if inside.transform((x * full, 1))[0] > LABELLED]
             top = self.axes.secondary_xaxis(
                 "top", functions=(lambda x: x / full, lambda share: share * full)
             )
