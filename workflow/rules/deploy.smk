@@ -1,17 +1,6 @@
 """Students as other programs read them: sherpa-onnx, transformers."""
 
 
-def deployable_tasks(wildcards):
-    """Settings and corpora of each task whose students other programs can run."""
-    return {
-        task: {
-            "settings": kind_settings("languages", "protocol")({"task": task}),
-            "corpora": corpora(study["tasks"][task]["corpora"]),
-        }
-        for task in deployed.tasks(study)
-    }
-
-
 rule deploy:
     """Write the best student of each CTC task, or those that the config lists, and try them."""
     input:
