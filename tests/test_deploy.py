@@ -23,6 +23,7 @@ from speech_pareto.reporting.tables import points
 from speech_pareto.runtime.result import write_status
 from speech_pareto.study import cells, config, deployed
 from speech_pareto.study.config import ConfigError
+from speech_pareto.tasks.recogniser import settings_of
 
 SMALL = {"hidden": 48, "layers": 1, "heads": 4, "ffn": 64, "pos_conv": 16}
 SYMBOLS = {"characters": [" ", "'", *"abcdefgh"], "phones": ["ɑ", "tʃ", "oʊ", *"bdfgkl"]}
@@ -136,28 +137,32 @@ def test_sherpa_reads_as_we_do(unit, deployed_as):
     assert '"text"' in listen(folder, wave, "sherpa-onnx", command=command)
 
 
-def test_a_stem_that_hears_loudness_is_no_student_for_sherpa(deployed_as):
-    found, folder, _ = deployed_as(log_mel())
-    assert found["sherpa-onnx"]["status"] == "unsupported"
-    assert "one loudness, which this student's stem hears" in found["sherpa-onnx"]["reason"]
-    assert not (folder / "sherpa-onnx").exists()
+@pytest.mark.slow
+def test_transformers_reads_as_we_do_without_any_code(deployed_as, monkeypatch):
+    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    found, folder, student = deployed_as(normalised("wav2vec2"))
+    assert found["transformers"]["status"] == "ok", found
+    folder = folder / "transformers"
+    assert not [*folder.glob("*.py")]
+    said = listen(folder, student.waves[3], "torch", "transformers", "soundfile")
+    assert said.split() == student.texts[3].split()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "code"])
-def test_transformers_reads_as_we_do_in_a_process_without_the_project(
-    name, deployed_as, monkeypatch
-):
-    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
-    made, unit = (
-        (normalised("wav2vec2"), "characters") if name == "plain" else (log_mel(), "phones")
-    )
-    found, folder, student = deployed_as(made, unit)
+@pytest.mark.parametrize("unit", SYMBOLS)
+def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path, prompts_en):
+    source = ROOT / "resources" / "teachers" / f"tiny-{unit}"
+    settings = settings_of(source) | {"languages": ["en"]}
+    found = deploy.deploy(source, settings, [prompts_en], tmp_path)
+    assert found["sherpa-onnx"]["status"] == "unsupported"
+    assert "one loudness, which this student's stem hears" in found["sherpa-onnx"]["reason"]
+    assert not (tmp_path / "sherpa-onnx").exists()
     assert found["transformers"]["status"] == "ok", found
-    folder = folder / "transformers"
-    assert bool([*folder.glob("*.py")]) == (name == "code")
-    said = listen(folder, student.waves[3], "torch", "transformers", "soundfile")
-    assert said.split() == student.texts[3].split()
+    student = deploy.Student(source, settings, [prompts_en])
+    text = student.texts[-1]
+    assert len(text.split()) > 1
+    packages = ("torch", "transformers", "soundfile")
+    assert listen(tmp_path / "transformers", student.waves[-1], *packages).strip() == text
 
 
 STUDENTS = {

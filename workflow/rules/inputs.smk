@@ -180,6 +180,17 @@ def pretraining_settings(wildcards):
     return {name: value for name, value in pretrain.items() if name not in apart}
 
 
+def deployable_tasks(wildcards):
+    """Settings and corpora of each task whose students other programs can run."""
+    return {
+        task: {
+            "settings": kind_settings("languages", "protocol")({"task": task}),
+            "corpora": corpora(study["tasks"][task]["corpora"]),
+        }
+        for task in deployed.tasks(study)
+    }
+
+
 def evaluation_settings(wildcards):
     """What of a task matters to its scores once a model is fine-tuned."""
     scored = kind.kind_of(task_of(wildcards)["kind"]).scored
