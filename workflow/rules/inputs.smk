@@ -384,14 +384,3 @@ def figure_files():
         for figure in FIGURES
         for kind in FORMATS
     ]
-
-
-def deployable_tasks(wildcards):
-    """Settings and corpora of each task whose students other programs can run."""
-    return {
-        task: {
-            "settings": kind_settings("languages", "protocol")({"task": task}),
-            "corpora": corpora(study["tasks"][task]["corpora"]),
-        }
-        for task in deployed.tasks(study)
-    }
