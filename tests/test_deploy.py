@@ -176,6 +176,9 @@ STUDENTS = {
     "hubert, gaps": lambda: gaps("hubert"),
     "wavlm, maps": lambda: of_section("wavlm", layers=REUSE),
     "hubert, maps": lambda: of_section("hubert", layers=REUSE),
+    "kaldi": lambda: model.new(
+        model.tiny_config(**SMALL, conv_dim=[80], compression={"stem": "kaldi_fbank"})
+    ),
     "time": lambda: of_section("hubert", time_reduction=2),
     "wavlm": lambda: model.new(convolutional("wavlm", feat_extract_norm="group")),
 }
