@@ -4,11 +4,13 @@
 
 s and z belong to row i and to the group of column j; without zero points z = 2^(b − 1). Or numbers
 name levels of their row, in any places: W[i, j] ≈ c[i, q[i, j]]. Files hold the numbers packed
-(`storage.planes`), s, z and c in fp16; in memory a number takes a byte. No product
-is of few bits: the weights that a layer applies are fp32, made anew in each pass. Training rounds
-fp32 weights so in each forward pass, gradients pass straight through the rounding, and the scales
-are learnt, too (Esser et al., LSQ, ICLR 2020, https://arxiv.org/abs/1902.08153); each as a factor
-of what it was, since Adam's steps do not know how small a scale is.
+(`storage.planes`), s, z and c in fp16; in memory a number takes a byte. No product is of few bits:
+the weights that a layer applies are fp32, made anew in each pass.
+
+Training rounds fp32 weights in each forward pass, and gradients pass straight through the rounding.
+The scales are learnt, too (Esser et al., LSQ, ICLR 2020, https://arxiv.org/abs/1902.08153), each as
+a factor of what it was, since Adam's steps do not know how small a scale is. Of levels, these are
+learnt instead of the weights.
 """
 
 from __future__ import annotations

@@ -94,6 +94,7 @@ class MixedPrecision(OnGrid, SelfSupervised):
         from speech_pareto.models.packed import hold_in_fp32, pack_again
 
         config, full = describe(model), copy.deepcopy(model).eval().requires_grad_(False)
+        full.to(next(context.teacher.parameters()).device)  # where the training will be
         if self.choice == "learnt":
             damage = self.learn(model, full, config, context)
         else:

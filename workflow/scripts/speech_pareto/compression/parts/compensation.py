@@ -52,6 +52,6 @@ def upper(products: Tensor) -> Tensor:
     import torch
 
     damping = DAMPING * products.diagonal().mean().clamp_min(torch.finfo(torch.float64).eps)
-    whole = products + damping * torch.eye(len(products), dtype=products.dtype)
+    whole = products + damping * torch.eye(len(products)).to(products)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(whole))
     return torch.linalg.cholesky(inverse, upper=True)
