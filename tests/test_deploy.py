@@ -155,7 +155,7 @@ def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path
     settings = settings_of(source) | {"languages": ["en"]}
     found = deploy.deploy(source, settings, [prompts_en], tmp_path)
     assert found["sherpa-onnx"]["status"] == "unsupported"
-    assert "one loudness, which this student's stem hears" in found["sherpa-onnx"]["reason"]
+    assert "standardises recordings (mean 0, variance 1)" in found["sherpa-onnx"]["reason"]
     assert not (tmp_path / "sherpa-onnx").exists()
     assert found["transformers"]["status"] == "ok", found
     student = deploy.Student(source, settings, [prompts_en])
@@ -258,7 +258,7 @@ def test_a_config_lists_students_of_its_own(study):
     one = sorted(known)[0]
     assert deployed.students(config.resolve(study | {"deploy": [one]})) == {one: known[one]}
     with pytest.raises(ConfigError, match=f"did you mean '{re.escape(one)}'"):
-        deployed.students(config.resolve(study | {"deploy": [f"{one}s"]}))
+        deployed.check(config.resolve(study | {"deploy": [f"{one}s"]}))
 
 
 class AnyVersion(dict):

@@ -1,7 +1,6 @@
 """Few bits: grids, packing, GPTQ and SparseGPT from their formulas; files, loading and training."""
 
 import copy
-import itertools
 
 import numpy as np
 import pytest
@@ -11,13 +10,11 @@ from helpers.backbones import backbone, cut
 from helpers.compressing import batches, compress
 from speech_pareto.compression import calibration, recipes
 from speech_pareto.compression.methods import gptq, intx, sparse_gpt, weight_clustering
-from speech_pareto.compression.methods.mixed_precision import MixedPrecision
-from speech_pareto.compression.parts import compensation, mixtures
+from speech_pareto.compression.parts import compensation
 from speech_pareto.models import architecture, packed, quantisation, storage, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.profiling import cost
 from speech_pareto.training import loop
-from speech_pareto.training.settings import Unlabelled
 
 KINDS = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
 BASE = {"model_type": "hubert"}
@@ -346,98 +343,3 @@ def test_mistakes_are_named():
     ):
         with pytest.raises(ValueError, match=said):
             recipes.make({"intx": settings})
-    with pytest.raises(ValueError, match="average must lie between"):
-        recipes.make({"mixed_precision": {"average": 2.5, "widths": [3, 4]}})
-
-
-def test_a_mixture_is_the_formula(weights):
-    method = MixedPrecision(widths=(2, 4), average=3.0, temperature=0.7)
-    own = mixtures.Mixture(method, weights.numel())
-    own.logits.data = torch.tensor([0.3, -0.4])
-    torch.manual_seed(9)
-    found = own(weights)
-    torch.manual_seed(9)
-    noise = -np.log(torch.empty(2).exponential_().double().numpy())
-    shares = np.exp((np.array([0.3, -0.4]) + noise) / 0.7)
-    shares /= shares.sum()
-    rounded = [
-        packed.grid(weights, bits, 64, True).rounded(weights).double().numpy() for bits in (2, 4)
-    ]
-    expected = shares[0] * rounded[0] + shares[1] * rounded[1]
-    assert found.detach().double().numpy() == pytest.approx(expected, abs=1e-4)
-    chances = np.exp([0.3, -0.4]) / np.exp([0.3, -0.4]).sum()
-    assert own.expected().item() == pytest.approx(chances @ [2, 4])
-    assert list(own.costs().values()) == pytest.approx(-np.log(chances))
-
-
-def test_the_loss_has_the_budget_in_it(wave):
-    teacher = backbone("hubert").eval()
-    method, batch = MixedPrecision(average=4.0, penalty=5.0), batches(1, 0.4)[0]
-    own = {name: mixtures.Mixture(method, 10) for name in ("a", "b")}
-    own["b"].logits.data = torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0])
-    logits = [mixture.logits.detach().double().numpy() for mixture in own.values()]
-    means = [np.exp(x) @ [2, 3, 4, 6, 8] / np.exp(x).sum() for x in logits]
-    plain = method.loss(teacher, teacher, {}, batch).item()
-    found = method.loss(teacher, teacher, own, batch).item()
-    assert found - plain == pytest.approx(5 * (np.mean(means) / 4 - 1) ** 2, rel=1e-3)
-
-
-def test_the_cheapest_choice_is_that_of_brute_force():
-    generator = np.random.default_rng(5)
-    widths, names = (2, 3, 4, 8), ("a", "b", "c", "d")
-    number = dict(zip(names, (100, 400, 50, 230), strict=True))
-    damage = {name: dict(zip(widths, generator.random(4), strict=True)) for name in names}
-    sizes = {name: {bits: number[name] * bits / 8 for bits in widths} for name in names}
-    ways = [dict(zip(names, way, strict=True)) for way in itertools.product(widths, repeat=4)]
-    for least, most in ((300, 340), (0, 250), (500, 600)):
-        fits = [w for w in ways if least <= sum(sizes[n][w[n]] for n in names) <= most]
-        best = min(fits, key=lambda way: sum(damage[name][way[name]] for name in names))
-        assert mixtures.cheapest(damage, sizes, least, most) == best
-    with pytest.raises(ValueError, match="no choice of bits takes 100 to 120 bytes"):
-        mixtures.cheapest(damage, sizes, 100, 120)
-
-
-@torch.no_grad()
-def test_damage_is_that_of_one_tensor_alone():
-    teacher, audio = backbone("hubert").eval(), batches(2, 0.4)
-    method = MixedPrecision(widths=(2, 4), average=3.0)
-    names = ["encoder.pos_conv_embed.conv", "encoder.layers.1.feed_forward.output_dense"]
-    found = mixtures.damages(teacher, names, method, audio)
-    for name, bits in itertools.product(names, (2, 4)):
-        changed, errors = copy.deepcopy(teacher), []
-        packed.round_weights(
-            changed.get_submodule(name), method.grid(teacher.get_submodule(name).weight, bits)
-        )
-        for batch in audio:
-            gap = changed(**batch).last_hidden_state - teacher(**batch).last_hidden_state
-            real = teacher._get_feature_vector_attention_mask(gap.shape[1], batch["attention_mask"])
-            errors.append(gap[real].double().square().mean().item())
-        assert found[name][bits] == pytest.approx(np.mean(errors), rel=1e-3)
-    assert found[names[0]][2] > found[names[0]][4] > 0
-
-
-def train(student, loss, averages="frames", follow=None, moments=None, **settings):
-    """Be the real loop, on noise."""
-    training = Unlabelled(**{**settings, "precision": "fp32"})
-    made = batches(training.steps, 0.4)
-    loop.train(student, lambda step, _: made[step], lambda b: (loss(b), {}), training, seed=1)
-
-
-@pytest.mark.parametrize("choice", ["learnt", "sensitivity"])
-def test_mixed_bits_fill_the_budget_and_beat_one_width(choice):
-    teacher, audio = backbone("wavlm"), batches(3, 0.4)
-    settings = {"average": 3.0, "choice": choice, "steps": 40, "width_rate": 0.3, **STEP}
-    settings["learning_rate"] = 1e-3
-    student, solution = compress([{"mixed_precision": settings}], teacher, 0.0, loop=train)
-    plain, even = compress([{"intx": {"bits": 3}}], teacher, 0.0)
-    bits = storage.bits_of(solution.config)
-    assert len(set(bits.values())) > 1
-    size, most = (storage.stored_bytes(x.config) for x in (solution, even))
-    assert 0.99 * most < size <= most
-
-    @torch.no_grad()
-    def error(model):
-        gaps = (model(**x).last_hidden_state - teacher(**x).last_hidden_state for x in audio)
-        return sum(gap.square().mean() for gap in gaps).item()
-
-    assert error(student.eval()) < 0.95 * error(plain)

@@ -47,7 +47,7 @@ if not workflow.overwrite_configfiles:
 
 try:
     study = shares.met(resolve(config, workflow.configfiles), Path("results"))
-    DEPLOYED = deployed.students(study)
+    deployed.check(study)
 except ConfigError as error:
     give_up(error)
 

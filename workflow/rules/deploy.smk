@@ -4,14 +4,8 @@
 rule deploy:
     """Write the best student of each CTC task, or those that the config lists, and try them."""
     input:
-        models=list(DEPLOYED.values()),
-        corpora=sorted(
-            {
-                folder
-                for task in deployable_tasks(None).values()
-                for folder in task["corpora"]
-            }
-        ),
+        models=deployed_models,
+        corpora=deployed_corpora,
         tables=(
             []
             if "deploy" in study
@@ -27,7 +21,7 @@ rule deploy:
         "../../envs/deploy.yaml"
     params:
         **job_params(
-            models=DEPLOYED,
+            models=deployed_students,
             tasks=deployable_tasks,
             code=code(
                 "deploy.py",

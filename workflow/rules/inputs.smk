@@ -180,6 +180,22 @@ def pretraining_settings(wildcards):
     return {name: value for name, value in pretrain.items() if name not in apart}
 
 
+def deployed_students(wildcards):
+    """Fine-tuned folders of the students that other programs may get, by name."""
+    return deployed.students(study)
+
+
+def deployed_models(wildcards):
+    """These folders."""
+    return list(deployed_students(wildcards).values())
+
+
+def deployed_corpora(wildcards):
+    """Corpora of their tasks."""
+    tasks = deployable_tasks(wildcards).values()
+    return sorted({folder for task in tasks for folder in task["corpora"]})
+
+
 def deployable_tasks(wildcards):
     """Settings and corpora of each task whose students other programs can run."""
     return {

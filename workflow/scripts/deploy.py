@@ -185,8 +185,8 @@ def for_sherpa(student: Student, folder: Path) -> dict:
     if heard:
         raise NotExported(
             "unsupported",
-            "sherpa-onnx gives all recordings one loudness, which this student's stem hears: it "
-            f"reads {heard} of {len(given)} otherwise then",
+            "sherpa-onnx standardises recordings (mean 0, variance 1), and this student reads "
+            f"{heard} of {len(given)} otherwise then",
         )
     unparametrize(student.model)
     file, small = folder / "model.onnx", folder / "model.int8.onnx"

@@ -18,13 +18,18 @@ def tasks(study: Mapping) -> list[str]:
 def students(study: Mapping) -> dict[str, str]:
     """Return the fine-tuned folders, by name, of the students that `deploy` lists, else of all.
 
-    A name is that of the folder below results/finetuned. ConfigError if a listed one is none of the
-    study's, or has a head that these programs do not read.
+    A name is that of the folder below results/finetuned.
     """
     able = tasks(study)
     folders = [paths.FINETUNED.format(**vars(c)) for c in cells(study) if c.task in able]
     known = {folder.split("/", 2)[2]: folder for folder in folders}
-    asked = study.get("deploy") or list(known)
-    if problems := list(unknown_names("deploy", "student of a CTC task", asked, known)):
-        raise ConfigError(problems)
-    return {name: known[name] for name in asked}
+    asked = study.get("deploy") or known
+    return {name: folder for name, folder in known.items() if name in asked}
+
+
+def check(study: Mapping) -> None:
+    """Raise ConfigError if `deploy` lists what is no student of a CTC task in the study."""
+    if asked := study.get("deploy"):
+        known = students({**study, "deploy": None})
+        if problems := list(unknown_names("deploy", "student of a CTC task", asked, known)):
+            raise ConfigError(problems)
