@@ -158,6 +158,27 @@ def student(wildcards):
 
 
 @once_per_recipe
+def profiled_student(wildcards):
+    """Folder of the student that is measured.
+
+    Where utterances leave depends on the fine-tuning, so a student of early exits comes after it,
+    if there is any.
+    """
+    tuned = grid.tasks_with(study, "finetune")
+    if grid.dynamic(study["recipes"][wildcards.recipe]) and wildcards.scope in tuned:
+        return paths.FINETUNED.replace("{task}", "{scope}")
+    return paths.STUDENT
+
+
+@once_per_recipe
+def corpora_of_profile(wildcards):
+    """Corpora that a student of early exits hears: its task's, else those of compression."""
+    if not grid.dynamic(study["recipes"][wildcards.recipe]):
+        return []
+    return corpora_of_task(wildcards) or corpora(study["compress"]["corpora"])
+
+
+@once_per_recipe
 def data_of_superb(wildcards):
     """A SUPERB task's files, where they are from our corpora: s3prl reads others itself."""
     own = task_of(wildcards)["corpora"]

@@ -5,7 +5,8 @@ rule profile:
     """Count and time a student and its teacher."""
     input:
         teacher=teacher_for,
-        student=paths.STUDENT,
+        student=profiled_student,
+        corpora=corpora_of_profile,
     output:
         paths.PROFILE,
     log:

@@ -82,6 +82,8 @@ class Method(Checked):
     role: ClassVar[Literal["teacher", "control", "student"]] = "student"
     takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
     full_rate: ClassVar[bool] = False  # True: takes frames of the layers for frames of the model
+    # True: what its students compute depends on what they hear, so that costs are a distribution.
+    dynamic: ClassVar[bool] = False
     # True: one training, which a job of its own runs, serves all ratios; see `parts.nested.Nested`.
     trains_once: ClassVar[bool] = False
     # What its loss is a mean over: so much a piece of a batch weighs.
@@ -107,6 +109,9 @@ class Method(Checked):
         """Return why a method that wants all frames in all layers cannot have them, else None."""
         if self.full_rate and architecture.fewer_frames(config):
             return "the methods before it leave layers with fewer frames than the model has"
+        listens = self.removes or self.needs != "nothing"
+        if listens and "early_exit" in architecture.section(config):
+            return "utterances leave the model early already; only roundings without audio follow"
         return None
 
     def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:

@@ -13,6 +13,7 @@ from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
     AS_GOOD_TEXT,
     CHOSEN_ON,
+    SPREAD_TEXT,
     TEST,
     completeness,
     heading,
@@ -113,6 +114,8 @@ def _how(table: pd.DataFrame, compared: bool) -> str:
         "unstructured pruning (`non-zero`) make a model neither faster nor, stored densely, "
         "smaller."
     )
+    if table["mean_layers"].notna().any():
+        how += f" p95: {SPREAD_TEXT}."
     if compared:
         how += (
             " `against teacher` is the difference in points with its 95 % interval (bootstrap "

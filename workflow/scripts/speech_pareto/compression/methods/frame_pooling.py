@@ -50,6 +50,8 @@ class FramePooling(Method):
             )
         if architecture.fewer_frames(config):
             return "the methods before it join frames already"
+        if "early_exit" in architecture.section(config):
+            return "utterances leave the model early already: pool frames before that"
         return super().obstacle(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
