@@ -4,10 +4,13 @@ import json
 
 import pytest
 import torch
+from matplotlib.collections import LineCollection
 
 import profile_student
+from helpers import synthetic_results
 from helpers.backbones import backbone, with_task_head
 from helpers.compressing import compress
+from helpers.figures import words
 from helpers.formulas import linear
 from helpers.results import RUN
 from speech_pareto.compression import recipes
@@ -17,8 +20,12 @@ from speech_pareto.models.hidden_states import states
 from speech_pareto.models.layers.exit_branches import leaving
 from speech_pareto.profiling import cost
 from speech_pareto.profiling.exits import WHOLE, Depths, heard
+from speech_pareto.reporting import leaderboard
+from speech_pareto.reporting.figures import fronts
+from speech_pareto.reporting.tables import points, results_table, wording
 from speech_pareto.runtime import result
 from speech_pareto.study import cells
+from speech_pareto.study.quantities import QUANTITIES
 from speech_pareto.training import loop
 
 KINDS = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
@@ -280,3 +287,47 @@ def test_costs_of_a_task_are_known_of_its_own_utterances():
     study["tasks"] = {"phones": {"start": "backbone"}}
     assert cells.scope_of(study, "exit", "phones") == "phones"
     assert cells.scope_of(study, "cut", "phones") == "any"
+
+
+def test_tables_and_figures_show_mean_and_percentile(tmp_path):
+    metrics, profiles = synthetic_results.write(tmp_path)
+    for file in (file for file in profiles if "low-rank" in file.parts):
+        value = json.loads(file.read_text())
+        own = value["cost"]
+        own["exits"] = {"utterances": 9, "layers": {"2": 0.5, "6": 0.5}, "mean_layers": 4.0}
+        own["exits"]["macs_per_second_p95"] = 1.5 * own["macs_per_second"]
+        slow = {"seconds_p95": 2 * own["wall_clock"]["seconds"]}
+        own["wall_clock"] |= slow | {"speedup_p95": own["wall_clock"]["speedup"] / 2}
+        result.write(file, value)
+    read = (results_table.read_results(files) for files in (metrics, profiles))
+    table = results_table.build(*read)
+    columns = ["mean_layers", "macs_per_second_p95", "seconds_p95", "paired_seconds_p95"]
+    assert table.loc[table["recipe"] != "low-rank", columns].isna().all(axis=None)
+    rows = table[table["recipe"] == "low-rank"]
+    assert rows["paired_seconds_p95"].tolist() == pytest.approx(2 * rows["paired_seconds"])
+    summary = results_table.summarise(table)
+    row = summary[summary["recipe"] == "low-rank"].iloc[0]
+    assert row["macs_per_second_p95"] == pytest.approx(1.5 * row["macs_per_second"])
+    printed = points.texts(row)
+    for name in ("macs_per_second", "seconds"):
+        one = QUANTITIES[name]
+        text = f"{one.form(row[one.column])} (p95 {one.form(row[one.high])})"
+        assert printed[name] == text and text in leaderboard.markdown(table)
+        figure = fronts.pareto(summary, "phones", name)
+        assert wording.SPREAD_TEXT in " ".join(words(figure).split())
+        ends = [bar.get_segments()[0] for bar in figure.axes[0].collections if is_whisker(bar)]
+        drawn = summary[(summary["recipe"] == "low-rank") & (summary["task"] == "phones")]
+        found = {(round(a, 9), round(b, 9)) for (a, _), (b, _) in ends}
+        pairs = zip(drawn[one.column], drawn[one.high], strict=True)
+        assert found == {(round(a, 9), round(b, 9)) for a, b in pairs}
+    assert wording.SPREAD_TEXT in leaderboard.markdown(table)
+    assert wording.SPREAD_TEXT in " ".join(leaderboard.front_text(table).split())
+    assert wording.SPREAD_TEXT not in words(fronts.pareto(summary, "phones", "parameters"))
+
+
+def is_whisker(bar):
+    """Return whether a collection of a figure is one level line, as that of an error bar."""
+    if not isinstance(bar, LineCollection) or len(bar.get_segments()) != 1:
+        return False
+    (_, first), (_, second) = bar.get_segments()[0]
+    return first == second

@@ -46,6 +46,12 @@ def task_file_of_recipe(wildcards):
     return task_file(wildcards) if tunes(wildcards) else []
 
 
+def task_file_of_profile(wildcards):
+    """File of the task's kind, for a student that hears the task's recordings while it is measured."""
+    own = grid.dynamic(study["recipes"][wildcards.recipe])
+    return task_file(wildcards) if own else []
+
+
 # folders that a job starts from
 
 

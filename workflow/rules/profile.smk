@@ -24,7 +24,7 @@ rule profile:
             settings=study["profile"],
             teacher=content(teacher_for),
             recipe=lookup("recipes/{recipe}", within=study),
-            code=code("profile_student.py", method_files),
+            code=code("profile_student.py", method_files, task_file_of_profile),
             software=pins("torch"),
         ),
         run=untracked(cell("scope")),

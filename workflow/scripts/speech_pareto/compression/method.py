@@ -122,6 +122,15 @@ class Method(Checked):
         """Return what removes as near to `ratio` of the parameters as this method can."""
         raise NotImplementedError
 
+    @property
+    def adapts(self) -> bool:
+        """Whether `meet` chooses a knob by a target in MACs, where no ratio of parameters can."""
+        return False
+
+    def meet(self, config: Mapping, gap: Callable[[Mapping], float]) -> Sizing:
+        """Return what comes nearest a target: where `gap`, the share that a config misses, is 0."""
+        raise NotImplementedError
+
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student; `model` may be changed in place."""
         raise NotImplementedError

@@ -24,6 +24,12 @@ def words(target: Mapping[str, float]) -> str:
     return f"{share:g} of {COSTS[cost][0]}"
 
 
+def gap(before: Mapping, target: Mapping[str, float], after: Mapping) -> float:
+    """Return how much less than its target a student's config saves."""
+    ((cost, share),) = target.items()
+    return share - removed(before, after, cost)
+
+
 def missed(before: Mapping, after: Mapping, target: Mapping[str, float]) -> str | None:
     """Return in words that a student misses its target; None if it does not."""
     ((cost, share),) = target.items()
