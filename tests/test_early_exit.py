@@ -242,6 +242,7 @@ def test_a_profile_is_a_distribution(folders, prompts_en, tmp_path):
     found = heard(student, folders / "student", [prompts_en])
     assert found.utterances > 20 and sum(found.shares.values()) == pytest.approx(1)
     assert heard(model.load(folders / "teacher"), folders / "teacher", [prompts_en]) is WHOLE
+    assert heard(student, folders / "student", []) == Depths({4: 1.0})  # as a rehearsal has it
     config = json.loads((folders / "student" / "config.json").read_text())
     config["compression"]["early_exit"]["threshold"] = middle(student, prompts_en)
     (folders / "student" / "config.json").write_text(json.dumps(config))

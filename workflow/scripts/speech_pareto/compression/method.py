@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import fewer_frames
 from speech_pareto.runtime.bounds import Checked, PartOf
 from speech_pareto.training.settings import Crops, Optimisation
 
@@ -107,7 +108,7 @@ class Method(Checked):
 
     def misses_frames(self, config: Mapping) -> str | None:
         """Return why a method that wants all frames in all layers cannot have them, else None."""
-        if self.full_rate and architecture.fewer_frames(config):
+        if self.full_rate and fewer_frames(config):
             return "the methods before it leave layers with fewer frames than the model has"
         listens = self.removes or self.needs != "nothing"
         if listens and "early_exit" in architecture.section(config):

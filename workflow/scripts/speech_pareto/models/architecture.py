@@ -34,7 +34,6 @@ REUSE = ("map", "softmax", "released")
 # Whatever the layers are:
 KEPT: tuple[str, ...] = ("stem", "projection", "time_reduction", "frame_pooling", "early_exit")
 KEPT += ("number_format", "bits")
-HUNDREDTHS = 100  # of a frame: the grain of frame pooling
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
 SAMPLE_RATE = 16_000  # Hz, of every backbone's input
@@ -297,22 +296,6 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
     return {"attention": attention, "ffn": ffn, "norms": 2 * norms * config["hidden_size"]}
 
 
-def pooled(frames: Any, span: int) -> Any:
-    """Return how many groups of `span` hundredths of a frame hold the middle of one of `frames`."""
-    return (HUNDREDTHS * frames - HUNDREDTHS // 2) // span + 1
-
-
-def frames_of_layers(config: Mapping, frames: int) -> list[int]:
-    """Return on how many frames each layer runs, of so many that the stem makes."""
-    number = complete(config)["num_hidden_layers"]
-    if factor := section(config).get("time_reduction"):
-        return [max(1, frames // factor)] * number
-    if pooling := section(config).get("frame_pooling"):
-        fewer = pooled(frames, round(pooling["factor"] * HUNDREDTHS))
-        return [frames if index < pooling["after"] else fewer for index in range(number)]
-    return [frames] * number
-
-
 def exit_parameters(config: Mapping) -> int:
     """Return the numbers of all branches at which utterances can leave, 0 without any."""
     own = section(config).get("early_exit")
@@ -321,11 +304,6 @@ def exit_parameters(config: Mapping) -> int:
     full = complete(config)
     branches = full["num_hidden_layers"] - own["first"]
     return branches * matrix_parameters((own["units"], full["hidden_size"]))
-
-
-def fewer_frames(config: Mapping) -> bool:
-    """Return whether layers run on fewer frames than the stem makes."""
-    return bool({"time_reduction", "frame_pooling"} & set(section(config)))
 
 
 def norms_first(config: Mapping) -> bool:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import frames_of_layers
 
 
 def layer_macs(config: Mapping, layer: architecture.Layer, frames: int) -> dict[str, int]:
@@ -49,7 +50,7 @@ def macs(config: Mapping, seconds: float, depth: int | None = None) -> dict:
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
     direct = architecture.section(config).get("projection") == "none"
     factor = architecture.section(config).get("time_reduction") or 1
-    inner = architecture.frames_of_layers(config, frames)
+    inner = frames_of_layers(config, frames)
     layers = list(zip(architecture.layers_of(config), inner, strict=True))[:depth]
     branches, units = 0, 0
     if exits := architecture.section(config).get("early_exit"):

@@ -26,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.backbone import describe
+from speech_pareto.models.frame_counts import frames_of_layers
 from speech_pareto.models.model_folder import WEIGHTS
 from speech_pareto.models.packed import packed
 from speech_pareto.models.quantisation import computed_in
@@ -177,7 +178,7 @@ def planned_macs(
     `zeros` are those of each layer, `depth` is how many layers run: None is all.
     """
     dense = operations.macs(config, seconds, depth)
-    frames = architecture.frames_of_layers(config, dense["frames"])[:depth]
+    frames = frames_of_layers(config, dense["frames"])[:depth]
     return {
         "total": dense["total"],
         "per_second": dense["total"] / seconds,

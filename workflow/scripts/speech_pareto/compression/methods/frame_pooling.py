@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 from speech_pareto.compression.allocation import nearest
 from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import HUNDREDTHS, fewer_frames
 from speech_pareto.runtime.bounds import Within
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FramePooling(Method):
             return (
                 f"layer {self.after + 1} reuses the attention map of more frames than it would have"
             )
-        if architecture.fewer_frames(config):
+        if fewer_frames(config):
             return "the methods before it join frames already"
         if "early_exit" in architecture.section(config):
             return "utterances leave the model early already: pool frames before that"
@@ -66,7 +67,7 @@ class FramePooling(Method):
 
     def meet(self, config: Mapping, gap: Callable[[Mapping], float]) -> Sizing:
         """Return the factor that comes nearest a target in MACs."""
-        grain = architecture.HUNDREDTHS
+        grain = HUNDREDTHS
 
         def missing(span: int) -> float:
             return gap(self._sizing(config, span / grain).config)
