@@ -18,7 +18,7 @@ rule profile:
     threads: most_threads(study["profile"])
     resources:
         mem_mb=megabytes("profile", 4000),
-        runtime=minutes("profile", 10),
+        runtime=minutes("profile", minutes_to_profile),
     params:
         **job_params(
             settings=study["profile"],
