@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 import deploy
+from helpers import synthetic_results
 from helpers.backbones import BUCKETS, cut, with_task_head
 from helpers.backbones import convolutional as any_convolutional
 from helpers.checkout import ROOT
@@ -72,6 +73,15 @@ def precise(name):
     return made
 
 
+def files_of(model, folder):
+    """Return the files of a fine-tuned student of which there are scores and costs, made up."""
+    metrics, profiles = synthetic_results.write(folder, ["characters"])
+    number = next(i for i, file in enumerate(metrics) if "low-rank/0.5/1" in str(file))
+    (hypotheses,) = synthetic_results.write_hypotheses([metrics[number]])
+    found = {"model": model, "metrics": metrics[number], "hypotheses": hypotheses}
+    return found | {"profile": profiles[number]}
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Give all random weights of a test their seed."""
@@ -86,8 +96,9 @@ def deployed_as(tmp_path, prompts_en):
         source, folder = tmp_path / "tuned", tmp_path / "deployed"
         settings = with_task_head(made, source, protocol, unit, SYMBOLS[unit])
         settings |= {"languages": ["en"]}
-        found = deploy.deploy(source, settings, [prompts_en], folder)
-        return found, folder, deploy.Student(source, settings, [prompts_en])
+        files = files_of(source, tmp_path)
+        found = deploy.deploy(files, settings, [prompts_en], folder)
+        return found, folder, deploy.Student(files, settings, [prompts_en])
 
     return write
 
@@ -153,12 +164,13 @@ def test_transformers_reads_as_we_do_without_any_code(deployed_as, monkeypatch):
 def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path, prompts_en):
     source = ROOT / "resources" / "teachers" / f"tiny-{unit}"
     settings = settings_of(source) | {"languages": ["en"]}
-    found = deploy.deploy(source, settings, [prompts_en], tmp_path)
+    files = files_of(source, tmp_path)
+    found = deploy.deploy(files, settings, [prompts_en], tmp_path)
     assert found["sherpa-onnx"]["status"] == "unsupported"
     assert "standardises recordings (mean 0, variance 1)" in found["sherpa-onnx"]["reason"]
     assert not (tmp_path / "sherpa-onnx").exists()
     assert found["transformers"]["status"] == "ok", found
-    student = deploy.Student(source, settings, [prompts_en])
+    student = deploy.Student(files, settings, [prompts_en])
     text = student.texts[-1]
     assert len(text.split()) > 1
     packages = ("torch", "transformers", "soundfile")
@@ -233,7 +245,7 @@ def test_a_hole_stays_a_hole(tmp_path, prompts_en):
     task = {"settings": {"kind": "ctc"}, "corpora": [str(prompts_en)]}
     name = "tiny/heads/0.9/1/letters"
     output = tmp_path / "deployed"
-    deploy.main({name: str(tmp_path / "tuned")}, {"letters": task}, output)
+    deploy.main({name: {"model": str(tmp_path / "tuned")}}, {"letters": task}, output)
     report = json.loads((output / name / "report.json").read_text())
     assert report["student"] == name and report["meta"]["seed"] == 1
     for found in report["runtimes"].values():
@@ -254,7 +266,8 @@ def test_the_students_are_those_that_recommend_names(tables):
 
 def test_a_config_lists_students_of_its_own(study):
     known = deployed.students(config.resolve(study))
-    assert known and all(folder == f"results/finetuned/{name}" for name, folder in known.items())
+    assert known
+    assert all(files["model"] == f"results/finetuned/{name}" for name, files in known.items())
     one = sorted(known)[0]
     assert deployed.students(config.resolve(study | {"deploy": [one]})) == {one: known[one]}
     with pytest.raises(ConfigError, match=f"did you mean '{re.escape(one)}'"):

@@ -20,7 +20,7 @@ from speech_pareto.models import architecture, modeling_student
 from speech_pareto.models.backbone import describe, load
 from speech_pareto.models.model_folder import CONFIG, PREPROCESSOR, WEIGHTS
 from speech_pareto.models.quantisation import number_format
-from speech_pareto.reporting import budget
+from speech_pareto.reporting import budget, model_card
 from speech_pareto.reporting.tables import points
 from speech_pareto.runtime import result
 from speech_pareto.runtime.files import whole_folder
@@ -36,7 +36,7 @@ TOLERANCE = 1e-4  # largest difference of log-probabilities in transformers from
 BLANK, WORD, UNKNOWN = "<pad>", "|", "<unk>"  # as transformers' tokenizers for CTC have them
 CODE = "speech_pareto/models/modeling_student.py"
 
-SHERPA = """# A student for sherpa-onnx
+SHERPA = """## With sherpa-onnx
 
 `model.int8.onnx` takes the place of `model.onnx` where bytes count. With the command line, for a
 `speech.wav` of 16 bits and one channel:
@@ -60,7 +60,7 @@ print(stream.result.text)
 ```
 """
 
-TRANSFORMERS = """# A student for transformers
+TRANSFORMERS = """## With transformers
 {trust}
 `speech.wav` has 16 kHz and one channel; with ffmpeg installed `recognise("speech.mp3")` reads any
 file.
@@ -86,7 +86,9 @@ TRUST = """
 class Student:
     """A fine-tuned student with a CTC head, and what it makes of real recordings (1, samples)."""
 
-    def __init__(self, folder: str | Path, settings: dict, corpora: list) -> None:
+    def __init__(self, files: Mapping[str, str | Path], settings: dict, corpora: list) -> None:
+        folder = files["model"]
+        self.files, self.corpora = files, corpora
         self.model, self.task = load_task_model(settings, load(folder), folder)
         self.whole = EndToEnd(self.model).eval()
         self.waves = [waves for waves, _ in recordings(settings, self.task, corpora)[:-1]]
@@ -100,6 +102,10 @@ class Student:
     def read(self, scores: np.ndarray) -> str:
         """Return the text of log-probabilities (frames, outputs)."""
         return self.task.decode(torch.from_numpy(scores)[None], torch.tensor([len(scores)]))[0]
+
+    def card(self, commands: str) -> str:
+        """Return its model card, with the commands that run it."""
+        return model_card.write(self.files, self.task.card(), self.corpora, commands)
 
     def others(self, texts: Iterable[str]) -> int:
         """Return how many recordings have another text than here, word for word."""
@@ -120,7 +126,7 @@ class SamplesAlone(nn.Module):
 
 
 def main(
-    models: Mapping[str, str],
+    students: Mapping[str, Mapping[str, str]],
     tasks: Mapping[str, dict],
     output: str | Path,
     table: str | Path | None = None,
@@ -128,15 +134,16 @@ def main(
 ) -> None:
     """Write a folder per student and runtime below `output`, and what came of it as report.json.
 
-    `models` maps names of students, `teacher/recipe/ratio/seed/task`, to their fine-tuned folders.
-    Of each task there are `settings` and folders of `corpora`. With the `table` of a study only the
-    students go that `recommend` names first for their task, those of their first seed.
+    `students` maps their names, `teacher/recipe/ratio/seed/task`, to their `model`, the fine-tuned
+    folder, and their files `metrics`, `hypotheses` and `profile`. Of each task there are `settings`
+    and folders of `corpora`. With the `table` of a study only the students go that `recommend`
+    names first for their task, those of their first seed.
     """
-    names = recommended(table, models) if table else list(models)
+    names = recommended(table, students) if table else list(students)
     with whole_folder(output) as part:
         for name in names:
             task = tasks[name.rpartition("/")[2]]
-            runtimes = deploy(models[name], task["settings"], task["corpora"], part / name)
+            runtimes = deploy(students[name], task["settings"], task["corpora"], part / name)
             seed = int(name.split("/")[3])
             about = meta(seed, torch.get_num_threads(), digests)
             about["versions"]["sherpa-onnx"] = metadata.version("sherpa-onnx")
@@ -155,13 +162,13 @@ def recommended(table: str | Path, names: Iterable[str]) -> list[str]:
     return found
 
 
-def deploy(model: str | Path, settings: dict, corpora: list, folder: Path) -> dict:
+def deploy(files: Mapping[str, str | Path], settings: dict, corpora: list, folder: Path) -> dict:
     """Write a student below `folder`, once per runtime; return what came of each, by its name.
 
     `unsupported` is what a runtime cannot run, `different` what reads recordings otherwise there.
     """
-    found, status = {}, result.read_status(model)
-    student = None if status else Student(model, settings, corpora)
+    found, status = {}, result.read_status(files["model"])
+    student = None if status else Student(files, settings, corpora)
     # The last spoils the student.
     for name, write in (("transformers", for_transformers), ("sherpa-onnx", for_sherpa)):
         try:
@@ -199,9 +206,8 @@ def for_sherpa(student: Student, folder: Path) -> dict:
     symbols = ["<blk>", *(start + symbol for symbol in student.task.symbols)]
     lines = "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
     (folder / "tokens.txt").write_text(lines, encoding="utf-8")
-    (folder / "README.md").write_text(
-        SHERPA.format(sherpa_onnx=metadata.version("sherpa-onnx")), encoding="utf-8"
-    )
+    commands = SHERPA.format(sherpa_onnx=metadata.version("sherpa-onnx"))
+    (folder / "README.md").write_text(student.card(commands), encoding="utf-8")
     if others := student.others(by_sherpa(file, student.waves)):
         raise NotExported("different", f"sherpa-onnx reads {others} recordings otherwise")
     return {"int8_reads_otherwise": student.others(by_sherpa(small, student.waves))}
@@ -254,7 +260,7 @@ def for_transformers(student: Student, folder: Path) -> dict:
     versions["torch"] = versions["torch"].partition("+")[0]
     more = ("", "") if plain else (TRUST, ", trust_remote_code=True")
     text = TRANSFORMERS.format(**versions, trust=more[0], argument=more[1])
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(student.card(text), encoding="utf-8")
     if plain:
         model = transformers.AutoModelForCTC.from_pretrained(folder)
     else:
@@ -312,7 +318,7 @@ if "snakemake" in globals():
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
         main(
-            models=snakemake.params.job["models"],
+            students=snakemake.params.job["students"],
             tasks=snakemake.params.job["tasks"],
             output=snakemake.output[0],
             table=snakemake.input.tables[0] if snakemake.input.tables else None,
