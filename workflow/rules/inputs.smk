@@ -187,7 +187,9 @@ def deployed_students(wildcards):
 
 def deployed_files(wildcards):
     """All of these."""
-    return [file for own in deployed_students(wildcards).values() for file in own.values()]
+    return [
+        file for own in deployed_students(wildcards).values() for file in own.values()
+    ]
 
 
 def deployed_corpora(wildcards):
