@@ -19,7 +19,7 @@ from helpers.checkout import ROOT
 from helpers.only_installed import environment
 from speech_pareto.models import backbone as model
 from speech_pareto.models import quantisation, surgery
-from speech_pareto.reporting import budget
+from speech_pareto.reporting import budget, programs
 from speech_pareto.reporting.tables import points
 from speech_pareto.runtime.result import write_status
 from speech_pareto.study import cells, config, deployed
@@ -82,6 +82,11 @@ def files_of(model, folder):
     return found | {"profile": profiles[number]}
 
 
+def only(monkeypatch, name):
+    """Deploy to one program alone."""
+    monkeypatch.setattr(deploy, "PROGRAMS", {name: deploy.PROGRAMS[name]})
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Give all random weights of a test their seed."""
@@ -126,6 +131,17 @@ def listen(folder, wave, *packages, command=None):
     return done.stdout + done.stderr if command else done.stdout
 
 
+def in_node(folder, wave):
+    """Return what the README's program for Node prints about speech.wav there."""
+    soundfile.write(folder / "speech.wav", (wave[0] * 32768).astype(np.int16), 16_000)
+    (folder / "run.mjs").write_text(*blocks(folder, "js"))
+    (folder / "node_modules").symlink_to(ROOT / ".venv" / "node_modules")
+    command = [ROOT / ".venv" / "bin" / "node", "run.mjs"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", SYMBOLS)
 def test_sherpa_reads_as_we_do(unit, deployed_as):
@@ -150,7 +166,7 @@ def test_sherpa_reads_as_we_do(unit, deployed_as):
 
 @pytest.mark.slow
 def test_transformers_reads_as_we_do_without_any_code(deployed_as, monkeypatch):
-    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    only(monkeypatch, "transformers")
     found, folder, student = deployed_as(normalised("wav2vec2"))
     assert found["transformers"]["status"] == "ok", found
     folder = folder / "transformers"
@@ -175,6 +191,9 @@ def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path
     assert len(text.split()) > 1
     packages = ("torch", "transformers", "soundfile")
     assert listen(tmp_path / "transformers", student.waves[-1], *packages).strip() == text
+    assert found["transformers.js"]["status"] == "ok", found
+    assert found["transformers.js"]["int8_reads_otherwise"] < found["transformers.js"]["recordings"]
+    assert in_node(tmp_path / "transformers.js", student.waves[-1]) == text
 
 
 STUDENTS = {
@@ -198,7 +217,7 @@ STUDENTS = {
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_transformers_rebuilds_each_shape(name, deployed_as, monkeypatch):
-    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    only(monkeypatch, "transformers")
     found, folder, _ = deployed_as(STUDENTS[name]())
     assert found["transformers"]["status"] == "ok", found
     assert found["transformers"]["largest_difference"] <= 1e-4
@@ -226,7 +245,7 @@ def test_a_probe_is_no_model_of_transformers(deployed_as):
 
 
 def test_another_text_is_no_student(deployed_as, monkeypatch):
-    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    only(monkeypatch, "transformers")
     read = deploy.by_transformers
 
     def worse(*given):
@@ -283,8 +302,9 @@ class AnyVersion(dict):
 
 def test_the_page_has_the_programs_of_the_folders():
     page = (ROOT / "docs" / "deploying.md").read_text()
-    for text in (deploy.SHERPA, deploy.TRANSFORMERS):
-        text = text.format_map(AnyVersion(argument=", trust_remote_code=True"))
-        (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    any_version = AnyVersion(argument=", trust_remote_code=True")
+    texts = [text.format_map(any_version) for text in (programs.SHERPA, programs.TRANSFORMERS)]
+    for text in (*texts, programs.TRANSFORMERS_JS):
+        (program,) = re.findall(r"```(?:python|js)\n(.*?)```", text, re.DOTALL)
         command = re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1].splitlines()[-1]
         assert program in page and re.sub(r"==\S*", "", command) in page
