@@ -75,6 +75,7 @@ def _facts(cells: pd.DataFrame, chosen_on: str) -> dict:
         "short": metric_name(metric)[0],
         "heading": heading(metric, better),
         "take": take(cells["audio_seconds"]),
+        "audioSeconds": plain(cells["audio_seconds"].dropna().median()),
         "chosenOn": chosen_on,
         "done": completeness(cells),
     }
