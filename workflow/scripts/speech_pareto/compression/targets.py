@@ -1,7 +1,7 @@
 """Ratios of another cost than parameters: `{macs: 0.5}` is half of the multiply-accumulates.
 
-`{seconds: 0.5, on: pi-1-threads}` is half of the time on a device, as the table of that name tells
-it; `table` is then its file, and `digest` what in it a student depends on (see `study.shares`).
+`{seconds: 0.5, device: pi-1-threads}` is half of the time on a device, as its table of latencies
+tells it; `table` is then that's file, and `digest` its content (see `study.shares`).
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ def share(target: Mapping) -> float:
 def cost_name(target: Mapping) -> str:
     """Return what a target saves a share of: "MACs", "time on pi-1-threads"."""
     named = (label for key, (label, _) in COSTS.items() if key in target)
-    return next(named, None) or f"time on {target['on']}"
+    return next(named, None) or f"time on {target['device']}"
 
 
 def cost(target: Mapping, config: Mapping) -> float:

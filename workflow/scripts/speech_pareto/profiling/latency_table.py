@@ -13,7 +13,6 @@ and p in ms. The table's times hold these factors, so that sums of them need not
 import csv
 import io
 import random
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -251,7 +250,7 @@ def measure(
                 for own, make in order:
                     times[own].append(timed(make()))
                     bar.update()
-            table = {own: statistics.median(found) for own, found in times.items()}
+            table = {own: min(found) for own, found in times.items()}
             sums, whole = [], []
             known = Table(rows(table, UNITS))
             for config, length in checks:
@@ -275,14 +274,17 @@ def measure(
 
 
 def timed(run: Callable[[], Any], least: int = LEAST) -> float:
-    """Return the median of the seconds of at least so many passes, after one to warm up."""
+    """Return the lower quartile of the seconds of passes, after one to warm up.
+
+    There are at least `least`. Whatever else runs makes passes longer, never shorter.
+    """
     run()
     found: list[float] = []
     while len(found) < least or sum(found) < SECONDS:
         began = time.perf_counter()
         run()
         found.append(time.perf_counter() - began)
-    return statistics.median(found)
+    return sorted(found)[len(found) // 4]
 
 
 def models() -> Iterator[tuple[dict, float]]:

@@ -65,8 +65,12 @@ def located(target: Mapping, study: Mapping) -> dict:
     """Return a target; one in seconds with its table's full name, its file and that's digest."""
     if targets.TIME not in target:
         return dict(target)
-    file = latency.find(target["on"], study["latency"])
-    own = {"on": Path(file).stem, "table": file, "digest": digest_of(locate(file), "sha256")[:8]}
+    file = latency.find(target["device"], study["latency"])
+    own = {
+        "device": Path(file).stem,
+        "table": file,
+        "digest": digest_of(locate(file), "sha256")[:8],
+    }
     return {**target, **own}
 
 

@@ -144,26 +144,28 @@ def _ratios(at: str, ratios: object, folder: object) -> Iterator[str]:
     """Yield which ratios are no share of one cost, or have more digits than folders tell apart."""
     for index, ratio in enumerate(listed(ratios)):
         given, here = mapping(ratio), f"{at}[{index}]"
-        for share in (value for key, value in given.items() if key != "on") if given else (ratio,):
+        for share in (
+            (value for key, value in given.items() if key != "device") if given else (ratio,)
+        ):
             if isinstance(share, float) and math.isfinite(share) and round(share, 4) != share:
                 yield f"{here}: {share} must have at most 4 decimals."
-        if len(given) - ("on" in given) > 1:
+        if len(given) - ("device" in given) > 1:
             yield f"{here}: {shown(ratio)} must be a share of one cost."
         if targets.TIME in given:
-            yield from _on(here, given, str(folder))
-        elif "on" in given:
-            yield f"{here}.on: only a share of '{targets.TIME}' has it."
+            yield from _device(here, given, str(folder))
+        elif "device" in given:
+            yield f"{here}.device: only a share of '{targets.TIME}' has it."
 
 
-def _on(at: str, ratio: dict, folder: str) -> Iterator[str]:
+def _device(at: str, ratio: dict, folder: str) -> Iterator[str]:
     """Yield what is wrong with the table by which a ratio's seconds are told."""
-    if "on" not in ratio:
-        yield f"{at}: the key 'on' is missing, the table of latencies that tells seconds."
+    if "device" not in ratio:
+        yield f"{at}: the key 'device' is missing, whose table of latencies tells seconds."
         return
     try:
-        latency.read(latency.find(str(ratio["on"]), folder))
+        latency.read(latency.find(str(ratio["device"]), folder))
     except (OSError, ValueError) as error:
-        yield f"{at}.on: {str(error).rstrip('.')}."
+        yield f"{at}.device: {str(error).rstrip('.')}."
 
 
 def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:
