@@ -305,7 +305,7 @@ def latency(
     device: Annotated[str, typer.Option(help="What this machine shall be called.")],
     threads: Annotated[int, typer.Option(min=1, help="Threads of the processor.")] = 1,
     folder: Folder = Path(OWN),
-    seconds: Annotated[float, typer.Option(min=0.5, help="Longest audio.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Longest audio.")] = 10.0,
     width: Annotated[int, typer.Option(min=64, help="Most channels or rows.")] = 3072,
 ) -> None:
     """Measure how long the parts of models take on this machine.

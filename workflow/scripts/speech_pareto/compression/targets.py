@@ -1,7 +1,7 @@
 """Ratios of another cost than parameters: `{macs: 0.5}` is half of the multiply-accumulates.
 
 `{seconds: 0.5, device: pi-1-threads}` is half of the time on a device, as its table of latencies
-tells it; `table` is then that's file, and `digest` its content (see `study.shares`).
+tells it; `table` is then the file, and `digest` tells its content (see `study.shares`).
 """
 
 from collections.abc import Callable, Mapping

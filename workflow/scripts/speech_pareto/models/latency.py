@@ -71,7 +71,7 @@ def pieces(config: Mapping, seconds: float, batch: int = 1) -> Counter[Piece]:
             norm = "layer" if config["feat_extract_norm"] == "layer" else norm
             part = f"convolution_{norm}_norm" if norm else "convolution"
             sizes = {"kernel": kernel, "stride": stride, "frames": batch * max(1, frames)}
-            add(part, inputs=inputs, outputs=outputs, **sizes)
+            add(part, **({"inputs": inputs} if index else {}), outputs=outputs, **sizes)
     if frames < 1:
         raise ValueError(f"{seconds} s are too short for one frame")
     whole = batch * frames
@@ -200,12 +200,9 @@ class Table:
 
 
 def rounded(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return sizes as kernels compute in them: in multiples; the one channel of a wave stays."""
-    found = {}
-    for column, size in sizes.items():
-        unit = 1 if size == 1 else MULTIPLES.get(column, 1)
-        found[column] = -(-size // unit) * unit
-    return found
+    """Return sizes in the multiples that kernels compute in."""
+    units = {column: MULTIPLES.get(column, 1) for column in sizes}
+    return {column: -(-size // units[column]) * units[column] for column, size in sizes.items()}
 
 
 def _split(sizes: Mapping[str, int]) -> tuple[tuple, dict[str, int]]:

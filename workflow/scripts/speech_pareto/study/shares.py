@@ -62,16 +62,12 @@ def _blocks(
 
 
 def located(target: Mapping, study: Mapping) -> dict:
-    """Return a target; one in seconds with its table's full name, its file and that's digest."""
+    """Return a target; one in seconds with the full name of its table, the file and its digest."""
     if targets.TIME not in target:
         return dict(target)
     file = latency.find(target["device"], study["latency"])
-    own = {
-        "device": Path(file).stem,
-        "table": file,
-        "digest": digest_of(locate(file), "sha256")[:8],
-    }
-    return {**target, **own}
+    digest = digest_of(locate(file), "sha256")[:8]
+    return {**target, "device": Path(file).stem, "table": file, "digest": digest}
 
 
 def _untimed(target: Mapping, config: Mapping) -> str | None:

@@ -144,9 +144,8 @@ def _ratios(at: str, ratios: object, folder: object) -> Iterator[str]:
     """Yield which ratios are no share of one cost, or have more digits than folders tell apart."""
     for index, ratio in enumerate(listed(ratios)):
         given, here = mapping(ratio), f"{at}[{index}]"
-        for share in (
-            (value for key, value in given.items() if key != "device") if given else (ratio,)
-        ):
+        shares = [value for key, value in given.items() if key != "device"]
+        for share in shares if given else [ratio]:
             if isinstance(share, float) and math.isfinite(share) and round(share, 4) != share:
                 yield f"{here}: {share} must have at most 4 decimals."
         if len(given) - ("device" in given) > 1:

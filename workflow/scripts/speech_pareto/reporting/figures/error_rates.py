@@ -66,9 +66,8 @@ def _rows(axes, errors: list[Error], models: list[Model], style: dict) -> None:
 def _model(model: Model) -> str:
     """Return the name and the score of a model."""
     teacher, recipe, ratio = model.key
-    name = (
-        f"teacher ({teacher})" if model.kind == TEACHER else f"{recipe} {less(ratio, model.target)}"
-    )
+    student = f"{recipe} {less(ratio, model.target)}"
+    name = f"teacher ({teacher})" if model.kind == TEACHER else student
     return f"{name}: {one_decimal(model.score)} %"
 
 
