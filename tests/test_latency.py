@@ -140,26 +140,6 @@ def test_all_parts_of_the_models_at_hand_are_measured():
         assert {own.part for own in pieces(config, 1.0)} <= measured
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """A table that the command measured here, of the smallest sizes."""
-    folder = tmp_path_factory.mktemp("latency")
-    small = ("--seconds", "0.5", "--width", "64")
-    command("latency", "--device", "here", "--folder", folder, *small)
-    return folder
-
-
-@pytest.mark.slow
-def test_the_command_measures_this_machine(measured):
-    table = latency.read(str(measured / "here-1-threads.csv"))
-    assert '"cpu": ' in (measured / "here-1-threads.json").read_text()
-    small, large = (architecture.tiny(hidden=64, ffn=64, layers=n, heads=2) for n in (1, 8))
-    told = [table.seconds(config, 0.5) for config in (small, large)]
-    assert 0 < told[0] < told[1]
-    least = table.of(of("linear", inputs=16, outputs=16, frames=12))
-    assert least < table.of(of("linear", inputs=64, outputs=64, frames=12))
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -89,9 +89,11 @@ def small(**settings) -> nn.Module:
 def grid(width: int, seconds: float) -> Iterator[Measurement]:
     """Yield each part that is measured, with what makes it; calling that is a pass of the part.
 
-    `width` is the most channels or rows, `seconds` the longest audio.
+    `width` is the most channels or rows, `seconds` the longest audio, 2 s
+    at least.
     """
-    frames = [count for count in FRAMES if count <= 50 * seconds] or [FRAMES[0]]
+    frames = FRAMES[: max(2, sum(count <= 50 * seconds for count in FRAMES))]
+    lengths = LENGTHS[: max(2, sum(length <= seconds for length in LENGTHS))]
     widths = [size for size in CHANNELS if size <= width]
     for outputs in widths:
         for count in frames:
@@ -121,7 +123,7 @@ def grid(width: int, seconds: float) -> Iterator[Measurement]:
                 yield piece("reduction", **sizes), partial(reduction, True, **sizes)
                 yield piece("reduced_layer", **sizes), partial(reduction, False, **sizes)
     for entering, kernel, stride, norms, period in CONVOLUTIONS:
-        for length in [x for x in LENGTHS if x <= seconds]:
+        for length in lengths:
             for inputs in (size for size in entering if size <= width):
                 for outputs in (size for size in STEM if size <= width):
                     for own in norms:
