@@ -146,7 +146,10 @@ def test_a_teacher_that_nobody_knows_yet_is_said():
         ({"macs": 0.12345}, "0.12345 must have at most 4 decimals."),
         ({"seconds": 0.5}, "grid[0].ratios[0]: the key 'device' is missing"),
         ({"macs": 0.5, "device": "epyc"}, "ratios[0].device: only a share of 'seconds' has it."),
-        ({"seconds": 0.5, "device": "epyk-1-threads"}, "did you mean 'epyc-1-threads'?"),
+        (
+            {"seconds": 0.5, "device": "epyk-1-threads"},
+            "unknown device 'epyk'; did you mean 'epyc'?",
+        ),
         ("half", "grid[0].ratios[0]: 'half' must be a number or a mapping."),
     ],
 )

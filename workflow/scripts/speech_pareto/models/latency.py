@@ -14,6 +14,7 @@ multiples that kernels compute in. A part that was not measured, or of a size fa
 
 import csv
 import math
+import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -244,10 +245,19 @@ def tables(folder: str | Path = OWN) -> dict[str, str]:
 def find(name: str, folder: str | Path = OWN) -> str:
     """Return the file of the table of this name, or of the device of this name on one thread.
 
-    ValueError lists those that there are.
+    ValueError lists the devices that there are, or the tables of this one.
     """
     known = tables(folder)
     for own in (name, f"{name}-1-threads"):
         if own in known:
             return known[own]
-    raise ValueError(unknown("table of latencies", name, known))
+    device, devices = _device(name), dict.fromkeys(map(_device, known))
+    if device in devices:
+        raise ValueError(unknown("table of latencies", name, known))
+    said = unknown("device", device, devices)
+    raise ValueError(f"{said} On any other, 'speech-pareto latency' measures a table.")
+
+
+def _device(name: str) -> str:
+    """Return the device that a table is of."""
+    return re.sub(r"-\d+-threads$", "", name)

@@ -291,7 +291,7 @@ class _Front:
                 + (": not on the front" if self.axis.sparse else "")
             )
         if asked := asked_text(self.rows):
-            notes.append(f"students save shares of {asked} that were asked")
+            notes.append(f"students were asked to save shares of {asked}")
         if self.published is not None:
             notes.append("small and pale: published systems, as printed; hollow: read off a figure")
         if ((self.rows["kind"] == CONTROL) & (self.rows["role"] != TEACHER)).any():

@@ -62,7 +62,8 @@ def draw(rows: pd.DataFrame, task: str, recipes) -> Figure:
         _frame(axes, grid, line == lines - 1 or place + columns >= len(order), column == 0)
         name = "teacher" if one.role == TEACHER else _broken(one.recipe)
         about = f"{one.teacher}, " if several else ""
-        about += f"{less(one.ratio, one.target)}: " if one.ratio else ""
+        short = one.target and one.target.partition(" on ")[0]  # no room for a device
+        about += f"{less(one.ratio, short)}: " if one.ratio else ""
         colour = MUTED if one.kind == CONTROL else style[one.recipe][0]
         head: dict[str, Any] = {"fontsize": 6.6, "color": INK if one.role == TEACHER else colour}
         title = f"{name}\n{about}{two_decimals(float(grid[-1, -1]))}"

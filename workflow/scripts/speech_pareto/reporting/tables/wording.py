@@ -51,9 +51,9 @@ def cost_of(target) -> str:
 
 
 def asked_text(summary: pd.DataFrame) -> str | None:
-    """Return what else than parameters students save shares of: "MACs, bytes"; None if nothing."""
+    """Return what students save shares of: "MACs or of bytes"; None if of parameters alone."""
     costs = sorted({cost_of(target) for target in summary["target"].dropna()})
-    return ", ".join(costs) or None
+    return " or of ".join(costs) or None
 
 
 def status_text(row) -> str:
