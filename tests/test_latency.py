@@ -140,6 +140,19 @@ def test_all_parts_of_the_models_at_hand_are_measured():
         assert {own.part for own in pieces(config, 1.0)} <= measured
 
 
+@pytest.mark.parametrize("file", latency.tables().values())
+@pytest.mark.parametrize("kind", architecture.MODEL_TYPES)
+def test_shipped_tables_tell_of_models_from_tiny_to_large(file, kind):
+    table = latency.read(file)
+    wide = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+    shapes = [{}, {"num_hidden_layers": 24, "feat_extract_norm": "layer", **wide}]
+    for seconds in (0.5, 10.0, 30.0):
+        base, large = (table.seconds({"model_type": kind, **own}, seconds) for own in shapes)
+        assert 0 < base < large < 1000 * seconds
+    if kind in ("hubert", "wav2vec2"):
+        assert table.seconds(architecture.tiny(model_type=kind), 10.0) < 0.3 * base
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
