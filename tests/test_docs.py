@@ -99,10 +99,13 @@ def test_what_is_said_of_chains():
     reused = recipes.solve(["attention_reuse"], BASE, 0.05).config
     zeros = recipes.solve(["weight_pruning"], BASE, 0.3).config
     small = recipes.solve(["int8"], BASE, 0.0).config
+    pooled = recipes.solve(["frame_pooling"], BASE, 0.0).config
     for name in catalogue.names():
         chosen = recipes.make(name)
         assert (chosen.obstacle(reused) is not None) == chosen.takes_heads
         served = not chosen.removes or name in ("weight_pruning", "parp", "iterative_pruning")
+        rounds = served and name != "frame_pooling" and not chosen.full_rate
+        assert (chosen.obstacle(pooled) is None) == rounds, name
         served = served and name != "weight_clustering"
         assert (chosen.obstacle(zeros) is None) == served, name
         assert (chosen.obstacle(small) is None) == (name == "identity")

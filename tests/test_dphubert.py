@@ -30,13 +30,18 @@ def teacher():
     return backbone("hubert")
 
 
-def gating_of(teacher, rate=0.02):
+def gating_of(gated, rate=0.02, drops=(0.2, 0.5), stem=None):
+    """Return hard-concrete gates on a backbone, whose `stem` may have some already."""
     generator = torch.Generator().manual_seed(0)
-    return hard_concrete_gates.Gating(copy.deepcopy(teacher), (0.2, 0.5), rate, generator)
+
+    def gates(layer, kind, count):
+        return hard_concrete_gates.Gates(count, drops[kind], rate, generator)
+
+    return hard_concrete_gates.Gating(gated, gates, rate, stem)
 
 
 def test_the_expected_size_is_the_closed_form_and_has_a_gradient(teacher):
-    gating, config = gating_of(teacher), model.describe(teacher)
+    gating, config = gating_of(copy.deepcopy(teacher)), model.describe(teacher)
     layer = architecture.layers_of(config)[0]
     head, row = (f(config, layer) for f in (architecture.head_parameters, _row_size))
     chances = [
@@ -71,7 +76,7 @@ def test_gates_are_the_hard_concrete_distribution():
 
 
 def test_gates_move_faster_and_multipliers_climb(teacher):
-    gating = gating_of(teacher, rate=0.05)
+    gating = gating_of(copy.deepcopy(teacher), rate=0.05)
     moves = optimiser.make(gating, Training(steps=1, learning_rate=1e-3, weight_decay=0.1))
     before = gating.rows[0].log_alpha.detach().clone()
     excess = gating.sparsity().item() - 0.9
@@ -93,7 +98,7 @@ def test_gates_move_faster_and_multipliers_climb(teacher):
 
 
 def test_the_target_rises_with_the_steps(teacher):
-    gating = gating_of(teacher)
+    gating = gating_of(copy.deepcopy(teacher))
     with torch.no_grad():
         gating.multipliers.copy_(torch.tensor([1.0, 0.0]))
     now = gating.sparsity().item()
@@ -152,8 +157,7 @@ def test_the_units_of_lowest_alpha_go_and_nothing_else(teacher):
 def test_taking_gates_off_leaves_their_strength(kind, batch):
     plain = backbone(kind)
     gated = copy.deepcopy(plain)
-    generator = torch.Generator().manual_seed(0)
-    gating = hard_concrete_gates.Gating(gated, (0.01, 0.3), 1.0, generator)
+    gating = gating_of(gated, 1.0, (0.01, 0.3))
     assert not torch.allclose(gated(**batch)[0], plain(**batch)[0], atol=1e-3)
     with torch.no_grad():
         for gates in (*gating.heads, *gating.rows):
@@ -246,7 +250,7 @@ def test_the_expected_size_of_a_stem_is_a_sum_of_products(name):
     gates.expected_saving().backward()
     assert all((one.log_alpha.grad < 0).all() for one in gates.layers)
     assert gates.saving([16, 20, 24]) == 0
-    gating = hard_concrete_gates.Gating(made, (0.2, 0.5), 0.1, torch.Generator(), gates)
+    gating = gating_of(made, 0.1, stem=gates)
     total = sum(p.numel() for p in made.parameters())
     gating.stem = None
     alone = gating.sparsity().item()

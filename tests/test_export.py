@@ -74,6 +74,7 @@ def with_gaps(kind):
 
 TWICE = "thin stem, half of the frames"  # exported again: the same bytes
 REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
+POOLING = {"factor": 1.5, "after": 1}
 STUDENTS = {
     "log-mel": ("finetune", lambda: model.new(model.tiny_config(**SMALL))),
     "thin stem, half of the frames": ("finetune", lambda: thin_stem("hubert", time_reduction=2)),
@@ -83,6 +84,7 @@ STUDENTS = {
     "wavlm": ("probe", lambda: thin("wavlm")),
     "reuse": ("finetune", lambda: section(convolutional("wavlm"), layers=REUSE)),
     "gaps": ("finetune", lambda: with_gaps("wavlm")),
+    "pooled": ("probe", lambda: section(convolutional("wavlm"), frame_pooling=POOLING)),
     "int8": ("finetune", lambda: small_numbers("int8")),
 }
 

@@ -128,6 +128,8 @@ def test_all_parts_of_the_models_at_hand_are_measured():
     measured = {own.part for own, _ in latency_table.grid(3072, 10.0)} | {*latency_table.UNITS}
     reduced = architecture.tiny(layers=3, compression={"stem": "kaldi_fbank", "time_reduction": 2})
     configs = [{"model_type": kind} for kind in architecture.MODEL_TYPES]
+    pooling = {"stem": "log_mel", "frame_pooling": {"factor": 1.5, "after": 2}}
+    configs.append(architecture.tiny(compression=pooling))
     configs += [
         {"model_type": "hubert", "feat_extract_norm": "layer"},
         architecture.tiny(),

@@ -54,7 +54,7 @@ def test_differences_to_the_teacher_are_marked(compared):
         part = text[text.index("## phones") :]
         assert f"| {known}{mark} |" in part
         teacher = next(line for line in part.splitlines() if line.startswith("| **identity**"))
-        assert teacher.split(" | ")[11] == "–"
+        assert teacher.split(" | ")[12] == "–"
         front = leaderboard.front_text(cells, rows)
         assert max(map(len, front.splitlines())) <= 100
         part = front[front.index("phones: ") :]
@@ -70,7 +70,7 @@ def test_leaderboard_ranks_within_a_ratio(cells):
     rows = [line.split(" | ") for line in part.splitlines() if line.startswith("| ")][2:]
     half = [row[0].strip("| *") for row in rows if row[2] == "0.5"]
     assert half[-2:] == ["random-pruning", "head-pruning"]
-    assert "±" in next(row for row in rows if row[2] == "0.75")[9]
+    assert "±" in next(row for row in rows if row[2] == "0.75")[10]
     assert "66 of 74 cells done, 8 infeasible." in text
 
 

@@ -262,7 +262,7 @@ def test_the_plan_to_read(small, tmp_path, capsys):
 def test_the_target_prints_each_time_and_needs_no_data(tree, snakemake):
     for _ in range(2):
         done = snakemake(tree, "plan", "--cores", "1")
-        assert "Study default: 33 cells (33 feasible), 205 jobs" in done.stdout
+        assert "Study default: 39 cells (39 feasible), 239 jobs" in done.stdout
     made = {path.name for path in (tree / "results").iterdir()}
     assert made == {"plan.csv", "plan.txt", "run_config.yaml"}
 

@@ -375,6 +375,24 @@ def test_all_steps_of_a_method_count_and_few_are_done(name, teacher_folder, corp
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
+def test_a_long_walk_that_waits_and_listens_is_rehearsed_in_few_steps(
+    teacher_folder, corpus, tmp_path
+):
+    schedule = [0.02, 0.04, 0.06, 0.08, 0.1]
+    walk = {"method": "data_driven_ffn_pruning", "schedule": schedule, "patience": None}
+    walk |= {"steps": 25_000, "batch_seconds": 1.0, "batches": 900}
+    walk |= {"units": 4, "unit_seconds": 4.0}
+    facts = {"recipe": [{"iterative_pruning": walk}], "precision": "fp32", "task": None}
+    facts = job(teacher_folder, job=facts | {"accumulate": 1}, run=RUN, corpora=[str(corpus)])
+    found = rehearsed.compress(compress, facts | {"ratio": 0.1}, tmp_path)()
+    steps = [part for part in found["parts"] if part["what"] == "step"]
+    assert [part["number"] for part in steps] == 5 * [25_000]
+    assert steps[2]["seconds"] == steps[1]["seconds"] == steps[4]["seconds"]
+    numbers = [part["number"] for part in found["parts"] if part["what"] == "batch"]
+    assert numbers == 5 * [900]
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
 def test_a_job_that_the_kernel_kills_is_a_result(teacher_folder, tmp_path, monkeypatch):
     real = subprocess.Popen
 

@@ -148,7 +148,7 @@ def test_leaderboards_agree(tables):
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", text)]
     assert [row for row in rows if row] == markdown
     done = pd.read_csv(tables / "leaderboard.csv")["done"].to_list()
-    assert done == [row[12] for row in markdown]
+    assert done == [row[13] for row in markdown]
     assert "<script" not in text and "http" not in text
 
 

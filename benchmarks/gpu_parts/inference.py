@@ -90,7 +90,7 @@ def without_zeros(model: nn.Module, seconds: float) -> float:
     """Return a model's MACs over a recording without those with zero weights of its layers."""
     config = model.plain_config
     zeros = architecture.section(config).get("zeros", 0)
-    return planned_macs(config, zeros, seconds)["theoretical_total"]
+    return planned_macs(config, [zeros], seconds)["theoretical_total"]
 
 
 def in_precision(model: nn.Module, name: str) -> nn.Module:

@@ -1,5 +1,6 @@
 """Servers on loopback that tests download from: files with ranges, and the hub's protocol."""
 
+import base64
 import hashlib
 import http.server
 import json
@@ -111,6 +112,67 @@ class Hub(Files):
             self.wfile.write(data)
 
 
+class WritableHub(Hub):
+    """That part by which `huggingface_hub` makes a model and commits to it, without Xet.
+
+    What is committed lies in `{owner}/{model}/main/` of the folder served. The server's `tokens`
+    may write, others are refused.
+    """
+
+    def do_POST(self):
+        path = urlsplit(self.path).path
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Authorization", "").removeprefix("Bearer ") not in self.server.tokens:
+            return self.refuse(401, "Unauthorized")
+        if path == "/api/repos/create":
+            asked = json.loads(data)
+            name = f"{asked['organization']}/{asked['name']}"
+            (self.server.folder / name / "main").mkdir(parents=True, exist_ok=True)
+            return self.answer_json({"url": f"{self.server.url}/{name}"})
+        if path == "/api/validate-yaml":
+            return self.answer_json({"warnings": [], "errors": []})
+        if path.endswith("/preupload/main"):
+            files = json.loads(data)["files"]
+            modes = [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if file["size"] > 10_000 else "regular",
+                    "shouldIgnore": False,
+                }
+                for file in files
+            ]
+            return self.answer_json({"files": modes})
+        if path.endswith(".git/info/lfs/objects/batch"):
+            objects = [
+                one | {"actions": {"upload": {"href": f"{self.server.url}/put/{one['oid']}"}}}
+                for one in json.loads(data)["objects"]
+            ]
+            return self.answer_json({"objects": objects, "transfer": "basic"})
+        name = re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path)[1]
+        return self.commit(name, [json.loads(line) for line in data.splitlines()])
+
+    def do_PUT(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.stored[urlsplit(self.path).path.removeprefix("/put/")] = data
+        self.send(b"", False)
+
+    def commit(self, name, lines):
+        """Write the files of a commit."""
+        folder = self.server.folder / name / "main"
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                (folder / value["path"]).write_bytes(base64.b64decode(value["content"]))
+            elif line["key"] == "lfsFile":
+                (folder / value["path"]).write_bytes(self.server.stored[value["oid"]])
+        commit = {"commitUrl": f"{self.server.url}/{name}/commit/1", "commitOid": 40 * "1"}
+        self.answer_json(commit)
+
+    def answer_json(self, value):
+        """Answer with a JSON value."""
+        self.send(json.dumps(value).encode(), True, {"Content-Type": "application/json"})
+
+
 @contextmanager
 def serve(folder, handler=Files):
     """Serve a folder on loopback; yields the server, whose `url` is its address."""
@@ -118,7 +180,7 @@ def serve(folder, handler=Files):
     made = partial(handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), made) as running:
         running.folder, running.starts, running.limits = folder, [], {}
-        running.gated, running.true = set(), {}
+        running.gated, running.true, running.tokens, running.stored = set(), {}, set(), {}
         running.url = f"http://127.0.0.1:{running.server_port}"
         thread = threading.Thread(target=running.serve_forever)
         thread.start()

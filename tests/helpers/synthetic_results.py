@@ -54,7 +54,8 @@ def write(folder, tasks=("phones", "characters"), scope=None):
     for teacher, recipe, ratio, seed, task, loss, macs, efficiency in cells(tasks):
         path = f"{teacher}/{recipe}/{ratio:g}/{seed}"
         run = {"study": "default", "teacher": teacher, "recipe": recipe, "ratio": ratio}
-        run |= {"seed": seed, "config": {"steps": [recipe.replace("-", "_")]}}
+        config = {"teacher": {}, "recipe": [recipe.replace("-", "_")], "task": {}}
+        run |= {"seed": seed, "config": config}
         run |= {"role": ROLES[recipe], "pretrained": teacher != "tiny-random"}
         meta = {"commit": "0" * 40, "dirty": False, "seed": seed}
         meta |= {"versions": {"torch": "0"}, "hardware": {"cpu": "made up", "threads": 1}}

@@ -4,7 +4,7 @@
 rule deploy:
     """Write the best student of each CTC task, or those that the config lists, and try them."""
     input:
-        models=deployed_models,
+        students=deployed_files,
         corpora=deployed_corpora,
         tables=(
             []
@@ -21,7 +21,7 @@ rule deploy:
         "../../envs/deploy.yaml"
     params:
         **job_params(
-            models=deployed_students,
+            students=deployed_students,
             tasks=deployable_tasks,
             code=code(
                 "deploy.py",

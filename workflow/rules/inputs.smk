@@ -181,13 +181,15 @@ def pretraining_settings(wildcards):
 
 
 def deployed_students(wildcards):
-    """Fine-tuned folders of the students that other programs may get, by name."""
+    """Files of the students that other programs may get, by name."""
     return deployed.students(study)
 
 
-def deployed_models(wildcards):
-    """These folders."""
-    return list(deployed_students(wildcards).values())
+def deployed_files(wildcards):
+    """All of these."""
+    return [
+        file for own in deployed_students(wildcards).values() for file in own.values()
+    ]
 
 
 def deployed_corpora(wildcards):

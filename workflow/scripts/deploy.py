@@ -2,11 +2,15 @@
 
 import logging
 import re
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import onnx
 import sherpa_onnx
 import torch
 import transformers
@@ -18,16 +22,16 @@ from export import NotExported, distance, fitting, recordings, reference, unpara
 from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.models import architecture, modeling_student
 from speech_pareto.models.backbone import describe, load
-from speech_pareto.models.model_folder import CONFIG, PREPROCESSOR, WEIGHTS
+from speech_pareto.models.model_folder import CONFIG, FEATURES, PREPROCESSOR, WEIGHTS
 from speech_pareto.models.quantisation import number_format
-from speech_pareto.reporting import budget
+from speech_pareto.reporting import budget, model_card, programs
 from speech_pareto.reporting.tables import points
 from speech_pareto.runtime import result
 from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.provenance import meta
 from speech_pareto.runtime.source_digest import SCRIPTS, closure
 from speech_pareto.study.cells import ratio_name
-from speech_pareto.tasks.recogniser import EndToEnd
+from speech_pareto.tasks.recogniser import EndToEnd, open_session
 from speech_pareto.tasks.task import load_task_model
 
 log = logging.getLogger(__name__)
@@ -36,57 +40,14 @@ TOLERANCE = 1e-4  # largest difference of log-probabilities in transformers from
 BLANK, WORD, UNKNOWN = "<pad>", "|", "<unk>"  # as transformers' tokenizers for CTC have them
 CODE = "speech_pareto/models/modeling_student.py"
 
-SHERPA = """# A student for sherpa-onnx
-
-`model.int8.onnx` takes the place of `model.onnx` where bytes count. With the command line, for a
-`speech.wav` of 16 bits and one channel:
-
-```sh
-pip install sherpa-onnx=={sherpa_onnx} sherpa-onnx-bin=={sherpa_onnx}
-sherpa-onnx-offline --omnilingual-asr-model=model.onnx --tokens=tokens.txt speech.wav
-```
-
-In Python, as in sherpa's other languages and on phones:
-
-```python
-import sherpa_onnx, soundfile
-
-recogniser = sherpa_onnx.OfflineRecognizer.from_omnilingual_asr_ctc("model.onnx", "tokens.txt")
-stream = recogniser.create_stream()
-wave, rate = soundfile.read("speech.wav", dtype="float32")
-stream.accept_waveform(rate, wave)
-recogniser.decode_stream(stream)
-print(stream.result.text)
-```
-"""
-
-TRANSFORMERS = """# A student for transformers
-{trust}
-`speech.wav` has 16 kHz and one channel; with ffmpeg installed `recognise("speech.mp3")` reads any
-file.
-
-```sh
-pip install torch=={torch} transformers=={transformers} soundfile
-```
-
-```python
-import soundfile
-from transformers import pipeline
-
-recognise = pipeline("automatic-speech-recognition", model="."{argument})
-wave, rate = soundfile.read("speech.wav", dtype="float32")
-print(recognise({{"raw": wave, "sampling_rate": rate}})["text"])
-```
-"""
-TRUST = """
-`modeling_student.py` and the files it imports rebuild the layers that `config.json` states.
-"""
-
 
 class Student:
     """A fine-tuned student with a CTC head, and what it makes of real recordings (1, samples)."""
 
-    def __init__(self, folder: str | Path, settings: dict, corpora: list) -> None:
+    def __init__(self, files: Mapping[str, str | Path], settings: dict, corpora: list) -> None:
+        folder = files["model"]
+        self.files, self.corpora = files, corpora
+        self.scratch = tempfile.TemporaryDirectory()
         self.model, self.task = load_task_model(settings, load(folder), folder)
         self.whole = EndToEnd(self.model).eval()
         self.waves = [waves for waves, _ in recordings(settings, self.task, corpora)[:-1]]
@@ -101,6 +62,22 @@ class Student:
         """Return the text of log-probabilities (frames, outputs)."""
         return self.task.decode(torch.from_numpy(scores)[None], torch.tensor([len(scores)]))[0]
 
+    @cached_property
+    def exported(self) -> tuple[Path, Path]:
+        """Two ONNX files, samples in and log-probabilities out, the second in int8. Spoils it."""
+        fitting(self.model)
+        unparametrize(self.model)
+        file, small = (Path(self.scratch.name) / name for name in ("model.onnx", "int8.onnx"))
+        example = {"input_values": torch.zeros(2, SAMPLE_RATE + 123)}
+        write_onnx(SamplesAlone(self.whole).eval(), file, example, {}, "logits")
+        matrices = {"op_types_to_quantize": ["MatMul"], "weight_type": QuantType.QUInt8}
+        quantize_dynamic(file, small, nodes_to_exclude=before_logarithms(file), **matrices)
+        return file, small
+
+    def card(self, commands: str) -> str:
+        """Return its model card, with the commands that run it."""
+        return model_card.write(self.files, self.task.card(), self.corpora, commands)
+
     def others(self, texts: Iterable[str]) -> int:
         """Return how many recordings have another text than here, word for word."""
         pairs = zip(texts, self.texts, strict=True)
@@ -108,19 +85,21 @@ class Student:
 
 
 class SamplesAlone(nn.Module):
-    """A recogniser without lengths: all samples x (batch, samples) are real."""
+    """A recogniser without lengths: all `input_values` (batch, samples) are real."""
 
     def __init__(self, whole: EndToEnd) -> None:
         super().__init__()
         self.whole = whole
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input_values: Tensor) -> Tensor:
         """Return log-probabilities (batch, frames, outputs)."""
-        return self.whole(x, torch.full((x.shape[0],), x.shape[1], dtype=torch.int64))[0]
+        batch, samples = input_values.shape
+        lengths = torch.full((batch,), samples, dtype=torch.int64)
+        return self.whole(input_values, lengths)[0]
 
 
 def main(
-    models: Mapping[str, str],
+    students: Mapping[str, Mapping[str, str]],
     tasks: Mapping[str, dict],
     output: str | Path,
     table: str | Path | None = None,
@@ -128,15 +107,16 @@ def main(
 ) -> None:
     """Write a folder per student and runtime below `output`, and what came of it as report.json.
 
-    `models` maps names of students, `teacher/recipe/ratio/seed/task`, to their fine-tuned folders.
-    Of each task there are `settings` and folders of `corpora`. With the `table` of a study only the
-    students go that `recommend` names first for their task, those of their first seed.
+    `students` maps their names, `teacher/recipe/ratio/seed/task`, to their `model`, the fine-tuned
+    folder, and their files `metrics`, `hypotheses` and `profile`. Of each task there are `settings`
+    and folders of `corpora`. With the `table` of a study only the students go that `recommend`
+    names first for their task, those of their first seed.
     """
-    names = recommended(table, models) if table else list(models)
+    names = recommended(table, students) if table else list(students)
     with whole_folder(output) as part:
         for name in names:
             task = tasks[name.rpartition("/")[2]]
-            runtimes = deploy(models[name], task["settings"], task["corpora"], part / name)
+            runtimes = deploy(students[name], task["settings"], task["corpora"], part / name)
             seed = int(name.split("/")[3])
             about = meta(seed, torch.get_num_threads(), digests)
             about["versions"]["sherpa-onnx"] = metadata.version("sherpa-onnx")
@@ -155,15 +135,15 @@ def recommended(table: str | Path, names: Iterable[str]) -> list[str]:
     return found
 
 
-def deploy(model: str | Path, settings: dict, corpora: list, folder: Path) -> dict:
+def deploy(files: Mapping[str, str | Path], settings: dict, corpora: list, folder: Path) -> dict:
     """Write a student below `folder`, once per runtime; return what came of each, by its name.
 
     `unsupported` is what a runtime cannot run, `different` what reads recordings otherwise there.
     """
-    found, status = {}, result.read_status(model)
-    student = None if status else Student(model, settings, corpora)
-    # The last spoils the student.
-    for name, write in (("transformers", for_transformers), ("sherpa-onnx", for_sherpa)):
+    found, status = {}, result.read_status(files["model"])
+    student = None if status else Student(files, settings, corpora)
+    # Those after the first spoil the student.
+    for name, write in PROGRAMS.items():
         try:
             if status:
                 raise NotExported(status["status"], status["reason"])
@@ -188,23 +168,35 @@ def for_sherpa(student: Student, folder: Path) -> dict:
             "sherpa-onnx standardises recordings (mean 0, variance 1), and this student reads "
             f"{heard} of {len(given)} otherwise then",
         )
-    unparametrize(student.model)
     file, small = folder / "model.onnx", folder / "model.int8.onnx"
-    example = {"x": torch.zeros(2, SAMPLE_RATE + 123)}
-    write_onnx(SamplesAlone(student.whole).eval(), file, example, {}, "logits")
-    matrices = {"op_types_to_quantize": ["MatMul"], "weight_type": QuantType.QUInt8}
-    quantize_dynamic(file, small, **matrices)
+    for source, copy in zip(student.exported, (file, small), strict=True):
+        shutil.copy(source, copy)
     # Where a symbol begins with ▁, sherpa writes a blank: between phones, as here.
     start = "▁" if student.task.unit == "phones" else ""
     symbols = ["<blk>", *(start + symbol for symbol in student.task.symbols)]
     lines = "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
     (folder / "tokens.txt").write_text(lines, encoding="utf-8")
-    (folder / "README.md").write_text(
-        SHERPA.format(sherpa_onnx=metadata.version("sherpa-onnx")), encoding="utf-8"
-    )
+    commands = programs.SHERPA.format(sherpa_onnx=metadata.version("sherpa-onnx"))
+    (folder / "README.md").write_text(student.card(commands), encoding="utf-8")
     if others := student.others(by_sherpa(file, student.waves)):
         raise NotExported("different", f"sherpa-onnx reads {others} recordings otherwise")
     return {"int8_reads_otherwise": student.others(by_sherpa(small, student.waves))}
+
+
+def before_logarithms(file: Path) -> list[str]:
+    """Return the names of the products in an ONNX file whose results go into a logarithm.
+
+    They add up powers of all orders of magnitude, of which 8 bits would leave the loudest.
+    """
+    nodes = onnx.load(file, load_external_data=False).graph.node
+    makes = {output: node for node in nodes for output in node.output}
+    left, found = [node for node in nodes if node.op_type == "Log"], {}
+    while left:
+        for name in left.pop().input:
+            if (node := makes.get(name)) is not None and node.name not in found:
+                found[node.name] = node.op_type
+                left.append(node)
+    return [name for name, kind in found.items() if kind == "MatMul"]
 
 
 def by_sherpa(file: Path, recordings: Iterable[np.ndarray]) -> list[str]:
@@ -252,9 +244,9 @@ def for_transformers(student: Student, folder: Path) -> dict:
     write_tokenizer(student.task, folder)
     versions = {name: metadata.version(name) for name in ("torch", "transformers")}
     versions["torch"] = versions["torch"].partition("+")[0]
-    more = ("", "") if plain else (TRUST, ", trust_remote_code=True")
-    text = TRANSFORMERS.format(**versions, trust=more[0], argument=more[1])
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    more = ("", "") if plain else (programs.TRUST, ", trust_remote_code=True")
+    text = programs.TRANSFORMERS.format(**versions, trust=more[0], argument=more[1])
+    (folder / "README.md").write_text(student.card(text), encoding="utf-8")
     if plain:
         model = transformers.AutoModelForCTC.from_pretrained(folder)
     else:
@@ -265,6 +257,42 @@ def for_transformers(student: Student, folder: Path) -> dict:
         reason = f"transformers' log-probabilities are {far:.3g} from those here"
         raise NotExported("different", f"{reason}, {others} recordings read otherwise")
     return {"largest_difference": far}
+
+
+def for_transformers_js(student: Student, folder: Path) -> dict:
+    """Write a folder for transformers.js, to which every student is a wav2vec 2.0. Spoils it."""
+    (folder / "onnx").mkdir()
+    copies = folder / "onnx" / "model.onnx", folder / "onnx" / "model_quantized.onnx"
+    for source, copy in zip(student.exported, copies, strict=True):
+        shutil.copy(source, copy)
+    kind = {"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"]}
+    result.write_json(folder / CONFIG, kind | {"vocab_size": student.task.outputs})
+    # The file itself preprocesses recordings.
+    more = {"do_normalize": False, "processor_class": "Wav2Vec2Processor"}
+    result.write_json(folder / PREPROCESSOR, FEATURES | more)
+    named = {"tokenizer_class": "Wav2Vec2CTCTokenizer"}
+    result.write_json(folder / "tokenizer_config.json", named)
+    start = WORD if student.task.unit == "phones" else ""  # a blank between phones
+    symbols = [BLANK, *(start + (WORD if x == " " else x) for x in student.task.symbols)]
+    words = {"word_delimiter_token": WORD, "cleanup": True}
+    model = {"type": "WordLevel", "vocab": {x: i for i, x in enumerate(symbols)}}
+    tokenizer = {"version": "1.0", "added_tokens": [], "model": model | {"unk_token": BLANK}}
+    tokenizer |= {"decoder": {"type": "CTC", "pad_token": BLANK, **words}}
+    for step in ("normalizer", "pre_tokenizer", "post_processor"):
+        tokenizer[step] = None
+    result.write_json(folder / "tokenizer.json", tokenizer)
+    (folder / "README.md").write_text(student.card(programs.TRANSFORMERS_JS), encoding="utf-8")
+    heard = [by_onnxruntime(file, student) for file in copies]
+    if others := student.others(heard[0]):
+        raise NotExported("different", f"onnxruntime reads {others} recordings otherwise")
+    return {"int8_reads_otherwise": student.others(heard[1])}
+
+
+def by_onnxruntime(file: Path, student: Student) -> list[str]:
+    """Return the texts of a student's recordings by its ONNX file, which transformers.js runs."""
+    session = open_session(file)
+    runs = (session.run(None, {"input_values": waves})[0][0] for waves in student.waves)
+    return [student.read(scores) for scores in runs]
 
 
 def copy_code(folder: Path) -> None:
@@ -306,13 +334,20 @@ def by_transformers(
     return texts, scores
 
 
+PROGRAMS = {
+    "transformers": for_transformers,
+    "sherpa-onnx": for_sherpa,
+    "transformers.js": for_transformers_js,
+}
+
+
 if "snakemake" in globals():
     from speech_pareto.runtime.log import logged
 
     with logged(snakemake.log[0]):
         torch.set_num_threads(snakemake.threads)
         main(
-            models=snakemake.params.job["models"],
+            students=snakemake.params.job["students"],
             tasks=snakemake.params.job["tasks"],
             output=snakemake.output[0],
             table=snakemake.input.tables[0] if snakemake.input.tables else None,

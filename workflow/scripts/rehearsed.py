@@ -68,19 +68,24 @@ def measure(scratch: Path) -> None:
 
 def trained(call: Callable[[], None], one_piece: bool = True) -> dict:
     """Return what a job with trainings takes: what its steps do, and all the rest as its start."""
+    from speech_pareto.compression.runner import Batches
     from speech_pareto.runtime.hardware import device
     from speech_pareto.training.excerpt import Excerpt
 
-    with Excerpt(STEPS[device().type], one_piece) as excerpt:
+    with Excerpt(STEPS[device().type], one_piece, Batches) as excerpt:
         began = time.monotonic()
         call()
         spent = time.monotonic() - began
-    parts = []
+    parts, seconds = [], None
     for phase in excerpt.phases:
-        if (seconds := phase.seconds()) is not None:
-            spent -= phase.ends[-1] - phase.ends[0]
+        spent -= phase.ends[-1] - phase.ends[0] if phase.ends else 0.0
+        seconds = phase.seconds() or seconds  # of one step: as slow as those before
+        if phase.ends and seconds is not None:
             parts.append({"what": "step", "number": phase.steps, "seconds": seconds})
             parts[-1]["audio"] = phase.batch_seconds
+    for one in excerpt.listened:
+        spent -= one.seconds
+        parts.append({"what": "batch", "number": one.number, "seconds": one.seconds / one.done})
     return {"start": max(0.0, spent), "parts": parts}
 
 

@@ -283,6 +283,33 @@ def _recognise(model: Path, audio: list[Path], threads: int | None, answer: Call
         raise typer.Exit(1)
 
 
+@app.command(
+    epilog=examples(
+        "push results/deploy/base/dphubert/0.75/1/characters/transformers me/small-hubert",
+        "push FOLDER me/small-hubert --licence cc-by-sa-3.0 --yes",
+    )
+)
+def push(
+    folder: Annotated[Path, typer.Argument(help="What `snakemake deploy` wrote for a program.")],
+    to: Annotated[str, typer.Argument(help="OWNER/NAME on the hub.")],
+    licence: Annotated[str | None, typer.Option(help="Written into the model card.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="A new model is private.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Send it.")] = False,
+) -> None:
+    """Send a student to the Hugging Face hub.
+
+    Without --yes nothing is sent: its files and what hinders it are listed, and the exit status is
+    1 if anything does.
+    """
+    from speech_pareto.reporting import publish
+
+    found = publish.prepare(folder, to, licence)
+    typer.echo(found.text)
+    if found.problems:
+        raise typer.Exit(1)
+    typer.echo(publish.send(found, private) if yes else "Nothing was sent; --yes sends it.")
+
+
 @app.command(epilog=examples("voices | grep -i portuguese"))
 def voices() -> None:
     """List the languages that can be spelt in phones.

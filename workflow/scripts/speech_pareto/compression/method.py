@@ -97,11 +97,17 @@ class Method(Checked):
         """Return why this method cannot be applied to a model with this config, None if it can."""
         if self.removes and architecture.section(config).get("zeros"):
             return "it would undo the zeros of the weight pruning before it"
+        if self.removes and "frame_pooling" in architecture.section(config):
+            return "the model pools frames already; only roundings follow"
         if self.takes_heads and architecture.reuses(config):
             return "a head whose attention map the next layer reuses cannot go"
-        if self.full_rate and architecture.section(config).get("time_reduction"):
+        return self.misses_frames(config) or finished(config)
+
+    def misses_frames(self, config: Mapping) -> str | None:
+        """Return why a method that wants all frames in all layers cannot have them, else None."""
+        if self.full_rate and architecture.fewer_frames(config):
             return "the methods before it leave layers with fewer frames than the model has"
-        return finished(config)
+        return None
 
     def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
         """Return why a model with `config` cannot learn this way from its teacher, else None."""

@@ -6,6 +6,8 @@ it, a section `compression`:
     stem        "log_mel" or "kaldi_fbank" when features stand in the place of the convolutions
     projection  "none" when the stem has the encoder's width and no matrix stands between the two
     time_reduction  how many frames become one in the layers; a convolution undoes it at the end
+    frame_pooling   factor: how many frames, of two decimals, become one by their mean in the layers
+                    behind the first `after`; each frame then reads the one it is part of
     layers      one dict per layer, holding only what differs from the plain model:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before),
@@ -27,7 +29,9 @@ FFN = ("intermediate_dense", "output_dense")
 # How a layer applies the map of the layer before: as it is (ARMHuBERT, arXiv 2305.11685), through a
 # second softmax, or through it with heads and utterances mixed up, as the released code does.
 REUSE = ("map", "softmax", "released")
-KEPT = ("stem", "projection", "time_reduction", "number_format", "bits")  # whatever the layers are
+# Whatever the layers are:
+KEPT = ("stem", "projection", "time_reduction", "frame_pooling", "number_format", "bits")
+HUNDREDTHS = 100  # of a frame: the grain of frame pooling
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
 SAMPLE_RATE = 16_000  # Hz, of every backbone's input
@@ -288,6 +292,27 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
     # A norm that stands before an absent part is absent, too.
     norms = bool(layer.heads) + bool(layer.ffn) if norms_first(config) else 2
     return {"attention": attention, "ffn": ffn, "norms": 2 * norms * config["hidden_size"]}
+
+
+def pooled(frames: Any, span: int) -> Any:
+    """Return how many groups of `span` hundredths of a frame hold the middle of one of `frames`."""
+    return (HUNDREDTHS * frames - HUNDREDTHS // 2) // span + 1
+
+
+def frames_of_layers(config: Mapping, frames: int) -> list[int]:
+    """Return on how many frames each layer runs, of so many that the stem makes."""
+    number = complete(config)["num_hidden_layers"]
+    if factor := section(config).get("time_reduction"):
+        return [max(1, frames // factor)] * number
+    if pooling := section(config).get("frame_pooling"):
+        fewer = pooled(frames, round(pooling["factor"] * HUNDREDTHS))
+        return [frames if index < pooling["after"] else fewer for index in range(number)]
+    return [frames] * number
+
+
+def fewer_frames(config: Mapping) -> bool:
+    """Return whether layers run on fewer frames than the stem makes."""
+    return bool({"time_reduction", "frame_pooling"} & set(section(config)))
 
 
 def norms_first(config: Mapping) -> bool:

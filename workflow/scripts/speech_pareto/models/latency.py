@@ -89,16 +89,18 @@ def pieces(config: Mapping, seconds: float, batch: int = 1) -> Counter[Piece]:
     place = {"outputs": hidden, "kernel": taps, "groups": groups, "frames": whole}
     add("position_norm" if several else "position", number if several else 1, **place)
     add("norm", outputs=hidden, frames=whole)
-    layers, factor = architecture.layers_of(config), special.get("time_reduction") or 1
-    inner = max(1, frames // factor)
-    if factor > 1:
+    layers = architecture.layers_of(config)
+    if factor := special.get("time_reduction"):
         reduced = {"outputs": hidden, "stride": factor, "frames": whole}
         add("reduction", **reduced)
         add("reduced_layer", max(0, len(layers) - 2), **reduced)
+    if pooling := special.get("frame_pooling"):
+        add("pooling", outputs=hidden, frames=whole)
+        add("pooled_layer", len(layers) - pooling["after"] - 1, outputs=hidden, frames=whole)
     if config["model_type"] == "wavlm":
-        add("position_bias", heads=config["num_attention_heads"], frames=inner)
-    for layer in layers:
-        _add_layer(add, config, layer, inner, batch)
+        add("position_bias", heads=config["num_attention_heads"], frames=frames)
+    for layer, own in zip(layers, architecture.frames_of_layers(config, frames), strict=True):
+        _add_layer(add, config, layer, own, batch)
     add("pass")
     return found
 

@@ -48,14 +48,15 @@ def macs(config: Mapping, seconds: float) -> dict:
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
     direct = architecture.section(config).get("projection") == "none"
     factor = architecture.section(config).get("time_reduction") or 1
-    inner = max(1, frames // factor)  # frames in the layers
+    inner = architecture.frames_of_layers(config, frames)
+    layers = zip(architecture.layers_of(config), inner, strict=True)
     parts = {
         "stem": stem,
         "projection": 0 if direct else frames * dims[-1] * hidden,
         "position": number * places * hidden * (hidden // groups) * taps,
-        "time_reduction": 2 * inner * hidden * hidden * factor if factor > 1 else 0,
-        "layers": [layer_macs(config, layer, inner) for layer in architecture.layers_of(config)],
+        "time_reduction": 2 * inner[0] * hidden * hidden * factor if factor > 1 else 0,
+        "layers": [layer_macs(config, layer, own) for layer, own in layers],
     }
-    layers = sum(sum(layer.values()) for layer in parts["layers"])
-    total = sum(value for name, value in parts.items() if name != "layers") + layers
+    total = sum(value for name, value in parts.items() if name != "layers")
+    total += sum(sum(layer.values()) for layer in parts["layers"])
     return {"frames": frames, **parts, "total": total}

@@ -38,6 +38,10 @@ def rebuild(model: nn.Module) -> None:
         from speech_pareto.models.layers.time_reduction import reduce_time
 
         reduce_time(model, factor)
+    if pooling := architecture.section(config).get("frame_pooling"):
+        from speech_pareto.models.layers.pooled_frames import pool_frames
+
+        pool_frames(model, **pooling)
     ignore_padding(model)
     if config["model_type"] == "wavlm":
         from speech_pareto.models.layers.wavlm_attention import use_partial_attention

@@ -5,16 +5,17 @@ follows. `theoretical` MACs leave out the products with zero weights of the laye
 
     M_theoretical = M - T * sum over the matrices W of (entries of W that are zero)
 
-with M dense MACs and T frames in the layers: what a kernel could save that skips each single zero.
+with M dense MACs and T frames in W's layer: what a kernel could save that skips each single zero.
 """
 
 import math
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import mul
 from pathlib import Path
 
 import torch
@@ -135,21 +136,25 @@ def fft_flops(shape: torch.Size, dims: list[int], *_, **__) -> int:
     return round(2.5 * length * math.log2(length)) * (math.prod(shape) // length)
 
 
-def zero_weights(model: nn.Module) -> int:
-    """Return how many weights of the layers' matrices are zero; biases make no products."""
-    parts = (linear for layer in model.encoder.layers for linear in linears(layer).values())
-    return sum(part.weight.numel() - int(part.weight.count_nonzero()) for part in parts)
+def zero_weights(model: nn.Module) -> list[int]:
+    """Return how many weights of each layer's matrices are zero; biases make no products."""
+    return [
+        sum(part.weight.numel() - int(part.weight.count_nonzero()) for part in own.values())
+        for own in map(linears, model.encoder.layers)
+    ]
 
 
-def planned_macs(config: Mapping, zeros: int, seconds: float) -> dict[str, float]:
-    """Return MACs of one recording: `total` and `per_second`, dense, and `theoretical_total`."""
+def planned_macs(config: Mapping, zeros: Sequence[int], seconds: float) -> dict[str, float]:
+    """Return MACs of one recording: `total` and `per_second`, dense, and `theoretical_total`.
+
+    `zeros` are those of each layer.
+    """
     dense = operations.macs(config, seconds)
-    factor = architecture.section(config).get("time_reduction") or 1
-    frames = max(1, dense["frames"] // factor)
+    frames = architecture.frames_of_layers(config, dense["frames"])
     return {
         "total": dense["total"],
         "per_second": dense["total"] / seconds,
-        "theoretical_total": dense["total"] - frames * zeros,
+        "theoretical_total": dense["total"] - sum(map(mul, frames, zeros)),
     }
 
 

@@ -32,6 +32,7 @@ from speech_pareto.models import architecture
 from speech_pareto.models.architecture import DATA2VEC, KERNEL, SAMPLE_RATE, STRIDE, Layer
 from speech_pareto.models.backbone import build, new, stored
 from speech_pareto.models.latency import COLUMNS, NotInTable, Piece, Table, pieces
+from speech_pareto.models.layers.pooled_frames import FramePooling
 from speech_pareto.models.layers.reused_attention import Maps, ReusedAttention
 from speech_pareto.models.layers.time_reduction import TimeReduction
 from speech_pareto.profiling.allocator import keep_freed_memory
@@ -119,8 +120,11 @@ def grid(width: int, seconds: float) -> Iterator[Measurement]:
                 yield piece(part, **sizes), partial(position, kind, hidden, taps, groups, count)
             for factor in FACTORS:
                 sizes = {"outputs": hidden, "stride": factor, "frames": count}
-                yield piece("reduction", **sizes), partial(reduction, True, **sizes)
-                yield piece("reduced_layer", **sizes), partial(reduction, False, **sizes)
+                yield piece("reduction", **sizes), partial(fewer, True, **sizes)
+                yield piece("reduced_layer", **sizes), partial(fewer, False, **sizes)
+            sizes = {"outputs": hidden, "frames": count}
+            yield piece("pooling", **sizes), partial(fewer, True, **sizes)
+            yield piece("pooled_layer", **sizes), partial(fewer, False, **sizes)
     for entering, kernel, stride, norms, periods in CONVOLUTIONS:
         least = LENGTHS[0] * SAMPLE_RATE / periods[1]
         most = max(2 * LENGTHS[0], seconds) * SAMPLE_RATE / periods[0]
@@ -209,14 +213,20 @@ class Nothing(nn.Module):
         return hidden
 
 
-def reduction(ends: bool, outputs: int, stride: int, frames: int) -> Callable[[], Any]:
-    """Return a pass of both convolutions of a time reduction, or of what an inner layer adds."""
-    layers = [Nothing() for _ in range(3)]
-    encoder: Any = SimpleNamespace(layers=layers)
-    TimeReduction(encoder, outputs, stride)  # it takes the place of the layers' forward
-    first, inner, last = layers
-    hidden = torch.randn(1, frames, outputs)
-    return lambda: [layer(hidden) for layer in ((first, last) if ends else (inner,))]
+def fewer(ends: bool, outputs: int, frames: int, stride: int = 0) -> Callable[[], Any]:
+    """Return what layers on fewer frames add to a pass: where frames are joined, or in between.
+
+    That is a time reduction by `stride`, with both its convolutions; without it frame pooling, of
+    two frames: other factors take about as long.
+    """
+    encoder: Any = SimpleNamespace(layers=[Nothing() for _ in range(3)])
+    if stride:  # either takes the place of the layers' forward
+        TimeReduction(encoder, outputs, stride)
+    else:
+        FramePooling(encoder, 2.0, 0)
+    first, inner, last = encoder.layers
+    joining, hidden = [first, last] if stride else [first], torch.randn(1, frames, outputs)
+    return lambda: [layer(hidden) for layer in (joining if ends else [inner])]
 
 
 def convolution(

@@ -25,8 +25,8 @@ from speech_pareto.study import quantities
 from speech_pareto.study.quantities import QUANTITIES
 
 # quantities of a row, in the leaderboard between what was removed and the score
-COSTS = ("parameters", "nonzero_parameters", "macs_per_second", "seconds", "speedup")
-BOLD = (0, 9)  # recipe and score of a row on a front
+COSTS = ("parameters", "nonzero_parameters", "bytes", "macs_per_second", "seconds", "speedup")
+BOLD = (0, 10)  # recipe and score of a row on a front
 
 
 def best_first(summary: pd.DataFrame) -> pd.DataFrame:
@@ -107,11 +107,11 @@ def _how(table: pd.DataFrame, compared: bool) -> str:
     how = (
         f"{completeness(table)}. Scores are the mean over seeds ± the sample standard deviation; "
         "`seeds` says how many are done of how many were asked for. Rows in bold are on the front "
-        "(parameters, MACs or wall clock against the score on validation). Times are the teacher's "
-        "typical time divided by the speed-up measured side by side with it; a cost that is lower "
-        f"by less than {percent(RESOLUTION)} of the dearest model's counts as equal. Zeros of "
-        "unstructured pruning (`non-zero`) make a model neither faster nor, stored densely, "
-        "smaller."
+        "(parameters, bytes, MACs or wall clock against the score on validation). Times are the "
+        "teacher's typical time divided by the speed-up measured side by side with it; a cost that "
+        f"is lower by less than {percent(RESOLUTION)} of the dearest model's counts as equal. "
+        "Zeros of unstructured pruning (`non-zero`) make a model neither faster nor, stored "
+        "densely, smaller."
     )
     if compared:
         how += (

@@ -8,6 +8,12 @@ from speech_pareto.study.config import ConfigError
 from speech_pareto.study.messages import unknown_names
 
 HEADS = ("ctc",)  # kinds of tasks whose outputs these programs read
+FILES = {  # what is needed of a student
+    "model": paths.FINETUNED,
+    "metrics": paths.METRICS,
+    "hypotheses": paths.HYPOTHESES,
+    "profile": paths.PROFILE,
+}
 
 
 def tasks(study: Mapping) -> list[str]:
@@ -15,16 +21,21 @@ def tasks(study: Mapping) -> list[str]:
     return [name for name, task in study["tasks"].items() if task["kind"] in HEADS]
 
 
-def students(study: Mapping) -> dict[str, str]:
-    """Return the fine-tuned folders, by name, of the students that `deploy` lists, else of all.
+def students(study: Mapping) -> dict[str, dict[str, str]]:
+    """Return `FILES`, by name, of the students that `deploy` lists, else of all.
 
     A name is that of the folder below results/finetuned.
     """
     able = tasks(study)
-    folders = [paths.FINETUNED.format(**vars(c)) for c in cells(study) if c.task in able]
-    known = {folder.split("/", 2)[2]: folder for folder in folders}
+    known = {
+        f"{paths.CELL}/{{task}}".format(**vars(c)): {
+            what: pattern.format(**vars(c)) for what, pattern in FILES.items()
+        }
+        for c in cells(study)
+        if c.task in able
+    }
     asked = study.get("deploy") or known
-    return {name: folder for name, folder in known.items() if name in asked}
+    return {name: files for name, files in known.items() if name in asked}
 
 
 def check(study: Mapping) -> None:

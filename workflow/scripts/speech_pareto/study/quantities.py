@@ -78,7 +78,7 @@ BOUNDS = {"max": "at most", "min": "at least"}
 SIZE = Axis("parameters of the backbone", "parameters", "parameters", "size", "nonzero_parameters")
 MACS = Axis("multiply-accumulates per second of speech", "MACs per second", "MACs", "MACs")
 TIME = Axis("time for {speech}", "time", "time", "time")
-DISK = Axis("size of the weights on disk", "size on disk", "bytes", "disk", always=False)
+DISK = Axis("size of the weights on disk", "size on disk", "bytes", "disk")
 MEMORY = Axis("peak memory for {speech}", "peak memory", "memory", "memory", always=False)
 
 count, size = formatting.short_count, formatting.short_bytes

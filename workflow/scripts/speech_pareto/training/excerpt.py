@@ -2,7 +2,9 @@
 
 Whoever makes settings of a training inside `Excerpt` gets settings with fewer steps. Of a batch
 that is cut into pieces one stands for all: it takes as much memory, and a share of the time.
-The batch that needs the most memory is the second one, when the optimiser has its state.
+The batch that needs the most memory is the second one, when the optimiser has its state. Of a walk
+with many trainings most have one step, and are taken to be as slow as the one before, which was
+larger. Of many batches that a method only listens to some stand for all.
 """
 
 import statistics
@@ -19,6 +21,8 @@ from speech_pareto.data.batches import Epochs
 from speech_pareto.training.settings import Training, batch_audio
 
 WARM_UP = 2  # steps that are not timed: the first one, and that with the largest batch
+FULL, EVERY = 2, 8  # the first trainings have all steps, and then each eighth
+LISTENED = 16  # batches, of those that are only listened to
 
 
 @dataclass
@@ -46,25 +50,41 @@ class Phase:
         return pieces * statistics.median(times[WARM_UP - 1 :] or times)
 
 
+@dataclass
+class Listening:
+    """A pass over batches that were only listened to: how many there are, and what was done."""
+
+    number: int
+    done: int
+    seconds: float  # of what was done
+
+
 class Excerpt:
     """A context in which each training has at most `steps` steps; `phases` says what they took.
 
-    Without `one_piece` all pieces of a batch are done.
+    Without `one_piece` all pieces of a batch are done. `batches` is a class of sequences with a
+    `number` of batches, of which at most `LISTENED` are then handed out; `listened` says how long
+    each pass over some of them took.
     """
 
-    def __init__(self, steps: int, one_piece: bool = True) -> None:
+    def __init__(self, steps: int, one_piece: bool = True, batches: type | None = None) -> None:
         self.steps, self.one_piece = steps, one_piece
         self.phases: list[Phase] = []
+        self.listened: list[Listening] = []
+        self.places: list[tuple[type, str]] = [(Training, "__post_init__"), (Epochs, "__call__")]
+        self.places += [(batches, "__getitem__")] if batches else []
 
     def __enter__(self) -> "Excerpt":
-        self.own: Any = Training.__post_init__, Epochs.__call__
-        check, choose = self.own
+        self.own: list[Any] = [getattr(kind, name) for kind, name in self.places]
+        check, choose, *get = self.own
 
         def cut(settings: Training) -> None:
             check(settings)
             pieces = settings.accumulate if self.one_piece else 1
+            number = sum(bool(phase.ends) for phase in self.phases)  # without mere listening
             self.phases.append(Phase(settings.steps, batch_audio(vars(settings)), pieces))
-            object.__setattr__(settings, "steps", min(self.steps, settings.steps))
+            most = self.steps if number < FULL or number % EVERY == 0 else 1
+            object.__setattr__(settings, "steps", min(most, settings.steps))
             object.__setattr__(settings, "accumulate", settings.accumulate // pieces)
 
         def largest_second(epochs: Epochs, step: int) -> list[int]:
@@ -79,18 +99,29 @@ class Excerpt:
             phase.shares.append(len(batch) / len(piece))
             return piece
 
-        self._put(cut, largest_second)
+        began = 0.0
+
+        def some(batches: Any, index: int) -> Any:
+            nonlocal began
+            if batches.number <= LISTENED or index < LISTENED:
+                began = time.monotonic() if index == 0 else began
+                return get[0](batches, index)
+            spent = time.monotonic() - began
+            self.listened.append(Listening(batches.number, LISTENED, spent))
+            raise IndexError(index)
+
+        self._put([cut, largest_second, some])
         self.hook = register_optimizer_step_post_hook(self._note)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.hook.remove()
-        self._put(*self.own)
+        self._put(self.own)
 
-    def _put(self, check: Any, choose: Any) -> None:
-        """Put these in the place of what checks settings and of what chooses batches."""
-        Training.__post_init__ = check  # type: ignore[method-assign]
-        Epochs.__call__ = choose  # type: ignore[method-assign]
+    def _put(self, functions: list[Any]) -> None:
+        """Put these in the place of what checks settings and of what hands out batches."""
+        for (kind, name), function in zip(self.places, functions, strict=False):
+            setattr(kind, name, function)
 
     def _note(self, *_: object) -> None:
         """Note that a step has ended."""

@@ -34,7 +34,7 @@ def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
     ours, theirs = (architecture.complete(one)["hidden_size"] for one in (config, teacher))
     if ours != theirs:
         return f"the methods before it leave states of {ours} values, the teacher's have {theirs}"
-    if architecture.section(config).get("time_reduction"):
+    if architecture.fewer_frames(config):
         return "the methods before it leave fewer frames than the teacher has"
     return None
 

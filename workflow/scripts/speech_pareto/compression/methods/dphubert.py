@@ -16,7 +16,8 @@ four layers: SKILL, https://arxiv.org/abs/2402.16830, see `parts.layer_clusters`
 
 Self-pinching gates with `grain: weights` stand on single weights, one threshold per matrix, and the
 lowest become zero: unstructured SASPG without a task. With `steps: 0` no gate is trained: what has
-the lowest scores goes first, which is pruning by magnitude, then the student is distilled.
+the lowest scores goes first, which is pruning by magnitude, then the student is distilled. With
+`gates: ladder` each layer chooses one of seven shares of its units, see `parts.ratio_ladder`.
 
 log α and λ have a learning rate of their own, and λ ascends. What is planned before the gates have
 decided: see `parts.gated_sizes`.
@@ -85,7 +86,7 @@ class DPHuBERT(SelfSupervised):
     row_drop: Chance = 0.5
     stem: bool = False  # True: channels of the stem have gates, too, as published
     channel_drop: Chance = 0.01
-    gates: Literal["hard_concrete", "self_pinching"] = "hard_concrete"
+    gates: Literal["hard_concrete", "self_pinching", "ladder"] = "hard_concrete"
     grain: Literal["units", "weights"] = "units"  # what gates stand on
     # Learning rate of self-pinching thresholds; None: so that they can cross all scores.
     threshold_rate: LearningRate | None = None
@@ -94,8 +95,10 @@ class DPHuBERT(SelfSupervised):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gates == "hard_concrete" and (not self.steps or self.grain == "weights"):
+        if self.gates != "self_pinching" and (not self.steps or self.grain == "weights"):
             raise ValueError("only self-pinching gates do without steps, or stand on weights")
+        if self.gates == "ladder" and self.stem:
+            raise ValueError("stem: a ladder of shares leaves the stem alone")
         if self.stem and self.grain == "weights":
             raise ValueError("stem: gates on single weights leave the stem alone")
 
@@ -182,13 +185,20 @@ class DPHuBERT(SelfSupervised):
             pace = SPREAD / (steps * max(self.learning_rate, 1e-9))
             return Pinched(model, gate_weights(model, pace, own), self.gate_rate, steps)
         from speech_pareto.compression.parts.channel_gates import ChannelGates
-        from speech_pareto.compression.parts.hard_concrete_gates import Gating
+        from speech_pareto.compression.parts.hard_concrete_gates import Gates, Gating
+        from speech_pareto.compression.parts.ratio_ladder import Ladder
 
+        if self.gates == "ladder":
+            return Gating(model, partial(Ladder, rate=self.gate_rate), self.gate_rate)
         generator, stem = context.generator(), None
         if self.stem:
             stem = ChannelGates(model, self.channel_drop, self.gate_rate, generator)
         drops = self.head_drop, self.row_drop
-        return Gating(model, drops, self.gate_rate, generator, stem)
+
+        def gates(layer: Module, kind: int, count: int) -> Gates:
+            return Gates(count, drops[kind], self.gate_rate, generator)
+
+        return Gating(model, gates, self.gate_rate, stem)
 
     def _read(self, context: Context) -> Read:
         """Return what reads the states that are compared."""

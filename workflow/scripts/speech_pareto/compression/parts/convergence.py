@@ -34,5 +34,8 @@ class Convergence(nn.Module):
         self.then = self.now.where(due, self.then)
 
     def reached(self, improvement: float) -> bool:
-        """Return whether e fell by no more than `improvement` over the last `lookback` steps."""
-        return bool(self.then - improvement <= self.now)
+        """Return whether e fell by no more than `improvement` over the last `lookback` steps.
+
+        A training that was cut short of a round, as rehearsals are, waits for nothing.
+        """
+        return bool(self.then - improvement <= self.now) or bool(self.seen < self.steps)

@@ -28,9 +28,7 @@ class FewBits(Method):
     def obstacle(self, config: Mapping) -> str | None:
         if not self.keeps_zeros() and architecture.section(config).get("zeros"):
             return "no number stands for zero, so it would undo the zeros of the pruning before it"
-        if self.full_rate and architecture.section(config).get("time_reduction"):
-            return super().obstacle(config)
-        return already_rounded(config)
+        return self.misses_frames(config) or already_rounded(config)
 
     def keeps_zeros(self) -> bool:
         """Return whether weights that are zero stay zero."""

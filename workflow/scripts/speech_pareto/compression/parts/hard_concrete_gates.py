@@ -53,6 +53,10 @@ class Gates(nn.Module):
         """
         return (0.8 * self.log_alpha / BETA).sigmoid()
 
+    def rank(self) -> Tensor:
+        """Return log α (units,): the lowest go first."""
+        return self.log_alpha.detach()
+
 
 class Control(nn.Module):
     """Drives the share of the parameters that gates remove, `sparsity()`, to a target that rises.
@@ -84,16 +88,17 @@ class Control(nn.Module):
 class Gating(Control):
     """Gates on the heads and the feed-forward rows of each layer of a backbone.
 
-    `heads` and `rows` are lists of `Gates`, one for each layer; `head_sizes` and `row_sizes` say
-    how many parameters one unit stands for. `stem` are `ChannelGates`, if the stem has gates, too.
+    `gates(layer, kind, count)` makes those of a layer's heads (`kind` 0) or rows (1): `Gates`, or
+    what has their methods. `heads` and `rows` are lists of them, one for each layer; `head_sizes`
+    and `row_sizes` say how many parameters one unit stands for. `stem` are `ChannelGates`, if the
+    stem has gates, too.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
-        drops: tuple[float, float],
+        gates: Callable[[nn.Module, int, int], nn.Module],
         rate: float,
-        generator: torch.Generator,
         stem: nn.Module | None = None,
     ) -> None:
         super().__init__(rate)
@@ -103,10 +108,9 @@ class Gating(Control):
         self.head_sizes = [architecture.head_parameters(config, shape) for shape in shapes]
         self.row_sizes = [architecture.row_parameters(config, shape) for shape in shapes]
         self.sizes = self.head_sizes[0], self.row_sizes[0]
-        self.heads = nn.ModuleList(
-            Gates(len(shape.heads), drops[0], rate, generator) for shape in shapes
-        )
-        self.rows = nn.ModuleList(Gates(shape.ffn, drops[1], rate, generator) for shape in shapes)
+        layers = list(zip(backbone.encoder.layers, shapes, strict=True))
+        self.heads = nn.ModuleList(gates(layer, 0, len(shape.heads)) for layer, shape in layers)
+        self.rows = nn.ModuleList(gates(layer, 1, shape.ffn) for layer, shape in layers)
         self.handles = []
         for layer, heads, rows in zip(backbone.encoder.layers, self.heads, self.rows, strict=True):
             hooks = {"out_proj": _gate(heads, dimensions(layer)[1])}
@@ -122,9 +126,8 @@ class Gating(Control):
         return (gone + (self.stem.expected_saving() if self.stem else 0)) / self.total
 
     def ranks(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return log α of heads and of rows, a tensor for each layer: the lowest go first."""
-        heads, rows = ([x.log_alpha.detach() for x in kind] for kind in (self.heads, self.rows))
-        return heads, rows
+        """Return a rank of heads and of rows, a tensor for each layer: the lowest go first."""
+        return [own.rank() for own in self.heads], [own.rank() for own in self.rows]
 
     def detach(self, backbone: nn.Module) -> None:
         """Take the gates off `backbone`, their strengths multiplied into its weights."""
@@ -154,7 +157,7 @@ class MappedStudent(nn.Module):
         self.maps = nn.ModuleList(linear(torch.eye(width), torch.zeros(width)) for _ in range(2))
 
 
-def _gate(gates: Gates, width: int) -> Callable[[nn.Module, tuple], tuple]:
+def _gate(gates: nn.Module, width: int) -> Callable[[nn.Module, tuple], tuple]:
     """Return a hook that multiplies a matrix's input by gates, each over `width` features."""
 
     def hook(module: nn.Module, inputs: tuple) -> tuple:

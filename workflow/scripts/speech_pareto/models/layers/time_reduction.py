@@ -1,16 +1,17 @@
-"""Layers that run at a lower frame rate than their model: FitHuBERT's time reduction.
+"""FitHuBERT's time reduction: all layers see every `factor` frames as one.
 
 A strided convolution before the first layer joins `factor` frames to one, a transposed one after
 the last layer undoes it: Lee et al., Interspeech 2022, https://arxiv.org/abs/2207.00555, section 2.
 As in their code, only whole groups of real frames are joined: what is left over of an utterance is
-dropped. So that every hidden state has the frames of the plain model, each frame is repeated
-`factor` times between the layers, and the last whole one stands in for those that were dropped.
+dropped, and the last whole one stands in for it.
 """
 
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from speech_pareto.models.layers.fewer_frames import FewerFrames
 
 
 class Upsample(nn.Module):
@@ -24,51 +25,39 @@ class Upsample(nn.Module):
         return self.conv(hidden.transpose(1, 2)).transpose(1, 2)
 
 
-class TimeReduction(nn.Module):
+class TimeReduction(FewerFrames):
     """Both convolutions of an encoder; it runs the encoder's layers."""
 
     def __init__(self, encoder: nn.Module, width: int, factor: int) -> None:
-        super().__init__()
-        self.encoder = (encoder,)  # in a tuple: a reference, no submodule
+        super().__init__(encoder)
         self.factor = factor
         self.down = nn.Conv1d(width, width, factor, factor)
         self.up = Upsample(width, factor)
-        for layer in encoder.layers:
-            layer.forward = partial(self.run, layer)
 
-    def run(
-        self, layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None, **kwargs
-    ) -> Tensor:
-        """Return a layer's output (B, T, D), for states and mask (B, 1, T, T) of all frames."""
-        layers, time, factor = self.encoder[0].layers, hidden.shape[1], self.factor
-        groups = max(1, time // factor)
-        frames = torch.full(hidden.shape[:1], time, device=hidden.device)  # real ones, (B,)
-        short = None
-        if attention_mask is not None:
-            real = attention_mask[:, 0, 0] == 0  # (B, T): the keys of any query
-            frames, hidden = real.sum(1), hidden * real[..., None]
-            inside = torch.arange(groups, device=hidden.device) < self._whole(frames)[:, None]
-            short = attention_mask.new_zeros(len(hidden), 1, groups, groups)
-            short = short.masked_fill(~inside[:, None, None], torch.finfo(short.dtype).min)
+    def groups(self, frames: Any) -> Any:
+        """Return how many groups are whole, at least one."""
+        if isinstance(frames, Tensor):
+            return torch.div(frames, self.factor, rounding_mode="floor").clamp_min(1)
+        return max(1, frames // self.factor)
+
+    def places(self, groups: int, device: torch.device) -> Tensor:
+        return torch.arange(groups, device=device) * self.factor
+
+    def join(self, hidden: Tensor, frames: Tensor) -> Tensor:
         # What is too short for a group is filled up to one.
-        hidden = nn.functional.pad(hidden, (0, 0, 0, max(0, factor - time)))[:, : groups * factor]
-        if layer is layers[0]:
-            hidden = self.down(hidden.transpose(1, 2)).transpose(1, 2)
-        else:
-            hidden = hidden[:, ::factor]
-        output = type(layer).forward(layer, hidden, attention_mask=short, **kwargs)
-        full = self.up(output) if layer is layers[-1] else output.repeat_interleave(factor, 1)
-        last = factor * self._whole(frames) - 1  # (B,): what follows repeats it
-        places = torch.minimum(torch.arange(time, device=hidden.device), last[:, None])  # (B, T)
-        return full.gather(1, places[..., None].expand(-1, -1, full.shape[-1]))
+        time, whole = hidden.shape[1], self.groups(hidden.shape[1]) * self.factor
+        hidden = nn.functional.pad(hidden, (0, 0, 0, max(0, self.factor - time)))[:, :whole]
+        return self.down(hidden.transpose(1, 2)).transpose(1, 2)
 
-    def _whole(self, frames: Tensor) -> Tensor:
-        """Return how many groups (B,) of real frames are whole, at least one."""
-        return torch.div(frames, self.factor, rounding_mode="floor").clamp_min(1)
+    def part(self, output: Tensor, frames: Tensor, time: int, last: bool) -> Tensor:
+        full = self.up(output) if last else output.repeat_interleave(self.factor, 1)
+        end = self.factor * self.groups(frames) - 1  # (B,): what follows repeats it
+        places = torch.minimum(torch.arange(time, device=output.device), end[:, None])  # (B, T)
+        return full.gather(1, places[..., None].expand(-1, -1, full.shape[-1]))
 
 
 def reduce_time(model: nn.Module, factor: int) -> None:
-    """Let the layers of a HuBERT or wav2vec 2.0 run at a `factor`-th of the frames."""
+    """Let the layers of a model run at a `factor`-th of the frames."""
     with torch.device(model.encoder.layer_norm.weight.device):
         width = model.config.hidden_size
         model.encoder.time_reduction = TimeReduction(model.encoder, width, factor)

@@ -1,0 +1,67 @@
+"""Frame pooling: from some layer on, every few frames become one, their mean.
+
+    p_j = Σ_t w_tj h_t / Σ_t w_tj,  w_tj = |[t, t + 1) ∩ [j x, (j + 1) x)|
+
+x is `factor`, any number of frames from one to four; h_t is frame t of the states behind the first
+`after` layers. Nothing is removed: the other layers compute on fewer frames. Chen et al., ICASSP
+2023, https://arxiv.org/abs/2211.02332, compress sequences by any factor with one model; frames have
+learnt or segmental weights in their integrate-and-fire sum. Here weights are alike, which makes it
+the mean of Meng et al., SLT 2022, https://arxiv.org/abs/2210.07189.
+
+Ours, where what is published does not say: each frame gets the state of the group that holds its
+middle, behind every layer, so that any head finds the teacher's frames; WavLM's position bias is
+that of the frames at which groups begin. Recovery trains through all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.models import architecture
+from speech_pareto.runtime.bounds import Within
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePooling(Method):
+    """Joins frames between two layers."""
+
+    removes = False
+    factor: Annotated[float, Within(1, 4, above=True, unit="frames")] = 2.0  # x, of two decimals
+    after: Annotated[int, Within(0, 1000, unit="layers")] = 0  # 0: all layers have fewer frames
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.factor != round(self.factor, 2):
+            raise ValueError(f"factor: {self.factor} has more than two decimals")
+
+    def obstacle(self, config: Mapping) -> str | None:
+        layers = architecture.layers_of(config)
+        if self.after >= len(layers):
+            return f"after is {self.after}, which leaves none of the {len(layers)} layers behind it"
+        if layers[self.after].reuse:
+            return (
+                f"layer {self.after + 1} reuses the attention map of more frames than it would have"
+            )
+        if architecture.fewer_frames(config):
+            return "the methods before it join frames already"
+        return super().obstacle(config)
+
+    def solve(self, config: Mapping, ratio: float) -> Sizing:
+        """Return the config of the pooling model, whatever `ratio` is."""
+        pooling = {"factor": float(self.factor), "after": self.after}
+        section = architecture.section(config) | {"frame_pooling": pooling}
+        return Sizing({**config, "compression": section}, {})
+
+    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
+        """Return `model` with layers that run on fewer frames."""
+        from speech_pareto.models.layers.pooled_frames import pool_frames
+
+        model.config.compression = architecture.section(sizing.config)
+        pool_frames(model, **model.config.compression["frame_pooling"])
+        return model
