@@ -209,6 +209,8 @@ def position(kind: str, hidden: int, taps: int, groups: int, frames: int) -> Cal
 class Nothing(nn.Module):
     """A layer that gives back what it gets."""
 
+    attention = None
+
     def forward(self, hidden: torch.Tensor, attention_mask=None) -> torch.Tensor:
         return hidden
 
