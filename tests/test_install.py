@@ -22,6 +22,7 @@ from helpers.only_installed import environment
 from helpers.planning import STUDY, write_study
 from speech_pareto import __version__, load_recogniser
 from speech_pareto.data.corpus import read
+from speech_pareto.models import architecture, latency
 from speech_pareto.models import backbone as model
 from speech_pareto.study.config import resolve
 from speech_pareto.tasks.task import TaskModel, make_task, save_head
@@ -121,6 +122,23 @@ def test_a_plain_installation_works_or_names_the_extra(
         return
     assert done.returncode == 0, done.stderr
     assert done.stdout and done.stdout == own(name, study, monkeypatch, capsys)
+
+
+def test_a_device_is_measured_with_the_wheel_alone(installed, tmp_path):
+    """Few sizes; the table that comes out foretells more time for more layers and channels."""
+    variables = environment(tmp_path, *BASE)
+    variables["PYTHONPATH"] += f":{installed}"
+    program = installed / "bin" / "speech-pareto"
+    small = ["--device", "here", "--seconds", "0.5", "--width", "64"]
+    subprocess.run([program, "latency", *small], cwd=tmp_path, env=variables, check=True)
+    table = latency.read(str(tmp_path / "latency/here-1-threads.csv"))
+    configs = [architecture.tiny(hidden=64, heads=2, ffn=64, layers=n) for n in (1, 8)]
+    one, eight = (table.seconds(config, 0.5) for config in configs)
+    matrices = (dict.fromkeys(("inputs", "outputs"), size) | {"frames": 12} for size in (16, 64))
+    less, more = (table.of(latency.Piece("linear", tuple(m.items()))) for m in matrices)
+    assert 0 < one < eight and less < more
+    about = json.loads((tmp_path / "latency/here-1-threads.json").read_text())
+    assert about["hardware"]["cpu"] and about["threads"] == 1
 
 
 def test_it_transcribes_outside_the_checkout(installed, prompts_en, tmp_path):

@@ -12,15 +12,17 @@ from helpers.compressing import compress
 from helpers.planning import STUDY, write_study
 from helpers.results import RUN
 from speech_pareto.compression import recipes, targets
-from speech_pareto.models import architecture, storage
+from speech_pareto.compression.targets import words
+from speech_pareto.models import architecture, latency, storage
 from speech_pareto.models.backbone import describe, save
 from speech_pareto.models.teachers import TEACHERS
 from speech_pareto.profiling import cost
 from speech_pareto.reporting import interim
+from speech_pareto.runtime.locate import locate
 from speech_pareto.runtime.result import read_status
 from speech_pareto.study import config as configs
 from speech_pareto.study.cells import cells
-from speech_pareto.study.shares import met, ratio_of
+from speech_pareto.study.shares import located, met, ratio_of
 
 BASE = TEACHERS["hubert-base"].config
 GRID = [
@@ -42,7 +44,7 @@ def test_at_base_size_a_share_of_macs_is_met(name, share):
     ratio = ratio_of([name], BASE, {"macs": share})
     found = recipes.solve([name], BASE, ratio, {"macs": share})
     assert found.reason is None and ratio == round(ratio, 4) > share  # the stem stays
-    assert targets.removed(BASE, found.config, "macs") == pytest.approx(share, abs=0.01)
+    assert targets.removed(BASE, found.config, {"macs": share}) == pytest.approx(share, abs=0.01)
 
 
 def test_a_thin_student_and_a_chain_meet_shares_too():
@@ -50,7 +52,7 @@ def test_a_thin_student_and_a_chain_meet_shares_too():
         ratio = ratio_of(recipe, BASE, {"macs": 0.6})
         student = recipes.solve(recipe, BASE, ratio, {"macs": 0.6})
         assert student.reason is None
-        assert targets.removed(BASE, student.config, "macs") == pytest.approx(0.6, abs=0.01)
+        assert targets.removed(BASE, student.config, {"macs": 0.6}) == pytest.approx(0.6, abs=0.01)
 
 
 def test_what_cannot_be_met_is_infeasible_in_words(tmp_path):
@@ -105,7 +107,7 @@ def test_planned_macs_are_those_of_the_student():
     ratio = ratio_of(["layer_drop"], before, {"macs": 0.2})
     student, solution = compress(["layer_drop"], teacher, ratio)
     macs = [cost.macs(model, cost.noise(targets.SECONDS)) for model in (teacher, student)]
-    saved = targets.removed(before, solution.config, "macs")
+    saved = targets.removed(before, solution.config, {"macs": 0.2})
     assert saved == pytest.approx(1 - macs[1] / macs[0], abs=1e-6)
 
 
@@ -152,9 +154,15 @@ def test_a_teacher_that_nobody_knows_yet_is_said():
     [
         ({"mac": 0.5}, "grid[0].ratios[0].mac: unknown key 'mac'; did you mean 'macs'?"),
         ({"macs": 1.5}, "grid[0].ratios[0].macs: 1.5 must be above 0 and below 1."),
-        ({"macs": 0.5, "bytes": 0.5}, "must have one key."),
+        ({"macs": 0.5, "bytes": 0.5}, "must be a share of one cost."),
         ({}, "grid[0].ratios[0]: must not be empty."),
         ({"macs": 0.12345}, "0.12345 must have at most 4 decimals."),
+        ({"seconds": 0.5}, "grid[0].ratios[0]: the key 'device' is missing"),
+        ({"macs": 0.5, "device": "epyc"}, "ratios[0].device: only a share of 'seconds' has it."),
+        (
+            {"seconds": 0.5, "device": "epyk-1-threads"},
+            "unknown device 'epyk'; did you mean 'epyc'?",
+        ),
         ("half", "grid[0].ratios[0]: 'half' must be a number or a mapping."),
     ],
 )
@@ -162,6 +170,54 @@ def test_mistakes_are_said(ratio, said):
     with pytest.raises(configs.ConfigError) as error:
         study(grid=[{"ratios": [ratio], "seeds": [1]}])
     assert said in str(error.value)
+
+
+TIMED = {"seconds": 0.5, "device": "epyc"}
+
+
+def timed(tmp_path, monkeypatch, factor=1.0):
+    """Return the study's cells at half of the time on a device whose table lies in a folder."""
+    shipped = locate("resources/latency/epyc-1-threads.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "latency").mkdir(exist_ok=True)
+    rows = [line.rsplit(",", 1) for line in shipped[1:]]
+    longer = [f"{sizes},{factor * float(seconds)}\n" for sizes, seconds in rows]
+    (tmp_path / "latency/mine-1-threads.csv").write_text("".join([shipped[0], *longer]))
+    monkeypatch.chdir(tmp_path)
+    latency.read.cache_clear()
+    grid = [{"recipes": ["layers"], "ratios": [TIMED | {"device": "mine"}], "seeds": [1]}]
+    grid[0]["tasks"] = ["phones"]
+    return cells(met(study(grid=grid), tmp_path))
+
+
+def test_a_share_of_time_on_a_device_is_met():
+    target = located(TIMED, {"latency": "latency"})
+    assert words(target) == "0.5 of time on epyc-1-threads"
+    ratio = ratio_of(["layer_drop"], BASE, target)
+    found = recipes.solve(["layer_drop"], BASE, ratio, target)
+    table = latency.read(target["table"])
+    times = [table.seconds(config, targets.SECONDS) for config in (BASE, found.config)]
+    assert found.reason is None and times[1] / times[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_student_without_a_known_time_is_infeasible_in_words():
+    target = located(TIMED, {"latency": "latency"})
+    recipe = ["layer_drop", "int8"]
+    found = recipes.solve(recipe, BASE, ratio_of(recipe, BASE, target), target)
+    said = "no known time on epyc-1-threads: not in the table: weights in int8"
+    assert found.reason.startswith(f"layer_drop → int8 has {said}")
+
+
+def test_another_table_of_the_same_name_is_another_target(tmp_path, monkeypatch):
+    (one,), (other,) = (timed(tmp_path, monkeypatch, factor) for factor in (1.0, 2.0))
+    assert one.ratio == other.ratio and words(one.target) == words(other.target)
+    assert one.target["digest"] != other.target["digest"]
+
+
+def test_a_teacher_without_a_known_time_is_said(tmp_path, monkeypatch):
+    model = {"pretrain": {"corpora": ["prompts"], "iterations": [], "model": {"pos_conv": 31}}}
+    grid = [{"recipes": ["layers"], "ratios": [TIMED], "seeds": [1]}]
+    with pytest.raises(configs.ConfigError, match="odd has no known time on epyc-1-th"):
+        met(study(teachers={"odd": model}, grid=grid), tmp_path)
 
 
 @pytest.mark.slow

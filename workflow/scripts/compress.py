@@ -34,7 +34,7 @@ def main(
     threads: int | None = None,
     task: Mapping | None = None,
     accumulate: int = 1,
-    target: Mapping[str, float] | None = None,
+    target: Mapping | None = None,
     supernet: str | Path | None = None,
 ) -> None:
     """Write the student of the model folder `model` to the folder `output`.

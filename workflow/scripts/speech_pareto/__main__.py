@@ -1,6 +1,7 @@
 """Commands beside the workflow: `speech-pareto --help`, or `python -m speech_pareto --help`."""
 
 import inspect
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from speech_pareto import __version__
+from speech_pareto.models.latency import OWN
 from speech_pareto.runtime.extras import extra
 from speech_pareto.study import paths, quantities
 
@@ -49,6 +51,9 @@ def common(version: Annotated[bool, VERSION] = False) -> None:
         raise typer.Exit
 
 
+Folder = Annotated[Path, typer.Option(help="Where your tables of latencies lie.")]
+
+
 def with_limits(command):
     """Give a command an option for each limit that a budget can have, in place of its **limits."""
     signature = inspect.signature(command)
@@ -68,24 +73,34 @@ def with_limits(command):
     epilog=examples(
         "recommend --task phones --max-parameters 3M --max-rtf 0.05",
         "recommend --max-seconds 50ms --max-bytes 5MB --min-speedup 2",
+        "recommend '<= 20 ms on epyc-1-threads'",
     )
 )
 @with_limits
 def recommend(
+    predicted: Annotated[
+        str | None, typer.Argument(help="'<= TIME on DEVICE', predicted from its table.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="One task; by default all.")] = None,
     table: Annotated[Path, typer.Option(help="Table of the study.")] = Path(paths.TABLE),
+    folder: Folder = Path(OWN),
     **limits: str | None,
 ) -> None:
     """Name the best students within limits.
 
     The first has the best score of those within all limits; the others are those that no test
-    tells from it. Without limits, all students are compared.
+    tells from it. Without limits, all students are compared. Times on a device that a table of
+    latencies tells of, see `latency`, are predicted.
     """
     with extra("report"):
         from speech_pareto.reporting import budget
+        from speech_pareto.reporting import predicted as predictions
         from speech_pareto.reporting.tables import points
 
     asked = budget.read(limits)
+    if predicted:
+        limit, latencies = predictions.read(predicted, folder)
+        asked.append(limit)
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not there; run the study first, or give its --table")
     study = points.read(table)
@@ -93,6 +108,9 @@ def recommend(
         raise ValueError(
             f"task {task!r} is not in the table, which has {', '.join(study['tasks'])}"
         )
+    if predicted:
+        for said in predictions.add(study, limit, latencies, table.resolve().parents[1]):
+            typer.echo(f"left out: {said}", err=True)
     answers = [budget.text(study, asked, name) for name in ([task] if task else study["tasks"])]
     typer.echo("\n".join(answers), nl=False)
 
@@ -305,6 +323,29 @@ def voices() -> None:
     known |= {code: (names[text.voice(code)], text.voice(code)) for code in text.VOICES}
     for code, (name, file) in sorted(known.items()):
         typer.echo(f"{code:20} {name} ({file})")
+
+
+@app.command(
+    epilog=examples("latency --device pi-5", "latency --device pi-zero --seconds 5 --width 1536")
+)
+def latency(
+    device: Annotated[str, typer.Option(help="What this machine shall be called.")],
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the processor.")] = 1,
+    folder: Folder = Path(OWN),
+    seconds: Annotated[float, typer.Option(min=0.5, help="Longest audio.")] = 10.0,
+    width: Annotated[int, typer.Option(min=64, help="Most channels or rows.")] = 3072,
+) -> None:
+    """Measure how long the parts of models take on this machine.
+
+    From the table that is written, `recommend` and a study's `ratios` tell the time of any model
+    on it. Let nothing else run meanwhile.
+    """
+    from speech_pareto.profiling import latency_table
+
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", device):
+        raise ValueError(f"--device: {device!r} is not lower-case words joined by '-'")
+    file = latency_table.measure(device, folder, threads, width, seconds)
+    typer.echo(f"{file}: try speech-pareto recommend '<= 50 ms on {file.stem}'")
 
 
 @app.command(

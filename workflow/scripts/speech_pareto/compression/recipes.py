@@ -54,7 +54,7 @@ def walk(
     config: Mapping,
     ratio: float,
     apply: Callable[[Method, Sizing], Mapping] | None = None,
-    target: Mapping[str, float] | None = None,
+    target: Mapping | None = None,
 ) -> Solution:
     """Return where a recipe leads from `config` when `ratio` of the parameters shall go in all.
 
@@ -95,7 +95,7 @@ def adapts(recipe: Sequence) -> bool:
 
 
 def solve(
-    recipe: Sequence, config: Mapping, ratio: float, target: Mapping[str, float] | None = None
+    recipe: Sequence, config: Mapping, ratio: float, target: Mapping | None = None
 ) -> Solution:
     """Return where a recipe leads, from the config alone."""
     return walk(make_all(recipe), config, ratio, target=target)

@@ -19,11 +19,26 @@ TIE = f"paired tests, α = {shortest(ALPHA)} after Holm's correction over the bu
 
 @dataclass(frozen=True)
 class Limit:
-    """The most (`bound` is `max`) or the least (`min`) that a quantity may be, in base units."""
+    """The most (`bound` is `max`) or the least (`min`) that a quantity may be, in base units.
+
+    With the name of a table of latencies, `on`, it is of what that predicts.
+    """
 
     bound: str
     quantity: str
     value: float
+    on: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of its number among the values of a point."""
+        return f"{self.quantity} on {self.on}" if self.on else self.quantity
+
+    @property
+    def label(self) -> str:
+        """What its number is, in words: parameters."""
+        label = QUANTITIES[self.quantity].label
+        return f"predicted {label} on {self.on}" if self.on else label
 
     def holds(self, value: float | None) -> bool:
         """Return whether a point's value is within the limit; what is not known is not."""
@@ -34,8 +49,8 @@ class Limit:
     @property
     def text(self) -> str:
         """The limit in words: parameters at most 3.00 M."""
-        one = QUANTITIES[self.quantity]
-        return f"{one.label} {BOUNDS[self.bound]} {one.form(self.value)}"
+        form = QUANTITIES[self.quantity].form
+        return f"{self.label} {BOUNDS[self.bound]} {form(self.value)}"
 
 
 def read(texts: Mapping[str, str | None]) -> list[Limit]:
@@ -81,7 +96,7 @@ def whole(point: dict) -> bool:
 
 def within(point: dict, limits: list[Limit]) -> bool:
     """Return whether a point is within all limits."""
-    return all(limit.holds(point["values"][limit.quantity]) for limit in limits)
+    return all(limit.holds(point["values"][limit.key]) for limit in limits)
 
 
 def _tests(pairs: dict | None) -> dict[tuple[str, str], float]:
@@ -100,7 +115,7 @@ def text(study: dict, limits: list[Limit], task: str, width: int = 100) -> str:
     chosen = choose(study, limits, task)
     if chosen:
         named = len({p["teacher"] for p in study["points"] if p["kind"] == "student"}) > 1
-        lines += aligned(_cells(chosen, facts, named), width)
+        lines += aligned(_cells(chosen, facts, named, limits), width)
         if len(chosen) > 1:
             lines += ["", *textwrap.wrap(f"  tie: not told from the best ({TIE})", width)]
     else:
@@ -113,15 +128,16 @@ def text(study: dict, limits: list[Limit], task: str, width: int = 100) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(chosen: list[dict], facts: dict, named: bool) -> list[list[str]]:
+def _cells(chosen: list[dict], facts: dict, named: bool, limits: list[Limit]) -> list[list[str]]:
     """Return header and rows of an answer; `named`: with the teacher of each student."""
     columns = ["ratio", "parameters", "macs_per_second", "seconds", "rtf", "bytes"]
     labels = {name: QUANTITIES[name].label for name in columns}
     labels |= {"seconds": facts["take"] or labels["seconds"], "bytes": "bytes"}
+    labels |= {limit.key: "predicted" for limit in limits if limit.on}
     header = [*["teacher"] * named, "recipe", *labels.values()]
     rows = [[*header, f"{facts['short']} %", "against teacher", ""]]
     for i, point in enumerate(chosen):
-        texts = [point["text"][column] for column in [*columns, "score", "difference"]]
+        texts = [point["text"][column] for column in [*labels, "score", "difference"]]
         names = [*[point["teacher"]] * named, point["recipe"]]
         rows.append([*names, *texts, "tie" if i else "best"])
     return rows
@@ -132,9 +148,9 @@ def _nearest_miss(study: dict, limits: list[Limit], task: str) -> str:
     students = [p for p in study["points"] if p["task"] == task and p["kind"] == "student"]
     found = []
     for limit in limits:
-        name = limit.quantity
+        name = limit.key
         known = [p for p in students if whole(p) and p["values"][name] is not None]
         if known:
             end = (min if limit.bound == "max" else max)(known, key=lambda p: p["values"][name])
-            found.append(f"{QUANTITIES[name].label} {end['text'][name]}")
+            found.append(f"{limit.label} {end['text'][name]}")
     return f" The farthest any goes: {', '.join(found)}." if found else ""

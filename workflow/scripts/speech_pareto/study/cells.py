@@ -28,7 +28,7 @@ class Cell:
     seed: str
     task: str
     scope: str
-    target: Mapping[str, float] | None = field(default=None, compare=False)
+    target: Mapping | None = field(default=None, compare=False)
 
 
 def cells(study: Mapping) -> list[Cell]:

@@ -1,9 +1,12 @@
-"""Ratios of a grid that are stated in MACs or bytes, turned into ratios of parameters."""
+"""Ratios of a grid stated in MACs, bytes or seconds, turned into ratios of parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from speech_pareto.compression import allocation, recipes, targets
+from speech_pareto.models import latency
+from speech_pareto.runtime.hashing import digest_of
+from speech_pareto.runtime.locate import locate
 from speech_pareto.study import cells, forecast
 from speech_pareto.study.config import ConfigError
 
@@ -14,8 +17,9 @@ def met(study: Mapping, results: Path) -> dict:
     """Return a resolved config whose ratios are all of parameters.
 
     Each `{macs: 0.5}` becomes, for each teacher and recipe, the ratio at which it is met, or the
-    nearest; the block's `targets` say of which ratios that is so. It follows from configs alone.
-    ConfigError for a teacher whose config is not known before it is fetched.
+    nearest; the block's `targets` say of which ratios that is so. It follows from configs alone,
+    and from tables of latencies: a target in seconds names the file and its digest, too.
+    ConfigError for a teacher whose config is not known before it is fetched, or not its time.
     """
     problems: list[str] = []
     grid = [
@@ -32,7 +36,7 @@ def _blocks(
     study: Mapping, block: Mapping, at: str, results: Path, problems: list[str]
 ) -> Iterator[Mapping]:
     """Yield blocks of plain ratios that a block stands for."""
-    asked = [one for one in block["ratios"] if isinstance(one, Mapping)]
+    asked = [located(one, study) for one in block["ratios"] if isinstance(one, Mapping)]
     if not asked:
         yield block
         return
@@ -42,6 +46,9 @@ def _blocks(
         config = forecast.teacher_config(study, teacher, "any", results)
         if config is None:
             problems.append(f"{at}: {teacher} has no known MACs or bytes before it is fetched.")
+            continue
+        if untimed := [said for target in asked if (said := _untimed(target, config))]:
+            problems += [f"{at}: {teacher} {said}." for said in untimed]
             continue
         for recipe in block.get("recipes", study["recipes"]):
             own = {**block, "teachers": [teacher], "recipes": [recipe]}
@@ -60,25 +67,43 @@ def _blocks(
                 yield {**own, "ratios": [ratio], "targets": {cells.ratio_name(ratio): target}}
 
 
-def ratio_of(recipe: Sequence, config: Mapping, target: Mapping[str, float]) -> float:
+def located(target: Mapping, study: Mapping) -> dict:
+    """Return a target; one in seconds with the full name of its table, the file and its digest."""
+    if targets.TIME not in target:
+        return dict(target)
+    file = latency.find(target["device"], study["latency"])
+    digest = digest_of(locate(file), "sha256")[:8]
+    return {**target, "device": Path(file).stem, "table": file, "digest": digest}
+
+
+def _untimed(target: Mapping, config: Mapping) -> str | None:
+    """Return in words that no cost of a teacher is known; None if it is."""
+    try:
+        targets.cost(target, config)
+    except latency.NotInTable as error:
+        return f"has no known {targets.cost_name(target)}: {error}"
+    return None
+
+
+def ratio_of(recipe: Sequence, config: Mapping, target: Mapping) -> float:
     """Return the ratio of parameters, of four decimals, at which a recipe comes nearest a target.
 
     Where the recipe cannot come near it, that ratio is the most that it can remove; the share
     itself if no ratio saves anything.
     """
-    ((cost, share),) = target.items()
+    share = targets.share(target)
 
     def solve(step: int) -> recipes.Solution:
         return recipes.solve(recipe, config, step / STEPS)
 
     def saved(step: int) -> float:
-        return targets.removed(config, solve(step).config, cost)
+        return targets.removed(config, solve(step).config, target)
 
     try:
         nearest = allocation.nearest(range(1, STEPS), lambda step: share - saved(step))
         found = solve(nearest)
     except ValueError:  # of a model that a method refuses: compressing it says so
         return round(share, 4)
-    if targets.removed(config, found.config, cost) == 0:
+    if targets.removed(config, found.config, target) == 0:
         return round(share, 4)
     return round(found.ratio, 4) if found.reason else nearest / STEPS

@@ -8,10 +8,11 @@ from typing import Any
 
 import jsonschema
 
-from speech_pareto.compression import catalogue, recipes
+from speech_pareto.compression import catalogue, recipes, targets
 from speech_pareto.data import sources
 from speech_pareto.data.sources import languages_of
 from speech_pareto.data.text import voice
+from speech_pareto.models import latency
 from speech_pareto.models.model_folder import problem
 from speech_pareto.models.teachers import TEACHERS, known
 from speech_pareto.runtime.bounds import exponent, problems, shown
@@ -37,7 +38,9 @@ def config_problems(config: dict, schema: dict) -> list[str]:
     validator = _VALIDATOR(schema)
     errors = validator.iter_errors(config)
     errors = sorted(errors, key=lambda e: [str(part) for part in e.absolute_path])
-    problems = [line for error in errors for line in _sentences(error)] + _cross_problems(config)
+    problems = [line for error in errors for line in _sentences(error)] + _cross_problems(
+        config, schema
+    )
     problems += _conditions(config, schema["$defs"]["condition"]["properties"])
     problems += tracker_problems()
     return list(dict.fromkeys([*_odd_numbers(config), *problems]))
@@ -105,8 +108,6 @@ def _sentences(error: Any) -> Iterator[str]:
         case "uniqueItems":
             twice = [item for index, item in enumerate(value) if item in value[:index]]
             yield f"{at}: {', '.join(dict.fromkeys(map(shown, twice)))} is listed twice."
-        case "maxProperties":
-            yield f"{at}: {shown(value)} must have one key."
         case "maxLength":
             yield f"{at}: must have at most {rule} characters."
         case "minItems" | "minProperties":
@@ -115,7 +116,7 @@ def _sentences(error: Any) -> Iterator[str]:
             yield f"{at}: {error.message}."
 
 
-def _cross_problems(config: dict) -> list[str]:
+def _cross_problems(config: dict, schema: dict) -> list[str]:
     """Return what no schema can see; parts of the wrong shape are left to the schema."""
     parts = {key: mapping(config.get(key)) for key in ("corpora", "teachers", "recipes", "tasks")}
     taken = [task for task in RESERVED if task in parts["tasks"]]
@@ -124,8 +125,9 @@ def _cross_problems(config: dict) -> list[str]:
     for section, check in checks.items():
         for name, value in parts[section].items():
             problems += check(f"{section}.{name}", value, parts)
+    folder = config.get("latency", schema["properties"]["latency"]["default"])
     for index, block in enumerate(listed(config.get("grid"))):
-        problems += _ratios(f"grid[{index}].ratios", mapping(block).get("ratios"))
+        problems += _ratios(f"grid[{index}].ratios", mapping(block).get("ratios"), folder)
         for key in ("recipes", "teachers", "tasks"):
             given = mapping(block).get(key)
             problems += unknown_names(f"grid[{index}].{key}", key[:-1], given, parts[key])
@@ -138,12 +140,31 @@ def _cross_problems(config: dict) -> list[str]:
     return problems
 
 
-def _ratios(at: str, ratios: object) -> Iterator[str]:
-    """Yield which ratios have more digits than names of folders tell apart."""
+def _ratios(at: str, ratios: object, folder: object) -> Iterator[str]:
+    """Yield which ratios are no share of one cost, or have more digits than folders tell apart."""
     for index, ratio in enumerate(listed(ratios)):
-        ratio = next(iter(mapping(ratio).values()), ratio)
-        if isinstance(ratio, float) and math.isfinite(ratio) and round(ratio, 4) != ratio:
-            yield f"{at}[{index}]: {ratio} must have at most 4 decimals."
+        given, here = mapping(ratio), f"{at}[{index}]"
+        shares = [value for key, value in given.items() if key != "device"]
+        for share in shares if given else [ratio]:
+            if isinstance(share, float) and math.isfinite(share) and round(share, 4) != share:
+                yield f"{here}: {share} must have at most 4 decimals."
+        if len(given) - ("device" in given) > 1:
+            yield f"{here}: {shown(ratio)} must be a share of one cost."
+        if targets.TIME in given:
+            yield from _device(here, given, str(folder))
+        elif "device" in given:
+            yield f"{here}.device: only a share of '{targets.TIME}' has it."
+
+
+def _device(at: str, ratio: dict, folder: str) -> Iterator[str]:
+    """Yield what is wrong with the table by which a ratio's seconds are told."""
+    if "device" not in ratio:
+        yield f"{at}: the key 'device' is missing, whose table of latencies tells seconds."
+        return
+    try:
+        latency.read(latency.find(str(ratio["device"]), folder))
+    except (OSError, ValueError) as error:
+        yield f"{at}.device: {str(error).rstrip('.')}."
 
 
 def _corpus(at: str, value: object, parts: dict) -> Iterator[str]:

@@ -32,7 +32,11 @@ class View:
 
 
 VIEWS = {
-    "ratios": View("ratios", "summary", "Score against the share of parameters that was removed."),
+    "ratios": View(
+        "ratios",
+        "summary",
+        "Score against what was removed: a share of parameters, or of the cost that was asked for.",
+    ),
     "speedup": View(
         "speedup",
         "summary",

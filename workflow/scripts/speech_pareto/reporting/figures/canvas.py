@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from speech_pareto.reporting.figures.styles import MUTED, RC
 from speech_pareto.reporting.tables.roles import CONTROL, TEACHER, kind
+from speech_pareto.reporting.tables.wording import less
 from speech_pareto.runtime.formatting import filled
 
 FORMATS = ("svg", "pdf", "png")
@@ -164,6 +165,12 @@ class Student(NamedTuple):
     ratio: float
     role: str
     kind: str
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The recipe and what the student lacks."""
+        return f"{self.recipe} {less(self.ratio, self.target)}"
 
     @property
     def key(self) -> tuple[str, str, float]:
@@ -173,9 +180,17 @@ class Student(NamedTuple):
 
 def in_order(rows) -> list[Student]:
     """Return the students of some rows: teachers, then methods by name, then controls."""
+    rows = rows.assign(target=rows["target"].astype(object).where(rows["target"].notna(), None))
     students = {
-        Student(row.teacher, row.recipe, row.ratio, row.role, kind(row.role, row.pretrained))
-        for row in rows[["teacher", "recipe", "ratio", "role", "pretrained"]]
+        Student(
+            row.teacher,
+            row.recipe,
+            row.ratio,
+            row.role,
+            kind(row.role, row.pretrained),
+            row.target,
+        )
+        for row in rows[["teacher", "recipe", "ratio", "role", "pretrained", "target"]]
         .drop_duplicates()
         .itertuples()
     }

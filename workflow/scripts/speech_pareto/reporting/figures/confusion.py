@@ -9,7 +9,8 @@ from speech_pareto.reporting.figures.styles import INK, MUTED
 from speech_pareto.reporting.tables.answers import Answered
 from speech_pareto.reporting.tables.confusions import Confusion, build
 from speech_pareto.reporting.tables.roles import TEACHER
-from speech_pareto.runtime.formatting import one_decimal, percent
+from speech_pareto.reporting.tables.wording import less
+from speech_pareto.runtime.formatting import one_decimal
 
 TITLE = "Which class was taken for which"
 SHARE = LinearSegmentedColormap.from_list("share", ["#ffffff", "#9fc8e3", "#0072b2"])
@@ -51,7 +52,7 @@ def draw(answered: Answered, task: str, recipes) -> Figure:
 def _name(one: Confusion) -> str:
     """Return the name of a model."""
     teacher, recipe, ratio = one.key
-    return f"teacher ({teacher})" if one.kind == TEACHER else f"{recipe} −{percent(ratio)}"
+    return f"teacher ({teacher})" if one.kind == TEACHER else f"{recipe} {less(ratio, one.target)}"
 
 
 def _matrix(axes, counts: np.ndarray, numbers: bool) -> None:

@@ -8,7 +8,8 @@ from speech_pareto.reporting.figures.styles import MUTED, styles
 from speech_pareto.reporting.tables.added_errors import Error, Model, build
 from speech_pareto.reporting.tables.answers import Answered
 from speech_pareto.reporting.tables.roles import TEACHER
-from speech_pareto.runtime.formatting import one_decimal, percent
+from speech_pareto.reporting.tables.wording import less
+from speech_pareto.runtime.formatting import one_decimal
 
 TITLE = "The errors that compression adds most"
 ROW, GAP = 0.24, 0.3  # inches: of an error, and between the two sorts
@@ -65,7 +66,8 @@ def _rows(axes, errors: list[Error], models: list[Model], style: dict) -> None:
 def _model(model: Model) -> str:
     """Return the name and the score of a model."""
     teacher, recipe, ratio = model.key
-    name = f"teacher ({teacher})" if model.kind == TEACHER else f"{recipe} −{percent(ratio)}"
+    student = f"{recipe} {less(ratio, model.target)}"
+    name = f"teacher ({teacher})" if model.kind == TEACHER else student
     return f"{name}: {one_decimal(model.score)} %"
 
 

@@ -20,6 +20,7 @@ from speech_pareto.reporting.tables.wording import (
     CHOSEN_ON,
     SPREAD_TEXT,
     UNSURE_TEXT,
+    asked_text,
     holes_text,
     metric_name,
     speech_on,
@@ -300,6 +301,8 @@ class _Front:
                 "hollow: zeros make a model neither faster nor, stored densely, smaller"
                 + (": not on the front" if self.axis.sparse else "")
             )
+        if asked := asked_text(self.rows):
+            notes.append(f"students were asked to save shares of {asked}")
         if self.published is not None:
             notes.append("small and pale: published systems, as printed; hollow: read off a figure")
         if ((self.rows["kind"] == CONTROL) & (self.rows["role"] != TEACHER)).any():

@@ -8,7 +8,7 @@ from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.analysis import ABOUT, DIAGONALITY
 from speech_pareto.reporting.tables.roles import CONTROL
-from speech_pareto.runtime.formatting import percent, two_decimals
+from speech_pareto.runtime.formatting import two_decimals
 
 TITLE = "How diagonal attention is, and what pruning keeps"
 FORMULAS = {
@@ -58,7 +58,7 @@ def draw(rows: pd.DataFrame, task: str, recipes, definition: str = DIAGONALITY) 
         ["highest: each frame attends to itself", "filled: kept, hollow: removed, bars: means"],
     )
     style = styles(recipes)
-    names = [f"{one.recipe} −{percent(one.ratio)}" for one in students]
+    names = [one.name for one in students]
     room = 0.072 * max(map(len, names), default=0) + 0.15
     axes = canvas.axes_within(figure, 2.6 + room, 0.15, 0.75, 0.85)
     axes.set_title("heads kept and removed" if students else "no student lost a head", fontsize=8.5)

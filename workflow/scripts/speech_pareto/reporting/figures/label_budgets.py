@@ -9,8 +9,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import GREY, MUTED, styles
 from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
-from speech_pareto.reporting.tables.wording import metric_name
-from speech_pareto.runtime.formatting import in_percent, percent, shortest
+from speech_pareto.reporting.tables.wording import less, metric_name
+from speech_pareto.runtime.formatting import in_percent, shortest
 
 WORST = 100.0  # an error rate above it says no more
 ALL = 2.0  # `all` stands where so many times the most hours would
@@ -43,7 +43,7 @@ def draw(summary: pd.DataFrame, hours: Mapping[str, float | None], recipes) -> F
         line = {"linestyle": (0, (4, 2)) if control else "-", "linewidth": 1.2, "capsize": 2.5}
         over = 3 if control else 4
         canvas.bars(axes, curve["hours"], y, curve["score_std"], colour, marker, over, **line)
-        name = teacher if first["role"] == TEACHER else f"{recipe} −{percent(ratio)}"
+        name = teacher if first["role"] == TEACHER else f"{recipe} {less(ratio, first['target'])}"
         name = f"never pretrained ({name})" if not first["pretrained"] else name
         point = (curve["hours"].iloc[-1], y.iloc[-1])
         labels.append((name, *point, MUTED if control else colour, marker, not control))

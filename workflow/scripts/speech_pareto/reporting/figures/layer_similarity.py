@@ -10,7 +10,8 @@ from speech_pareto.reporting.figures.canvas import in_order, nothing, styled, wo
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
 from speech_pareto.reporting.tables.analysis import CKA
 from speech_pareto.reporting.tables.roles import CONTROL, TEACHER
-from speech_pareto.runtime.formatting import percent, two_decimals
+from speech_pareto.reporting.tables.wording import less
+from speech_pareto.runtime.formatting import two_decimals
 
 TITLE = "Which of the teacher's layers the student's resemble"
 COLUMNS = 6
@@ -61,7 +62,8 @@ def draw(rows: pd.DataFrame, task: str, recipes) -> Figure:
         _frame(axes, grid, line == lines - 1 or place + columns >= len(order), column == 0)
         name = "teacher" if one.role == TEACHER else _broken(one.recipe)
         about = f"{one.teacher}, " if several else ""
-        about += f"−{percent(one.ratio)}: " if one.ratio else ""
+        short = one.target and one.target.partition(" on ")[0]  # no room for a device
+        about += f"{less(one.ratio, short)}: " if one.ratio else ""
         colour = MUTED if one.kind == CONTROL else style[one.recipe][0]
         head: dict[str, Any] = {"fontsize": 6.6, "color": INK if one.role == TEACHER else colour}
         title = f"{name}\n{about}{two_decimals(float(grid[-1, -1]))}"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from speech_pareto.reporting.figures.canvas import axes_within, in_order, nothing, styled, words
 from speech_pareto.reporting.figures.styles import INK, MUTED, styles
-from speech_pareto.runtime.formatting import percent, whole
+from speech_pareto.runtime.formatting import whole
 
 TITLE = "What each layer keeps"
 KEPT = LinearSegmentedColormap.from_list("kept", ["#ffffff", "#9fc8e3", "#0072b2"])
@@ -45,10 +45,10 @@ def draw(rows: pd.DataFrame, task: str, recipes) -> Figure:
     left = shares(rows)
     if not left:
         return nothing(TITLE, f"{task}: no student lost a part of a layer")
-    students = [one.key for one in in_order(rows) if one.key in left]
-    style, several = styles(recipes), len({teacher for teacher, *_ in students}) > 1
+    students = [one for one in in_order(rows) if one.key in left]
+    style, several = styles(recipes), len({one.teacher for one in students}) > 1
     depth = max(len(share["heads"]) for share in left.values())
-    names = [_name(key, several) for key in students]
+    names = [one.name + f" ({one.teacher})" * several for one in students]
     label = 0.075 * max(map(len, names)) + 0.2
     cell = 0.17
     width = max(7.2, label + 3 * depth * 0.24 + 0.8)
@@ -57,21 +57,15 @@ def draw(rows: pd.DataFrame, task: str, recipes) -> Figure:
     for place, (panel, title) in enumerate(PANELS.items()):
         start = label + place * each
         axes = axes_within(figure, start, width - start - each + 0.15, 0.55, 0.8)
-        _panel(axes, [left[key] for key in students], panel, depth)
+        _panel(axes, [left[one.key] for one in students], panel, depth)
         axes.set_title(title, fontsize=8.5, pad=3)
         axes.set_yticks(range(len(students)), names if place == 0 else [""] * len(names))
-        for text, key in zip(axes.get_yticklabels(), students, strict=True):
-            text.set(color=style[key[1]][0], fontsize=7.5)
+        for text, one in zip(axes.get_yticklabels(), students, strict=True):
+            text.set(color=style[one.recipe][0], fontsize=7.5)
     figure.text(0.5, 0.3 / figure.get_size_inches()[1], "layer", ha="center", fontsize=8.5)
     note = f"dark: all that the teacher has; –: no such layer; {task}, before recovery"
     words(figure, TITLE, "students by recipe and ratio; each cell is one layer", [note])
     return figure
-
-
-def _name(key: tuple, several: bool) -> str:
-    """Return the name of a student."""
-    teacher, recipe, ratio = key
-    return f"{recipe} −{percent(ratio)}" + (f" ({teacher})" if several else "")
 
 
 def _panel(axes, students: list[dict], panel: str, depth: int) -> None:

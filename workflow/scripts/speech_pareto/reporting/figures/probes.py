@@ -32,7 +32,7 @@ def probes(rows: pd.DataFrame, task: str, recipes) -> Figure:
         size, over = 9 if whole else 5, 4 if whole else 2 if control else 3
         line = {"linewidth": 2.0 if whole else 1.3, "linestyle": (0, (4, 2)) if control else "-"}
         canvas.mark(axes, depth, own["value"], marker, size, colour, ("white", 0.5), over, **line)
-        name = f"{one.recipe} −{percent(one.ratio)}"
+        name = one.name
         if one.role == TEACHER:
             name = f"teacher ({one.teacher})" if whole else f"{one.teacher}, not pretrained"
         grey = MUTED if control else INK if whole else colour

@@ -20,6 +20,7 @@ class Model(NamedTuple):
     kind: str
     score: float
     rates: dict[Error, float]
+    target: str | None  # what the ratio stands for, if that is no share of parameters
 
 
 def build(answered: answers.Answered, task: str) -> tuple[list[list[Error]], list[Model]]:
@@ -32,7 +33,13 @@ def build(answered: answers.Answered, task: str) -> tuple[list[list[Error]], lis
     Alignments have the fewest errors, as those of the score have.
     """
     models = [
-        Model((point.teacher, point.recipe, point.ratio), point.kind, score, rates(rows))
+        Model(
+            (point.teacher, point.recipe, point.ratio),
+            point.kind,
+            score,
+            rates(rows),
+            point.target,
+        )
         for point, score, rows in answered.by(_shown(answered.summary, task))
     ]
     if len(models) < 2:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 STUDENT = ["teacher", "recipe", "ratio", "seed", "scope"]
-ABOUT = ["role", "pretrained"]
+ABOUT = ["role", "pretrained", "target"]
 COLUMNS = [*STUDENT, *ABOUT, "model", "quantity", "layer", "other", "value"]
 WEIGHTS = ("rows", "attention", "ffn", "zeros")
 DIAGONALITY = "row_normalised"  # the definition that is drawn, see `diagonality.py`

@@ -18,6 +18,7 @@ class Confusion(NamedTuple):
     kind: str
     score: float
     counts: np.ndarray  # (classes, classes)
+    target: str | None  # what the ratio stands for, if that is no share of parameters
 
 
 def build(answered: Answered, task: str) -> tuple[list[str], list[Confusion]]:
@@ -37,7 +38,7 @@ def build(answered: Answered, task: str) -> tuple[list[str], list[Confusion]]:
         for row in rows:
             counts[index[row["reference"]], index[row["hypothesis"]]] += 1
         key = (point.teacher, point.recipe, point.ratio)
-        found.append(Confusion(key, point.kind, score, counts))
+        found.append(Confusion(key, point.kind, score, counts, point.target))
     return classes, found
 
 

@@ -12,6 +12,7 @@ from speech_pareto.reporting.tables import results_table, roles
 from speech_pareto.reporting.tables.results_table import GROUP, PENDING, summarise
 from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
+    at,
     completeness,
     heading,
     metric_name,
@@ -75,6 +76,7 @@ def _facts(cells: pd.DataFrame, chosen_on: str) -> dict:
         "short": metric_name(metric)[0],
         "heading": heading(metric, better),
         "take": take(cells["audio_seconds"]),
+        "audioSeconds": plain(cells["audio_seconds"].dropna().median()),
         "chosenOn": chosen_on,
         "done": completeness(cells),
     }
@@ -137,7 +139,7 @@ def texts(row: pd.Series) -> dict[str, str]:
     """Return the numbers of a row of the summary in words: in every table they read alike."""
     difference = with_interval(*(row[f"difference{end}"] for end in ("", "_low", "_high")))
     return {name: _printed(row, one) for name, one in QUANTITIES.items()} | {
-        "ratio": shortest(row["ratio"]) + (f" ({row['target']})" if plain(row["target"]) else ""),
+        "ratio": at(row["ratio"], row["target"]),
         "achieved_ratio": three_decimals(row["achieved_ratio"]),
         "score": with_spread(row["score"], row["score_std"]),
         "difference": difference + f" {AS_GOOD}" * bool(row["as_good"]),
@@ -178,17 +180,17 @@ def _links(cell: dict) -> dict:
     config = json.loads(cell["config"]) if isinstance(cell["config"], str) else {}
     own = kind_of(config.get("task", {}).get("kind", "ctc"))
 
-    def at(pattern: str) -> str:
+    def place(pattern: str) -> str:
         return str(PurePosixPath(pattern.format(**key)).relative_to("results"))
 
     links: dict[str, Any] = {"seed": int(cell["seed"])}
     if cell["status"] != PENDING:
-        links["metrics"] = at(paths.METRICS)
+        links["metrics"] = place(paths.METRICS)
     if cell["status"] == "ok":
-        folder = at(paths.FINETUNED if own.finetunes else paths.STUDENT)
+        folder = place(paths.FINETUNED if own.finetunes else paths.STUDENT)
         links["model card"] = f"{folder}/README.md"
         links["config"] = f"{folder}/config.json"
-        links["cost"] = at(paths.PROFILE)
+        links["cost"] = place(paths.PROFILE)
     if cell["status"] != PENDING:
         links["log"] = f"../logs/{own.rules[0]}/{paths.CELL}/{{task}}.log".format(**key)
     return links

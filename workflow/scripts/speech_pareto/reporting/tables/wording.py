@@ -5,7 +5,7 @@ import pandas as pd
 from speech_pareto.reporting.tables import roles
 from speech_pareto.reporting.tables.results_table import PENDING
 from speech_pareto.runtime import result
-from speech_pareto.runtime.formatting import shortest, two_decimals
+from speech_pareto.runtime.formatting import percent, shortest, two_decimals
 
 AS_GOOD = "†"  # marks a student that shows no significant increase in errors
 AS_GOOD_TEXT = "no significant increase in errors over the teacher"
@@ -35,6 +35,28 @@ def metric_name(metric: str) -> tuple[str, str]:
     return METRIC_NAMES.get(metric, (metric, metric.replace("_", " ")))
 
 
+def less(ratio: float, target=None) -> str:
+    """Return what a student lacks: "−40 %" of the parameters, or "−40 % of MACs".
+
+    `target` is what the ratio stands for, such as "0.4 of MACs", if that is no share of parameters.
+    """
+    if not isinstance(target, str):
+        return f"−{percent(ratio)}"
+    share, _, cost = target.partition(" of ")
+    return f"−{percent(float(share))} of {cost}"
+
+
+def cost_of(target) -> str:
+    """Return what a target is a share of: "MACs"; without a target, "parameters"."""
+    return target.partition(" of ")[2] if isinstance(target, str) else "parameters"
+
+
+def asked_text(summary: pd.DataFrame) -> str | None:
+    """Return what students save shares of: "MACs or of bytes"; None if of parameters alone."""
+    costs = sorted({cost_of(target) for target in summary["target"].dropna()})
+    return " or of ".join(costs) or None
+
+
 def status_text(row) -> str:
     """Return `ok`, or what stood in the way: "infeasible: heads hold too little ..."."""
     status = row["status"]
@@ -59,6 +81,11 @@ def completeness(table: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
+def at(ratio: float, target=None) -> str:
+    """Return a ratio with what it stands for, if that is no share of parameters."""
+    return shortest(ratio) + (f" ({target})" if isinstance(target, str) else "")
+
+
 def holes_text(summary: pd.DataFrame) -> list[str]:
     """Return a line per recipe that has holes: "head-pruning: infeasible at 0.5, 0.75 (...)"."""
     lines = []
@@ -66,7 +93,7 @@ def holes_text(summary: pd.DataFrame) -> list[str]:
     holes = summary[summary["status"] != "ok"]
     for (teacher, recipe, status), rows in holes.groupby(["teacher", "recipe", "status"]):
         ratios = ", ".join(
-            shortest(row.ratio) + (f" ({row.n} of {row.seeds} seeds done)" if row.n else "")
+            at(row.ratio, row.target) + (f" ({row.n} of {row.seeds} seeds done)" if row.n else "")
             for row in rows.itertuples()
         )
         name = recipe if teachers < 2 else f"{recipe} of {teacher}"

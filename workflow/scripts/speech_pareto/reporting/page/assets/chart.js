@@ -29,7 +29,7 @@ const isShown = (point) => !state.off.has(point.recipe) && !state.off.has(`teach
 const unsure = (point) => point.front.includes(state.cost) && !point.testFront.includes(state.cost);
 const here = () => study.points.filter((point) => point.task === state.task);
 const label = (point) => point.kind === "teacher" ? `teacher (${point.teacher})`
-  : study.teachers > 1 ? `${point.key}` : `${point.recipe} ${point.text.ratio}`;
+  : `${point.recipe} ${point.text.ratio}${study.teachers > 1 ? ` of ${point.teacher}` : ""}`;
 
 function valuesOf(quantity) {
   const known = study.points.map((point) => point.values[quantity]).filter((value) => value !== null);
