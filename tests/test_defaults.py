@@ -32,6 +32,7 @@ WAVLM = (
     "attention_reuse",
     "block_drop",
     "distilhubert",
+    "early_exit",
     "frame_pooling",
     "head_dim_pruning",
     "head_pruning",

@@ -211,6 +211,7 @@ STUDENTS = {
         model.tiny_config(**SMALL, conv_dim=[80], compression={"stem": "kaldi_fbank"})
     ),
     "time": lambda: of_section("hubert", time_reduction=2),
+    "exits": lambda: of_section("wavlm", early_exit={"threshold": 1.2, "units": 4, "first": 1}),
     "pooled": lambda: of_section("wavlm", frame_pooling={"factor": 1.5, "after": 1}),
     "wavlm": lambda: model.new(convolutional("wavlm", feat_extract_norm="group")),
 }

@@ -102,7 +102,8 @@ def test_what_is_said_of_chains():
     pooled = recipes.solve(["frame_pooling"], BASE, 0.0).config
     for name in catalogue.names():
         chosen = recipes.make(name)
-        assert (chosen.obstacle(reused) is not None) == chosen.takes_heads
+        wants_maps = chosen.takes_heads or name == "early_exit"
+        assert (chosen.obstacle(reused) is not None) == wants_maps
         served = not chosen.removes or name in ("weight_pruning", "parp", "iterative_pruning")
         rounds = served and name != "frame_pooling" and not chosen.full_rate
         assert (chosen.obstacle(pooled) is None) == rounds, name

@@ -158,6 +158,15 @@ def test_half_precision_is_refused(tmp_path, prompts_en):
     assert report["reason"] == "onnxruntime does not compute all of a float16 model on a CPU"
 
 
+def test_exits_are_refused(tmp_path, prompts_en):
+    exits = {"threshold": 1.0, "units": 4, "first": 1}
+    made = section(convolutional("wavlm"), early_exit=exits)
+    settings = store(tmp_path / "student", made)
+    file, report = run(tmp_path / "out", tmp_path / "student", settings, prompts_en)
+    assert report["status"] == "unsupported" and not file.stat().st_size
+    assert report["reason"] == "an ONNX file runs all layers, and no utterance could leave early"
+
+
 def test_a_hole_stays_a_hole(tmp_path, prompts_en):
     write_status(tmp_path / "student", "infeasible", "too few heads", 0.25)
     file, report = run(tmp_path / "out", tmp_path / "student", TASK, prompts_en)

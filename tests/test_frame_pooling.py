@@ -8,7 +8,7 @@ import torch
 
 from helpers.backbones import backbone
 from helpers.compressing import compress
-from speech_pareto.compression import recipes
+from speech_pareto.compression import recipes, targets
 from speech_pareto.models import architecture, operations
 from speech_pareto.models import backbone as model
 from speech_pareto.models.hidden_states import states
@@ -118,6 +118,20 @@ def test_a_batch_gives_what_each_utterance_gives():
 def test_what_cannot_be_pooled_is_said(steps, said):
     ratio = 0.07 if "attention_reuse" in steps[0] else 0.0
     assert said in recipes.solve(steps, {"model_type": "hubert"}, ratio).reason
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_a_factor_meets_a_target_in_macs(share):
+    config = {"model_type": "hubert"}
+    solution = recipes.solve(["frame_pooling", "int8"], config, 0.0, {"macs": share})
+    assert solution.reason is None and solution.ratio == 0
+    assert targets.removed(config, solution.config, {"macs": share}) == pytest.approx(
+        share, abs=0.002
+    )
+    reason = recipes.solve(["frame_pooling"], config, 0.0, {"macs": 0.9}).reason
+    assert reason.startswith("frame_pooling can remove 0.4") and reason.endswith("not 0.9")
+    fixed = [{"frame_pooling": {"factor": 3}}]
+    assert recipes.solve(fixed, config, 0.0, {"macs": share}).reason is not None
 
 
 def test_factors_have_two_decimals():

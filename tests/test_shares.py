@@ -34,6 +34,7 @@ GRID = [
         "tasks": ["phones"],
     },
 ]
+POOLED = {"recipes": ["pooled"], "ratios": [{"macs": 0.3}], "seeds": [1], "tasks": ["phones"]}
 STEPS = {"identity": ["identity"], "layers": ["layer_drop"], "weights": ["weight_pruning"]}
 
 
@@ -126,6 +127,18 @@ def test_cells_have_ratios_of_parameters_and_know_their_target():
         **GRID[1],
         "ratios": [0.2],
     }
+
+
+def test_what_removes_nothing_may_meet_one_target():
+    steps = {**STEPS, "pooled": ["frame_pooling"]}
+    found = cells(met(study(recipes=steps, grid=[*GRID, POOLED]), Path("nowhere")))
+    (cell,) = (cell for cell in found if cell.recipe == "pooled")
+    assert (cell.ratio, cell.target) == ("0", {"macs": 0.3})
+    several = POOLED | {"ratios": [{"macs": 0.3}, {"macs": 0.4}]}
+    with pytest.raises(
+        configs.ConfigError, match="pooled removes nothing, so that it can meet one"
+    ):
+        met(study(recipes=steps, grid=[*GRID, several]), Path("nowhere"))
 
 
 def test_a_teacher_that_nobody_knows_yet_is_said():

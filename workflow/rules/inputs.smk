@@ -46,6 +46,12 @@ def task_file_of_recipe(wildcards):
     return task_file(wildcards) if tunes(wildcards) else []
 
 
+def task_file_of_profile(wildcards):
+    """File of the task's kind, for a student that hears the task's recordings while it is measured."""
+    own = grid.dynamic(study["recipes"][wildcards.recipe])
+    return task_file(wildcards) if own else []
+
+
 # folders that a job starts from
 
 
@@ -155,6 +161,27 @@ def student(wildcards):
     """Folder of the student that the task takes."""
     scope = grid.scope_of(study, wildcards.recipe, wildcards.task)
     return paths.STUDENT.replace("{scope}", scope)
+
+
+@once_per_recipe
+def profiled_student(wildcards):
+    """Folder of the student that is measured.
+
+    Where utterances leave depends on the fine-tuning, so a student of early exits comes after it,
+    if there is any.
+    """
+    tuned = grid.tasks_with(study, "finetune")
+    if grid.dynamic(study["recipes"][wildcards.recipe]) and wildcards.scope in tuned:
+        return paths.FINETUNED.replace("{task}", "{scope}")
+    return paths.STUDENT
+
+
+@once_per_recipe
+def corpora_of_profile(wildcards):
+    """Corpora that a student of early exits hears: its task's, else those of compression."""
+    if not grid.dynamic(study["recipes"][wildcards.recipe]):
+        return []
+    return corpora_of_task(wildcards) or corpora(study["compress"]["corpora"])
 
 
 @once_per_recipe

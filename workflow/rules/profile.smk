@@ -5,7 +5,8 @@ rule profile:
     """Count and time a student and its teacher."""
     input:
         teacher=teacher_for,
-        student=paths.STUDENT,
+        student=profiled_student,
+        corpora=corpora_of_profile,
     output:
         paths.PROFILE,
     log:
@@ -17,13 +18,13 @@ rule profile:
     threads: most_threads(study["profile"])
     resources:
         mem_mb=megabytes("profile", 4000),
-        runtime=minutes("profile", 10),
+        runtime=minutes("profile", minutes_to_profile),
     params:
         **job_params(
             settings=study["profile"],
             teacher=content(teacher_for),
             recipe=lookup("recipes/{recipe}", within=study),
-            code=code("profile_student.py", method_files),
+            code=code("profile_student.py", method_files, task_file_of_profile),
             software=pins("torch"),
         ),
         run=untracked(cell("scope")),

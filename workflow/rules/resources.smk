@@ -62,6 +62,11 @@ def minutes_to_compress(wildcards):
     return 240 if trains(wildcards) else 5
 
 
+def minutes_to_profile(wildcards):
+    """Time to measure a student, if it was not rehearsed; one of early exits hears recordings first."""
+    return 60 if grid.dynamic(study["recipes"][wildcards.recipe]) else 10
+
+
 def asked_for(rule, name):
     """What a rule asks for under this name; None if nothing, or if it depends on the job."""
     found = rule.resources.get(name)

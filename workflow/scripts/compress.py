@@ -90,7 +90,7 @@ def main(
         return describe(student)
 
     try:
-        solution = recipes.walk(methods, config, ratio, apply)
+        solution = recipes.walk(methods, config, ratio, apply, target)
     except (Diverged, torch.OutOfMemoryError) as error:
         kind = "diverged" if isinstance(error, Diverged) else "out_of_memory"
         log.warning("%s", error)

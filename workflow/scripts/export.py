@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.data.selection import needed
 from speech_pareto.models.backbone import load
+from speech_pareto.models.layers.exit_branches import exits_of
 from speech_pareto.models.quantisation import HALVES, number_format
 from speech_pareto.runtime import result
 from speech_pareto.runtime.hashing import sha256
@@ -117,6 +118,9 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
 
 def fitting(model: nn.Module) -> str | None:
     """Return the number format of a task model that ONNX can hold; `NotExported` if it cannot."""
+    if exits_of(model.backbone):
+        reason = "an ONNX file runs all layers, and no utterance could leave early"
+        raise NotExported("unsupported", reason)
     precision = number_format(model.backbone)
     if precision in HALVES:
         reason = f"onnxruntime does not compute all of a {precision} model on a CPU"

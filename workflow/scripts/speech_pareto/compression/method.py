@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import fewer_frames
 from speech_pareto.runtime.bounds import Checked, PartOf
 from speech_pareto.training.settings import Crops, Optimisation
 
@@ -82,6 +83,8 @@ class Method(Checked):
     role: ClassVar[Literal["teacher", "control", "student"]] = "student"
     takes_heads: ClassVar[bool] = False  # True: in any layer, so none may lend its map to the next
     full_rate: ClassVar[bool] = False  # True: takes frames of the layers for frames of the model
+    # True: what its students compute depends on what they hear, so that costs are a distribution.
+    dynamic: ClassVar[bool] = False
     # True: one training, which a job of its own runs, serves all ratios; see `parts.nested.Nested`.
     trains_once: ClassVar[bool] = False
     # What its loss is a mean over: so much a piece of a batch weighs.
@@ -105,8 +108,11 @@ class Method(Checked):
 
     def misses_frames(self, config: Mapping) -> str | None:
         """Return why a method that wants all frames in all layers cannot have them, else None."""
-        if self.full_rate and architecture.fewer_frames(config):
+        if self.full_rate and fewer_frames(config):
             return "the methods before it leave layers with fewer frames than the model has"
+        listens = self.removes or self.needs != "nothing"
+        if listens and "early_exit" in architecture.section(config):
+            return "utterances leave the model early already; only roundings without audio follow"
         return None
 
     def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:
@@ -115,6 +121,15 @@ class Method(Checked):
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return what removes as near to `ratio` of the parameters as this method can."""
+        raise NotImplementedError
+
+    @property
+    def adapts(self) -> bool:
+        """Whether `meet` chooses a knob by a target in MACs, where no ratio of parameters can."""
+        return False
+
+    def meet(self, config: Mapping, gap: Callable[[Mapping], float]) -> Sizing:
+        """Return what comes nearest a target: where `gap`, the share that a config misses, is 0."""
         raise NotImplementedError
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from speech_pareto.compression import targets
 from speech_pareto.compression.catalogue import load
@@ -73,7 +74,10 @@ def walk(
             wanted = 1 - left / architecture.remaining(now)
             for later in methods[index + 1 :]:
                 wanted = 1 - (1 - wanted) / (1 - (later.ratio or 0.0))
-        sizing = method.solve(now, max(0.0, wanted))
+        if target and method.adapts:
+            sizing = method.meet(now, partial(targets.gap, config, target))
+        else:
+            sizing = method.solve(now, max(0.0, wanted))
         sizings.append(sizing)
         now = dict(apply(method, sizing) if apply else sizing.config)
     reached = 1 - architecture.remaining(now) / start
@@ -82,6 +86,12 @@ def walk(
         missed = f"can remove {reached:.3f} of the parameters, not {ratio:g}"
     reason = f"{' → '.join(map(_name, methods))} {missed}" if missed else None
     return Solution(now, reached, tuple(sizings), reason)
+
+
+def adapts(recipe: Sequence) -> bool:
+    """Return whether a target in MACs chooses a knob of a recipe that removes nothing."""
+    methods = make_all(recipe)
+    return any(m.adapts for m in methods) and not any(m.removes for m in methods)
 
 
 def solve(

@@ -45,6 +45,14 @@ def words(target: Mapping) -> str:
     return f"{share(target):g} of {cost_name(target)}"
 
 
+def gap(before: Mapping, target: Mapping, after: Mapping) -> float:
+    """Return how much less than its target a student's config saves: all, where none tells."""
+    try:
+        return share(target) - removed(before, after, target)
+    except latency.NotInTable:  # `missed` says so
+        return share(target)
+
+
 def missed(before: Mapping, after: Mapping, target: Mapping) -> str | None:
     """Return in words that a student misses its target; None if it does not."""
     try:

@@ -8,6 +8,8 @@ it, a section `compression`:
     time_reduction  how many frames become one in the layers; a convolution undoes it at the end
     frame_pooling   factor: how many frames, of two decimals, become one by their mean in the layers
                     behind the first `after`; each frame then reads the one it is part of
+    early_exit  threshold (of the entropy, in nats), units and first: behind layer `first` (1-based)
+                and each later one but the last stands a branch, at which utterances can leave
     layers      one dict per layer, holding only what differs from the plain model:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before),
@@ -30,8 +32,8 @@ FFN = ("intermediate_dense", "output_dense")
 # second softmax, or through it with heads and utterances mixed up, as the released code does.
 REUSE = ("map", "softmax", "released")
 # Whatever the layers are:
-KEPT = ("stem", "projection", "time_reduction", "frame_pooling", "number_format", "bits")
-HUNDREDTHS = 100  # of a frame: the grain of frame pooling
+KEPT: tuple[str, ...] = ("stem", "projection", "time_reduction", "frame_pooling", "early_exit")
+KEPT += ("number_format", "bits")
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
 SAMPLE_RATE = 16_000  # Hz, of every backbone's input
@@ -294,25 +296,14 @@ def layer_parameters(config: Mapping, layer: Layer, first: bool = False) -> dict
     return {"attention": attention, "ffn": ffn, "norms": 2 * norms * config["hidden_size"]}
 
 
-def pooled(frames: Any, span: int) -> Any:
-    """Return how many groups of `span` hundredths of a frame hold the middle of one of `frames`."""
-    return (HUNDREDTHS * frames - HUNDREDTHS // 2) // span + 1
-
-
-def frames_of_layers(config: Mapping, frames: int) -> list[int]:
-    """Return on how many frames each layer runs, of so many that the stem makes."""
-    number = complete(config)["num_hidden_layers"]
-    if factor := section(config).get("time_reduction"):
-        return [max(1, frames // factor)] * number
-    if pooling := section(config).get("frame_pooling"):
-        fewer = pooled(frames, round(pooling["factor"] * HUNDREDTHS))
-        return [frames if index < pooling["after"] else fewer for index in range(number)]
-    return [frames] * number
-
-
-def fewer_frames(config: Mapping) -> bool:
-    """Return whether layers run on fewer frames than the stem makes."""
-    return bool({"time_reduction", "frame_pooling"} & set(section(config)))
+def exit_parameters(config: Mapping) -> int:
+    """Return the numbers of all branches at which utterances can leave, 0 without any."""
+    own = section(config).get("early_exit")
+    if not own:
+        return 0
+    full = complete(config)
+    branches = full["num_hidden_layers"] - own["first"]
+    return branches * matrix_parameters((own["units"], full["hidden_size"]))
 
 
 def norms_first(config: Mapping) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import frames_of_layers
 from speech_pareto.runtime.locate import locate
 from speech_pareto.runtime.suggest import unknown
 
@@ -61,6 +62,8 @@ def pieces(config: Mapping, seconds: float, batch: int = 1) -> Counter[Piece]:
     config, special = architecture.complete(config), architecture.section(config)
     if form := special.get("number_format"):
         raise NotInTable(f"weights in {form}: times are those of fp32")
+    if "early_exit" in special:
+        raise NotInTable("early exits: each recording leaves behind another layer")
     hidden, dims = config["hidden_size"], config["conv_dim"]
     frames = round(seconds * architecture.SAMPLE_RATE)
     for index, (inputs, outputs, kernel, stride) in enumerate(
@@ -99,7 +102,7 @@ def pieces(config: Mapping, seconds: float, batch: int = 1) -> Counter[Piece]:
         add("pooled_layer", len(layers) - pooling["after"] - 1, outputs=hidden, frames=whole)
     if config["model_type"] == "wavlm":
         add("position_bias", heads=config["num_attention_heads"], frames=frames)
-    for layer, own in zip(layers, architecture.frames_of_layers(config, frames), strict=True):
+    for layer, own in zip(layers, frames_of_layers(config, frames), strict=True):
         _add_layer(add, config, layer, own, batch)
     add("pass")
     return found

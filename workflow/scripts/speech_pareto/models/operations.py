@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import frames_of_layers
 
 
 def layer_macs(config: Mapping, layer: architecture.Layer, frames: int) -> dict[str, int]:
@@ -23,12 +24,13 @@ def layer_macs(config: Mapping, layer: architecture.Layer, frames: int) -> dict[
     return {"matrices": frames * (weights + gate), "maps": products * frames * frames}
 
 
-def macs(config: Mapping, seconds: float) -> dict:
+def macs(config: Mapping, seconds: float, depth: int | None = None) -> dict:
     """Return the multiply-accumulates of one recording in each part of a backbone, and in `total`.
 
     Products of matrices, convolutions and Fourier transforms count, zeros in them too: what
     `cost.macs` measures on the module. `layers` is a list of `layer_macs`; `frames` is how many
-    there are. ValueError for a recording that is too short for one frame.
+    there are, and `depth` how many layers are run: all, unless it leaves early. ValueError for a
+    recording that is too short for one frame.
     """
     config = architecture.complete(config)
     hidden, dims = config["hidden_size"], config["conv_dim"]
@@ -48,13 +50,18 @@ def macs(config: Mapping, seconds: float) -> dict:
     places = frames + 1 - taps % 2  # an even kernel makes one too many, which is thrown away
     direct = architecture.section(config).get("projection") == "none"
     factor = architecture.section(config).get("time_reduction") or 1
-    inner = architecture.frames_of_layers(config, frames)
-    layers = zip(architecture.layers_of(config), inner, strict=True)
+    inner = frames_of_layers(config, frames)
+    layers = list(zip(architecture.layers_of(config), inner, strict=True))[:depth]
+    branches, units = 0, 0
+    if exits := architecture.section(config).get("early_exit"):
+        asked, units = min(len(layers), len(inner) - 1), exits["units"]
+        branches = max(0, asked - exits["first"] + 1)
     parts = {
         "stem": stem,
         "projection": 0 if direct else frames * dims[-1] * hidden,
         "position": number * places * hidden * (hidden // groups) * taps,
         "time_reduction": 2 * inner[0] * hidden * hidden * factor if factor > 1 else 0,
+        "exits": branches * frames * units * hidden,
         "layers": [layer_macs(config, layer, own) for layer, own in layers],
     }
     total = sum(value for name, value in parts.items() if name != "layers")

@@ -42,6 +42,10 @@ def rebuild(model: nn.Module) -> None:
         from speech_pareto.models.layers.pooled_frames import pool_frames
 
         pool_frames(model, **pooling)
+    if exits := architecture.section(config).get("early_exit"):
+        from speech_pareto.models.layers.exit_branches import add_exits
+
+        add_exits(model, **exits)
     ignore_padding(model)
     if config["model_type"] == "wavlm":
         from speech_pareto.models.layers.wavlm_attention import use_partial_attention

@@ -76,10 +76,10 @@ def groups(columns: int, group: int | None) -> int:
 
 def stored_bytes(config: Mapping) -> int:
     """Return the bytes of all weights as they are stored, zeros too, without a file's header."""
-    total = architecture.count(config)["total"]
+    total, exits = architecture.count(config)["total"], 4 * architecture.exit_parameters(config)
     form, own = architecture.section(config).get("number_format"), weights(config)
     if form in ("float16", "bfloat16"):
-        return 2 * total
+        return 2 * total + exits
     small = 0  # bytes less than in fp32
     if form == "int8":  # the layers' matrices, with an fp32 scale for each row
         for rows, columns in architecture.linear_shapes(config):
@@ -93,4 +93,4 @@ def stored_bytes(config: Mapping) -> int:
             else:
                 more = groups(columns, section["group"]) * (4 if section["zero_point"] else 2)
             small += 4 * rows * columns - packed_bytes(rows * columns, bits) - rows * more
-    return 4 * total - small
+    return 4 * total + exits - small

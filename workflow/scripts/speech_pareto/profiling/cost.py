@@ -6,6 +6,8 @@ follows. `theoretical` MACs leave out the products with zero weights of the laye
     M_theoretical = M - T * sum over the matrices W of (entries of W that are zero)
 
 with M dense MACs and T frames in W's layer: what a kernel could save that skips each single zero.
+
+Where utterances leave a model early, all of these are means over utterances, see `exits`.
 """
 
 import math
@@ -24,12 +26,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from speech_pareto.models import architecture, operations
 from speech_pareto.models.backbone import describe
+from speech_pareto.models.frame_counts import frames_of_layers
 from speech_pareto.models.model_folder import WEIGHTS
 from speech_pareto.models.packed import packed
 from speech_pareto.models.quantisation import computed_in
 from speech_pareto.models.surgery import linears
 from speech_pareto.profiling.allocator import keep_freed_memory
 from speech_pareto.profiling.energy import energy
+from speech_pareto.profiling.exits import WHOLE, Depths
 from speech_pareto.runtime import private_api
 from speech_pareto.tasks.head import HEAD
 
@@ -42,33 +46,51 @@ def cost(
     folder: str | Path,
     settings: Mapping,
     projections: int = 0,
+    depths: Depths = WHOLE,
 ) -> dict:
     """Return the `cost` section of a result for the student stored in `folder`.
 
     `settings`: audio_seconds, batch, repeats; optionally `device` (cpu), `threads`, `conditions`
-    (more of such mappings, with `precision`) and `cores`, how many threads these may use.
+    (more of such mappings, with `precision`) and `cores`, how many threads these may use. `depths`
+    is how many layers utterances run.
     """
     folder, seconds = Path(folder), settings["audio_seconds"]
-    main = measure(teacher, student, settings)
+    main = measure(teacher, student, settings, depths)
     peak = main.pop("peak_memory_bytes")
     student.to("cpu")
     config, zeros = describe(student), zero_weights(student)
-    theoretical = planned_macs(config, zeros, seconds)["theoretical_total"]
+    audio = noise(seconds)
+    counted = depths.each(student, lambda: macs(student, audio) / seconds)
+
+    def planned(length: float) -> dict[str, float]:
+        return depths.mean({d: planned_macs(config, zeros, length, d) for d in depths.shares})
+
     return {
         "parameters": parameters(student) | head_parameters(student, folder, projections),
         "teacher_parameters": architecture.remaining(describe(teacher)),
         "ratio": round(architecture.ratio(describe(teacher), config), 6),
         **sizes(student, folder / WEIGHTS),
         "computed_in": computed_in(student),
-        "macs_per_second": macs(student, noise(seconds)) / seconds,
-        "theoretical_macs_per_second": theoretical / seconds,
-        "macs": {str(length): planned_macs(config, zeros, length) for length in LENGTHS},
+        "macs_per_second": depths.mean(counted),
+        "theoretical_macs_per_second": planned(seconds)["theoretical_total"] / seconds,
+        "macs": {str(length): planned(length) for length in LENGTHS},
         "wall_clock": main,
         "peak_memory_bytes": peak,
         "conditions": [
-            under(teacher, student, condition, settings.get("cores"))
+            under(teacher, student, condition, settings.get("cores"), depths)
             for condition in settings.get("conditions", ())
         ],
+        **({} if depths is WHOLE else {"exits": exits(depths, counted)}),
+    }
+
+
+def exits(depths: Depths, counted: Mapping) -> dict:
+    """Return where utterances leave; `counted` are MACs per second by depth."""
+    return {
+        "utterances": depths.utterances,
+        "layers": {str(depth): round(share, 6) for depth, share in depths.shares.items()},
+        "mean_layers": depths.mean({depth: depth for depth in depths.shares}),
+        "macs_per_second_p95": depths.high(counted),
     }
 
 
@@ -92,7 +114,8 @@ def parameters(model: nn.Module) -> dict[str, int]:
 def head_parameters(student: nn.Module, folder: Path, projections: int = 0) -> dict[str, int]:
     """Return the parameters of a student's heads, and of all `with_heads`.
 
-    `task_head` lies in the student's folder, 0 for one of no task. `projections` a student is
+    `exits` are branches at which utterances leave; `task_head` lies in the student's folder, 0 for
+    one of no task. `projections` a student is
     distilled with; no folder holds them, but publications count them.
     """
     task = 0
@@ -100,8 +123,10 @@ def head_parameters(student: nn.Module, folder: Path, projections: int = 0) -> d
         from safetensors.torch import load_file
 
         task = sum(tensor.numel() for tensor in load_file(folder / HEAD).values())
-    whole = sum(p.numel() for p in student.parameters()) + task + projections
-    return {"task_head": task, "projections": projections, "with_heads": whole}
+    exits = architecture.exit_parameters(describe(student))
+    whole = sum(p.numel() for p in student.parameters()) + task + projections + exits
+    heads = {"task_head": task, "projections": projections, "with_heads": whole}
+    return heads | ({"exits": exits} if exits else {})
 
 
 def sizes(model: nn.Module, file: Path) -> dict[str, int]:
@@ -109,6 +134,7 @@ def sizes(model: nn.Module, file: Path) -> dict[str, int]:
     with file.open("rb") as stream:
         header = 8 + int.from_bytes(stream.read(8), "little")
     weights = sum(p.numel() for p in model.parameters())
+    weights += architecture.exit_parameters(describe(model))
     stored = file.stat().st_size
     return {"bytes": stored, "bytes_fp32": header + 4 * weights, "bytes_fp16": header + 2 * weights}
 
@@ -144,13 +170,15 @@ def zero_weights(model: nn.Module) -> list[int]:
     ]
 
 
-def planned_macs(config: Mapping, zeros: Sequence[int], seconds: float) -> dict[str, float]:
+def planned_macs(
+    config: Mapping, zeros: Sequence[int], seconds: float, depth: int | None = None
+) -> dict[str, float]:
     """Return MACs of one recording: `total` and `per_second`, dense, and `theoretical_total`.
 
-    `zeros` are those of each layer.
+    `zeros` are those of each layer, `depth` is how many layers run: None is all.
     """
-    dense = operations.macs(config, seconds)
-    frames = architecture.frames_of_layers(config, dense["frames"])
+    dense = operations.macs(config, seconds, depth)
+    frames = frames_of_layers(config, dense["frames"])[:depth]
     return {
         "total": dense["total"],
         "per_second": dense["total"] / seconds,
@@ -159,7 +187,11 @@ def planned_macs(config: Mapping, zeros: Sequence[int], seconds: float) -> dict[
 
 
 def under(
-    teacher: nn.Module, student: nn.Module, condition: Mapping, cores: int | None = None
+    teacher: nn.Module,
+    student: nn.Module,
+    condition: Mapping,
+    cores: int | None = None,
+    depths: Depths = WHOLE,
 ) -> dict:
     """Return what is measured under a condition, or the `reason` why nothing is.
 
@@ -173,7 +205,7 @@ def under(
     if threads > cores:
         return entry | {"reason": f"{threads} threads were asked, the job has {cores}"}
     try:
-        return entry | measure(teacher, student, {**condition, "threads": threads})
+        return entry | measure(teacher, student, {**condition, "threads": threads}, depths)
     except torch.OutOfMemoryError:
         return entry | {"reason": "out of memory"}
 
@@ -184,10 +216,13 @@ def name(condition: Mapping) -> str:
     return pattern.format(**condition)
 
 
-def measure(teacher: nn.Module, student: nn.Module, condition: Mapping) -> dict:
+def measure(
+    teacher: nn.Module, student: nn.Module, condition: Mapping, depths: Depths = WHOLE
+) -> dict:
     """Return wall clock, peak memory and, where the platform tells it, energy.
 
-    `condition`: audio_seconds; optionally batch, threads, device, precision and repeats.
+    `condition`: audio_seconds; optionally batch, threads, device, precision and repeats. All of a
+    batch leave behind the same layer, where they leave early at all.
     """
     seconds, batch = condition["audio_seconds"], condition.get("batch", 1)
     precision, device = condition.get("precision", "fp32"), condition.get("device", "cpu")
@@ -203,12 +238,32 @@ def measure(teacher: nn.Module, student: nn.Module, condition: Mapping) -> dict:
             "precision": precision,
         }
         passes = {"energy_joules": student, "teacher_energy_joules": teacher}
+
+        def timed() -> dict:
+            own = race(teacher, student, audio, condition.get("repeats", 7))
+            used = energy(device, {key: partial(_timed, m, audio) for key, m in passes.items()})
+            return own | used
+
         with arithmetic(device, precision):
-            found |= race(teacher, student, audio, condition.get("repeats", 7))
-            found |= energy(device, {key: partial(_timed, m, audio) for key, m in passes.items()})
+            found |= over_utterances(depths.each(student, timed), depths)
     with arithmetic(device, precision):  # anew: its copies of the weights count
-        found["peak_memory_bytes"] = peak_memory(student, audio)
+        peaks = depths.each(student, lambda: peak_memory(student, audio))
+        found["peak_memory_bytes"] = max(peaks.values())
     return found
+
+
+def over_utterances(timed: Mapping[int | None, dict], depths: Depths) -> dict:
+    """Return means over utterances of what was timed at each depth.
+
+    A speed-up is that of the mean time. With exits there is also the 95th percentile of the time,
+    and the speed-up of the utterances that take so long.
+    """
+    if depths is WHOLE:
+        return timed[None]
+    found, slow = depths.mean(timed), depths.high(timed)
+    for key in ("speedup", "speedup_low", "speedup_high"):
+        found[key] = 1 / depths.mean({depth: 1 / own[key] for depth, own in timed.items()})
+    return found | {"seconds_p95": slow["seconds"], "speedup_p95": slow["speedup"]}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from speech_pareto.models.architecture import ATTENTION
 from speech_pareto.models.backbone import load
 from speech_pareto.models.hidden_states import states
 from speech_pareto.models.hooks import removed_after
+from speech_pareto.models.layers.exit_branches import leaving
 from speech_pareto.models.similarity import linear_cka
 from speech_pareto.models.surgery import matrix, matrix_names, shape_of
 from speech_pareto.profiling.diagonality import DEFINITIONS
@@ -83,7 +84,8 @@ def listen(model, utterances: list) -> dict:
 
     attentions = [layer.attention for layer in model.encoder.layers]
     hooks = (x.register_forward_hook(partial(keep, i)) for i, x in enumerate(attentions))
-    with removed_after(hooks), torch.inference_mode():
+    every = leaving(model, len(model.encoder.layers))
+    with removed_after(hooks), every, torch.inference_mode():
         for utterance in utterances:
             wave, mask = collate([utterance.wave()], model.preprocessor["do_normalize"])
             wave, mask = (x[:, : utterance.samples] for x in (wave, mask))  # no padding

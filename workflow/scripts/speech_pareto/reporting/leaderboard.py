@@ -13,6 +13,7 @@ from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
     AS_GOOD_TEXT,
     CHOSEN_ON,
+    SPREAD_TEXT,
     TEST,
     completeness,
     heading,
@@ -47,6 +48,11 @@ def front_text(table: pd.DataFrame, comparisons=None, width: int = 100) -> str:
         lines = [*textwrap.wrap(f"{task}: {what}; {done}; {_chosen(rows)}", width), ""]
         front = best_first(rows[_on_a_front(rows)])
         lines += aligned(_front_cells(front), width)
+        if front["macs_per_second_p95"].notna().any():
+            lines += [
+                "",
+                *(f"  {line}" for line in textwrap.wrap(f"p95: {SPREAD_TEXT}", width - 2)),
+            ]
         lines += _differences(front, width)
         for i, line in enumerate(holes_text(rows)):
             lines += [""] * (i == 0)
@@ -113,6 +119,8 @@ def _how(table: pd.DataFrame, compared: bool) -> str:
         "Zeros of unstructured pruning (`non-zero`) make a model neither faster nor, stored "
         "densely, smaller."
     )
+    if table["mean_layers"].notna().any():
+        how += f" p95: {SPREAD_TEXT}."
     if compared:
         how += (
             " `against teacher` is the difference in points with its 95 % interval (bootstrap "

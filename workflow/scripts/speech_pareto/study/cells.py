@@ -55,8 +55,12 @@ def tasks_with(study: Mapping, rule: str) -> list[str]:
 
 
 def scope_of(study: Mapping, recipe: str, task: str) -> str:
-    """Return which students of a recipe a task takes: its own, or those made for `any` task."""
-    own = task_aware(study["recipes"][recipe]) or teacher_scope(study, task) == task
+    """Return which students of a recipe a task takes: its own, or those made for `any` task.
+
+    What a student costs that utterances leave early is known of a task's utterances alone.
+    """
+    steps = study["recipes"][recipe]
+    own = task_aware(steps) or dynamic(steps) or teacher_scope(study, task) == task
     return task if own else "any"
 
 
@@ -103,6 +107,11 @@ def supernet_of(study: Mapping, cell: Cell) -> str | None:
 def task_aware(recipe: list[dict]) -> bool:
     """Return whether a resolved recipe fine-tunes on the task while it compresses."""
     return any(method.needs == "task" for method in methods_of(recipe))
+
+
+def dynamic(recipe: Sequence[dict]) -> bool:
+    """Return whether how much a resolved recipe's students compute depends on what they hear."""
+    return any(method.dynamic for method in methods_of(recipe))
 
 
 def role_of(recipe: list[dict]) -> str:

@@ -44,7 +44,8 @@ class Quantity:
 
     `column` is its column in the summary (see `results_table.summarise`), `label` how tables call
     it, `units` its suffixes, `form` how tables print it, `bounds` whether a budget limits it from
-    above (`max`) or from below (`min`).
+    above (`max`) or from below (`min`). Where utterances cost unlike much, it is their mean, and
+    `high` the column of their 95th percentile.
     """
 
     column: str
@@ -53,6 +54,7 @@ class Quantity:
     form: Callable[[float], str]
     axis: Axis | None = None
     bounds: tuple[str, ...] = ("max",)
+    high: str | None = None
 
     def read(self, text: str) -> float:
         """Return the number that a text such as "3M" or "50 ms" means; ValueError for others."""
@@ -85,8 +87,17 @@ count, size = formatting.short_count, formatting.short_bytes
 # column, label, units, form, axis
 QUANTITIES: dict[str, Quantity] = {
     "parameters": Quantity("parameters", "parameters", COUNT, count, SIZE),
-    "macs_per_second": Quantity("macs_per_second", "MACs/s", COUNT, count, MACS),
-    "seconds": Quantity("paired_seconds", "time", SECONDS, formatting.short_seconds, TIME),
+    "macs_per_second": Quantity(
+        "macs_per_second", "MACs/s", COUNT, count, MACS, high="macs_per_second_p95"
+    ),
+    "seconds": Quantity(
+        "paired_seconds",
+        "time",
+        SECONDS,
+        formatting.short_seconds,
+        TIME,
+        high="paired_seconds_p95",
+    ),
     "rtf": Quantity("rtf", "RTF", PLAIN, formatting.two_digits),
     "bytes": Quantity("bytes", "on disk", BYTES, size, DISK),
     "peak_memory_bytes": Quantity("peak_memory_bytes", "memory", BYTES, size, MEMORY),

@@ -53,6 +53,12 @@ def _blocks(
         for recipe in block.get("recipes", study["recipes"]):
             own = {**block, "teachers": [teacher], "recipes": [recipe]}
             steps = study["recipes"][recipe]
+            if recipes.adapts(steps):  # its ratio, which names the cell, is always 0
+                if len(asked) > 1:
+                    said = f"{recipe} removes nothing, so that it can meet one of these, in a study"
+                    problems.append(f"{at}: {said}.")
+                yield {**own, "ratios": [0], "targets": {cells.ratio_name(0): asked[0]}}
+                continue
             if not cells.removes(steps):
                 yield {**own, "ratios": [0]}
                 continue

@@ -21,6 +21,7 @@ from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.ffn_pruning import best_rows
 from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import fewer_frames
 from speech_pareto.models.hidden_states import distance, mean_over, real_frames, states
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
@@ -34,7 +35,7 @@ def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
     ours, theirs = (architecture.complete(one)["hidden_size"] for one in (config, teacher))
     if ours != theirs:
         return f"the methods before it leave states of {ours} values, the teacher's have {theirs}"
-    if architecture.fewer_frames(config):
+    if fewer_frames(config):
         return "the methods before it leave fewer frames than the teacher has"
     return None
 

@@ -15,12 +15,14 @@ that of the frames at which groups begin. Recovery trains through all of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from speech_pareto.compression.allocation import nearest
 from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.models import architecture
+from speech_pareto.models.frame_counts import HUNDREDTHS, fewer_frames
 from speech_pareto.runtime.bounds import Within
 
 if TYPE_CHECKING:
@@ -32,12 +34,13 @@ class FramePooling(Method):
     """Joins frames between two layers."""
 
     removes = False
-    factor: Annotated[float, Within(1, 4, above=True, unit="frames")] = 2.0  # x, of two decimals
+    # x, of two decimals; None: as a target in MACs asks, two without one.
+    factor: Annotated[float, Within(1, 4, above=True, unit="frames")] | None = None
     after: Annotated[int, Within(0, 1000, unit="layers")] = 0  # 0: all layers have fewer frames
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.factor != round(self.factor, 2):
+        if self.factor and self.factor != round(self.factor, 2):
             raise ValueError(f"factor: {self.factor} has more than two decimals")
 
     def obstacle(self, config: Mapping) -> str | None:
@@ -48,15 +51,33 @@ class FramePooling(Method):
             return (
                 f"layer {self.after + 1} reuses the attention map of more frames than it would have"
             )
-        if architecture.fewer_frames(config):
+        if fewer_frames(config):
             return "the methods before it join frames already"
+        if "early_exit" in architecture.section(config):
+            return "utterances leave the model early already: pool frames before that"
         return super().obstacle(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the config of the pooling model, whatever `ratio` is."""
-        pooling = {"factor": float(self.factor), "after": self.after}
+        return self._sizing(config, self.factor or 2.0)
+
+    @property
+    def adapts(self) -> bool:
+        return self.factor is None
+
+    def meet(self, config: Mapping, gap: Callable[[Mapping], float]) -> Sizing:
+        """Return the factor that comes nearest a target in MACs."""
+        grain = HUNDREDTHS
+
+        def missing(span: int) -> float:
+            return gap(self._sizing(config, span / grain).config)
+
+        return self._sizing(config, nearest(range(grain + 1, 4 * grain + 1), missing) / grain)
+
+    def _sizing(self, config: Mapping, factor: float) -> Sizing:
+        pooling = {"factor": float(factor), "after": self.after}
         section = architecture.section(config) | {"frame_pooling": pooling}
-        return Sizing({**config, "compression": section}, {})
+        return Sizing({**config, "compression": section}, {"factor": float(factor)})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with layers that run on fewer frames."""

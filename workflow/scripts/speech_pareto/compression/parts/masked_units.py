@@ -28,16 +28,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitMethod(Method):
-    """A method that looks at units; its fields say which, and what is masked."""
+class Units(Method):
+    """A method that looks at units; its fields say which."""
 
     units: Annotated[int, Within(3, 100_000, unit="clusters")] = 100  # HuBERT: 500
     # Counted from 1; None: two thirds up, HuBERT Base's eighth.
     unit_layer: Annotated[int, Within(1, 1000)] | None = None
     # Audio that they are fitted to.
     unit_seconds: Annotated[float, Within(0.1, 10**7, unit="seconds of audio")] = 300.0
-    mask_share: MaskShare = 0.52  # Lin et al.: 0.7
-    mask_span: MaskSpan = 8  # frames; Lin et al.: 5 (of 20 ms)
 
     def obstacle(self, config: Mapping) -> str | None:
         depth = len(architecture.layers_of(config))
@@ -53,6 +51,14 @@ class UnitMethod(Method):
         batches = context.batches(round(self.unit_seconds / seconds), seconds)
         layer = self.unit_layer or max(1, round(2 * depth / 3))
         return fit(context.teacher, batches, layer, self.units, context.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitMethod(Units):
+    """A method that predicts units of masked frames; its fields say what is masked."""
+
+    mask_share: MaskShare = 0.52  # Lin et al.: 0.7
+    mask_span: MaskSpan = 8  # frames; Lin et al.: 5 (of 20 ms)
 
     def mask(self, model: Module, batch: Mapping) -> Tensor:
         """Return which frames to hide, bool (batch, frames), never padding."""

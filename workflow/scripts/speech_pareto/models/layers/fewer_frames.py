@@ -11,6 +11,14 @@ import torch
 from torch import Tensor, nn
 
 
+def real_frames_of(attention_mask: Tensor) -> Tensor:
+    """Return which frames (B, T) are real, of a layer's mask.
+
+    That is (B, 1, T, T), added, or WavLM's (B, T), true on real frames.
+    """
+    return attention_mask.bool() if attention_mask.dim() == 2 else attention_mask[:, 0, 0] == 0
+
+
 class FewerFrames(nn.Module):
     """Runs the layers of an encoder from `first` on; subclasses say what is joined, and how."""
 
@@ -39,19 +47,15 @@ class FewerFrames(nn.Module):
     def run(
         self, layer: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None, **kwargs
     ) -> Any:
-        """Return a layer's output (B, T, D), for states of all frames.
-
-        The mask is (B, 1, T, T), added, or WavLM's (B, T), true on real frames.
-        """
+        """Return a layer's output (B, T, D), for states and mask of all frames."""
         layers, time, place = self.encoder[0].layers, hidden.shape[1], hidden.device
         groups, first = self.groups(time), layer is layers[self.first]
         frames = torch.full(hidden.shape[:1], time, device=place)  # real ones, (B,)
         if attention_mask is not None:
-            flat = attention_mask.dim() == 2
-            real = attention_mask.bool() if flat else attention_mask[:, 0, 0] == 0  # (B, T)
+            real = real_frames_of(attention_mask)  # (B, T)
             frames, hidden = real.sum(1), hidden * real[..., None]
             short = torch.arange(groups, device=place) < self.groups(frames)[:, None]
-            if not flat:
+            if attention_mask.dim() > 2:
                 empty = attention_mask.new_zeros(len(hidden), 1, groups, groups)
                 short = empty.masked_fill(~short[:, None, None], torch.finfo(empty.dtype).min)
             attention_mask = short

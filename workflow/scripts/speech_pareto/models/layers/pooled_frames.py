@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speech_pareto.models.architecture import HUNDREDTHS, pooled
+from speech_pareto.models.frame_counts import HUNDREDTHS, pooled
 from speech_pareto.models.layers.fewer_frames import FewerFrames
 
 

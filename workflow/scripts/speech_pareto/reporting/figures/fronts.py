@@ -18,6 +18,7 @@ from speech_pareto.reporting.tables.roles import CONTROL, STUDENT, TEACHER, role
 from speech_pareto.reporting.tables.wording import (
     AS_GOOD_TEXT,
     CHOSEN_ON,
+    SPREAD_TEXT,
     UNSURE_TEXT,
     asked_text,
     holes_text,
@@ -82,6 +83,8 @@ class _Front:
         spread = rows["score_std"].fillna(0)
         self.bottom, self.top = (rows["score"] - spread).min(), (rows["score"] + spread).max()
         self.costs = rows["x"]
+        if self.quantity.high:
+            self.costs = pd.concat([rows["x"], rows[self.quantity.high].dropna()])
         if published is not None:
             self.costs = pd.concat([rows["x"], published["params_m"] * 1e6])
             self.bottom = min(self.bottom, published["value"].min())
@@ -197,6 +200,12 @@ class _Front:
             self.axes.errorbar(
                 row.x, row.y, yerr=row.score_std, color=colour, linewidth=1.3, capsize=3.5, zorder=4
             )
+        high = getattr(row, self.quantity.high) if self.quantity.high else None
+        if pd.notna(high):
+            ends: dict[str, Any] = {"color": colour, "linewidth": 1.3, "zorder": 4}
+            self.axes.errorbar(
+                row.x, row.y, xerr=[[0], [max(0, high - row.x)]], capsize=3.5, **ends
+            )
         on_front = getattr(row, f"front_{self.cost}")
         edge = colour if row.sparse else INK if on_front else "white"
         size = (6.5 if control else 8) * (1.25 if marker in "PXp" else 1)
@@ -281,6 +290,8 @@ class _Front:
         seeds = int(self.rows["seeds"].max())
         if seeds > 1:
             notes.append(f"bars: ± 1 standard deviation of up to {seeds} seeds")
+        if self.quantity.high and self.rows[self.quantity.high].notna().any():
+            notes.append(f"whisker to the right: {SPREAD_TEXT}")
         if self.rows["as_good"].any():
             notes.append(f"ring: {AS_GOOD_TEXT}")
         if any(map(self._unsure, self.rows.itertuples())):

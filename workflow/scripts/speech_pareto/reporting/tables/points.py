@@ -138,7 +138,7 @@ def _point(row: pd.Series, cells: pd.DataFrame, ties: dict) -> dict:
 def texts(row: pd.Series) -> dict[str, str]:
     """Return the numbers of a row of the summary in words: in every table they read alike."""
     difference = with_interval(*(row[f"difference{end}"] for end in ("", "_low", "_high")))
-    return {name: one.form(row[one.column]) for name, one in QUANTITIES.items()} | {
+    return {name: _printed(row, one) for name, one in QUANTITIES.items()} | {
         "ratio": at(row["ratio"], row["target"]),
         "achieved_ratio": three_decimals(row["achieved_ratio"]),
         "score": with_spread(row["score"], row["score_std"]),
@@ -146,6 +146,14 @@ def texts(row: pd.Series) -> dict[str, str]:
         "seeds": f"{row['n']}/{row['seeds']}",
         "status": status_text(row),
     }
+
+
+def _printed(row: pd.Series, one: quantities.Quantity) -> str:
+    """Return a quantity, and its 95th percentile over utterances where they differ in it."""
+    text = one.form(row[one.column])
+    if one.high is None or pd.isna(row[one.high]):
+        return text
+    return f"{text} (p95 {one.form(row[one.high])})"
 
 
 def named(row: pd.Series, with_teacher: bool) -> str:

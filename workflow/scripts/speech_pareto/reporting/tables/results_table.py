@@ -72,6 +72,11 @@ FROM_PROFILE = {
     "energy_joules": ("cost", "wall_clock", "energy_joules"),
     "teacher_energy_joules": ("cost", "wall_clock", "teacher_energy_joules"),
     "energy_source": ("cost", "wall_clock", "energy_source"),
+    # Of students that utterances leave early; where there are none, holes.
+    "mean_layers": ("cost", "exits", "mean_layers"),
+    "macs_per_second_p95": ("cost", "exits", "macs_per_second_p95"),
+    "seconds_p95": ("cost", "wall_clock", "seconds_p95"),
+    "speedup_p95": ("cost", "wall_clock", "speedup_p95"),
 }
 # of each further condition: its columns are named as in `speedup.10s_batch1_threadsall_cpu_fp32`
 UNDER = [
@@ -164,12 +169,14 @@ def build(metrics: dict[str, dict], profiles: dict[str, dict]) -> pd.DataFrame:
     table = pd.DataFrame(rows).sort_values(KEY, kind="stable", ignore_index=True)
     table = roles.filled(table)
     table["paired_seconds"] = paired_seconds(table)
+    table["paired_seconds_p95"] = paired_seconds(table, "speedup_p95")
 
     numbers = sorted(c for c in table if c.startswith("metrics:"))
     numbers.sort(key=lambda column: "." in column)  # by-corpus columns after the plain ones
     tail = ["commit", "dirty", "versions", "hardware", "config", "metrics_file", "profile_file"]
     costs_in_order = list(FROM_PROFILE)
     costs_in_order.insert(costs_in_order.index("teacher_seconds") + 1, "paired_seconds")
+    costs_in_order.append("paired_seconds_p95")
     further = sorted((c for c in table if c.partition(".")[0] in UNDER and "." in c), key=_place)
     table = table[
         [
@@ -270,14 +277,14 @@ def _compact(value) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def paired_seconds(table: pd.DataFrame) -> pd.Series:
-    """Return each student's time as the teacher's typical time divided by the paired speed-up.
+def paired_seconds(table: pd.DataFrame, speedup: str = "speedup") -> pd.Series:
+    """Return each student's time as the teacher's typical time divided by a paired speed-up.
 
     Jobs run on busier and idler machines; student and teacher of one job share the machine, so
     only their ratio is comparable between jobs.
     """
     teacher = table.groupby(["teacher", *CONDITIONS], dropna=False)["teacher_seconds"]
-    return teacher.transform("median") / table["speedup"].astype(float)
+    return teacher.transform("median") / table[speedup].astype(float)
 
 
 def read(file) -> pd.DataFrame:
@@ -348,6 +355,7 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
 def _means() -> list[str]:
     """Return the columns whose means over seeds are in the summary."""
     measured = [quantity.column for quantity in quantities.QUANTITIES.values()]
+    measured += [quantity.high for quantity in quantities.QUANTITIES.values() if quantity.high]
     measured = [
         column for column in measured if column not in (*GROUP, "score", "valid_score", "rtf")
     ]

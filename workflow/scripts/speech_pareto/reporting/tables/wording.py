@@ -14,6 +14,7 @@ CHOSEN_ON = {
     "test": "chosen and reported on test, as validation has no score",
 }
 UNSURE_TEXT = "on the front by validation, which chooses, and not by test"
+SPREAD_TEXT = "95th percentile over utterances, which leave early; the cost is their mean"
 TEST = "paired tests, α = 0.05 after Holm's correction"
 
 METRIC_NAMES = {
