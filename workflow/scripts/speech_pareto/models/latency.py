@@ -62,8 +62,6 @@ def pieces(config: Mapping, seconds: float, batch: int = 1) -> Counter[Piece]:
     config, special = architecture.complete(config), architecture.section(config)
     if form := special.get("number_format"):
         raise NotInTable(f"weights in {form}: times are those of fp32")
-    if "early_exit" in special:
-        raise NotInTable("early exits: each recording leaves behind another layer")
     hidden, dims = config["hidden_size"], config["conv_dim"]
     frames = round(seconds * architecture.SAMPLE_RATE)
     for index, (inputs, outputs, kernel, stride) in enumerate(
@@ -100,6 +98,8 @@ def pieces(config: Mapping, seconds: float, batch: int = 1) -> Counter[Piece]:
     if pooling := special.get("frame_pooling"):
         add("pooling", outputs=hidden, frames=whole)
         add("pooled_layer", len(layers) - pooling["after"] - 1, outputs=hidden, frames=whole)
+    if "early_exit" in special:
+        raise NotInTable("layers that utterances do without")
     if config["model_type"] == "wavlm":
         add("position_bias", heads=config["num_attention_heads"], frames=frames)
     for layer, own in zip(layers, frames_of_layers(config, frames), strict=True):
