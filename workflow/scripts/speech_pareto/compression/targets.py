@@ -46,8 +46,11 @@ def words(target: Mapping) -> str:
 
 
 def gap(before: Mapping, target: Mapping, after: Mapping) -> float:
-    """Return how much less than its target a student's config saves."""
-    return share(target) - removed(before, after, target)
+    """Return how much less than its target a student's config saves: all, where none tells."""
+    try:
+        return share(target) - removed(before, after, target)
+    except latency.NotInTable:  # `missed` says so
+        return share(target)
 
 
 def missed(before: Mapping, after: Mapping, target: Mapping) -> str | None:

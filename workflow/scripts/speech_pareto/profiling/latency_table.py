@@ -7,7 +7,7 @@ of parts g and what each layer and each pass takes beside them,
     min over f, l, p  Σ_m ((Σ_g f_g x_mg + l n_m + p) / y_m − 1)² + λ (Σ_g (f_g − 1)² + l² + p²)
 
 with y_m the seconds of model m, x_mg the sum of its parts of a group, n_m its layers, l in ms and
-p in 5 ms. The table's times hold these factors, so that sums of them need nothing else.
+p in units of 5 ms. The table's times hold these factors, so that sums of them need nothing else.
 """
 
 import copy
