@@ -74,7 +74,7 @@ def _trimmed(start: int, wave: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     loud = (~_quiet(wave)).nonzero()[0]
     if not len(loud):
         return
-    first = max(0, loud[0] - KEPT) * QUIET
+    first = max(0, int(loud[0]) - KEPT) * QUIET
     # What is too short for a block of its own belongs to the last one.
     last = len(wave) if loud[-1] + KEPT >= len(wave) // QUIET - 1 else (loud[-1] + 1 + KEPT) * QUIET
-    yield start + int(first), wave[first:last]
+    yield start + first, wave[first:last]
