@@ -10,12 +10,13 @@ import torch
 from helpers.backbones import backbone
 from helpers.compressing import batches, compress
 from helpers.contract import check_contract
-from speech_pareto.compression import allocation, catalogue, recipes, sensitivity
+from speech_pareto.compression import allocation, catalogue, sensitivity
 from speech_pareto.compression.methods.ffn_pruning import without_rows
 from speech_pareto.compression.methods.head_pruning import head_scores, without_heads
 from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 from speech_pareto.models.surgery import shapes_of
+from speech_pareto.study import cells
 
 METHODS = ("ffn_pruning", "data_driven_ffn_pruning", "head_pruning", "data_driven_head_pruning")
 METHODS += ("low_rank",)
@@ -152,4 +153,4 @@ def test_sizes_are_those_of_uniform_and_layers_differ(name):
     part = "attention" if "head" in name else "ffn"
     # What says nothing gives most.
     assert min(cost, key=lambda own: own[part]) is cost[1]
-    assert recipes.make(step(name, "sensitivity")).needs == "audio"
+    assert cells.learns([step(name, "sensitivity")])
