@@ -23,7 +23,7 @@ STEM = "feature_extractor"
 class Change:
     """What `apply(model)` does in place to the submodule `place` of a model, and to nothing else.
 
-    What stands before that submodule is not computed again.
+    What stands before that submodule is not computed again. "" is the whole model.
     """
 
     place: str
@@ -101,6 +101,8 @@ class _Heard:
         names = list(self.stages)
         own = [i for i, name in enumerate(names) if f"{place}.".startswith(f"{name}.")]
         earlier = names[: own[0] if own else 1]  # what is in none of them stands behind the stem
+        if not place:
+            earlier = []
         try:
             for name in earlier:
                 self.stages[name].forward = lambda *_, given=self.given[name], **__: given
@@ -122,7 +124,7 @@ def _stages(model: nn.Module) -> list[str]:
 
 def _with_own(model: nn.Module, place: str) -> nn.Module:
     """Return a model with a copy of its submodule `place`; all others are those of `model`."""
-    if not _stages(model):
+    if not place or not _stages(model):
         return copy.deepcopy(model)
     above = {"", *accumulate(place.split("."), lambda outer, name: f"{outer}.{name}")}
     others = {

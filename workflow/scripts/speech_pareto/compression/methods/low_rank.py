@@ -5,24 +5,18 @@
 The ranks are the same fraction of m n / (m + n), where nothing is saved, for all matrices. The
 truncation is the best of its rank in the Frobenius norm (Eckart & Young, 1936).
 
-With `allocation: global` those terms go, of all matrices, that give least of a matrix's energy for
-their parameters, σ² / (‖W‖² (m + n)). With `sensitivity` each layer has a fraction of its own for
-its attention and one for its feed-forward part, those that damage the last hidden state of some
-audio least (`parts.allocated`); what they leave is spent as by `global`. Both leave a matrix whole
-where no rank saves anything.
+With another `allocation` ranks differ from layer to layer, see `parts.ranks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, Sizing
-from speech_pareto.compression.parts.allocated import LEVELS, Allocated
+from speech_pareto.compression.parts.allocated import Allocated
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -33,7 +27,6 @@ PARTS = {
     "attention": architecture.ATTENTION,
     "ffn": architecture.FFN,
 }
-Ranks = dict[tuple[int, str], int]  # by layer and matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,102 +80,14 @@ class LowRank(Allocated):
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with factors in the place of matrices."""
+        from speech_pareto.compression.parts.ranks import Budget, factorise
+
         if self.allocation == "uniform":
             ranks = sizing.knobs["ranks"]
         else:
-            ranks = self.allocated(model, sizing.knobs["left"], context)
+            budget = Budget(model, PARTS[self.parts], sizing.knobs["left"])
+            by_damage = self.allocation == "sensitivity"
+            ranks = budget.shared(self.heard(context) if by_damage else None)
         for layer, own in zip(model.encoder.layers, ranks, strict=True):
             factorise(layer, own)
         return model
-
-    def allocated(self, model: Module, left: int, context: Context) -> list[dict[str, int]]:
-        """Return the ranks of each layer's matrices with which `left` parameters stay at most."""
-        import torch
-
-        from speech_pareto.models.backbone import describe
-        from speech_pareto.models.surgery import matrix, weight
-
-        config = describe(model)
-        layers = architecture.layers_of(config)
-        shapes, most, energies = {}, {}, {}
-        for index, layer in enumerate(layers):
-            for name, shape in architecture.matrices(config, layer).items():
-                if name in PARTS[self.parts]:
-                    place, term = (index, name), sum(shape)  # parameters of one rank
-                    shapes[place] = shape
-                    most[place] = layer.ranks.get(name) or -(-shape[0] * shape[1] // term)
-                    values = weight(matrix(model.encoder.layers[index], name)).detach().double()
-                    energy = torch.linalg.svdvals(values).square()
-                    energies[place] = (energy / energy.sum() / term).tolist()
-
-        def cost(place: tuple[int, str], rank: int) -> int:
-            outputs, inputs = shapes[place]
-            whole = rank == most[place] and place[1] not in layers[place[0]].ranks
-            return outputs * inputs if whole else rank * (outputs + inputs)
-
-        room = left - architecture.remaining(config) + sum(cost(x, most[x]) for x in shapes)
-        ranks = dict.fromkeys(shapes, 1)
-        if self.allocation == "sensitivity":
-            ranks = self.least_damage(model, most, cost, room, context)
-        room -= sum(cost(place, rank) for place, rank in ranks.items())
-        terms = sorted(
-            (-energy, place, rank)
-            for place, own in energies.items()
-            for rank, energy in enumerate(own[: most[place]], 1)
-            if rank > ranks[place]
-        )
-        for _, place, rank in terms:
-            more = cost(place, rank) - cost(place, rank - 1)
-            if rank == ranks[place] + 1 and more <= room:
-                ranks[place], room = rank, room - more
-        found: list[dict[str, int]] = [{} for _ in layers]
-        for (index, name), rank in ranks.items():
-            if rank < most[index, name]:
-                found[index][name] = rank
-        return found
-
-    def least_damage(
-        self, model: Module, most: Ranks, cost: Callable, room: float, context: Context
-    ) -> Ranks:
-        """Return the ranks that cost at most `room` parameters and do the least damage."""
-        from speech_pareto.compression import sensitivity
-
-        groups: dict[tuple[int, bool], list[tuple[int, str]]] = {}
-        for place in most:
-            groups.setdefault((place[0], place[1] in architecture.FFN), []).append(place)
-
-        def ranks_at(group: tuple[int, bool], step: int) -> Ranks:
-            return {place: max(1, most[place] * step // LEVELS) for place in groups[group]}
-
-        asked = list(product(groups, range(LEVELS)))
-        changes = []
-        for group, step in asked:
-            own = {name: rank for (_, name), rank in ranks_at(group, step).items()}
-            changes.append(sensitivity.in_layer(group[0], partial(factorise, ranks=own)))
-        found = sensitivity.damages(model, changes, self.heard(context))
-        damage = {group: {LEVELS: 0.0} for group in groups}
-        for (group, step), value in zip(asked, found, strict=True):
-            damage[group][step] = value
-        sizes = {
-            group: {
-                step: sum(cost(*own) for own in ranks_at(group, step).items()) for step in steps
-            }
-            for group, steps in damage.items()
-        }
-        chosen = allocation.cheapest(damage, sizes, 0, room)
-        pairs = [ranks_at(group, step) for group, step in chosen.items()]
-        return {place: rank for own in pairs for place, rank in own.items()}
-
-
-def factorise(layer: Module, ranks: Mapping[str, int]) -> None:
-    """Put factors of these ranks in the place of matrices of a layer."""
-    import torch
-
-    from speech_pareto.models.surgery import bias, factors, matrix, set_matrix, weight
-
-    for name, rank in ranks.items():
-        module = matrix(layer, name)
-        left, values, right = torch.linalg.svd(weight(module).detach(), full_matrices=False)
-        root = values[:rank].sqrt()
-        down, up = root[:, None] * right[:rank], left[:, :rank] * root
-        set_matrix(layer, name, factors(down, up, bias(module)))
