@@ -90,7 +90,7 @@ def test_damage_is_that_of_one_tensor_alone():
     teacher, audio = backbone("hubert").eval(), batches(2, 0.4)
     own = MixedPrecision(widths=(2, 4), average=3.0, batches=2, batch_seconds=0.4)
     names = ["encoder.pos_conv_embed.conv", "encoder.layers.1.feed_forward.output_dense"]
-    context = method.Context(1, batches=batches)
+    context = method.Context(1, teacher, batches=batches)
     found = own.measure(teacher, model.describe(teacher), context)
     states = torch.cat([real_states(teacher, batch) for batch in audio])
     for name, bits in itertools.product(names, (2, 4)):

@@ -41,6 +41,7 @@ def damages(
     changes: Iterable[Change],
     batches: Iterable[Mapping[str, Tensor]],
     posteriors: Callable[[nn.Module, Mapping[str, Tensor]], Tensor] | None = None,
+    beside: nn.Module | None = None,
 ) -> list[float]:
     """Return the damage of each change, made alone, over all real frames of `batches`.
 
@@ -48,9 +49,10 @@ def damages(
     share of what h varies: Σ ‖h' − h‖² / Σ ‖h − mean h‖². With `posteriors(model, batch)`, which
     gives log-probabilities p (frames, outputs) of a task, it is their mean KL divergence,
     Σ p (log p − log p') a frame. What a model gives in between is kept for all batches: layers ×
-    frames × width numbers.
+    frames × width numbers. It runs on the device of the module `beside`, and comes back from there.
     """
-    model.eval()
+    home = next(model.parameters()).device
+    model.eval().to(next((beside or model).parameters()).device)
     look, error = (posteriors, _divergence) if posteriors else (_last_state, _distance)
     heard = [_Heard(model, at_home(model, batch), look) for batch in batches]
     before = torch.cat([one.seen for one in heard])
@@ -63,6 +65,7 @@ def damages(
             with one.replayed(change.place):
                 total += error(look(changed, one.batch), one.seen)
         found.append(total / float(scale))
+    model.to(home)
     return found
 
 

@@ -86,8 +86,11 @@ class LowRank(Allocated):
             ranks = sizing.knobs["ranks"]
         else:
             budget = Budget(model, PARTS[self.parts], sizing.knobs["left"])
-            by_damage = self.allocation == "sensitivity"
-            ranks = budget.shared(self.heard(context) if by_damage else None)
+            if self.allocation == "sensitivity":
+                start = budget.least_damage(self.heard(context), context.teacher)
+                ranks = budget.spent(start)
+            else:
+                ranks = budget.spent()
         for layer, own in zip(model.encoder.layers, ranks, strict=True):
             factorise(layer, own)
         return model

@@ -124,7 +124,8 @@ class MixedPrecision(OnGrid, SelfSupervised):
 
         asked = list(product(storage.weights(config), self.widths))
         batches = context.batches(self.batches, self.batch_seconds)
-        found = iter(damages(model, starmap(rounding, asked), batches))
+        changes = starmap(rounding, asked)
+        found = iter(damages(model, changes, batches, beside=context.teacher))
         return {
             name: {bits: next(found) for bits in self.widths} for name in storage.weights(config)
         }

@@ -72,7 +72,7 @@ class Allocated(Method):
             sensitivity.in_layer(index, partial(cut, gone=orders[index][:number]))
             for index, number in asked
         )
-        found = sensitivity.damages(model, changes, self.heard(context))
+        found = sensitivity.damages(model, changes, self.heard(context), beside=context.teacher)
         levels: list[dict[int, float]] = [{} for _ in orders]
         for (index, number), damage in zip(asked, found, strict=True):
             levels[index][number] = damage

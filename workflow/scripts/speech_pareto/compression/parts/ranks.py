@@ -67,19 +67,10 @@ class Budget:
         whole = rank == self.most[place] and place[1] not in self.layers[place[0]].ranks
         return outputs * inputs if whole else rank * (outputs + inputs)
 
-    def shared(self, batches: Sequence[Mapping[str, Tensor]] | None) -> list[dict[str, int]]:
-        """Return the ranks of each layer, by damages on `batches`, without these by energies."""
-        ranks = dict.fromkeys(self.shapes, 1) if batches is None else self._least_damage(batches)
-        ranks = self._spent(ranks)
-        found: list[dict[str, int]] = [{} for _ in self.layers]
-        for (index, name), rank in ranks.items():
-            if rank < self.most[index, name]:
-                found[index][name] = rank
-        return found
-
-    def _spent(self, ranks: Ranks) -> Ranks:
-        """Return `ranks` and, while there is room, further terms: those of largest energy."""
-        ranks, room, terms = dict(ranks), self.room - self.cost(ranks), []
+    def spent(self, start: Ranks | None = None) -> list[dict[str, int]]:
+        """Return the ranks of each layer: those of `start`, else 1, and terms of largest energy."""
+        ranks = dict(start or dict.fromkeys(self.shapes, 1))
+        room, terms = self.room - self.cost(ranks), []
         for place, shape in self.shapes.items():
             weights = weight(matrix(self.model.encoder.layers[place[0]], place[1]))
             energy = torch.linalg.svdvals(weights.detach().double()).square()
@@ -89,10 +80,17 @@ class Budget:
             more = self._cost(place, rank) - self._cost(place, rank - 1)
             if rank == ranks[place] + 1 and more <= room:
                 ranks[place], room = rank, room - more
-        return ranks
+        found: list[dict[str, int]] = [{} for _ in self.layers]
+        for (index, name), rank in ranks.items():
+            if rank < self.most[index, name]:
+                found[index][name] = rank
+        return found
 
-    def _least_damage(self, batches: Sequence[Mapping[str, Tensor]]) -> Ranks:
-        """Return the ranks for which there is room that do the least damage."""
+    def least_damage(self, batches: Sequence[Mapping[str, Tensor]], beside: nn.Module) -> Ranks:
+        """Return the ranks for which there is room that do the least damage to what is heard.
+
+        It is measured on the device of the module `beside`.
+        """
         groups: dict[tuple[int, bool], list[Place]] = {}
         for place in self.shapes:
             groups.setdefault((place[0], place[1] in architecture.FFN), []).append(place)
@@ -105,7 +103,8 @@ class Budget:
             own = {name: rank for (_, name), rank in ranks_at(group, step).items()}
             changes.append(in_layer(group[0], partial(factorise, ranks=own)))
         damage: dict = {group: {LEVELS: 0.0} for group in groups}
-        for (group, step), value in zip(asked, damages(self.model, changes, batches), strict=True):
+        found = damages(self.model, changes, batches, beside=beside)
+        for (group, step), value in zip(asked, found, strict=True):
             damage[group][step] = value
         sizes = {
             group: {step: self.cost(ranks_at(group, step)) for step in steps}
