@@ -150,7 +150,7 @@ def scores(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     seconds = sum(u.seconds for u in read(corpus))
     step = {"units": 20, "unit_seconds": 60.0, "batches": int(seconds / 4 / 48)}
     method = recipes.make({"data_driven_head_pruning": step | {"batch_seconds": 48.0}})
-    method.lowest(model, 2, Context(1, teacher, batches=listener([corpus], model, 1)))
+    method.scores(model, Context(1, teacher, batches=listener([corpus], model, 1)))
 
 
 def recognise(part: Path, corpus: Path, given: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ import torch
 
 from helpers.backbones import backbone
 from helpers.compressing import batches, compress
-from speech_pareto.compression import calibration, method, recipes
-from speech_pareto.compression.methods import data_driven_head_pruning, semi_structured, wanda
+from speech_pareto.compression import allocation, calibration, method, recipes
+from speech_pareto.compression.methods import semi_structured, wanda
 from speech_pareto.models import architecture, hidden_states, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.training import hubert_units
@@ -199,7 +199,7 @@ def test_head_scores_are_finite_differences(teacher):
     ]
     labeller, head = hubert_units.fit(copy.deepcopy(subject), audio, 2, 4, 1)
     predictor = hubert_units.UnitPredictor(subject, head.double())
-    scores = definition.scores(predictor, labeller, audio, seed=1)
+    scores = definition.gradients(predictor, labeller, audio, seed=1)
 
     def loss_when_scaled(number, head, utterance, frame, factor):
         def scale(module, inputs):
@@ -234,7 +234,7 @@ def test_batches_need_not_be_of_one_size():
     labeller, head = definition.fit_units(method.Context(1, teacher, batches=lambda *_: audio))
     student, contexts = copy.deepcopy(teacher), []
     predictor = UnitPredictor(student, head)
-    scores = definition.scores(predictor, labeller, audio, seed=1)
+    scores = definition.gradients(predictor, labeller, audio, seed=1)
     for layer in student.encoder.layers:
         surgery.matrix(layer, "out_proj").register_forward_pre_hook(
             lambda module, inputs: contexts.append(inputs[0])
@@ -260,10 +260,10 @@ def test_batches_need_not_be_of_one_size():
 def test_the_best_head_of_each_layer_is_protected():
     scores = [torch.tensor([3.0, 4.0]), torch.tensor([10.0, 0.1, 20.0]), torch.tensor([1e-3, 2e-3])]
     # shares: .6 .8 | .447 .004 .894 | .447 .894
-    assert data_driven_head_pruning.lowest_of_all(scores, 1) == [[], [1], []]
-    assert data_driven_head_pruning.lowest_of_all(scores, 3) == [[], [1, 0], [0]]
-    assert data_driven_head_pruning.lowest_of_all(scores, 9) == [[0], [1, 0], [0]]
-    assert data_driven_head_pruning.lowest_of_all([torch.zeros(3)], 9) == [[1, 2]]
+    assert allocation.lowest_of_all(scores, 1) == [[], [1], []]
+    assert allocation.lowest_of_all(scores, 3) == [[], [1, 0], [0]]
+    assert allocation.lowest_of_all(scores, 9) == [[0], [1, 0], [0]]
+    assert allocation.lowest_of_all([torch.zeros(3)], 9) == [[1, 2]]
 
 
 def test_heads_that_nothing_hangs_on_go_first(teacher):

@@ -41,6 +41,12 @@ WAVLM = (
 WAVLM += ("lighthubert", "low_rank", "structured_self_pinching", "supernet")
 HEADS = ("head", "data_driven_head")  # what they remove is little in all
 CONTRACTS = [(name, "hubert") for name in catalogue.names()] + [(name, "wavlm") for name in WAVLM]
+ALLOCATED = [
+    ("data_driven_ffn_pruning", "hubert"),
+    ("ffn_pruning", "wav2vec2"),
+    ("head_pruning", "wavlm"),
+    ("low_rank", "data2vec-audio"),
+]
 SAMPLES = 8_000, 5_300
 
 
@@ -85,6 +91,16 @@ def test_contract(name, kind, tmp_path):
     teacher = default(kind)
     ratio = ratio_of(name, 0.2 if name.startswith(HEADS) else 0.35, backbone.describe(teacher))
     check_contract(example(name), ratio, teacher, utterances(), tmp_path, loop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), ALLOCATED)
+def test_layers_that_give_what_they_need_least_keep_the_contract(name, kind, tmp_path):
+    teacher = default(kind)
+    settings = {"allocation": "sensitivity", "sensitivity_batches": 1, "sensitivity_seconds": 0.4}
+    step = {name: example(name)[name] | settings}
+    slack = 48 + 96 if name == "low_rank" else 0  # of one rank
+    check_contract(step, 0.1, teacher, utterances(), tmp_path, loop, slack=slack)
 
 
 def test_defaults_are_those_of_published_models(teacher):

@@ -121,13 +121,13 @@ def test_a_schedule_must_rise(schedule):
 
 
 def test_data_driven_scores_use_the_head_that_learns(teacher, monkeypatch):
-    heads, scores = [], DataDrivenHeadPruning.scores
+    heads, gradients = [], DataDrivenHeadPruning.gradients
 
     def watch(self, predictor, *arguments):
         heads.append(predictor.head.weight.detach().clone())
-        return scores(self, predictor, *arguments)
+        return gradients(self, predictor, *arguments)
 
-    monkeypatch.setattr(DataDrivenHeadPruning, "scores", watch)
+    monkeypatch.setattr(DataDrivenHeadPruning, "gradients", watch)
     settings = {**WALK, "method": "data_driven_head_pruning", "batches": 2, "batch_seconds": 0.4}
     step = recipes.make({"iterative_pruning": settings})
     student = copy.deepcopy(teacher)

@@ -14,9 +14,10 @@ from helpers.backbones import backbone
 from helpers.compressing import batches, compress
 from helpers.folders import files
 from helpers.results import RUN
-from speech_pareto.compression import recipes
+from speech_pareto.compression import allocation, method, recipes
 from speech_pareto.compression.methods.mixed_precision import MixedPrecision
 from speech_pareto.compression.parts import mixtures
+from speech_pareto.models import backbone as model
 from speech_pareto.models import packed, storage
 from speech_pareto.runtime.result import read_status
 from speech_pareto.training import loop
@@ -72,27 +73,35 @@ def test_the_cheapest_choice_is_that_of_brute_force():
     for least, most in ((300, 340), (0, 250), (500, 600)):
         fits = [w for w in ways if least <= sum(sizes[n][w[n]] for n in names) <= most]
         best = min(fits, key=lambda way: sum(damage[name][way[name]] for name in names))
-        assert mixtures.cheapest(damage, sizes, least, most) == best
-    with pytest.raises(ValueError, match="no choice of bits takes 100 to 120 bytes"):
-        mixtures.cheapest(damage, sizes, 100, 120)
+        assert allocation.cheapest(damage, sizes, least, most) == best
+    with pytest.raises(ValueError, match="no choice takes 100 to 120"):
+        allocation.cheapest(damage, sizes, 100, 120)
+
+
+def real_states(backbone, batch):
+    """Return the last hidden state (frames, width) of all real frames, in float64."""
+    states = backbone(**batch).last_hidden_state
+    frames = states.shape[1], batch["attention_mask"]
+    return states[backbone._get_feature_vector_attention_mask(*frames)].double()
 
 
 @torch.no_grad()
 def test_damage_is_that_of_one_tensor_alone():
     teacher, audio = backbone("hubert").eval(), batches(2, 0.4)
-    method = MixedPrecision(widths=(2, 4), average=3.0)
+    own = MixedPrecision(widths=(2, 4), average=3.0, batches=2, batch_seconds=0.4)
     names = ["encoder.pos_conv_embed.conv", "encoder.layers.1.feed_forward.output_dense"]
-    found = mixtures.damages(teacher, names, method, audio)
+    context = method.Context(1, teacher, batches=batches)
+    found = own.measure(teacher, model.describe(teacher), context)
+    states = torch.cat([real_states(teacher, batch) for batch in audio])
     for name, bits in itertools.product(names, (2, 4)):
-        changed, errors = copy.deepcopy(teacher), []
+        changed = copy.deepcopy(teacher)
         packed.round_weights(
-            changed.get_submodule(name), method.grid(teacher.get_submodule(name).weight, bits)
+            changed.get_submodule(name), own.grid(teacher.get_submodule(name).weight, bits)
         )
-        for batch in audio:
-            gap = changed(**batch).last_hidden_state - teacher(**batch).last_hidden_state
-            real = teacher._get_feature_vector_attention_mask(gap.shape[1], batch["attention_mask"])
-            errors.append(gap[real].double().square().mean().item())
-        assert found[name][bits] == pytest.approx(np.mean(errors), rel=1e-3)
+        gaps = torch.cat([real_states(changed, batch) for batch in audio]) - states
+        spread = states - states.mean(0)
+        share = gaps.square().sum() / spread.square().sum()
+        assert found[name][bits] == pytest.approx(share.item(), rel=1e-3)
     assert found[names[0]][2] > found[names[0]][4] > 0
 
 

@@ -73,6 +73,7 @@ def test_profiles_say_what_default_leaves_open_and_rules_leave_to_them(name):
         ("pretrain_teacher", BACKBONES),
         ("finetune_teacher", BACKBONES | {"finetune_one_teacher"}),
         ("exports", BACKBONES | {"compress", "finetune", "export"}),
+        ("sensitivity", {*BACKBONES, "measure_sensitivity", "draw_sensitivity"}),
         ("deploy", {*BACKBONES, *CELLS, *TABLES}),
         ("leaderboard", {*BACKBONES, *CELLS, *TABLES, "report"}),
         ("tables", {*BACKBONES, *CELLS, *TABLES, "report"}),

@@ -23,10 +23,11 @@ LONGEST = 12.0  # seconds; longer recordings are left out, if there are shorter 
 DIGITS = 5  # of what is written: threads may disagree on further ones
 
 
-def recordings(corpora: Sequence) -> list:
-    """Return some `SECONDS` of validation utterances, of all splits if there are none.
+def recordings(corpora: Sequence, least: float | None = None) -> list:
+    """Return some `SECONDS`, or at least so many, of validation utterances.
 
-    ValueError if the corpora hold no utterance at all.
+    They are of all splits if there are none of validation. ValueError if the corpora hold no
+    utterance at all.
     """
     members = [u for folder in corpora for u in read(folder)]
     if not members:
@@ -36,7 +37,7 @@ def recordings(corpora: Sequence) -> list:
     members = [u for u in members if u.seconds <= LONGEST] or shortest
     chosen, seconds = [], 0.0
     for utterance in sorted(members, key=lambda u: rank_of(u.id)):
-        if seconds < SECONDS:
+        if seconds < (least or SECONDS):
             chosen.append(utterance)
             seconds += utterance.seconds
     return chosen

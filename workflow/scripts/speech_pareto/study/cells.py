@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression import catalogue, recipes
+from speech_pareto.compression import recipes
 from speech_pareto.data import sources
 from speech_pareto.tasks.kind import kind_of
 
@@ -70,9 +70,9 @@ def teacher_scope(study: Mapping, scope: str) -> str:
     return "any" if bare else scope
 
 
-def methods_of(recipe: Sequence[dict]) -> list[type[Method]]:
-    """Return the methods in a resolved recipe."""
-    return [catalogue.load(name) for entry in recipe for name in entry]
+def methods_of(recipe: Sequence[dict]) -> list[Method]:
+    """Return the methods in a resolved recipe, whose settings may say what they need."""
+    return [recipes.make(entry) for entry in recipe]
 
 
 def removes(recipe: list[dict]) -> bool:

@@ -3,15 +3,16 @@
     score(l, h) = mean over batches of Σ_b Σ_t |⟨c, ∂L/∂c⟩|,  then divided by ‖score(l, ·)‖₂
 
 where c is the context of head h in layer l, at utterance b and frame t, before the output matrix.
-The lowest heads of the whole model go; the best `keep` of each layer stay. After Lin et al., ASRU
-2025, https://arxiv.org/abs/2211.09949. L is masked prediction of units, see `masked_units`.
+The lowest heads of the whole model go (`allocation: global`); the best `keep` of each layer stay.
+After Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949. L is masked prediction of units, see
+`masked_units`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import Context, cannot_mask
 from speech_pareto.compression.methods.head_pruning import HeadPruning
@@ -25,32 +26,13 @@ if TYPE_CHECKING:
     from speech_pareto.training.hubert_units import Labeller, UnitPredictor
 
 
-def lowest_of_all(scores: Sequence[Tensor], amount: int, keep: int = 1) -> list[list[int]]:
-    """Return for each layer which places go when the model's `amount` lowest heads go.
-
-    `scores` (heads,) of each layer are compared as shares of their layer's norm; the `keep` highest
-    of each stay.
-    """
-    shares = [(layer / (layer.norm() + 1e-20)).tolist() for layer in scores]
-    best = [layer.argsort(descending=True, stable=True)[:keep].tolist() for layer in scores]
-    spare = sorted(
-        (share, index, place)
-        for index, layer in enumerate(shares)
-        for place, share in enumerate(layer)
-        if place not in best[index]
-    )
-    gone = [[] for _ in shares]
-    for _, index, place in spare[:amount]:
-        gone[index].append(place)
-    return gone
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataDrivenHeadPruning(UnitMethod, HeadPruning):
     """Removes whole heads, physically, by what they give to masked prediction."""
 
     needs = "audio"
     example = {"units": 5, "unit_seconds": 1.0, "batches": 2, "batch_seconds": 0.4}
+    allocation: Literal["uniform", "global", "sensitivity"] = "global"
     batches: Batches = 16  # over which scores are taken
     batch_seconds: BatchSeconds = 24.0
 
@@ -58,18 +40,16 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
         """Return why not: frames must be maskable."""
         return cannot_mask(config) or super().obstacle(config)
 
-    def lowest(self, model: Module, amount: int, context: Context) -> list[list[int]]:
-        """Return for each layer which places go when `amount` heads go in all."""
+    def scores(self, model: Module, context: Context) -> list[Tensor]:
+        """Return the score of each head (heads,) of each layer."""
         from speech_pareto.training.hubert_units import UnitPredictor
 
         labeller, head = context.units or self.fit_units(context)
         predictor = UnitPredictor(model, head).to(labeller.centres.device)
         batches = context.batches(self.batches, self.batch_seconds)
-        return lowest_of_all(
-            self.scores(predictor, labeller, batches, context.seed), amount, self.keep
-        )
+        return self.gradients(predictor, labeller, batches, context.seed)
 
-    def scores(
+    def gradients(
         self, predictor: UnitPredictor, labeller: Labeller, batches: Sequence[Mapping], seed: int
     ) -> list[Tensor]:
         """Return the score of each head (heads,) of each layer, in float64, not yet divided."""

@@ -2,18 +2,20 @@
 
     score(i) = Σ_j |W1[i, j]| + |b1[i]| + Σ_j |W2[j, i]|
 
-Every layer loses the same number of its lowest units, so transformers can still say the shape.
+Every layer loses the same number of its lowest units, so transformers can still say the shape, or
+with another `allocation` those that it needs least (`parts.allocated`); then one stays at least.
 Lin et al., ASRU 2025, https://arxiv.org/abs/2211.09949, call this low-rank approximation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Context, Sizing
+from speech_pareto.compression.parts.allocated import Allocated
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -44,8 +46,19 @@ def highest(scores: Tensor, amount: int) -> Tensor:
     return scores.argsort(descending=True, stable=True)[:amount]
 
 
+def without_rows(layer: Module, gone: Sequence[int]) -> None:
+    """Remove the units at these places from a layer."""
+    import torch
+
+    from speech_pareto.models.surgery import keep_rows, shape_of
+
+    stay = torch.ones(shape_of(layer).ffn, dtype=torch.bool)
+    stay[list(gone)] = False
+    keep_rows(layer, stay.nonzero()[:, 0])
+
+
 @dataclass(frozen=True, kw_only=True)
-class FfnPruning(Method):
+class FfnPruning(Allocated):
     """Removes rows of the first matrix and the same columns of the second, physically."""
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
@@ -56,13 +69,20 @@ class FfnPruning(Method):
         shares = allocation.spread(amount, [max(0, layer.ffn - 1) for layer in layers])
         widths = [layer.ffn - share for layer, share in zip(layers, shares, strict=True)]
         after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]
-        return Sizing(architecture.with_layers(config, after), {"rows": widths})
+        knobs = {"rows": widths} if self.allocation == "uniform" else {"removed": sum(shares)}
+        return Sizing(architecture.with_layers(config, after), knobs)
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` without its lowest units."""
         from speech_pareto.models.surgery import keep_rows
 
-        scores, widths = self.scores(model, context), sizing.knobs["rows"]
+        scores = self.scores(model, context)
+        if self.allocation == "uniform":
+            widths = sizing.knobs["rows"]
+        else:
+            removed = sizing.knobs["removed"]
+            gone = self.lowest_units(model, scores, removed, 1, without_rows, context)
+            widths = [len(own) - len(places) for own, places in zip(scores, gone, strict=True)]
         for layer, own, width in zip(model.encoder.layers, scores, widths, strict=True):
             keep_rows(layer, highest(own, width))
         return model

@@ -4,6 +4,7 @@
 
 In each round every layer loses its lowest head (the output matrix does not count); the last round
 may be partial and takes the layers whose lowest head has the smallest share of its layer's scores.
+With another `allocation` the heads go that the model needs least (`parts.allocated`).
 `keep` heads of each layer stay; with 0, layers may lose their whole attention. After Lin et al.,
 ASRU 2025, https://arxiv.org/abs/2211.09949.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Context, Sizing
+from speech_pareto.compression.parts.allocated import Allocated
 from speech_pareto.models import architecture
 from speech_pareto.runtime.bounds import Within
 
@@ -64,8 +66,16 @@ def lowest_heads(scores: Sequence[Tensor], amount: int, keep: int = 1) -> list[l
     return [places[:number] for places, number in zip(order, gone, strict=True)]
 
 
+def without_heads(layer: Module, gone: Sequence[int]) -> None:
+    """Remove the heads at these places from a layer."""
+    from speech_pareto.models.surgery import keep_heads
+
+    heads = enumerate(layer.attention.heads)
+    keep_heads(layer, [head for place, head in heads if place not in gone])
+
+
 @dataclass(frozen=True, kw_only=True)
-class HeadPruning(Method):
+class HeadPruning(Allocated):
     """Removes whole heads, physically."""
 
     takes_heads = True
@@ -89,15 +99,15 @@ class HeadPruning(Method):
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` without its lowest heads."""
-        from speech_pareto.models.surgery import keep_heads
-
-        places = self.lowest(model, sizing.knobs["heads"], context)
+        amount, scores = sizing.knobs["heads"], self.scores(model, context)
+        if self.allocation == "uniform":
+            places = lowest_heads(scores, amount, self.keep)
+        else:
+            places = self.lowest_units(model, scores, amount, self.keep, without_heads, context)
         for layer, gone in zip(model.encoder.layers, places, strict=True):
-            heads = [head for place, head in enumerate(layer.attention.heads) if place not in gone]
-            keep_heads(layer, heads)
+            without_heads(layer, gone)
         return model
 
-    def lowest(self, model: Module, amount: int, context: Context) -> list[list[int]]:
-        """Return for each layer which places go when `amount` heads go in all."""
-        scores = [head_scores(layer) for layer in model.encoder.layers]
-        return lowest_heads(scores, amount, self.keep)
+    def scores(self, model: Module, context: Context) -> list[Tensor]:
+        """Return the score of each head (heads,) of each layer."""
+        return [head_scores(layer) for layer in model.encoder.layers]

@@ -102,7 +102,7 @@ class IterativePruning(UnitMethod, SelfSupervised):
     def shot(self) -> Method:
         """Return the method that prunes at each event."""
         kind = SHOTS[self.method]
-        names = (field.name for field in fields(kind))
+        names = (field.name for field in fields(kind) if hasattr(self, field.name))
         return kind(**{name: getattr(self, name) for name in names})
 
     def obstacle(self, config: Mapping) -> str | None:

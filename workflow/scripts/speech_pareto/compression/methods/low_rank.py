@@ -4,6 +4,8 @@
 
 The ranks are the same fraction of m n / (m + n), where nothing is saved, for all matrices. The
 truncation is the best of its rank in the Frobenius norm (Eckart & Young, 1936).
+
+With another `allocation` ranks differ from layer to layer, see `parts.ranks`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Context, Sizing
+from speech_pareto.compression.parts.allocated import Allocated
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -27,20 +30,26 @@ PARTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowRank(Method):
+class LowRank(Allocated):
     """Factorises the layers' matrices, physically."""
 
     parts: Literal["both", "attention", "ffn"] = "both"  # which matrices
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
-        """Return the rank of each matrix of each layer."""
+        """Return the rank of each matrix of each layer; not `uniform`, how many parameters stay."""
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
         shapes = [architecture.matrices(config, layer) for layer in layers]
         pairs = product(range(len(layers)), PARTS[self.parts])
         places = [(index, name) for index, name in pairs if name in shapes[index]]
+
+        def sizing(after: Mapping, ranks: list[dict[str, int]]) -> Sizing:
+            uniform = self.allocation == "uniform"
+            left = {"left": architecture.remaining(after)}
+            return Sizing(dict(after), {"ranks": ranks} if uniform else left)
+
         if ratio <= 0:
-            return Sizing(dict(config), {"ranks": [{} for _ in layers]})
+            return sizing(config, [{} for _ in layers])
 
         def ranks_at(share: float) -> list[dict[str, int]]:
             ranks = [{} for _ in layers]
@@ -67,19 +76,21 @@ class LowRank(Method):
             if cost <= left and ranks[index][name] < layers[index].ranks.get(name, full):
                 ranks[index][name] += 1
                 left -= cost
-        return Sizing(config_at(ranks), {"ranks": ranks})
+        return sizing(config_at(ranks), ranks)
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with factors in the place of matrices."""
-        import torch
+        from speech_pareto.compression.parts.ranks import Budget, factorise
 
-        from speech_pareto.models.surgery import bias, factors, matrix, set_matrix, weight
-
-        for layer, ranks in zip(model.encoder.layers, sizing.knobs["ranks"], strict=True):
-            for name, rank in ranks.items():
-                module = matrix(layer, name)
-                left, values, right = torch.linalg.svd(weight(module).detach(), full_matrices=False)
-                root = values[:rank].sqrt()
-                down, up = root[:, None] * right[:rank], left[:, :rank] * root
-                set_matrix(layer, name, factors(down, up, bias(module)))
+        if self.allocation == "uniform":
+            ranks = sizing.knobs["ranks"]
+        else:
+            budget = Budget(model, PARTS[self.parts], sizing.knobs["left"])
+            if self.allocation == "sensitivity":
+                start = budget.least_damage(self.heard(context), context.teacher)
+                ranks = budget.spent(start)
+            else:
+                ranks = budget.spent()
+        for layer, own in zip(model.encoder.layers, ranks, strict=True):
+            factorise(layer, own)
         return model

@@ -20,9 +20,10 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product, starmap
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from speech_pareto.compression.allocation import cheapest
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.distillation import Distillation
 from speech_pareto.compression.parts.few_bits import Bits, OnGrid
@@ -89,7 +90,6 @@ class MixedPrecision(OnGrid, SelfSupervised):
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with weights of few bits, within the budget."""
-        from speech_pareto.compression.parts.mixtures import cheapest, damages
         from speech_pareto.models.backbone import describe
         from speech_pareto.models.packed import hold_in_fp32, pack_again
 
@@ -98,8 +98,7 @@ class MixedPrecision(OnGrid, SelfSupervised):
         if self.choice == "learnt":
             damage = self.learn(model, full, config, context)
         else:
-            batches = context.batches(self.batches, self.batch_seconds)
-            damage = damages(model, storage.weights(config), self, batches)
+            damage = self.measure(model, config, context)
         sizes = self.sizes(config)
         least = sum(sizes[name][bits] for name, bits in storage.bits_of(sizing.config).items())
         bits = cheapest(damage, sizes, least, self.budget(config))
@@ -110,6 +109,26 @@ class MixedPrecision(OnGrid, SelfSupervised):
             self.train(model, full, {}, self.second_steps, context)
             pack_again(held)
         return model
+
+    def measure(self, model: Module, config: Mapping, context: Context) -> dict:
+        """Return what rounding one tensor alone to each width does to the last hidden state."""
+        from speech_pareto.compression.sensitivity import Change, damages
+        from speech_pareto.models.packed import round_weights
+
+        def rounding(name: str, bits: int) -> Change:
+            def apply(changed: Module) -> None:
+                module = changed.get_submodule(name)
+                round_weights(module, self.grid(module.weight, bits))
+
+            return Change(name, apply)
+
+        asked = list(product(storage.weights(config), self.widths))
+        batches = context.batches(self.batches, self.batch_seconds)
+        changes = starmap(rounding, asked)
+        found = iter(damages(model, changes, batches, beside=context.teacher))
+        return {
+            name: {bits: next(found) for bits in self.widths} for name in storage.weights(config)
+        }
 
     def learn(self, model: Module, full: Module, config: Mapping, context: Context) -> dict:
         """Train weights and widths; return −log of the share of each width, by tensor."""

@@ -1,0 +1,99 @@
+"""Which parts of a teacher can go: the damage of losing some of each alone, without training.
+
+The scope is that of the teacher: `any`, or the task on which it was fine-tuned.
+"""
+
+
+def corpora_of_teacher(wildcards):
+    """Corpora of the task of a fine-tuned teacher; those of compression for the bare one."""
+    if wildcards.scope == "any":
+        return corpora_of_supernet(wildcards)
+    return corpora_of_task(wildcards)
+
+
+def task_of_teacher(wildcards):
+    """What of a task tells how a teacher's head is read; nothing of the bare one."""
+    if wildcards.scope == "any":
+        return None
+    return kind_settings("languages", "protocol")(wildcards)
+
+
+def task_file_of_teacher(wildcards):
+    """File of the task's kind."""
+    return [] if wildcards.scope == "any" else task_file(wildcards)
+
+
+def sensitivities():
+    """Figures of all teachers of the study, fine-tuned ones where tasks have them."""
+    made = {
+        (cell.teacher, grid.teacher_scope(study, cell.scope)): None for cell in CELLS
+    }
+    patterns = [
+        paths.SENSITIVITY.format(teacher=teacher, scope=scope)
+        for teacher, scope in made
+    ]
+    return [f"{pattern}.{kind}" for pattern in patterns for kind in FORMATS]
+
+
+rule measure_sensitivity:
+    """Change each part of each layer of a teacher alone, and listen."""
+    input:
+        model=teacher_for,
+        corpora=corpora_of_teacher,
+    output:
+        f"{paths.SENSITIVITY}.json",
+    log:
+        "logs/measure_sensitivity/{teacher}/{scope}.log",
+    benchmark:
+        "results/benchmarks/measure_sensitivity/{teacher}/{scope}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    resources:
+        mem_mb=megabytes("measure_sensitivity", 8000),
+        runtime=minutes("measure_sensitivity", 120),
+    params:
+        **job_params(
+            asked=study["sensitivity"],
+            task=task_of_teacher,
+            teacher=content(teacher_for),
+            recordings=recordings_used(corpora_of_teacher),
+            code=code("measure_sensitivity.py", task_file_of_teacher),
+            software=pins("torch"),
+        ),
+    script:
+        "../scripts/measure_sensitivity.py"
+
+
+rule draw_sensitivity:
+    """Draw the damages of a teacher's parts, and keep them as a table."""
+    input:
+        f"{paths.SENSITIVITY}.json",
+    output:
+        f"{paths.SENSITIVITY}.parquet",
+        report(
+            f"{paths.SENSITIVITY}.svg",
+            caption="../report/sensitivity.rst",
+            category="Figures",
+            subcategory="teachers",
+            labels={"figure": "sensitivity of {teacher}, {scope}"},
+        ),
+        f"{paths.SENSITIVITY}.pdf",
+        f"{paths.SENSITIVITY}.png",
+    log:
+        "logs/draw_sensitivity/{teacher}/{scope}.log",
+    benchmark:
+        "results/benchmarks/draw_sensitivity/{teacher}/{scope}.tsv"
+    localrule: True
+    conda:
+        "../../envs/plot.yaml"
+    params:
+        **job_params(code=code("draw_sensitivity.py"), software=pins("plot")),
+    script:
+        "../scripts/draw_sensitivity.py"
+
+
+rule sensitivity:
+    """Target: which parts of each teacher can go, as tables and figures."""
+    input:
+        sensitivities(),
+    localrule: True
