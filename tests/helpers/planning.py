@@ -9,7 +9,6 @@ from speech_pareto.study import reruns
 
 CELLS = ("compress", "finetune", "evaluate", "profile", "analyse")  # rules with a wildcard `recipe`
 TABLES = ("compare", "aggregate")
-ONNX = ("export", "measure_export")
 COLLECTED = {*TABLES, "plot", "report", "all"}
 
 # Put at the top of each script: its outputs appear at once, while its imports, which make its

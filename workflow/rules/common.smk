@@ -48,7 +48,8 @@ if not workflow.overwrite_configfiles:
 try:
     study = shares.met(resolve(config, workflow.configfiles), Path("results"))
     deployed.check(study)
-    exported.check(study)
+    if problems := exported.problems(study):
+        raise ConfigError(problems)
 except ConfigError as error:
     give_up(error)
 

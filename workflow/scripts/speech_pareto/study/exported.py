@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from speech_pareto.study.cells import Cell, cells, tasks_with
-from speech_pareto.study.config import ConfigError
 
 
 def students(study: Mapping) -> list[Cell]:
@@ -17,7 +16,8 @@ def measured(study: Mapping) -> list[Cell]:
     return students(study) if "onnx" in study else []
 
 
-def check(study: Mapping) -> None:
-    """Raise ConfigError if a study says `onnx` and has nothing to export."""
+def problems(study: Mapping) -> list[str]:
+    """Return what is wrong with a study that says `onnx`: that it has nothing to export."""
     if "onnx" in study and not students(study):
-        raise ConfigError(["onnx: no task of the grid is fine-tuned here, so no file is exported."])
+        return ["onnx: no task of the grid is fine-tuned here, so no file is exported."]
+    return []
