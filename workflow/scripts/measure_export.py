@@ -50,7 +50,7 @@ def main(
     numbers, threads, calibration_seconds; audio_seconds, batch, repeats of `profile`; cores, the
     most threads. What one of the files cannot do is its status, with the reason.
     """
-    report, status = result.read_json(exported["report"]), result.read_status(student)
+    status = result.read_status(student)
     about = meta(run["seed"], settings["cores"], digests)
     about["versions"]["onnxruntime"] = metadata.version("onnxruntime")
     with whole_folder(output) as part:
@@ -72,15 +72,12 @@ def main(
         if found:
             value["runtimes"] = found
         result.write(part / "report.json", value)
-    if report["status"] != "ok":
-        log.warning("%s: %s", output, report["reason"])
 
 
 def conditions(settings: Mapping, threads: int) -> dict:
     """Return what is timed: profile's recording, on so many threads."""
-    return {key: settings[key] for key in ("audio_seconds", "batch", "repeats")} | {
-        "threads": threads
-    }
+    names = "audio_seconds", "batch", "repeats"
+    return {name: settings[name] for name in names} | {"threads": threads}
 
 
 def race(model: dict, files: Mapping, settings: Mapping, threads: int) -> dict[str, dict]:
@@ -132,8 +129,8 @@ def make(
     if numbers == FP32:
         return source
     definition = load_recogniser(source).task
+    taught = list(calibration(task, definition, corpora, settings["calibration_seconds"]))
     try:
-        taught = calibration(task, definition, corpora, settings["calibration_seconds"])
         quantise(source, file, numbers, taught)
     except Exception as error:  # onnxruntime's own have no common class
         file.unlink(missing_ok=True)
@@ -163,17 +160,20 @@ def scores(task: dict, file: Path, corpora: Sequence) -> tuple[dict, list[dict]]
 
     Each recording is alone: of a batch, those beside it would set the scales of 8 bits.
     """
-    try:
-        recogniser = load_recogniser(file)
-        definition = recogniser.task
-        data = needed(task, definition, corpora, *SPLITS)[0]
-        found, rows = {}, []
-        for split, name in zip(SPLITS, ("valid_metrics", "metrics"), strict=True):
-            own = [utterance for utterance in data if utterance.split == split]
+    recogniser = load_recogniser(file)
+    definition, found, rows = recogniser.task, {}, []
+    data = needed(task, definition, corpora, *SPLITS)[0]
+    for split, name in zip(SPLITS, ("valid_metrics", "metrics"), strict=True):
+        own = [utterance for utterance in data if utterance.split == split]
+        try:
             found[name], scored = answers(recogniser, definition, own)
-            rows += scored
-    except ValueError as error:  # numbers that are not finite, a file that cannot be read
-        raise NotMeasured("diverged", error)
+        except ValueError as error:  # numbers that are not finite
+            raise NotMeasured("diverged", error)
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime"):  # they have no common class
+                raise
+            raise NotMeasured("unsupported", f"onnxruntime does not run it: {error}")
+        rows += scored
     return found, rows
 
 

@@ -39,7 +39,7 @@ def build(
     """
     rows = [row for folder, value in measured.items() for row in _rows(cells, folder, value)]
     if not rows:
-        raise ValueError("no exported file was measured")
+        raise ValueError("no exported file was measured: the config does not say `onnx`")
     seeds, found = pd.DataFrame(rows), []
     files = {**hypotheses, **{row["metrics_file"]: row["rows"] for row in rows if row["rows"]}}
     times = sorted({c for c in seeds if c.startswith("speedup.")}, key=_threads)
