@@ -12,7 +12,7 @@ from speech_pareto import __version__
 from speech_pareto.study import reruns
 
 NAMES = ("recommend", "interim", "status", "superb", "transcribe", "classify", "verify", "voices")
-NAMES += ("why", "push", "latency")
+NAMES += ("why", "push", "latency", "listen")
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "transformers", "snakemake", "yaml")
 
 

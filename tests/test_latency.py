@@ -8,7 +8,7 @@ import pytest
 from helpers.commands import command
 from speech_pareto.models import architecture, latency
 from speech_pareto.models.latency import EXACT, SIZES, NotInTable, Piece, Table, pieces
-from speech_pareto.profiling import latency_table
+from speech_pareto.profiling import latency_parts, latency_table
 
 # A table as if a part took 1 ns for the product of its sizes: what lies between follows exactly.
 PRODUCT = {
@@ -125,7 +125,7 @@ def test_a_broken_table_is_refused_with_its_name(change, said, tmp_path):
 
 def test_all_parts_of_the_models_at_hand_are_measured():
     """The grid has whatever a pass is made of, whatever the teacher."""
-    measured = {own.part for own, _ in latency_table.grid(3072, 10.0)} | {*latency_table.UNITS}
+    measured = {own.part for own, _ in latency_parts.grid(3072, 10.0)} | {*latency_table.UNITS}
     reduced = architecture.tiny(layers=3, compression={"stem": "kaldi_fbank", "time_reduction": 2})
     configs = [{"model_type": kind} for kind in architecture.MODEL_TYPES]
     pooling = {"stem": "log_mel", "frame_pooling": {"factor": 1.5, "after": 2}}

@@ -3,7 +3,6 @@
 import inspect
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -179,20 +178,55 @@ Audio = Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, M4A, ..., at 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; else torch's choice.")]
 
 
+Jobs = Annotated[int, typer.Option(min=1, help="Processes, each with a model of its own.")]
+
+
 @app.command(
     epilog=examples(
-        "transcribe results/finetuned/tiny/low-rank/0.5/1/characters *.wav",
-        "transcribe student.onnx speech.flac --threads 4",
+        "transcribe results/finetuned/tiny/low-rank/0.5/1/characters *.wav --jobs 4",
+        "transcribe student.onnx lecture.mp3 --format srt > lecture.srt",
+        "transcribe student.onnx *.flac --format json --output texts",
     )
 )
-def transcribe(model: Model, audio: Audio, threads: Threads = None) -> None:
-    """Transcribe recordings with a student.
+def transcribe(
+    model: Model,
+    audio: Audio,
+    form: Annotated[str, typer.Option("--format", help="text, json, srt or vtt.")] = "text",
+    output: Annotated[Path | None, typer.Option(help="Folder of a file per recording.")] = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+) -> None:
+    """Transcribe recordings of any length with a student.
 
-    Each has a line on stdout: file, tab and text, or class if the student classifies. The real-time
-    factor (seconds of computing per second of audio, without reading files) is on stderr. What
-    cannot be read is said there, too, and the exit status is 1 then.
+    As text, each has a line on stdout: file, tab and text, or class if the student classifies. The
+    other formats have a time for each word, and are for one recording, or for a folder of files.
+    The real-time factor (seconds of computing per second of audio, without reading files) is on
+    stderr. What cannot be read is said there, too, and the exit status is 1 then.
     """
-    _recognise(model, audio, threads, lambda student, wave: (student(wave),))
+    from functools import partial
+
+    from speech_pareto.runtime.suggest import unknown
+    from speech_pareto.tasks import transcription
+    from speech_pareto.tasks.captions import FORMATS
+
+    if form not in FORMATS:
+        raise ValueError(f"--format: {unknown('format', form, FORMATS)}")
+    if output is None and form != "text" and len(audio) > 1:
+        raise ValueError(f"--format {form} of several recordings needs a folder: --output")
+    files = {path: output / f"{path.stem}.{form}" for path in audio} if output else {}
+    if len(set(files.values())) < len(files):
+        raise ValueError("--output: two recordings have the same name")
+    lines = output is None and form == "text"
+    ask = transcription.transcribed if lines else partial(transcription.captioned, form)
+
+    def show(path: Path, text: str) -> None:
+        if output:
+            output.mkdir(parents=True, exist_ok=True)
+            files[path].write_text(text, encoding="utf-8")
+        else:
+            typer.echo(f"{path}\t{text}" if lines else text, nl=lines)
+
+    _recognise(model, audio, ask, show, jobs, threads)
 
 
 @app.command(
@@ -201,18 +235,45 @@ def transcribe(model: Model, audio: Audio, threads: Threads = None) -> None:
         "classify student.onnx speech.flac --threads 4",
     )
 )
-def classify(model: Model, audio: Audio, threads: Threads = None) -> None:
+def classify(model: Model, audio: Audio, jobs: Jobs = 1, threads: Threads = None) -> None:
     """Classify recordings with a student.
 
     Each has a line on stdout: file, class and its probability, with tabs between them. All else is
     as with transcribe.
     """
+    from speech_pareto.tasks import transcription
 
-    def answer(student, wave) -> tuple[str, str]:
-        name, probability = student.classify(wave)
-        return name, f"{probability:.4f}"
+    def show(path: Path, text: str) -> None:
+        typer.echo(f"{path}\t{text}")
 
-    _recognise(model, audio, threads, answer)
+    _recognise(model, audio, transcription.classified, show, jobs, threads)
+
+
+@app.command(
+    epilog=examples("listen student.onnx < speech.raw")
+    + "\n  arecord -f S16_LE -r 16000 -c 1 | speech-pareto listen student.onnx"
+)
+def listen(
+    model: Model,
+    rate: Annotated[int, typer.Option(min=1000, help="Samples a second.")] = 16_000,
+    threads: Threads = None,
+) -> None:
+    """Transcribe what comes from standard input: 16-bit samples (PCM), one channel.
+
+    After each pause a line says when it began and ended, in seconds, and the text.
+    """
+    import torch
+
+    from speech_pareto.tasks.captions import text
+    from speech_pareto.tasks.recogniser import load_recogniser
+    from speech_pareto.tasks.transcription import heard
+
+    if threads:
+        torch.set_num_threads(threads)
+    for words in load_recogniser(model).words(heard(sys.stdin.buffer, rate), live=True):
+        if words:
+            typer.echo(f"{words[0].start:.2f}\t{words[-1].end:.2f}\t{text(words)}", nl=False)
+            sys.stdout.flush()
 
 
 @app.command(
@@ -245,38 +306,37 @@ def verify(
     typer.echo("\t".join([str(first), str(second), *found]))
 
 
-def _recognise(model: Path, audio: list[Path], threads: int | None, answer: Callable) -> None:
-    """Print what `answer(student, wave)` returns of each recording, and how fast it was."""
-    import numpy as np
+def _recognise(
+    model: Path,
+    audio: list[Path],
+    ask: Callable,
+    show: Callable[[Path, str], None],
+    jobs: int,
+    threads: int | None,
+) -> None:
+    """Show what `ask` returns of each recording, and how fast it was; a bar says the time left."""
     import torch
+    from tqdm import tqdm
 
-    from speech_pareto.data.audio import SAMPLE_RATE
-    from speech_pareto.tasks.recogniser import load_recogniser, read
+    from speech_pareto.tasks import transcription
 
-    if threads:
-        torch.set_num_threads(threads)
-    recognise = load_recogniser(model)
-    silence = np.zeros(SAMPLE_RATE, np.float32)
-    answer(recognise, silence)  # a first pass lays out memory: it is not timed
-    spoken = computed = 0.0
-    failed = False
-    for path in audio:
-        try:
-            wave = read(path)
-        except (OSError, ValueError) as error:
-            typer.echo(f"error: {error}", err=True)
-            failed = True
-            continue
-        began = time.perf_counter()
-        texts = answer(recognise, wave)
-        computed += time.perf_counter() - began
-        spoken += len(wave) / SAMPLE_RATE
-        typer.echo("\t".join([str(path), *texts]))
+    spoken, computed, failed, device = 0.0, 0.0, False, ""
+    length = transcription.seconds_of(audio)
+    with tqdm(total=length, unit="s", unit_scale=True, disable=None, leave=False) as bar:
+        for answer in transcription.answers(model, audio, ask, jobs, threads, bar.update):
+            spoken, computed = spoken + answer.heard, computed + answer.spent
+            device = answer.device
+            with tqdm.external_write_mode():
+                if answer.error:
+                    typer.echo(f"error: {answer.error}", err=True)
+                    failed = True
+                else:
+                    show(answer.path, answer.text)
     if spoken:
-        threads = torch.get_num_threads()
+        own = threads or (torch.get_num_threads() if jobs == 1 else 1)
+        where = f"{own} thread{'s' * (own > 1)}, " + f"{jobs} processes, " * (jobs > 1) + device
         typer.echo(
-            f"RTF {computed / spoken:.4f}: {spoken:.1f} s of audio in {computed:.2f} s, "
-            f"{threads} thread{'s' * (threads > 1)}, {recognise.device}",
+            f"RTF {computed / spoken:.4f}: {spoken:.1f} s of audio in {computed:.2f} s, {where}",
             err=True,
         )
     if failed:

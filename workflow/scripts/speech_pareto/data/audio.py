@@ -52,17 +52,23 @@ class _Source:
 
 
 def decode(path: str | Path) -> np.ndarray:
-    """Return a recording as int16 samples (samples,) at 16 kHz mono.
+    """Return a recording as int16 samples (samples,) at 16 kHz mono; raise as `stream` does."""
+    return np.concatenate(list(stream(path)))
+
+
+def stream(path: str | Path) -> Iterator[np.ndarray]:
+    """Yield a recording as blocks of int16 samples (samples,) at 16 kHz mono.
 
     libsndfile reads what it knows (WAV, FLAC, Ogg, MP3, ...), FFmpeg through PyAV the rest
     (G.722, M4A, ...).  Raises `UnreadableAudio` for what neither reads, and for what is empty, cut
-    short, damaged, holds NaN or infinity, or has channels that cancel each other.
+    short, damaged, holds NaN or infinity, or has channels that cancel each other: some of that is
+    known at the end alone.
     """
     path = Path(path)
     if path.is_file() and not path.stat().st_size:
         raise UnreadableAudio(path, "empty", "the file is empty")
     source = _libsndfile(path) or _ffmpeg(path)
-    parts, found, energy, mixed = [], 0, 0.0, 0.0
+    found, energy, mixed = 0, 0.0, 0.0
     convert = _Converter(source.rate)
     for block in source.blocks:
         if not np.isfinite(block).all():
@@ -74,10 +80,10 @@ def decode(path: str | Path) -> np.ndarray:
             energy += float(np.vdot(block, block)) / block.shape[1]
             mixed += float(np.vdot(mono, mono))
         found += len(block)
-        parts.append(convert(mono))
+        yield convert(mono)
     if not found:
         raise UnreadableAudio(path, "empty", "it holds no samples")
-    parts.append(convert.rest())
+    yield convert.rest()
     seconds = found / source.rate
     if source.promised and source.promised - seconds > source.slack + 0.01 * source.promised:
         said = f"its header promises {source.promised:.2f} s, {seconds:.2f} s can be read"
@@ -85,19 +91,23 @@ def decode(path: str | Path) -> np.ndarray:
     if mixed < CANCEL * energy:
         said = "its channels are opposite and cancel each other when mixed"
         raise UnreadableAudio(path, "channels cancel", said)
-    return np.concatenate(parts)
 
 
 def pieces(wave: np.ndarray, longest: int = WINDOW) -> Iterator[np.ndarray]:
     """Yield stretches of at most `longest` samples, cut where their last half is quietest."""
     while len(wave) > longest:
-        first = longest // 2
-        blocks = wave[first : longest - (longest - first) % QUIET].reshape(-1, QUIET)
-        loudness = np.square(blocks, dtype=np.float32).sum(1)
-        cut = first + int(loudness.argmin()) * QUIET + QUIET // 2
+        cut = quietest(wave, longest)
         yield wave[:cut]
         wave = wave[cut:]
     yield wave
+
+
+def quietest(wave: np.ndarray, longest: int) -> int:
+    """Return the sample around which the last half of the first `longest` ones is quietest."""
+    first = longest // 2
+    blocks = wave[first : longest - (longest - first) % QUIET].reshape(-1, QUIET)
+    loudness = np.square(blocks, dtype=np.float32).sum(1)
+    return first + int(loudness.argmin()) * QUIET + QUIET // 2
 
 
 def _libsndfile(path: Path) -> _Source | None:

@@ -5,18 +5,21 @@ print(recognise("speech.wav"))
 """
 
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speech_pareto.data.audio import SAMPLE_RATE, decode, pieces
+from speech_pareto.data import pauses
+from speech_pareto.data.audio import SAMPLE_RATE, stream
 from speech_pareto.models.backbone import load
 from speech_pareto.runtime import result
 from speech_pareto.runtime.extras import extra
 from speech_pareto.runtime.hardware import device
+from speech_pareto.tasks.captions import Word
 from speech_pareto.tasks.task import Task, TaskModel, embeds, load_task_model, make_task
 
 VERIFIES = "this model compares the speakers of two recordings: speech-pareto verify"
@@ -54,17 +57,39 @@ class Recogniser:
 
     def __init__(self, run: Callable, task: Task, device: str) -> None:
         self.run, self.task, self.device = run, task, device
+        self.heard = self.spent = 0.0  # seconds of audio, and of computing
+        self.follow: Callable[[float], object] = lambda seconds: None  # told seconds of audio
 
     def __call__(self, recording: str | Path | np.ndarray) -> str:
         """Return the text or the class of a file, or of float samples (samples,) at 16 kHz.
 
-        Recordings of more than 40 s are cut in pauses. Raises `UnreadableAudio`, and ValueError for
-        a model whose outputs are not finite, or one that compares speakers.
+        Recordings of more than 40 s are cut in pauses, and read bit by bit. Raises
+        `UnreadableAudio`, and ValueError for a model whose outputs are not finite, or one that
+        compares speakers.
         """
         if embeds(self.task):
             raise ValueError(VERIFIES)
         outputs = self._outputs(recording)
         return self.task.join([text for each in outputs for text in self.task.decode(*each)])
+
+    def words(
+        self, recording: str | Path | np.ndarray | Iterable[np.ndarray], live: bool = False
+    ) -> Iterator[list[Word]]:
+        """Yield the words, or phones, of each piece of a recording with their times.
+
+        `recording` may also be blocks of float samples as they come; `live` cuts them in each
+        pause. ValueError also for a model that writes no text.
+        """
+        if not hasattr(self.task, "words"):
+            raise ValueError("this model writes no text, so that no word has a time")
+        for start, piece in _pieces(recording, live):
+            logits, frames = self._run(piece)
+            count = int(frames[0])
+            frame = len(piece) / count  # samples: a little more than the stem's step
+            yield [
+                Word(text, *((start + frame * x) / SAMPLE_RATE for x in (first, last + 1)))
+                for text, first, last in self.task.words(logits, count)
+            ]
 
     def classify(self, recording: str | Path | np.ndarray) -> tuple[str, float]:
         """Return the class of a recording and its probability, the mean over the pieces of it.
@@ -113,13 +138,31 @@ class Recogniser:
 
     def _outputs(self, recording: str | Path | np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield log-probabilities (1, frames, outputs) and frames (1,) of a recording's pieces."""
-        wave = recording if isinstance(recording, np.ndarray) else read(recording)
-        for piece in pieces(wave):
-            piece = np.pad(piece, (0, max(0, SHORTEST - len(piece)))).astype(np.float32)
-            scores, frames = self.run(piece[None], np.array([len(piece)]))
-            if np.isnan(scores).any():  # a log-probability may be -inf
-                raise ValueError("the model's outputs are not finite: its training diverged")
-            yield torch.from_numpy(scores), torch.from_numpy(frames)
+        for _, piece in _pieces(recording):
+            yield self._run(piece)
+
+    def _run(self, piece: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities (1, frames, outputs) and frames (1,) of samples (samples,)."""
+        padded = np.pad(piece, (0, max(0, SHORTEST - len(piece)))).astype(np.float32)
+        began = time.perf_counter()
+        scores, frames = self.run(padded[None], np.array([len(padded)]))
+        self.spent += time.perf_counter() - began
+        self.heard += len(piece) / SAMPLE_RATE
+        self.follow(len(piece) / SAMPLE_RATE)
+        if np.isnan(scores).any():  # a log-probability may be -inf
+            raise ValueError("the model's outputs are not finite: its training diverged")
+        return torch.from_numpy(scores), torch.from_numpy(frames)
+
+
+def _pieces(
+    recording: str | Path | np.ndarray | Iterable[np.ndarray], live: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first sample and the float32 samples (samples,) of a recording's pieces."""
+    if isinstance(recording, np.ndarray):
+        recording = [recording]
+    elif isinstance(recording, str | Path):
+        recording = read_blocks(recording)
+    return pauses.cut(recording, live=live)
 
 
 def load_recogniser(source: str | Path) -> Recogniser:
@@ -136,11 +179,11 @@ def load_recogniser(source: str | Path) -> Recogniser:
     raise FileNotFoundError(f"{path}: no such folder or .onnx file")
 
 
-def read(path: str | Path) -> np.ndarray:
-    """Return float32 samples (samples,) at 16 kHz of a recording of any format and rate."""
+def read_blocks(path: str | Path) -> Iterator[np.ndarray]:
+    """Yield a recording of any format and rate as float32 samples (samples,) at 16 kHz."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    return decode(path).astype(np.float32) / 32768
+    return (block.astype(np.float32) / 32768 for block in stream(path))
 
 
 def settings_of(folder: Path) -> dict:

@@ -122,6 +122,33 @@ class Task:
             hypotheses.append(joint.join(self.symbols[i - 1] for i in indices if i).strip())
         return hypotheses
 
+    def words(self, logits: Tensor, length: int) -> list[tuple[str, int, int]]:
+        """Return the words of a recording, or its phones, each with its first and last frame.
+
+        Of logits (1, T, outputs) the first `length` frames count. A frame at which CTC writes a
+        symbol need not be where it sounds most, but is near it.
+        """
+        import torch
+
+        path = logits[0, :length].argmax(-1)
+        indices, counts = torch.unique_consecutive(path, return_counts=True)
+        found: list[tuple[str, int, int]] = []
+        frame, begun = 0, False
+        for index, count in zip(indices.tolist(), counts.tolist(), strict=True):
+            symbol = self.symbols[index - 1] if index else ""
+            if symbol == " ":
+                begun = False
+            elif symbol:
+                last = frame + count - 1
+                if begun and self.unit != "phones":
+                    text, first, _ = found.pop()
+                    found.append((text + symbol, first, last))
+                else:
+                    found.append((symbol, frame, last))
+                begun = True
+            frame += count
+        return found
+
     def join(self, hypotheses: list[str]) -> str:
         """Return the hypothesis of a recording from those of its windows, cut in pauses."""
         return " ".join(text for text in hypotheses if text)
