@@ -2,7 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import INK
@@ -67,10 +67,11 @@ def _scale(axes, column: str) -> None:
     """Set the scale of a panel, and say on how many threads it was timed."""
     threads = column.partition(".")[2].replace("_", " ")
     axes.set_title("1 thread" if threads == "1 threads" else threads, fontsize=9)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: trimmed(short_seconds(x))))
+    axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: trimmed(short_seconds(x)) if x else "0")
+    )
     axes.grid(axis="x", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
