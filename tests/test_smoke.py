@@ -74,9 +74,11 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
     )  # they go once the output is there
 
     exported = f"results/runtimes/small/{TRAINED}"
-    asked = 'onnx={"threads": [1], "numbers": ["fp32", "int8-dynamic"]}'
+    asked = "onnx: {threads: [1], numbers: [fp32, int8-dynamic]}\n"
+    file = tmp_path / "onnx.yaml"
+    file.write_text((tmp_path / "config" / "config.yaml").read_text() + asked)
     alone = [sys.executable, "-m", "snakemake", *command]  # with a Python of its own for the job
-    subprocess.run([*alone, "--show-failed-logs", exported, "--config", asked], check=True)
+    subprocess.run([*alone, "--show-failed-logs", exported, "--configfile", file], check=True)
     report = result.read(tmp_path / exported / "report.json")
     assert "onnxruntime" in report["meta"]["versions"]
     scored = result.read(results / f"metrics/small/{TRAINED}.json")
