@@ -64,9 +64,11 @@ def facts_of(study, results=Path("nowhere"), **names):
     [
         None,  # the default one
         STUDY | {"teachers": {"fetched": HUB, "made": PRETRAINED, **STUDY["teachers"]}},
-        STUDY | {"recipes": {"heads": ["head_pruning"]}, "compress": {"corpora": ["fillets"]}},
+        STUDY
+        | {"recipes": {"heads": ["head_pruning"]}, "compress": {"corpora": ["fillets"]}}
+        | {"onnx": {}},
     ],
-    ids=["default", "three-sources", "nothing-learns"],
+    ids=["default", "three-sources", "nothing-learns-and-files-are-measured"],
 )
 def test_jobs_are_those_that_snakemake_plans(tree, study):
     if study:

@@ -50,7 +50,7 @@ def parquet(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
-    drawn = [kind for kind, view in VIEWS.items() if view.reads != "utterances"]
+    drawn = [kind for kind, view in VIEWS.items() if view.reads in ("summary", "students")]
     kinds = ("seconds", *drawn, "published")
     formats = dict.fromkeys(kinds, ["svg"]) | {"seconds": canvas.FORMATS}  # alike for all kinds
     files = {kind: [tmp_path / f"{kind}.{suffix}" for suffix in formats[kind]] for kind in kinds}

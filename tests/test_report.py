@@ -367,3 +367,15 @@ def test_it_looks_right(view, data, tmp_path, width, scheme):
         for b in names[i + 1 :]:
             apart = a["x"] + a["width"] <= b["x"] + 1 or b["x"] + b["width"] <= a["x"] + 1
             assert apart or abs(a["y"] - b["y"]) >= 12
+
+
+def test_exported_files_stand_beside_torch(view, data, tables):
+    shown = view("#task=phones")
+    header, *rows = data["runtimes"]["phones"]
+    table = shown.locator("#runtimes table")
+    assert table.locator("th").all_text_contents() == [text for text, _ in header]
+    assert table.locator("tbody tr").count() == len(rows)
+    bold = [text for row in rows for text, fastest in row if fastest]
+    assert table.locator("b").all_text_contents() == bold and bold
+    assert all(f"**{text}**" in (tables / "runtimes.md").read_text() for text in bold)
+    assert view("#task=characters").locator("#runtimes").is_hidden()

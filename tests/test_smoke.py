@@ -14,6 +14,7 @@ import yaml
 
 from helpers.checkout import ROOT, called_in, run_snakemake
 from helpers.corpora import write_recordings
+from speech_pareto.runtime import result
 from speech_pareto.study import config, progress
 
 TRAINED = "ffn-pruning/0.2/1/characters"
@@ -72,10 +73,18 @@ def test_the_whole_workflow(tmp_path, prompts_en, monkeypatch):
         (tmp_path / "checkpoints").rglob("checkpoint-*")
     )  # they go once the output is there
 
-    exported = f"results/export/small/{TRAINED}.onnx"
+    exported = f"results/runtimes/small/{TRAINED}"
+    asked = "onnx: {threads: [1], numbers: [fp32, int8-dynamic]}\n"
+    file = tmp_path / "onnx.yaml"
+    file.write_text((tmp_path / "config" / "config.yaml").read_text() + asked)
     alone = [sys.executable, "-m", "snakemake", *command]  # with a Python of its own for the job
-    subprocess.run([*alone, "--show-failed-logs", exported], check=True)
-    assert json.loads((tmp_path / exported).with_suffix(".json").read_text())["status"] == "ok"
+    subprocess.run([*alone, "--show-failed-logs", exported, "--configfile", file], check=True)
+    report = result.read(tmp_path / exported / "report.json")
+    assert "onnxruntime" in report["meta"]["versions"]
+    scored = result.read(results / f"metrics/small/{TRAINED}.json")
+    for file in report["runtimes"]["files"]:
+        assert file["status"] == "ok" and file["times"][0]["seconds"] > 0
+        assert file["metrics"]["utterances"] == scored["metrics"]["utterances"]
 
     done = run_snakemake(ROOT, *command)
     assert "Nothing to be done" in done.stdout + done.stderr

@@ -23,6 +23,7 @@ import evaluate
 import export
 import fetch_corpus
 import finetune
+import measure_export
 import prepare_corpus
 import report
 from helpers import synthetic_results
@@ -217,6 +218,10 @@ def test_a_student_verifies_and_so_does_its_onnx_file(learnt, corpus, tmp_path, 
         same, found = ours.verify(one, other)
         assert found == pytest.approx(score, abs=1e-4) and same == (found >= ours.task.threshold)
         assert theirs.verify(one, other)[1] == pytest.approx(score, abs=1e-3)
+    tested = [u for u in data.values() if u.split == "test"]
+    metrics, scored = measure_export.answers(theirs, theirs.task, tested)
+    assert [row["score"] for row in scored] == pytest.approx(list(scores), abs=1e-3)
+    assert metrics["eer"] == pytest.approx(result.read(rows.with_suffix(".json"))["metrics"]["eer"])
     paths = []
     for utterance in list(data.values())[-2:]:
         paths.append(tmp_path / f"{len(paths)}.wav")

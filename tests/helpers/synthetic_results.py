@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 
 from speech_pareto.runtime import result
+from speech_pareto.tasks.hypotheses import ERRORS, write_table
 
 KINDS = ("md", "csv", "html")  # of the leaderboard
 METRIC = {"phones": "per", "characters": "cer"}
@@ -27,6 +28,7 @@ RECIPES = {
     "low-rank": ((0.035, 0.12, 0.36), (0.84, 0.66, 0.46), 0.8),
     "distillation": ((0.07, 0.14, 0.28), (0.78, 0.57, 0.35), 0.97),
 }
+EXPORTED = (("low-rank", 0.5), ("distillation", 0.75))  # students whose files are measured
 ROLES = dict.fromkeys(RECIPES, "student")
 ROLES |= {"identity": "teacher", "random-pruning": "control", "layer-drop": "control"}
 
@@ -255,11 +257,58 @@ def write_analyses(profiles):
     return files
 
 
+def write_runtimes(metrics):
+    """Write what was measured of the exported files of two students of phones; return the folders.
+
+    int8-dynamic adds an error to each utterance and is the fastest on one thread, fp32 on two;
+    int8-static failed. Each file's utterances are those of `write_hypotheses`.
+    """
+    folders = []
+    for file in metrics:
+        value = result.read(file)
+        run, name = value["run"], METRIC["phones"]
+        if (run["recipe"], run["ratio"]) not in EXPORTED or run["task"] != "phones":
+            continue
+        folder = file.parents[5] / "runtimes" / file.relative_to(file.parents[4]).with_suffix("")
+        folder.mkdir(parents=True)
+        files = []
+        for numbers, more, times in (("fp32", 0, (1.5, 2.0)), ("int8-dynamic", 1, (2.5, 1.25))):
+            with file.with_suffix(".tsv").open(encoding="utf-8", newline="") as stream:
+                rows = list(csv.DictReader(stream, delimiter="\t"))
+            for row in rows:
+                row["substitutions"] = int(row["substitutions"]) + more
+            write_table(folder / f"{numbers}.tsv", rows)
+            one = {"numbers": numbers, "status": "ok", "bytes": 4_000_000 - 2_500_000 * more}
+            for split, section in (("test", "metrics"), ("valid", "valid_metrics")):
+                own = [row for row in rows if row["split"] == split]
+                errors = sum(int(row[kind]) for row in own for kind in ERRORS)
+                length = sum(int(row["length"]) for row in own)
+                one[section] = {name: 100 * errors / length}
+            one["times"] = [raced(number, faster) for number, faster in enumerate(times, 1)]
+            one["times"].append({"threads": 4, "reason": "4 threads were asked, the job has 2"})
+            files.append(one | {"peak_memory_bytes": 40_000_000})
+        files.append({"numbers": "int8-static", "status": "unsupported", "reason": "no scales"})
+        write_table(folder / "int8-static.tsv", [])
+        measured = {"peak_memory_bytes": 60_000_000, "files": files}
+        made = result.compose(run, value["meta"]) | {"runtimes": measured}
+        result.write(folder / "report.json", made)
+        folders.append(folder)
+    return folders
+
+
+def raced(threads, faster):
+    """Return what a file takes on so many threads that is so many times as fast as torch."""
+    own = {"audio_seconds": 10, "batch": 1, "repeats": 7, "threads": threads}
+    own |= {"torch_seconds": SECONDS / threads, "seconds": SECONDS / threads / faster}
+    return own | {"speedup": faster, "speedup_low": 0.9 * faster, "speedup_high": 1.1 * faster}
+
+
 def write_tables(root):
     """Write the grid to root/results with all tables and the page of it; return the tables."""
     import aggregate
     import compare
     import report
+    import runtimes
 
     folder = root / "results"
     metrics, profiles = write(folder)
@@ -270,5 +319,7 @@ def write_tables(root):
     aggregate.main(metrics, profiles, cells, tables / "results.csv")
     compare.main(cells, hypotheses, compared, tables / "comparisons.csv", *beside)
     read = [tables / name for name in ("front.txt", *map("leaderboard.{}".format, KINDS))]
-    report.main(cells, compared, *beside, [*read, folder / "report.html"])
+    timed = [tables / f"runtimes.{kind}" for kind in ("parquet", "csv", "md")]
+    runtimes.main(cells, hypotheses, write_runtimes(metrics), *timed)
+    report.main(cells, compared, *beside, [*read, folder / "report.html"], timed[0])
     return tables

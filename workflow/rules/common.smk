@@ -20,7 +20,7 @@ from speech_pareto.study import paths, rehearsal
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.study.views import VIEWS
 from speech_pareto.study import cells as grid
-from speech_pareto.study import deployed, shares
+from speech_pareto.study import deployed, exported, shares
 
 
 def give_up(error):
@@ -48,6 +48,8 @@ if not workflow.overwrite_configfiles:
 try:
     study = shares.met(resolve(config, workflow.configfiles), Path("results"))
     deployed.check(study)
+    if problems := exported.problems(study):
+        raise ConfigError(problems)
 except ConfigError as error:
     give_up(error)
 

@@ -29,9 +29,5 @@ rule export:
 rule exports:
     """Target: all fine-tuned students of the study as ONNX."""
     input:
-        [
-            paths.ONNX.format(**vars(cell))
-            for cell in CELLS
-            if cell.task in grid.tasks_with(study, "finetune")
-        ],
+        [paths.ONNX.format(**vars(cell)) for cell in exported.students(study)],
     localrule: True

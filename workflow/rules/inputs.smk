@@ -243,6 +243,14 @@ def evaluation_settings(wildcards):
     return {**kind_settings(*names)(wildcards), "precision": study["precision"]}
 
 
+def runtime_settings(wildcards):
+    """How exported files are measured: on the recordings that `profile` times."""
+    timed = {
+        key: study["profile"][key] for key in ("audio_seconds", "batch", "repeats")
+    }
+    return study["onnx"] | timed
+
+
 def language_model(wildcards):
     """Digests of the files of a task's language model, which matter to its scores alone."""
     found = task_of(wildcards).get("language_model", {})
@@ -399,6 +407,16 @@ def supernet_run(wildcards):
 def results_of_cells(pattern):
     """Files of all cells, each once."""
     return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in CELLS))
+
+
+def results_of_measured(pattern):
+    """Files of the cells whose exported files are measured."""
+    return [pattern.format(**vars(cell)) for cell in exported.measured(study)]
+
+
+def runtimes_if_any():
+    """Table of exported files, if the study measures any."""
+    return [paths.RUNTIMES_TABLE] if exported.measured(study) else []
 
 
 def figure_of(wildcards):

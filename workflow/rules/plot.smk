@@ -7,6 +7,7 @@ rule plot:
         table=paths.TABLE,
         comparisons=paths.COMPARISONS,
         analysis=paths.ANALYSES,
+        runtimes=runtimes_if_any(),
         published=shipped("resources/published.csv"),
         hypotheses=hypotheses_of_figure,
     output:

@@ -12,6 +12,7 @@ rule report:
         fronts=paths.FRONTS,
         pairs=paths.PAIRS,
         examples=paths.EXAMPLES,
+        runtimes=runtimes_if_any(),
     output:
         page=report(
             paths.PAGE,
@@ -57,6 +58,7 @@ rule tables:
         paths.COMPARISONS_CSV,
         paths.FRONTS,
         paths.PAIRS,
+        *([paths.RUNTIMES_CSV] if exported.measured(study) else []),
         paths.FRONT_TEXT,
         paths.LEADERBOARD,
         paths.LEADERBOARD_CSV,

@@ -10,11 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import onnx
 import sherpa_onnx
 import torch
 import transformers
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -23,6 +21,7 @@ from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.models import architecture, modeling_student
 from speech_pareto.models.backbone import describe, load
 from speech_pareto.models.model_folder import CONFIG, FEATURES, PREPROCESSOR, WEIGHTS
+from speech_pareto.models.onnx_int8 import DYNAMIC, quantise
 from speech_pareto.models.quantisation import number_format
 from speech_pareto.reporting import budget, model_card, programs
 from speech_pareto.reporting.tables import points
@@ -70,8 +69,7 @@ class Student:
         file, small = (Path(self.scratch.name) / name for name in ("model.onnx", "int8.onnx"))
         example = {"input_values": torch.zeros(2, SAMPLE_RATE + 123)}
         write_onnx(SamplesAlone(self.whole).eval(), file, example, {}, "logits")
-        matrices = {"op_types_to_quantize": ["MatMul"], "weight_type": QuantType.QUInt8}
-        quantize_dynamic(file, small, nodes_to_exclude=before_logarithms(file), **matrices)
+        quantise(file, small, DYNAMIC)
         return file, small
 
     def card(self, commands: str) -> str:
@@ -181,22 +179,6 @@ def for_sherpa(student: Student, folder: Path) -> dict:
     if others := student.others(by_sherpa(file, student.waves)):
         raise NotExported("different", f"sherpa-onnx reads {others} recordings otherwise")
     return {"int8_reads_otherwise": student.others(by_sherpa(small, student.waves))}
-
-
-def before_logarithms(file: Path) -> list[str]:
-    """Return the names of the products in an ONNX file whose results go into a logarithm.
-
-    They add up powers of all orders of magnitude, of which 8 bits would leave the loudest.
-    """
-    nodes = onnx.load(file, load_external_data=False).graph.node
-    makes = {output: node for node in nodes for output in node.output}
-    left, found = [node for node in nodes if node.op_type == "Log"], {}
-    while left:
-        for name in left.pop().input:
-            if (node := makes.get(name)) is not None and node.name not in found:
-                found[node.name] = node.op_type
-                left.append(node)
-    return [name for name, kind in found.items() if kind == "MatMul"]
 
 
 def by_sherpa(file: Path, recordings: Iterable[np.ndarray]) -> list[str]:

@@ -7,15 +7,16 @@ from speech_pareto.reporting.tables import points, results_table
 from speech_pareto.runtime import result
 
 
-def main(cells, comparisons, fronts, pairs, examples, outputs: list) -> None:
+def main(cells, comparisons, fronts, pairs, examples, outputs: list, runtimes=None) -> None:
     """Write each of `outputs`, which have the names of `documents.written`, from the tables.
 
-    `cells` and `comparisons` are Parquet, `fronts` and `pairs` CSV, `examples` JSON.
+    `cells`, `comparisons` and `runtimes` are Parquet, `fronts` and `pairs` CSV, `examples` JSON.
     """
     texts = documents.written(
         *map(results_table.read, (cells, comparisons)),
         *map(points.read_csv, map(Path, (fronts, pairs))),
         result.read_json(examples),
+        runtimes=results_table.read(runtimes) if runtimes else None,
     )
     for output in outputs:
         result.write_text(output, texts[Path(output).name])
@@ -32,4 +33,5 @@ if "snakemake" in globals():
             pairs=snakemake.input.pairs,
             examples=snakemake.input.examples,
             outputs=list(snakemake.output),
+            runtimes=(snakemake.input.runtimes or [None])[0],
         )

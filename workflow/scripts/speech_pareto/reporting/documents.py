@@ -4,7 +4,7 @@ import pandas as pd
 
 from speech_pareto.reporting import leaderboard
 from speech_pareto.reporting.page import page
-from speech_pareto.reporting.tables import points
+from speech_pareto.reporting.tables import exported_files, points
 
 
 def written(
@@ -14,18 +14,22 @@ def written(
     pairs: pd.DataFrame | None,
     examples: list[dict] | None,
     base: str = "",
+    runtimes: pd.DataFrame | None = None,
 ) -> dict[str, str]:
     """Return file name -> content, of the table of cells and what `compare` made of it.
 
-    `base` leads from the page's folder to that of the results.
+    `base` leads from the page's folder to that of the results; `runtimes` is the table of exported
+    files, if there is one.
     """
     study = points.study(cells, comparisons, fronts, pairs)
+    study |= {"examples": by_key(examples or [])}
+    study |= {"runtimes": {} if runtimes is None else exported_files.shown(runtimes)}
     return {
         "front.txt": leaderboard.front_text(cells, comparisons),
         "leaderboard.md": leaderboard.markdown(cells, comparisons),
         "leaderboard.csv": leaderboard.as_csv(cells, comparisons),
         "leaderboard.html": leaderboard.as_html(cells, comparisons),
-        "report.html": page.write(study | {"examples": by_key(examples or [])}, cells, base),
+        "report.html": page.write(study, cells, base),
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 
 from speech_pareto.study.cells import cells
+from speech_pareto.study.exported import measured
 from speech_pareto.study.views import ALL_TASKS, FRONT, LABELS, PROBES, PUBLISHED, VIEWS
 from speech_pareto.tasks.kind import kind_of
 
@@ -18,10 +19,11 @@ def figures_of(study: Mapping) -> dict[str, dict]:
     kinds = dict.fromkeys(study["figures"]["costs"], FRONT)
     kinds |= {kind: VIEWS[kind].says for kind in study["figures"]["views"]}
     tasks = dict.fromkeys(cell.task for cell in cells(study))
-    found = {}
+    timed, found = {cell.task for cell in measured(study)}, {}
     for task, (kind, says) in product(tasks, kinds.items()):
         own = kind_of(study["tasks"][task]["kind"]).views
-        if kind not in VIEWS or VIEWS[kind].reads != "utterances" or kind in own:
+        reads = VIEWS[kind].reads if kind in VIEWS else None
+        if (reads != "utterances" or kind in own) and (reads != "runtimes" or task in timed):
             found[f"{task}-{kind}"] = {"kind": kind, "task": task, "says": says}
     for task in tasks:
         if study["tasks"][task]["protocol"] == "probe":

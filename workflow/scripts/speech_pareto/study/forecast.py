@@ -15,6 +15,7 @@ from speech_pareto.models.teachers import known
 from speech_pareto.runtime.locate import locate
 from speech_pareto.study import cells as grid
 from speech_pareto.study.cells import Cell
+from speech_pareto.study.exported import measured
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.tasks.kind import TRAINING, kind_of
 from speech_pareto.training.settings import batch_audio
@@ -116,6 +117,7 @@ def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[J
     for cell, facts in expected.items():
         found += _cell_jobs(study, cell, facts, results)
     found += [Job("compare", "compare"), Job("aggregate", "aggregate"), Job("report", "report")]
+    found += [Job("runtimes", "runtimes")] * bool(measured(study))
     found += [Job("plot", f"plot/{name}") for name in figures_of(study)]
     return list({job.benchmark: job for job in found}.values())
 
@@ -125,7 +127,7 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
     task = study["tasks"][cell.task]
     kind = kind_of(task["kind"])
-    all_rules = ("compress", *kind.rules, "profile", "analyse")
+    all_rules = ("compress", *kind.rules, "profile", "analyse", "export", "measure_export")
     macs: dict[str, float | None] = dict.fromkeys(all_rules, 0.0)
     if facts["feasible"] == "unknown":
         macs = dict.fromkeys(all_rules)
@@ -146,11 +148,15 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
             "profile": timed * (student + teacher),
             "analyse": ANALYSED * (student + teacher),
         }
+        heard = SCORED_SECONDS * len(study.get("onnx", {}).get("numbers", ()))
+        macs |= {"export": 0.0, "measure_export": heard * student}
     last = dict.fromkeys(("compress", "profile", "analyse"), cell.scope)
     computes = facts["feasible"] != "no"
     names = {rule: f"{rule}/{point}/{last.get(rule, cell.task)}" for rule in macs}
     if not looks_inside(study):
         del macs["analyse"]
+    if "onnx" not in study or not kind.finetunes:
+        del macs["export"], macs["measure_export"]
     return [Job(rule, names[rule], number, computes=computes) for rule, number in macs.items()]
 
 

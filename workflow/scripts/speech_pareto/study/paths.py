@@ -23,6 +23,7 @@ SUPERB_DATA = "results/superb/{task}"
 ONNX = f"results/export/{CELL}/{{task}}.onnx"
 REHEARSED = "results/rehearsal/{rehearsed}.json"
 EXPORT_REPORT = f"results/export/{CELL}/{{task}}.json"
+RUNTIMES = f"results/runtimes/{CELL}/{{task}}"
 DEPLOYED = "results/deploy"
 FIGURE = "results/figures/{figure}"
 RESOLVED = "results/run_config.yaml"
@@ -34,6 +35,9 @@ COMPARISONS = "results/tables/comparisons.parquet"
 COMPARISONS_CSV = "results/tables/comparisons.csv"
 FRONTS = "results/tables/fronts.csv"
 EXAMPLES = "results/tables/examples.json"
+RUNTIMES_TABLE = "results/tables/runtimes.parquet"
+RUNTIMES_CSV = "results/tables/runtimes.csv"
+RUNTIMES_TEXT = "results/tables/runtimes.md"
 PAIRS = "results/tables/pairs.csv"
 FRONT_TEXT = "results/tables/front.txt"
 LEADERBOARD = "results/tables/leaderboard.md"
@@ -57,6 +61,9 @@ OUTPUTS = {
     "superb": METRICS,
     "profile": PROFILE,
     "analyse": ANALYSIS,
+    "export": ONNX,
+    "measure_export": f"{RUNTIMES}/report.json",
+    "runtimes": RUNTIMES_CSV,
     "compare": COMPARISONS_CSV,
     "aggregate": TABLE_CSV,
     "report": PAGE,

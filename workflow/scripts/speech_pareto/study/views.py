@@ -23,11 +23,12 @@ class View:
     """A figure of a task: `draw` of a module in `reporting/figures/`, and its caption.
 
     It is drawn from the summary over seeds, from what `analyse` saw inside the students, or from
-    the utterances, where the task's kind names it (`tasks/kind.py`).
+    the utterances, where the task's kind names it (`tasks/kind.py`). Exported files are drawn of
+    studies that measure them.
     """
 
     module: str
-    reads: Literal["summary", "students", "utterances"]
+    reads: Literal["summary", "students", "utterances", "runtimes"]
     says: str
 
 
@@ -42,6 +43,11 @@ VIEWS = {
         "summary",
         "Measured speed-up against saved multiply-accumulates; dotted: all saved work is saved "
         "time.",
+    ),
+    "runtimes": View(
+        "runtime_times",
+        "runtimes",
+        "Time of each student in torch and as exported files in onnxruntime.",
     ),
     "layers": View(
         "layers",

@@ -172,6 +172,7 @@ function update() {
   drawWords();
   drawChart();
   drawTable();
+  drawRuntimes();
   drawExamples(chosen[0]);
   const { task, cost, scale } = state;
   location.replace(`#${new URLSearchParams({ task, cost, scale, ...state.limits })}`);
