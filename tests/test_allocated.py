@@ -13,7 +13,7 @@ from helpers.contract import check_contract
 from speech_pareto.compression import allocation, catalogue, sensitivity
 from speech_pareto.compression.methods.ffn_pruning import without_rows
 from speech_pareto.compression.methods.head_pruning import head_scores, without_heads
-from speech_pareto.models import architecture
+from speech_pareto.models import architecture, operations
 from speech_pareto.models import backbone as model
 from speech_pareto.models.surgery import shapes_of
 from speech_pareto.study import cells
@@ -146,6 +146,8 @@ def test_sizes_are_those_of_uniform_and_layers_differ(name):
     sizes = {kind: architecture.remaining(model.describe(made)) for kind, made in students.items()}
     assert sizes["sensitivity"] <= sizes["uniform"]
     assert sizes["uniform"] - sizes["sensitivity"] < 2 * (48 + 160)
+    macs = [operations.macs(model.describe(made), 10.0)["total"] for made in students.values()]
+    assert macs[1] == pytest.approx(macs[0], rel=5e-3 if name == "low_rank" else 1e-9)
     cost = [
         architecture.layer_parameters(model.describe(students["sensitivity"]), x)
         for x in shapes_of(students["sensitivity"])

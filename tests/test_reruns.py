@@ -135,7 +135,7 @@ CHANGES = {
     ),
     "a setting of a supernet": put("recipes", "nested", value=[{"supernet": {"steps": 4}}]),
     "what follows a supernet": put(
-        "recipes", "nested", value=[{"supernet": {"steps": 3}}, {"low_rank": {"ratio": 0.1}}]
+        "recipes", "nested", value=[{"supernet": {"steps": 3}}, {"attention_reuse": {"ratio": 0.1}}]
     ),
     "a module that all models use (`backbone.py`)": edit_library("models/backbone.py"),
     "a module of the tests of significance (`significance.py`)": edit_library(

@@ -41,6 +41,11 @@ def task_file(wildcards):
     return [plugins.path(kind.PACKAGE, task_of(wildcards)["kind"])]
 
 
+def task_file_of_teacher(wildcards):
+    """File of the task's kind."""
+    return [] if wildcards.scope == "any" else task_file(wildcards)
+
+
 def task_file_of_recipe(wildcards):
     """File of the task's kind, for a recipe that fine-tunes on the task."""
     return task_file(wildcards) if tunes(wildcards) else []
@@ -91,6 +96,13 @@ def corpora_of_recipe(wildcards):
 def corpora_of_supernet(wildcards):
     """Corpora on which methods train that know no task."""
     return corpora(study["compress"]["corpora"])
+
+
+def corpora_of_teacher(wildcards):
+    """Corpora of the task of a fine-tuned teacher; those of compression for the bare one."""
+    if wildcards.scope == "any":
+        return corpora_of_supernet(wildcards)
+    return corpora_of_task(wildcards)
 
 
 def recordings_of_corpus(wildcards):
@@ -340,6 +352,13 @@ def kind_settings(*names):
     return settings
 
 
+def task_of_teacher(wildcards):
+    """What of a task tells how a teacher's head is read; nothing of the bare one."""
+    if wildcards.scope == "any":
+        return None
+    return kind_settings("languages", "protocol")(wildcards)
+
+
 def files_of_task(wildcards):
     """Digests of the files that the task names, whatever their time stamps."""
     task = task_of(wildcards)
@@ -432,6 +451,18 @@ def hypotheses_of_figure(wildcards):
         return []
     own = [cell for cell in CELLS if cell.task == figure["task"]]
     return [paths.HYPOTHESES.format(**vars(cell)) for cell in own]
+
+
+def sensitivities():
+    """Figures of all teachers of the study, fine-tuned ones where tasks have them."""
+    made = {
+        (cell.teacher, grid.teacher_scope(study, cell.scope)): None for cell in CELLS
+    }
+    patterns = [
+        paths.SENSITIVITY.format(teacher=teacher, scope=scope)
+        for teacher, scope in made
+    ]
+    return [f"{pattern}.{kind}" for pattern in patterns for kind in FORMATS]
 
 
 def figure_file(wildcards):

@@ -4,37 +4,6 @@ The scope is that of the teacher: `any`, or the task on which it was fine-tuned.
 """
 
 
-def corpora_of_teacher(wildcards):
-    """Corpora of the task of a fine-tuned teacher; those of compression for the bare one."""
-    if wildcards.scope == "any":
-        return corpora_of_supernet(wildcards)
-    return corpora_of_task(wildcards)
-
-
-def task_of_teacher(wildcards):
-    """What of a task tells how a teacher's head is read; nothing of the bare one."""
-    if wildcards.scope == "any":
-        return None
-    return kind_settings("languages", "protocol")(wildcards)
-
-
-def task_file_of_teacher(wildcards):
-    """File of the task's kind."""
-    return [] if wildcards.scope == "any" else task_file(wildcards)
-
-
-def sensitivities():
-    """Figures of all teachers of the study, fine-tuned ones where tasks have them."""
-    made = {
-        (cell.teacher, grid.teacher_scope(study, cell.scope)): None for cell in CELLS
-    }
-    patterns = [
-        paths.SENSITIVITY.format(teacher=teacher, scope=scope)
-        for teacher, scope in made
-    ]
-    return [f"{pattern}.{kind}" for pattern in patterns for kind in FORMATS]
-
-
 rule measure_sensitivity:
     """Change each part of each layer of a teacher alone, and listen."""
     input:
