@@ -220,7 +220,7 @@ def test_a_student_verifies_and_so_does_its_onnx_file(learnt, corpus, tmp_path, 
         assert theirs.verify(one, other)[1] == pytest.approx(score, abs=1e-3)
     tested = [u for u in data.values() if u.split == "test"]
     metrics, scored = measure_export.answers(theirs, theirs.task, tested)
-    assert [row["score"] for row in scored] == pytest.approx(list(scores), abs=1e-3)
+    assert [float(row["score"]) for row in scored] == pytest.approx(list(scores), abs=1e-3)
     assert metrics["eer"] == pytest.approx(result.read(rows.with_suffix(".json"))["metrics"]["eer"])
     paths = []
     for utterance in list(data.values())[-2:]:
