@@ -20,7 +20,8 @@ from helpers.corpora import real_prompts
 from helpers.planning import STUDY, planned, write_study
 from helpers.results import SCORED
 from speech_pareto.compression import catalogue
-from speech_pareto.data.audio import WINDOW, pieces
+from speech_pareto.data import pauses
+from speech_pareto.data.audio import WINDOW
 from speech_pareto.data.corpus import Utterance, read
 from speech_pareto.models import backbone as model
 from speech_pareto.reporting.tables.significance import mcnemar
@@ -215,7 +216,7 @@ def test_a_recording_of_many_windows(learnt, corpora):
     spoken = [u for each in corpora[::-1] for u in read(each) if u.split == "test"]
     wave = np.concatenate([u.wave() for u in spoken])[: 3 * WINDOW]
     own = load_recogniser(learnt[1])
-    each = [own.classify(piece) for piece in pieces(wave)]
+    each = [own.classify(piece) for _, piece in pauses.cut([wave])]
     names = [name for name, _ in each]
     told, probability = own.classify(wave)
     assert len(each) > 1 and told == max(names, key=names.count)
