@@ -85,7 +85,7 @@ def _front_cells(front: pd.DataFrame) -> list[list[str]]:
         text = points.texts(row)
         text["score"] += mark[bool(row["as_good"])]
         axes = quantities.main_axes().items()
-        best = ", ".join(one.drawn.front for cost, one in axes if row[f"front_{cost}"])
+        best = " ".join(one.drawn.front for cost, one in axes if row[f"front_{cost}"])
         numbers = [text[name] for name in header]
         cells.append([points.named(row, many_teachers), *numbers, str(row["n"]), best])
     return cells
