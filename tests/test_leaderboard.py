@@ -107,3 +107,8 @@ def test_nothing_from_a_result_becomes_markup(tmp_path):
     )
     text = leaderboard.as_html(cells)
     assert "<script" not in text and "<img" not in text and "&lt;script&gt;" in text
+
+
+def test_a_table_of_before_exits_is_read(cells):
+    older = cells[[name for name in cells if not name.endswith("_p95")]]
+    assert leaderboard.front_text(older) == leaderboard.front_text(cells)

@@ -141,6 +141,25 @@ def test_what_removes_nothing_may_meet_one_target():
         met(study(recipes=steps, grid=[*GRID, several]), Path("nowhere"))
 
 
+def test_a_target_of_what_removes_nothing_is_not_lost():
+    steps = {**STEPS, "pooled": ["frame_pooling"]}
+    beside = POOLED | {"ratios": [0.5, {"macs": 0.3}]}  # a ratio that does not hold for it
+    found = cells(met(study(recipes=steps, grid=[beside]), Path("nowhere")))
+    assert [(cell.ratio, cell.target) for cell in found] == [("0", {"macs": 0.3})]
+    for other in ({"macs": 0.4}, 0):
+        blocks = [POOLED, POOLED | {"ratios": [other]}]
+        with pytest.raises(configs.ConfigError, match="pooled removes nothing, .* one target"):
+            met(study(recipes=steps, grid=blocks), Path("nowhere"))
+
+
+def test_what_removes_meets_the_target_and_frames_do_not_change_bytes():
+    chain = ["low_rank", "frame_pooling"]
+    for target in ({"macs": 0.6}, {"bytes": 0.5}):
+        found = recipes.solve(chain, BASE, ratio_of(chain, BASE, target), target)
+        assert found.reason is None and found.ratio > 0.1
+        assert architecture.section(found.config)["frame_pooling"]["factor"] == 2
+
+
 def test_a_teacher_that_nobody_knows_yet_is_said():
     teachers = {"far": {"hub": "someone/model", "revision": "0" * 40}}
     grid = [{"ratios": [0.2], "seeds": [1]}, {"ratios": [{"bytes": 0.5}], "seeds": [1]}]

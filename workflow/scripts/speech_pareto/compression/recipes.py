@@ -64,6 +64,8 @@ def walk(
     """
     start, left = architecture.remaining(config), (1 - ratio) * architecture.remaining(config)
     now, sizings = dict(config), []
+    # What removes parameters meets a target; frames make no difference to bytes.
+    adapting = target and "bytes" not in target and not any(m.removes for m in methods)
     for index, method in enumerate(methods):
         problem = method.obstacle(now) or method.obstacle_to_learning(now, config)
         if problem:
@@ -74,7 +76,7 @@ def walk(
             wanted = 1 - left / architecture.remaining(now)
             for later in methods[index + 1 :]:
                 wanted = 1 - (1 - wanted) / (1 - (later.ratio or 0.0))
-        if target and method.adapts:
+        if target and adapting and method.adapts:
             sizing = method.meet(now, partial(targets.gap, config, target))
         else:
             sizing = method.solve(now, max(0.0, wanted))

@@ -27,9 +27,23 @@ def met(study: Mapping, results: Path) -> dict:
         for index, block in enumerate(study["grid"])
         for own in _blocks(study, block, f"grid[{index}].ratios", results, problems)
     ]
+    problems += _twice(study, grid)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return {**study, "grid": grid}
+
+
+def _twice(study: Mapping, grid: Sequence[Mapping]) -> Iterator[str]:
+    """Yield what is wrong with recipes that remove nothing and are asked for several targets."""
+    found: dict[str, list] = {}
+    for block in grid if any("targets" in block for block in grid) else ():
+        for recipe in block.get("recipes", study["recipes"]):
+            if recipes.adapts(study["recipes"][recipe]):
+                own = block.get("targets", {}).get(cells.ratio_name(0))
+                found.setdefault(recipe, []).append(own)
+    for recipe, targets_ in found.items():
+        if any(one != targets_[0] for one in targets_):
+            yield f"grid: {recipe} removes nothing, so that it can meet one target, in a study"
 
 
 def _blocks(
@@ -40,8 +54,11 @@ def _blocks(
     if not asked:
         yield block
         return
-    if plain := [one for one in block["ratios"] if not isinstance(one, Mapping)]:
-        yield {**block, "ratios": plain}
+    named = block.get("recipes", list(study["recipes"]))
+    fixed = [name for name in named if not recipes.adapts(study["recipes"][name])]
+    plain = [one for one in block["ratios"] if not isinstance(one, Mapping)]
+    if plain and fixed:  # the others stand at ratio 0 for their target
+        yield {**block, "ratios": plain, "recipes": fixed}
     for teacher in block.get("teachers", study["teachers"]):
         config = forecast.teacher_config(study, teacher, "any", results)
         if config is None:

@@ -297,6 +297,9 @@ def read(file) -> pd.DataFrame:
         raise ValueError(f"{file} is no sound table ({error}); delete it and run again") from None
 
 
+LATER = ("macs_per_second_p95", "paired_seconds_p95")  # columns that older tables lack
+
+
 def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return a row per (task, teacher, recipe, ratio): mean and spread over the seeds.
 
@@ -312,6 +315,7 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
     `comparisons` (of `compare`) adds the `difference` to the teacher and `as_good`, whether it is
     no significant increase in errors.
     """
+    table = table.assign(**{name: float("nan") for name in LATER if name not in table})
     rows, means = [], _means()
     for key, cells in table.groupby(GROUP, sort=True):
         done = cells[cells["status"] == "ok"]
