@@ -135,6 +135,11 @@ def test_several_processes_give_what_one_gives(long, spoken, tmp_path):
     assert sum(a.heard for a in two) == pytest.approx(sum(a.heard for a in one))
 
 
+def test_several_processes_say_what_is_wrong_with_a_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        list(transcription.answers(tmp_path / "no", [tmp_path], transcription.transcribed, 2))
+
+
 def test_a_stream_is_read_at_any_rate():
     wave = np.sin(np.arange(44_100) / 20).astype(np.float32) / 2
     data = io.BytesIO((wave * 32767).astype("<i2").tobytes() + b"\0")

@@ -85,7 +85,8 @@ class Recogniser:
         for start, piece in _pieces(recording, live):
             logits, frames = self._run(piece)
             count = int(frames[0])
-            frame = len(piece) / count  # samples: a little more than the stem's step
+            # samples of a frame: a little more than the stem's step
+            frame = max(len(piece), SHORTEST) / count
             yield [
                 Word(text, *((start + frame * x) / SAMPLE_RATE for x in (first, last + 1)))
                 for text, first, last in self.task.words(logits, count)

@@ -67,6 +67,7 @@ def answers(
         _loaded.follow = follow
         yield from (_answer(ask, path) for path in recordings)
         return
+    load_recogniser(model)  # what is wrong with it is said here: processes would only break
     # Forked, torch's threads would hang; each process loads the model for itself.
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_load, initargs=(model, threads or 1)
