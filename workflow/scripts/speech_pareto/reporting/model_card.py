@@ -59,7 +59,8 @@ def write(
     utterances, errors, lengths = read_errors(files["hypotheses"], metric)
     score, bounds = said["metrics"][metric], interval(resampled_rates([errors], lengths)[:, 0])
     counted, count = cost["parameters"]["nonzero"], f"{len(utterances)} utterances"
-    on = f"{timed['threads']} threads of {measured['meta']['hardware']['cpu']}"
+    threads, processor = timed["threads"], measured["meta"]["hardware"]["cpu"]
+    on = f"{threads} thread{'s' * (threads != 1)} of {processor}"
     long = f"{timed['batch']} x {shortest(timed['audio_seconds'])} s"
     licence, base = _teacher(run["config"]["teacher"])
     # name: value in the index, its arguments there, what the table says
