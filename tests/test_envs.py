@@ -46,7 +46,8 @@ UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "y
 UNREACHED["measure_export"] = {"flashlight", "pynvml"}
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
 RUN = [
-    f"{name}.txt" for name in ("workflow", "torch", "evaluate", "data", "plot", "export", "deploy")
+    f"{name}.txt"
+    for name in ("workflow", "torch", "evaluate", "data", "plot", "export", "deploy", "search")
 ]  # as `make env`
 OURS = {"speech_pareto", *(file.stem for file in source_digest.SCRIPTS.glob("*.py"))}
 
@@ -57,7 +58,9 @@ def pins(file):
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("name", ["torch", "evaluate", "data", "plot", "export", "deploy", "s3prl"])
+@pytest.mark.parametrize(
+    "name", ["torch", "evaluate", "data", "plot", "export", "deploy", "search", "s3prl"]
+)
 def test_conda_and_pip_agree(name):
     conda = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]
     assert conda[-1]["pip"] == pins(f"{name}.txt")

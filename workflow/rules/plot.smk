@@ -10,6 +10,7 @@ rule plot:
         runtimes=runtimes_if_any(),
         published=shipped("resources/published.csv"),
         hypotheses=hypotheses_of_figure,
+        found=found_of_figure,
     output:
         report(
             f"{paths.FIGURE}.svg",

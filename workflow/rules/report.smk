@@ -62,6 +62,7 @@ rule tables:
         paths.FRONT_TEXT,
         paths.LEADERBOARD,
         paths.LEADERBOARD_CSV,
+        *results_beside_search(),
     localrule: True
 
 

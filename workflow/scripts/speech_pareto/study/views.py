@@ -24,11 +24,11 @@ class View:
 
     It is drawn from the summary over seeds, from what `analyse` saw inside the students, or from
     the utterances, where the task's kind names it (`tasks/kind.py`). Exported files are drawn of
-    studies that measure them.
+    studies that measure them, a search of its task.
     """
 
     module: str
-    reads: Literal["summary", "students", "utterances", "runtimes"]
+    reads: Literal["summary", "students", "utterances", "runtimes", "search"]
     says: str
 
 
@@ -48,6 +48,11 @@ VIEWS = {
         "runtime_times",
         "runtimes",
         "Time of each student in torch and as exported files in onnxruntime.",
+    ),
+    "search": View(
+        "search_progress",
+        "search",
+        "How the search went, and the front that it found beside the grid.",
     ),
     "layers": View(
         "layers",
