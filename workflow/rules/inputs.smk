@@ -516,6 +516,17 @@ def found_of_figure(wildcards):
     return found_by_search() if view and view.reads == "search" else []
 
 
+def figures_of_page():
+    """Figures that the page shows beside its own: of a search, and of what its teacher needs."""
+    drawn = [name for name, one in FIGURES.items() if one["kind"] == "search"]
+    if not drawn:
+        return []
+    teacher, task = study["search"]["teacher"], study["search"]["task"]
+    scope = grid.teacher_scope(study, task)
+    of_teacher = paths.SENSITIVITY.format(teacher=teacher, scope=scope)
+    return [f"{paths.FIGURE.format(figure=drawn[0])}.svg", f"{of_teacher}.svg"]
+
+
 def drawn_search(wildcards):
     """What a study with a search leaves for readers."""
     if "search" not in study:

@@ -13,6 +13,7 @@ rule report:
         pairs=paths.PAIRS,
         examples=paths.EXAMPLES,
         runtimes=runtimes_if_any(),
+        figures=figures_of_page(),
     output:
         page=report(
             paths.PAGE,

@@ -1,5 +1,6 @@
 """Write what a reader opens of a study: the fronts, the leaderboard and the page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from speech_pareto.reporting import documents
@@ -7,16 +8,27 @@ from speech_pareto.reporting.tables import points, results_table
 from speech_pareto.runtime import result
 
 
-def main(cells, comparisons, fronts, pairs, examples, outputs: list, runtimes=None) -> None:
+def main(
+    cells,
+    comparisons,
+    fronts,
+    pairs,
+    examples,
+    outputs: list,
+    runtimes=None,
+    figures: Sequence[str] = (),
+) -> None:
     """Write each of `outputs`, which have the names of `documents.written`, from the tables.
 
-    `cells`, `comparisons` and `runtimes` are Parquet, `fronts` and `pairs` CSV, `examples` JSON.
+    `cells`, `comparisons` and `runtimes` are Parquet, `fronts` and `pairs` CSV, `examples` JSON;
+    `figures` are SVGs that the page shows.
     """
     texts = documents.written(
         *map(results_table.read, (cells, comparisons)),
         *map(points.read_csv, map(Path, (fronts, pairs))),
         result.read_json(examples),
         runtimes=results_table.read(runtimes) if runtimes else None,
+        figures={"/".join(Path(f).parts[1:]): Path(f).read_text("utf-8") for f in figures},
     )
     for output in outputs:
         result.write_text(output, texts[Path(output).name])
@@ -34,4 +46,5 @@ if "snakemake" in globals():
             examples=snakemake.input.examples,
             outputs=list(snakemake.output),
             runtimes=(snakemake.input.runtimes or [None])[0],
+            figures=list(snakemake.input.figures),
         )

@@ -1,5 +1,7 @@
 """What a reader opens of a study: fronts, leaderboard and page, all from the same tables."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from speech_pareto.reporting import leaderboard
@@ -15,11 +17,12 @@ def written(
     examples: list[dict] | None,
     base: str = "",
     runtimes: pd.DataFrame | None = None,
+    figures: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return file name -> content, of the table of cells and what `compare` made of it.
 
     `base` leads from the page's folder to that of the results; `runtimes` is the table of exported
-    files, if there is one.
+    files, if there is one; `figures` are SVGs that the page shows, by what they are.
     """
     study = points.study(cells, comparisons, fronts, pairs)
     study |= {"examples": by_key(examples or [])}
@@ -29,7 +32,7 @@ def written(
         "leaderboard.md": leaderboard.markdown(cells, comparisons),
         "leaderboard.csv": leaderboard.as_csv(cells, comparisons),
         "leaderboard.html": leaderboard.as_html(cells, comparisons),
-        "report.html": page.write(study, cells, base),
+        "report.html": page.write(study, cells, base, figures or {}),
     }
 
 

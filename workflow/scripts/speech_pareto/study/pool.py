@@ -8,13 +8,14 @@ searched one that end their fine-tuning earlier.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from speech_pareto.compression import recipes
 from speech_pareto.models import architecture, storage
+from speech_pareto.runtime.result import read_json
 from speech_pareto.study import cells as grid
-from speech_pareto.study import forecast, space
+from speech_pareto.study import forecast, paths, space
 from speech_pareto.study.config import ConfigError
 
 STRATA = 12  # of equal width on the logarithm of the cost
@@ -105,8 +106,14 @@ def _spread(study: Mapping, config: Mapping) -> Iterator[tuple[str, list, dict]]
     for made in found:
         share = (math.log(made[2][cost]) - low) / ((high - low) or 1.0)
         strata[min(STRATA - 1, int(share * STRATA))].append(made)
-    dealt = (made for turn in zip_longest(*strata) for made in turn if made)
+    turned = [strata[number] for number in sorted(range(STRATA), key=_turned)]
+    dealt = (made for turn in zip_longest(*turned) for made in turn if made)
     yield from (made for _, made in zip(range(search["candidates"]), dealt, strict=False))
+
+
+def _turned(number: int) -> str:
+    """Return the bits of a number from the last on: in their order, neighbours stand far apart."""
+    return f"{number:08b}"[::-1]
 
 
 def rung_below(study: Mapping, task: str) -> str | None:
@@ -146,6 +153,75 @@ def found_cells(study: Mapping, found: Mapping) -> list[grid.Cell]:
     top = len(study["search"]["rungs"]) - 1
     seeds = study["search"]["seeds"]
     return [cell_of(study, one, top, seed) for one in found["front"] for seed in seeds]
+
+
+def front_cells(study: Mapping, results: Path) -> list[grid.Cell]:
+    """Return these cells of a search that has ended, none before."""
+    file = results / PurePath(paths.FOUND.format(study=study["study"])).relative_to("results")
+    if "search" not in study or not file.is_file():
+        return []
+    return found_cells(study, read_json(file))
+
+
+def asked_cells(study: Mapping, results: Path) -> list[grid.Cell]:
+    """Return the cells that the rounds of a search asked for so far."""
+    known = candidates(study)
+    return [
+        cell_of(study, one, one["rung"])
+        for state in rounds(study, results)
+        for one in state["ask"]
+        if (one["recipe"], one["ratio"]) in known
+    ]
+
+
+def rounds(study: Mapping, results: Path) -> list[dict]:
+    """Return what the rounds of a search wrote so far."""
+    found: list[dict] = []
+    while "search" in study:
+        names = {"study": study["study"], "round": len(found)}
+        file = results / PurePath(paths.ROUND.format(**names)).relative_to("results")
+        if not file.is_file():
+            break
+        found.append(read_json(file))
+    return found
+
+
+def jobs(study: Mapping, results: Path) -> list[forecast.Job]:
+    """Return the jobs of a study's cells and of its search, as far as that has got, each once."""
+    expected = forecast.expect(study, results)
+    known = candidates(study)
+    for cell in front_cells(study, results):
+        expected.setdefault(cell, {"feasible": "yes", **known[cell.recipe, cell.ratio]})
+    found = forecast.jobs(study, expected, results)
+    for cell in asked_cells(study, results):
+        found += forecast.jobs_of_rung(study, cell, known[cell.recipe, cell.ratio], results)
+    return list({job.benchmark: job for job in found}.values())
+
+
+def progress(study: Mapping, results: Path) -> str:
+    """Return how far a search has got, as a sentence; nothing without one."""
+    found = rounds(study, results)
+    if not found or not found[-1]["rounds"]:
+        return "Search: nothing is scored yet." if "search" in study else ""
+    last, search = found[-1]["rounds"][-1], study["search"]
+    return (
+        f"Search: {len(found[-1]['rounds'])} rounds, {last['scored']} scores, "
+        f"{last['seconds'] / 3600:.2f} of {search['hours']:g} foretold hours; hypervolume "
+        f"{last['hypervolume']:.1f} %{'; it has ended' if found[-1]['ended'] else ''}."
+    )
+
+
+def summary(study: Mapping, results: Path) -> str:
+    """Return what a search may cost, as a sentence; nothing without one."""
+    if "search" not in study:
+        return ""
+    search, spent = study["search"], prices(study, results)
+    lowest = sum(own[0] for own in spent) / 3600
+    return (
+        f"Search: {len(spent)} candidates, which would all take {lowest:.2f} hours at the lowest "
+        f"rung; {search['hours']:g} hours are to be spent, before the front is trained with "
+        f"{len(search['seeds'])} seeds."
+    )
 
 
 def candidates(study: Mapping) -> dict[tuple[str, str], Any]:
