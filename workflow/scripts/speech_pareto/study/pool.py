@@ -6,8 +6,9 @@ searched one that end their fine-tuning earlier.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -78,11 +79,7 @@ def traits(steps: Sequence[dict]) -> dict[str, Any]:
 
 
 def _spread(study: Mapping, config: Mapping) -> Iterator[tuple[str, list, dict]]:
-    """Yield the feasible candidates, one of each stratum of the cost in turn.
-
-    Those of a stratum come in the order of their draws, in which the entries of the space take
-    turns. So each beginning of the list is spread over costs and entries.
-    """
+    """Yield the feasible candidates, so that each beginning is spread over costs and methods."""
     search, drawn = study["search"], {}
     draws = space.draws(search["space"], search["seeds"][0])
     for _, (name, steps, chosen, ratio) in zip(
@@ -106,9 +103,21 @@ def _spread(study: Mapping, config: Mapping) -> Iterator[tuple[str, list, dict]]
     for made in found:
         share = (math.log(made[2][cost]) - low) / ((high - low) or 1.0)
         strata[min(STRATA - 1, int(share * STRATA))].append(made)
-    turned = [strata[number] for number in sorted(range(STRATA), key=_turned)]
-    dealt = (made for turn in zip_longest(*turned) for made in turn if made)
-    yield from (made for _, made in zip(range(search["candidates"]), dealt, strict=False))
+    yield from islice(
+        _dealt([strata[number] for number in sorted(range(STRATA), key=_turned)]),
+        search["candidates"],
+    )
+
+
+def _dealt(strata: list[list[tuple[str, list, dict]]]) -> Iterator[tuple[str, list, dict]]:
+    """Yield a candidate of each stratum in turn, the first of those whose methods had fewest turns."""
+    turns: Counter = Counter()
+    while any(strata):
+        for own in filter(None, strata):
+            methods = [tuple(one["methods"]) for *_, one in own]
+            chosen = min(range(len(own)), key=lambda place: turns[methods[place]])
+            turns[methods[chosen]] += 1
+            yield own.pop(chosen)
 
 
 def _turned(number: int) -> str:

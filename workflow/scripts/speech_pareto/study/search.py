@@ -12,10 +12,13 @@ that a search that was killed, or is run again, goes the same way.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import moocore
 import numpy as np
 
+from speech_pareto.runtime.extras import extra
 from speech_pareto.study.surrogate import Surrogate, gains
+
+with extra("workflow"):
+    import moocore
 
 WORST = 100.0  # error in percent at the reference point, whose cost is the teacher's
 GAIN = 0.1  # percent of hypervolume: a round that adds less stands still
