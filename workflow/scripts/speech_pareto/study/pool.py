@@ -110,7 +110,7 @@ def _spread(study: Mapping, config: Mapping) -> Iterator[tuple[str, list, dict]]
 
 
 def _dealt(strata: list[list[tuple[str, list, dict]]]) -> Iterator[tuple[str, list, dict]]:
-    """Yield a candidate of each stratum in turn, the first of those whose methods had fewest turns."""
+    """Yield a candidate of each stratum in turn, of the methods that had fewest turns so far."""
     turns: Counter = Counter()
     while any(strata):
         for own in filter(None, strata):
