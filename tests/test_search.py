@@ -1,13 +1,13 @@
 """A search: its space and pool, what each round decides, and its rounds as jobs of Snakemake."""
 
-import csv
 import itertools
 import json
-import random
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import yaml
 
 from helpers.checkout import ROOT, run_snakemake
 from helpers.planning import STUB, STUDY, dry_run, jobs_in, write_study
@@ -199,43 +199,19 @@ def test_expected_gains_are_those_of_many_draws():
     assert found[3] == 0.0  # nothing is held at the teacher's cost
 
 
-def replayed(cost, seed, steps=60):
-    """Search among the cells of `all-methods` that resources/replay has, in a shuffled order.
-
-    Return shares, in percent, of the grid's hypervolume: of the search and of as many random draws,
-    when a third of the grid's training steps are spent; and the search's steps till it has all.
-    """
-    study = config.resolve(yaml.safe_load((ROOT / "config/studies/all-methods.yaml").read_text()))
-    teacher, made = forecast.teacher_config(study, "tiny", "phones", ROOT), []
-    with (ROOT / "resources/replay/all-methods.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    random.Random(seed).shuffle(rows)
-    for row in rows:
-        recipe = study["recipes"][row["recipe"]]
-        student = recipes.solve(recipe, teacher, float(row["ratio"])).config
-        made.append({"chosen": {}, **pool.traits(recipe), **pool.costs(study, student)})
-    prices = [[float(one["training"] + steps)] for one in made]
-    third = sum(price for (price,) in prices) / 3
-    dearest = pool.costs(study, teacher)[cost]
-    search = Search(made, prices, [steps], cost, dearest, third, at_once=4, patience=99)
-    scores = {(number, 0): float(row["per"]) for number, row in enumerate(rows)}
-    errors: dict = {}
-    while ask := search.next(errors, [])["ask"]:
-        errors |= {key: scores[key] for key in ask}
-    drawn: dict = {}
-    for key in scores:
-        if search.spent([*drawn, key]) <= third:
-            drawn[key] = scores[key]
-    whole = search.hypervolume(scores)
-    return [100 * search.hypervolume(one) / whole for one in (errors, drawn)]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("cost", "least"), [("macs_per_second", 99), ("bytes", 100)])
-def test_a_third_of_the_grids_steps_finds_its_hypervolume(cost, least, here):
-    found, drawn = np.array([replayed(cost, seed) for seed in range(5)]).T
-    assert found.min() >= least - 1e-9
-    assert found.mean() > drawn.mean() + 5
+def test_a_third_of_the_grids_steps_finds_its_hypervolume():
+    command = [sys.executable, ROOT / "benchmarks/search.py", "--costs", "macs_per_second", "bytes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [re.split(r" *\| *", line)[1:-1] for line in done.stdout.splitlines()[2:]]
+    mean, worst, attained, distance = (
+        {row[0]: float(row[column]) for row in rows} for column in range(1, 5)
+    )
+    assert worst["macs_per_second, search"] >= 99 and worst["bytes, search"] >= 99.95
+    for cost in ("macs_per_second", "bytes"):
+        assert mean[f"{cost}, search"] > mean[f"{cost}, random"] + 5
+        assert attained[f"{cost}, search"] > attained[f"{cost}, random"] + 5
+        assert distance[f"{cost}, search"] < distance[f"{cost}, random"]
 
 
 def seen(folder):
