@@ -214,7 +214,7 @@ def progress(study: Mapping, results: Path) -> str:
         return "Search: nothing is scored yet." if "search" in study else ""
     last, search = found[-1]["rounds"][-1], study["search"]
     return (
-        f"Search: {len(found[-1]['rounds'])} rounds, {last['scored']} scores, "
+        f"Search: round {len(found[-1]['rounds'])}, {last['scored']} scores, "
         f"{last['seconds'] / 3600:.2f} of {search['hours']:g} foretold hours; hypervolume "
         f"{last['hypervolume']:.1f} %{'; it has ended' if found[-1]['ended'] else ''}."
     )
