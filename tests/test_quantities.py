@@ -98,7 +98,7 @@ def test_a_study_may_ask_for_it(built):
 
 def test_what_is_no_axis_is_refused():
     (line,) = (line for line in problems(["energy"]) if "cost" in line)
-    known = "parameters, macs_per_second, seconds, bytes, peak_memory_bytes"
+    known = "parameters, macs_per_second, seconds, bytes, peak_memory_bytes, latency"
     assert line.startswith("figures.costs: unknown cost 'energy'") and line.endswith(f"{known}.")
 
 
