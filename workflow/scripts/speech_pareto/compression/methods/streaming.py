@@ -91,6 +91,8 @@ class Streaming(SelfSupervised):
         teacher = context.teacher if self.teacher == "teacher" else copy.deepcopy(model).eval()
         section = model.config.compression = architecture.section(sizing.config)
         stream_chunks(model, **section["streaming"])
+        if architecture.convolutional(sizing.config):  # it standardises what it hears for itself
+            model.preprocessor = {**model.preprocessor, "do_normalize": False}
         if self.steps:
             home = next(context.teacher.parameters()).device
             frame, teacher = frame_ms(sizing.config), teacher.to(home)
