@@ -19,7 +19,7 @@ from helpers.checkout import ROOT
 from helpers.only_installed import environment
 from speech_pareto.models import architecture, quantisation, surgery
 from speech_pareto.models import backbone as model
-from speech_pareto.models.layers.streaming import stream_chunks
+from speech_pareto.models.layers.chunked import stream_chunks
 from speech_pareto.reporting import budget, programs
 from speech_pareto.reporting.tables import points
 from speech_pareto.runtime.result import write_status

@@ -11,7 +11,7 @@ from helpers.compressing import compress, example
 from speech_pareto.compression import recipes
 from speech_pareto.models import backbone as model
 from speech_pareto.models import lookahead
-from speech_pareto.models.layers.streaming import EPSILON
+from speech_pareto.models.layers.chunked import EPSILON
 from speech_pareto.models.stream import Stream
 
 KINDS = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")

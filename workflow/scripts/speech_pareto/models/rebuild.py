@@ -78,7 +78,7 @@ def rebuild(model: nn.Module) -> None:
                 set_matrix(layer, name, _empty(*size, rank))
 
     if streaming := architecture.section(config).get("streaming"):
-        from speech_pareto.models.layers.streaming import stream_chunks
+        from speech_pareto.models.layers.chunked import stream_chunks
 
         stream_chunks(model, **streaming)
 

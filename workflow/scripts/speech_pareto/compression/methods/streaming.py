@@ -6,7 +6,7 @@ h_l(c) is layer l of the student, which hears chunks of c milliseconds, t_l that
 hears the whole utterance: each step trains another chunk, so that one student serves all of them
 (dynamic chunks of U2, Zhang et al., 2020, https://arxiv.org/abs/2012.05481; a streaming student of
 wav2vec 2.0 from a teacher in full context: DistillW2V2, https://arxiv.org/abs/2303.09278). What
-hears ahead, and how it is bounded, stands in `models.layers.streaming`. Nothing is removed: the
+hears ahead, and how it is bounded, stands in `models.layers.chunked`. Nothing is removed: the
 cost that falls is the latency, `chunk` and what the stem's last frame reads behind it.
 
 Ours, where what is published does not say: convolutions read zeros behind a chunk, as they do
@@ -86,7 +86,7 @@ class Streaming(SelfSupervised):
         """Return `model`, which hears chunks, trained for `steps`."""
         import copy
 
-        from speech_pareto.models.layers.streaming import stream_chunks
+        from speech_pareto.models.layers.chunked import stream_chunks
 
         teacher = context.teacher if self.teacher == "teacher" else copy.deepcopy(model).eval()
         section = model.config.compression = architecture.section(sizing.config)
