@@ -82,6 +82,7 @@ MACS = Axis("multiply-accumulates per second of speech", "MACs per second", "MAC
 TIME = Axis("time for {speech}", "time", "time", "time")
 DISK = Axis("size of the weights on disk", "size on disk", "bytes", "disk")
 MEMORY = Axis("peak memory for {speech}", "peak memory", "memory", "memory", always=False)
+LATENCY = Axis("algorithmic latency, in {speech}", "latency", "latency", "latency", always=False)
 
 count, size = formatting.short_count, formatting.short_bytes
 # column, label, units, form, axis
@@ -101,6 +102,7 @@ QUANTITIES: dict[str, Quantity] = {
     "rtf": Quantity("rtf", "RTF", PLAIN, formatting.two_digits),
     "bytes": Quantity("bytes", "on disk", BYTES, size, DISK),
     "peak_memory_bytes": Quantity("peak_memory_bytes", "memory", BYTES, size, MEMORY),
+    "latency": Quantity("latency", "latency", SECONDS, formatting.short_seconds, LATENCY),
     "nonzero_parameters": Quantity("nonzero_parameters", "non-zero", COUNT, count),
     "speedup": Quantity("speedup", "speed-up", PLAIN, formatting.times, bounds=("min",)),
     "score": Quantity("score", "score", PERCENT, formatting.one_decimal, bounds=()),  # of test
