@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def main(study: Mapping, results: str | Path) -> None:
     writer.writerows(forecast.rows(expected))
     plan = text(study, expected, todo, spent)
     if searched := pool.summary(study, results):
-        plan += f"\n{searched}\n"
+        plan += f"\n{textwrap.fill(searched, 100)}\n"
     if failing := problems(rehearsed):
         plan += f"\nIn the rehearsal jobs failed. {failing}\n"
     result.write_text(results / "plan.csv", table.getvalue())

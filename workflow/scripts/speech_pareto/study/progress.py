@@ -7,6 +7,7 @@ complete, and failed when its log says so. Nothing is locked or written, so a ru
 import base64
 import binascii
 import re
+import textwrap
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -98,7 +99,7 @@ def text(study: Mapping, root: Path) -> str:
         f"Study {study['study']}: {len(grid)} cells, {numbers}; "
         f"{jobs['done']} of {len(states)} jobs done.\n"
         f"{'' if since else 'No Snakemake runs here. '}{_left(study, todo, states, results)}",
-        pool.progress(study, results),
+        textwrap.fill(pool.progress(study, results), 100),
         "\n".join(_table(grid)),
         "\n".join(_lines("running", states)),
         "\n".join(_lines("failed", states)),
