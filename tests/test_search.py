@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from helpers.checkout import ROOT, run_snakemake
 from helpers.planning import STUB, STUDY, dry_run, jobs_in, write_study
 from speech_pareto.compression import recipes
-from speech_pareto.study import config, forecast, pool, space
+from speech_pareto.study import config, forecast, pool, progress, space
 from speech_pareto.study.search import GAIN, Search
 from speech_pareto.study.surrogate import gains, improvements
 
@@ -220,7 +221,7 @@ def seen(folder):
 
 
 @pytest.mark.slow
-def test_rounds_are_jobs_that_go_on_where_a_killed_search_was(tree):
+def test_rounds_are_jobs_that_go_on_where_a_killed_search_was(tree, monkeypatch):
     scripts = tree / "workflow" / "scripts"
     for script in scripts.glob("*.py"):
         if script.name not in ("search.py", "evaluate.py"):
@@ -251,6 +252,19 @@ def test_rounds_are_jobs_that_go_on_where_a_killed_search_was(tree):
     again = run_snakemake(tree, *run[:2], f"{run[2]}found.json")
     assert seen(tree) == once
     assert "rule finetune" not in again.stdout + again.stderr
+
+    # status and plan know its jobs
+    monkeypatch.chdir(tree)
+    resolved, results = config.load("results/run_config.yaml"), Path("results")
+    known = {job.benchmark for job in pool.jobs(resolved, results)}
+    scored = {
+        f"evaluate/{file.parent.relative_to(tree / 'results/metrics')}/{file.stem}"
+        for file in begun
+    }
+    assert scored < known
+    text = progress.text(resolved, Path())
+    assert f"Search: round {len(volumes)}, " in text and "it has ended" in text
+    assert "8 candidates" in pool.summary(resolved, results)
 
     # the front is trained with each seed, and stands in the tables beside the grid
     planned = jobs_in(dry_run(tree, "tables"))
