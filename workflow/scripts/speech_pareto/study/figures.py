@@ -44,6 +44,7 @@ def label_budgets(study: Mapping, tasks: Iterable[str]) -> dict[str, dict[str, f
     for task in tasks:
         settings = dict(study["tasks"][task])
         hours = settings.pop("train_hours", None)
+        settings.pop("conditions", None)
         families[json.dumps(settings, sort_keys=True)][task] = hours
     most = [max(own, key=lambda task: own[task] or math.inf) for own in families.values()]
     pairs = zip(most, families.values(), strict=True)
