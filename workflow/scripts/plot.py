@@ -33,14 +33,15 @@ def main(
     hypotheses=(),
     hours=None,
     runtimes=None,
+    conditions=None,
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
     `kind` is a cost axis (see `quantities.axes`), one of `views.VIEWS`, `labels`, `probes` or
     `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
     `known` holds published figures (CSV), `hypotheses` a task's utterances (TSV); `hours` maps the
-    tasks of the figure `labels` to their `train_hours`; `runtimes` is the table of exported files
-    (Parquet). With `overlay` published figures are drawn
+    tasks of the figure `labels` to their `train_hours`; `runtimes` is the table of exported files,
+    `conditions` that of what conditions cost (Parquet). With `overlay` published figures are drawn
     into a task's front, unless its scores lack some test utterances.
     """
     cells = read(table)
@@ -49,8 +50,9 @@ def main(
         figure = published_fronts.published(published_scores.read(known), recipes)
     elif kind == "probes":
         figure = probes.probes(analysis.probes_of(read(analyses), task), task, recipes)
-    elif view and view.reads == "runtimes":
-        figure = drawn(view, read(runtimes), task, recipes)
+    elif view and view.reads in ("runtimes", "conditions"):
+        lines = read(runtimes if view.reads == "runtimes" else conditions)
+        figure = drawn(view, lines, task, recipes)
     elif view and view.reads == "students":
         figure = drawn(view, analysis.students_of(read(analyses), cells, task), task, recipes)
     else:
@@ -101,4 +103,5 @@ if "snakemake" in globals():
             hypotheses=snakemake.input.hypotheses,
             hours=figure.get("hours"),
             runtimes=(snakemake.input.runtimes or [None])[0],
+            conditions=(snakemake.input.conditions or [None])[0],
         )

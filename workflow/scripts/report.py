@@ -7,16 +7,23 @@ from speech_pareto.reporting.tables import points, results_table
 from speech_pareto.runtime import result
 
 
-def main(cells, comparisons, fronts, pairs, examples, outputs: list, runtimes=None) -> None:
+def main(
+    cells, comparisons, fronts, pairs, examples, outputs: list, runtimes=None, conditions=None
+) -> None:
     """Write each of `outputs`, which have the names of `documents.written`, from the tables.
 
     `cells`, `comparisons` and `runtimes` are Parquet, `fronts` and `pairs` CSV, `examples` JSON.
+    `conditions` is the table of what conditions cost (Parquet), with others beside it.
     """
+    lost = (
+        [results_table.read(conditions), *points.read_conditions(conditions)] if conditions else ()
+    )
     texts = documents.written(
         *map(results_table.read, (cells, comparisons)),
         *map(points.read_csv, map(Path, (fronts, pairs))),
         result.read_json(examples),
         runtimes=results_table.read(runtimes) if runtimes else None,
+        conditions=lost,
     )
     for output in outputs:
         result.write_text(output, texts[Path(output).name])
@@ -34,4 +41,5 @@ if "snakemake" in globals():
             examples=snakemake.input.examples,
             outputs=list(snakemake.output),
             runtimes=(snakemake.input.runtimes or [None])[0],
+            conditions=(snakemake.input.conditions or [None])[0],
         )

@@ -73,6 +73,7 @@ def with_limits(command):
         "recommend --task phones --max-parameters 3M --max-rtf 0.05",
         "recommend --max-seconds 50ms --max-bytes 5MB --min-speedup 2",
         "recommend '<= 20 ms on epyc-1-threads'",
+        "recommend --condition worst --max-valid-score 60%",
     )
 )
 @with_limits
@@ -83,6 +84,9 @@ def recommend(
     task: Annotated[str | None, typer.Option(help="One task; by default all.")] = None,
     table: Annotated[Path, typer.Option(help="Table of the study.")] = Path(paths.TABLE),
     folder: Folder = Path(OWN),
+    condition: Annotated[
+        str | None, typer.Option(help="In which scores count: a condition of the study, or worst.")
+    ] = None,
     **limits: str | None,
 ) -> None:
     """Name the best students within limits.
@@ -102,7 +106,7 @@ def recommend(
         asked.append(limit)
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not there; run the study first, or give its --table")
-    study = points.read(table)
+    study = points.read(table, condition)
     if task and task not in study["tasks"]:
         raise ValueError(
             f"task {task!r} is not in the table, which has {', '.join(study['tasks'])}"

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import product
 
+from speech_pareto.study import in_conditions
 from speech_pareto.study.cells import cells
 from speech_pareto.study.exported import measured
 from speech_pareto.study.views import ALL_TASKS, FRONT, LABELS, PROBES, PUBLISHED, VIEWS
@@ -19,11 +20,13 @@ def figures_of(study: Mapping) -> dict[str, dict]:
     kinds = dict.fromkeys(study["figures"]["costs"], FRONT)
     kinds |= {kind: VIEWS[kind].says for kind in study["figures"]["views"]}
     tasks = dict.fromkeys(cell.task for cell in cells(study))
-    timed, found = {cell.task for cell in measured(study)}, {}
+    timed, heard = {cell.task for cell in measured(study)}, in_conditions.tasks(study)
+    found: dict[str, dict] = {}
     for task, (kind, says) in product(tasks, kinds.items()):
         own = kind_of(study["tasks"][task]["kind"]).views
         reads = VIEWS[kind].reads if kind in VIEWS else None
-        if (reads != "utterances" or kind in own) and (reads != "runtimes" or task in timed):
+        there = {"utterances": kind in own, "runtimes": task in timed, "conditions": task in heard}
+        if there.get(reads or "", True):
             found[f"{task}-{kind}"] = {"kind": kind, "task": task, "says": says}
     for task in tasks:
         if study["tasks"][task]["protocol"] == "probe":

@@ -4,9 +4,11 @@ import json
 
 import pandas as pd
 
+from speech_pareto.data.condition import WORST
 from speech_pareto.reporting.figures import fronts
 from speech_pareto.reporting.figures.styles import styles
 from speech_pareto.reporting.page.template import render
+from speech_pareto.reporting.tables import points
 from speech_pareto.reporting.tables.results_table import summarise
 from speech_pareto.reporting.tables.roles import TEACHER
 from speech_pareto.reporting.tables.significance import ALPHA
@@ -42,6 +44,30 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
         "base": base,
     }
     return render("page.html", study=study["study"], data=embedded(data))
+
+
+# What of a point differs between conditions.
+PARTS = ("status", "reason", "n", "spread", "as_good", "choice", "front", "testFront", "ties")
+SCORES = ("score", "valid_score", "worst_language_score")
+TEXTS = (*SCORES, "difference", "seeds", "status")
+
+
+def heard(*tables: pd.DataFrame) -> dict[str, dict]:
+    """Return condition -> what differs there: points by task and key, pairs, messages.
+
+    `tables` as `points.inside` takes them.
+    """
+    found = {}
+    for name in sorted(tables[0]["condition"].unique(), key=lambda name: (name == WORST, name)):
+        study, by_task = points.inside(tables, name), {}
+        for point in study["points"]:
+            part = {key: point[key] for key in PARTS}
+            part |= {"values": {key: point["values"][key] for key in SCORES}}
+            part |= {"text": {key: point["text"][key] for key in TEXTS}}
+            by_task.setdefault(point["task"], {})[point["key"]] = part
+        cells = tables[0][tables[0]["condition"] == name]
+        found[name] = {"points": by_task, "pairs": study["pairs"], "messages": messages(cells)}
+    return found
 
 
 def fields(better: set[str]) -> list[dict[str, str]]:

@@ -174,7 +174,7 @@ def shown(table: pd.DataFrame) -> dict[str, list[list[tuple[str, bool]]]]:
         names = condition_order(rows)
         score = metric_name(next(iter(rows["metric"].dropna()), "score"))[0]
         header = [(text, False) for text in ("recipe", score, *names)]
-        several = rows["teacher"].nunique() > 1
+        several = rows.loc[rows["role"] != TEACHER, "teacher"].nunique() > 1
         groups = [own for _, own in rows.groupby(GROUP, sort=False)]
         groups.sort(key=lambda own: (own["role"].iloc[0] != TEACHER, own["ratio"].iloc[0]))
         found[str(task)] = [header, *(_line(own, names, several) for own in groups)]
