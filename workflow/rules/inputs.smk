@@ -502,6 +502,12 @@ def sensitivities():
     return [f"{pattern}.{kind}" for pattern in patterns for kind in FORMATS]
 
 
+def conditions_of_figure(wildcards):
+    """Table of what conditions cost, for a figure that shows it."""
+    view = VIEWS.get(figure_of(wildcards)["kind"])
+    return [paths.CONDITIONS] if view and view.reads == "conditions" else []
+
+
 def figure_file(wildcards):
     """File that draws a view of a task; other figures are imported by the script."""
     view = VIEWS.get(figure_of(wildcards)["kind"])

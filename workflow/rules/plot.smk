@@ -8,7 +8,7 @@ rule plot:
         comparisons=paths.COMPARISONS,
         analysis=paths.ANALYSES,
         runtimes=runtimes_if_any(),
-        conditions=conditions_if_any(paths.CONDITIONS),
+        conditions=conditions_of_figure,
         published=shipped("resources/published.csv"),
         hypotheses=hypotheses_of_figure,
     output:

@@ -13,6 +13,7 @@ from speech_pareto.reporting.figures import (
 )
 from speech_pareto.reporting.tables import analysis, published_scores
 from speech_pareto.reporting.tables.answers import Answered
+from speech_pareto.reporting.tables.exported_files import with_memory
 from speech_pareto.reporting.tables.results_table import read, summarise
 from speech_pareto.reporting.tables.roles import roles_of
 from speech_pareto.runtime import plugins
@@ -44,7 +45,7 @@ def main(
     `conditions` that of what conditions cost (Parquet). With `overlay` published figures are drawn
     into a task's front, unless its scores lack some test utterances.
     """
-    cells = read(table)
+    cells = with_memory(read(table), read(runtimes) if runtimes else None)
     recipes, view = roles_of(cells), VIEWS.get(kind)
     if kind == "published":
         figure = published_fronts.published(published_scores.read(known), recipes)

@@ -24,6 +24,7 @@ def written(
     `base` leads from the page's folder to that of the results; `runtimes` is the table of exported
     files, if there is one, `conditions` what conditions cost, and the tables of `points.inside`.
     """
+    cells = exported_files.with_memory(cells, runtimes)
     study = points.study(cells, comparisons, fronts, pairs)
     study |= {"examples": by_key(examples or [])}
     study |= {"runtimes": {} if runtimes is None else exported_files.shown(runtimes)}

@@ -22,15 +22,21 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
     `base` leads from the page's folder to that of the results.
     """
     trained = {point["teacher"] for point in study["points"] if point["kind"] == TEACHER}
+    untold = {
+        name
+        for name in set(quantities.page_axes()) - set(quantities.main_axes())
+        if all(point["values"][name] is None for point in study["points"])
+    }
     data = study | {
         "costs": {
             cost: {"short": one.drawn.short, "label": one.drawn.label, "sparse": one.drawn.sparse}
-            for cost, one in quantities.main_axes().items()
+            for cost, one in quantities.page_axes().items()
+            if cost not in untold
         },
         "columns": {
             name: one.label
             for name, one in quantities.QUANTITIES.items()
-            if name not in ("score", "ratio")  # these stand elsewhere
+            if name not in ("score", "ratio", *untold)  # the first two stand elsewhere
         },
         "messages": messages(cells),
         "styles": styles({point["recipe"]: point["role"] for point in study["points"]}),
@@ -98,7 +104,7 @@ def messages(cells: pd.DataFrame) -> dict[str, dict[str, str]]:
     summary, found = summarise(cells), {}
     for task in summary["task"].unique():
         found[task] = {}
-        for cost, axis in quantities.main_axes().items():
+        for cost, axis in quantities.page_axes().items():
             rows = summary[summary["task"] == task]
             if (rows[axis.column].notna() & rows["score"].notna()).any():
                 found[task][cost] = fronts.message(summary, task, cost)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from speech_pareto.data.condition import CLEAN, WORST
 from speech_pareto.reporting.tables import results_table, roles
+from speech_pareto.reporting.tables.exported_files import with_memory
 from speech_pareto.reporting.tables.results_table import GROUP, PENDING, summarise
 from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
@@ -66,7 +67,14 @@ def read_conditions(table) -> list[pd.DataFrame]:
     files = [Path(table).with_name(Path(name).name) for name in paths.IN_CONDITIONS]
     if not files[0].is_file():
         raise ValueError(f"{files[0]} is not there: no task of the study says `conditions`")
-    return [results_table.read(x) if x.suffix == ".parquet" else read_csv(x) for x in files]
+    found = [results_table.read(x) if x.suffix == ".parquet" else read_csv(x) for x in files]
+    return [_with_memory(found[0], table), *found[1:]]
+
+
+def _with_memory(cells: pd.DataFrame, table) -> pd.DataFrame:
+    """Return cells with what the table of exported files beside that of `aggregate` says."""
+    timed = Path(table).with_name(Path(paths.RUNTIMES_TABLE).name)
+    return with_memory(cells, results_table.read(timed) if timed.is_file() else None)
 
 
 def read(table, condition: str | None = None) -> dict:
@@ -82,7 +90,7 @@ def read(table, condition: str | None = None) -> dict:
     folder = Path(table).parent
     compared = folder / "comparisons.parquet"
     return study(
-        results_table.read(table),
+        _with_memory(results_table.read(table), table),
         results_table.read(compared) if compared.is_file() else None,
         *(read_csv(folder / name) for name in BESIDE),
     )
@@ -158,8 +166,8 @@ def _point(row: pd.Series, cells: pd.DataFrame, ties: dict) -> dict:
         "as_good": bool(row["as_good"]),
         "sparse": bool(row["sparse"]),
         "choice": plain(row["choice_score"]),
-        "front": [cost for cost in quantities.main_axes() if row[f"front_{cost}"]],
-        "testFront": [cost for cost in quantities.main_axes() if row[f"test_front_{cost}"]],
+        "front": [cost for cost in quantities.page_axes() if row[f"front_{cost}"]],
+        "testFront": [cost for cost in quantities.page_axes() if row[f"test_front_{cost}"]],
         "ties": {cost: name for (cost, *ends), name in ties.items() if ends == [*names.values()]},
         "values": {name: plain(row[one.column]) for name, one in QUANTITIES.items()},
         "text": texts(row),
