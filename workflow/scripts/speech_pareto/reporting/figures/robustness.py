@@ -11,7 +11,7 @@ from speech_pareto.reporting.figures import canvas
 from speech_pareto.reporting.figures.styles import INK, MUTED, SHADE, styles
 from speech_pareto.reporting.tables.degradation import condition_order
 from speech_pareto.reporting.tables.pareto import SIGNS
-from speech_pareto.reporting.tables.roles import TEACHER
+from speech_pareto.reporting.tables.roles import CONTROL, TEACHER, with_kinds
 from speech_pareto.reporting.tables.significance import ALPHA
 from speech_pareto.reporting.tables.wording import metric_name
 from speech_pareto.runtime.formatting import one_decimal
@@ -31,6 +31,7 @@ def draw(table: pd.DataFrame, task: str, recipes) -> Figure:
     rows = table[table["task"] == task]
     names = condition_order(rows)
     teachers = rows[(rows["role"] == TEACHER) & (rows["status"] == "ok")]
+    teachers = teachers.drop_duplicates(["teacher", "condition"])
     base = teachers.set_index(["teacher", "condition"])[["score", "clean_score"]]
     students = rows[rows["beyond"].notna()]
     if students.empty:
@@ -39,20 +40,23 @@ def draw(table: pd.DataFrame, task: str, recipes) -> Figure:
     sign = SIGNS[students["better"].iloc[0]]
     clean = sign * (students["clean_score"].to_numpy() - known["clean_score"].to_numpy())
     students = students.assign(clean=clean, inside=clean + students["beyond"])
-    students = students.assign(sure=students["p_corrected"] < ALPHA)
+    students = with_kinds(students.assign(sure=students["p_corrected"] < ALPHA))
+    teachers = teachers[teachers["teacher"].isin(students["teacher"])]
     across = min(ACROSS, len(names))
     down = math.ceil(len(names) / across)
-    entries = list(dict.fromkeys(students["recipe"]))
     figure = Figure(figsize=(0.9 + (PANEL + 0.35) * across, 2.35 + (PANEL + 0.5) * down))
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     _margins(figure)
     low, high = _ends(students["clean"]), _ends(students["inside"])
     for axes, name in zip(panels.flat, names, strict=False):
         _panel(axes, students[students["condition"] == name], styles(recipes), (low, high))
-        of = teachers[teachers["condition"] == name].iloc[0]
+        of = teachers[teachers["condition"] == name]
         axes.set_title(name, fontsize=9, fontweight="bold", loc="left", pad=14)
-        before, after = (one_decimal(of[x]) for x in ("clean_score", "score"))
-        said = f"teacher {before} → {after} %"
+        said = ", ".join(
+            f"{one_decimal(row.clean_score)} → {one_decimal(row.score)} %"
+            for row in of.itertuples()
+        )
+        said = f"teacher{'s' if len(of) > 1 else ''} {said}"
         axes.text(0, 1.025, said, fontsize=7.5, color=MUTED, transform=axes.transAxes)
     for axes in panels.flat[len(names) :]:
         axes.set_visible(False)
@@ -63,21 +67,7 @@ def draw(table: pd.DataFrame, task: str, recipes) -> Figure:
         y=_place(figure, 0.98),
     )
     figure.supylabel("... and in the condition", fontsize=8.5, x=0.1 / figure.get_figwidth())
-    handles = [
-        panels.flat[0].plot([], [], x[1], color=x[0], markersize=5.5)[0]
-        for x in map(styles(recipes).get, entries)
-    ]
-    figure.legend(
-        handles,
-        entries,
-        loc="lower center",
-        bbox_to_anchor=(0.5, _place(figure, 0.33)),
-        ncols=min(len(entries), 2 * across - 1),
-        frameon=False,
-        fontsize=7.5,
-        columnspacing=1.2,
-        handletextpad=0.3,
-    )
+    _legend(figure, {name: styles(recipes)[name] for name in sorted(set(students["recipe"]))})
     notes = ["dotted: as much as without the condition; above: more", "bars: 95 % intervals"]
     notes += ["hollow: not told from that (matched pairs, Holm)"]
     notes += ["grey: controls"]
@@ -92,7 +82,7 @@ def draw(table: pd.DataFrame, task: str, recipes) -> Figure:
 
 def _message(students: pd.DataFrame) -> str:
     """Return what the figure says in one sentence."""
-    own = students[students["role"] != "control"]
+    own = students[students["kind"] != CONTROL]
     own = own if len(own) else students
     more, less = (int((own["sure"] & (side * own["beyond"] > 0)).sum()) for side in (1, -1))
     said = f"Compression costs {{}} in noise in {{}} of {len(own)} cases, {{}} in {{}}"
@@ -106,6 +96,17 @@ def _margins(figure: Figure) -> None:
     width, height = figure.get_size_inches()
     figure.subplots_adjust(left=0.62 / width, right=1 - 0.12 / width, wspace=0.12, hspace=0.32)
     figure.subplots_adjust(bottom=1.4 / height, top=1 - 1.05 / height)
+
+
+def _legend(figure: Figure, style: dict) -> None:
+    """Name the recipes below the panels."""
+    empty = figure.axes[0].plot
+    handles = [
+        empty([], [], mark, color=colour, markersize=5.5)[0] for colour, mark in style.values()
+    ]
+    below = {"loc": "lower center", "bbox_to_anchor": (0.5, _place(figure, 0.33))}
+    tight = {"frameon": False, "fontsize": 7.5, "columnspacing": 1.2, "handletextpad": 0.3}
+    figure.legend(handles, list(style), ncols=min(len(style), 5), **below, **tight)
 
 
 def _place(figure: Figure, inches: float) -> float:
