@@ -143,7 +143,7 @@ def test_worst_is_each_students_own(tmp_path):
 
 def test_the_figure_says_where_compression_costs_more(lost):
     said = words(robustness.draw(lost, "phones", roles_of(lost)))
-    assert "Compression costs more in noise in 12 of 26 cases, less in 0" in said
+    assert "Compression costs more in these conditions in 12 of 26 cases, less in 0" in said
     assert "as recorded" in said and "teacher 29.5 → 33.9 %" in said
     assert "no student and teacher were heard" in words(robustness.draw(lost, "characters", {}))
 

@@ -85,7 +85,7 @@ def _message(students: pd.DataFrame) -> str:
     own = students[students["kind"] != CONTROL]
     own = own if len(own) else students
     more, less = (int((own["sure"] & (side * own["beyond"] > 0)).sum()) for side in (1, -1))
-    said = f"Compression costs {{}} in noise in {{}} of {len(own)} cases, {{}} in {{}}"
+    said = f"Compression costs {{}} in these conditions in {{}} of {len(own)} cases, {{}} in {{}}"
     if less > more:
         return said.format("less", less, "more", more)
     return said.format("more", more, "less", less)
