@@ -17,8 +17,9 @@ from helpers.backbones import BUCKETS, cut, with_task_head
 from helpers.backbones import convolutional as any_convolutional
 from helpers.checkout import ROOT
 from helpers.only_installed import environment
+from speech_pareto.models import architecture, quantisation, surgery
 from speech_pareto.models import backbone as model
-from speech_pareto.models import quantisation, surgery
+from speech_pareto.models.layers.chunked import stream_chunks
 from speech_pareto.reporting import budget, programs
 from speech_pareto.reporting.tables import points
 from speech_pareto.runtime.result import write_status
@@ -85,6 +86,7 @@ def files_of(model, folder):
 def only(monkeypatch, name):
     """Deploy to one program alone."""
     monkeypatch.setattr(deploy, "PROGRAMS", {name: deploy.PROGRAMS[name]})
+    monkeypatch.setattr(deploy, "STREAMS", {})
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +198,43 @@ def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path
     assert in_node(tmp_path / "transformers.js", student.waves[-1]) == text
 
 
+def streaming(made):
+    """Return a model that hears chunks of 160 ms, each with 640 ms before it."""
+    parts = architecture.section(model.describe(made)) | {"streaming": {"chunk": 8, "left": 32}}
+    made.config.compression = parts
+    stream_chunks(made, **parts["streaming"])
+    made.preprocessor = made.preprocessor | {"do_normalize": False}
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", SYMBOLS)
+def test_streams_read_as_one_pass_does(unit, deployed_as, monkeypatch):
+    monkeypatch.setattr(deploy, "PROGRAMS", {})
+    norm = {"characters": "layer", "phones": "group"}[unit]
+    config = convolutional("wavlm" if norm == "group" else "hubert", feat_extract_norm=norm)
+    made = model.new(
+        config.to_dict() | {"conv_kernel": [30, 17]}
+    )  # 350 samples, of which 30 overlap
+    found, folder, student = deployed_as(streaming(cut(made) if norm == "layer" else made), unit)
+    assert [one["status"] for one in found.values()] == ["ok", "ok"], found
+    assert found["onnxruntime-stream"]["largest_difference"] <= 1e-5
+    assert found["onnxruntime-stream"]["latency"] == pytest.approx(0.16 + 30 / 16000)
+    wave = student.waves[3]
+    silent = np.pad(wave, ((0, 0), (30, -wave.shape[1] % 2560)))  # how a stream begins and ends
+    expected = student.read(student.run(silent.astype(np.float32)))
+    assert len(set(expected)) > 5
+    said = listen(folder / "onnxruntime-stream", wave, "onnxruntime", "soundfile")
+    assert said.split() == expected.split()
+    said = listen(folder / "sherpa-onnx-stream", wave, "sherpa-onnx", "soundfile")
+    assert said.strip()
+
+
+def test_a_student_that_hears_the_whole_has_no_stream(deployed_as, monkeypatch):
+    monkeypatch.setattr(deploy, "PROGRAMS", {})
+    assert deployed_as(log_mel())[0] == {}
+
+
 STUDENTS = {
     "hubert, cut": lambda: cut(normalised("hubert", layers=3)),
     "wav2vec2, norms first, cut": lambda: cut(
@@ -213,6 +252,7 @@ STUDENTS = {
     "time": lambda: of_section("hubert", time_reduction=2),
     "exits": lambda: of_section("wavlm", early_exit={"threshold": 1.2, "units": 4, "first": 1}),
     "pooled": lambda: of_section("wavlm", frame_pooling={"factor": 1.5, "after": 1}),
+    "streams": lambda: streaming(cut(normalised("hubert", layers=3))),
     "wavlm": lambda: model.new(convolutional("wavlm", feat_extract_norm="group")),
 }
 

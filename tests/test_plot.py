@@ -34,7 +34,7 @@ from speech_pareto.study.views import VIEWS
 SCRIPTS = Path(plot.__file__).parent
 ROLES = synthetic_results.ROLES
 SCORES = ["score", "valid_score"]
-ALWAYS = [name for name, one in quantities.axes().items() if not one.drawn.measured]
+ALWAYS = [*quantities.main_axes(), "peak_memory_bytes"]  # others are of some studies alone
 PUBLISHED = ROOT / "resources" / "published.csv"
 
 

@@ -101,9 +101,8 @@ def test_a_study_may_ask_for_it(built):
 
 def test_what_is_no_axis_is_refused():
     (line,) = (line for line in problems(["heat"]) if "cost" in line)
-    known = (
-        "parameters, macs_per_second, seconds, bytes, peak_memory_bytes, energy, exported_memory"
-    )
+    known = "parameters, macs_per_second, seconds, bytes, peak_memory_bytes, latency, energy, "
+    known += "exported_memory"
     assert line.startswith("figures.costs: unknown cost 'heat'") and line.endswith(f"{known}.")
 
 
@@ -120,6 +119,19 @@ def test_memory_is_drawn_where_a_study_asks_for_it(built):
     assert summary[f"front_{cost}"].any()
     assert cost not in set(compared[1]["cost"])
     assert cost not in page.messages(cells)["phones"]
+
+
+def test_latency_is_drawn_where_a_study_asks_for_it(built):
+    """Who hears the whole stands where the recording ends; old tables have no such column."""
+    cells, _ = built
+    assert not results_table.summarise(cells)["front_latency"].any()
+    seconds = cells["recipe"].map({"low-rank": 0.165}).fillna(10.0)
+    summary = results_table.summarise(cells.assign(latency=seconds))
+    figure = fronts.pareto(summary, "phones", "latency")
+    assert figure.axes[0].get_xlabel().startswith("algorithmic latency, in 10 s of speech")
+    assert figure.axes[0].get_xscale() == "log"
+    assert any(text.get_text().endswith("ms") for text in figure.axes[0].get_xticklabels())
+    assert set(summary.query("front_latency and task == 'phones'")["recipe"]) >= {"low-rank"}
 
 
 def test_energy_is_an_axis_where_it_was_counted(files):

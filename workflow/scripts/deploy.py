@@ -16,9 +16,10 @@ import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deploy_streams import for_sherpa_stream, for_stream
 from export import NotExported, distance, fitting, recordings, reference, unparametrize, write_onnx
 from speech_pareto.data.audio import SAMPLE_RATE
-from speech_pareto.models import architecture, modeling_student
+from speech_pareto.models import architecture, lookahead, modeling_student
 from speech_pareto.models.backbone import describe, load
 from speech_pareto.models.model_folder import CONFIG, FEATURES, PREPROCESSOR, WEIGHTS
 from speech_pareto.models.onnx_int8 import DYNAMIC, quantise
@@ -78,6 +79,14 @@ class Student:
     def card(self, commands: str) -> str:
         """Return its model card, with the commands that run it."""
         return model_card.write(self.files, self.task.card(), self.corpora, commands)
+
+    def write_tokens(self, folder: Path) -> None:
+        """Write tokens.txt, the symbols as sherpa-onnx reads them."""
+        # Where a symbol begins with ▁, sherpa writes a blank: between phones, as here.
+        start = "▁" if self.task.unit == "phones" else ""
+        symbols = ["<blk>", *(start + symbol for symbol in self.task.symbols)]
+        lines = "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
+        (folder / "tokens.txt").write_text(lines, encoding="utf-8")
 
     def others(self, texts: Iterable[str]) -> int:
         """Return how many recordings have another text than here, word for word."""
@@ -144,7 +153,8 @@ def deploy(files: Mapping[str, str | Path], settings: dict, corpora: list, folde
     found, status = {}, result.read_status(files["model"])
     student = None if status else Student(files, settings, corpora)
     # Those after the first spoil the student.
-    for name, write in PROGRAMS.items():
+    streams = student is not None and lookahead.latency(describe(student.model.backbone))
+    for name, write in (PROGRAMS | (STREAMS if streams else {})).items():
         try:
             if status:
                 raise NotExported(status["status"], status["reason"])
@@ -172,11 +182,7 @@ def for_sherpa(student: Student, folder: Path) -> dict:
     file, small = folder / "model.onnx", folder / "model.int8.onnx"
     for source, copy in zip(student.exported, (file, small), strict=True):
         shutil.copy(source, copy)
-    # Where a symbol begins with ▁, sherpa writes a blank: between phones, as here.
-    start = "▁" if student.task.unit == "phones" else ""
-    symbols = ["<blk>", *(start + symbol for symbol in student.task.symbols)]
-    lines = "".join(f"{symbol} {index}\n" for index, symbol in enumerate(symbols))
-    (folder / "tokens.txt").write_text(lines, encoding="utf-8")
+    student.write_tokens(folder)
     commands = programs.SHERPA.format(sherpa_onnx=metadata.version("sherpa-onnx"))
     (folder / "README.md").write_text(student.card(commands), encoding="utf-8")
     if others := student.others(by_sherpa(file, student.waves)):
@@ -324,6 +330,8 @@ PROGRAMS = {
     "sherpa-onnx": for_sherpa,
     "transformers.js": for_transformers_js,
 }
+# Those for students that hear chunks.
+STREAMS = {"onnxruntime-stream": for_stream, "sherpa-onnx-stream": for_sherpa_stream}
 
 
 if "snakemake" in globals():

@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -162,16 +163,20 @@ def unparametrize(model: nn.Module) -> None:
 
 
 def write_onnx(
-    model: nn.Module, file: Path, example: dict[str, Tensor], texts: dict[str, str], *outputs: str
+    model: nn.Module,
+    file: Path,
+    example: dict[str, Tensor],
+    texts: dict[str, str],
+    *outputs: str,
+    axes: Sequence[dict[int, str]] = ({0: "batch", 1: "samples"}, {0: "batch"}),
 ) -> None:
-    """Write `model` to `file`, any number of recordings of any length; `texts` are its metadata.
+    """Write `model` to `file`; `texts` are its metadata, `axes` those of its inputs that vary.
 
     `example` are inputs of two recordings by name: samples (2, samples), or a number of each (2,).
     The first of the `outputs` has frames.
     """
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    axes = [{0: "batch", 1: "samples"}, {0: "batch"}]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own code
         program = torch.onnx.export(
@@ -179,7 +184,7 @@ def write_onnx(
             tuple(example.values()),
             input_names=list(example),
             output_names=list(outputs),
-            dynamic_shapes=dict(zip(example, axes, strict=False)),
+            dynamic_shapes=tuple(axes[: len(example)]),
             # torch's product of int8 matrices, for which the exporter knows no word
             custom_translation_table={INTEGER_PRODUCT.default: opset20.MatMulInteger},
             opset_version=OPSET,

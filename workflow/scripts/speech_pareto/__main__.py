@@ -261,6 +261,9 @@ def listen(
     model: Model,
     rate: Annotated[int, typer.Option(min=1000, help="Samples a second.")] = 16_000,
     threads: Threads = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Write as it is heard: folders of students in chunks.")
+    ] = False,
 ) -> None:
     """Transcribe what comes from standard input: 16-bit samples (PCM), one channel.
 
@@ -274,6 +277,14 @@ def listen(
 
     if threads:
         torch.set_num_threads(threads)
+    if now:
+        from speech_pareto.tasks.live import written
+
+        for more in written(model, heard(sys.stdin.buffer, rate)):
+            typer.echo(more, nl=False)
+            sys.stdout.flush()
+        typer.echo()
+        return
     for words in load_recogniser(model).words(heard(sys.stdin.buffer, rate), live=True):
         if words:
             typer.echo(f"{words[0].start:.2f}\t{words[-1].end:.2f}\t{text(words)}", nl=False)

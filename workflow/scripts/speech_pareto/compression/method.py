@@ -113,6 +113,10 @@ class Method(Checked):
         listens = self.removes or self.needs != "nothing"
         if listens and "early_exit" in architecture.section(config):
             return "utterances leave the model early already; only roundings without audio follow"
+        if self.needs == "training" and "streaming" in architecture.section(config):
+            return "the model hears chunks already: that step comes behind all that train"
+        if self.removes and "streaming" in architecture.section(config):
+            return "the model hears chunks already; only roundings follow"
         return None
 
     def obstacle_to_learning(self, config: Mapping, teacher: Mapping) -> str | None:

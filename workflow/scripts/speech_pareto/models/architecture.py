@@ -10,6 +10,8 @@ it, a section `compression`:
                     behind the first `after`; each frame then reads the one it is part of
     early_exit  threshold (of the entropy, in nats), units and first: behind layer `first` (1-based)
                 and each later one but the last stands a branch, at which utterances can leave
+    streaming   chunk and left, in frames: it hears chunk by chunk, each with so much before it;
+                without a chunk all of an utterance at once
     layers      one dict per layer, holding only what differs from the plain model:
                 heads (kept heads, numbered as in the teacher), ffn (rows), ranks ({matrix: rank}),
                 reuse (one of REUSE; no queries and keys, but the map of the layer before),
@@ -33,7 +35,7 @@ FFN = ("intermediate_dense", "output_dense")
 REUSE = ("map", "softmax", "released")
 # Whatever the layers are:
 KEPT: tuple[str, ...] = ("stem", "projection", "time_reduction", "frame_pooling", "early_exit")
-KEPT += ("number_format", "bits")
+KEPT += ("streaming", "number_format", "bits")
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)
 SAMPLE_RATE = 16_000  # Hz, of every backbone's input

@@ -77,6 +77,11 @@ def rebuild(model: nn.Module) -> None:
             if rank or tuple(now.weight.shape) != size:
                 set_matrix(layer, name, _empty(*size, rank))
 
+    if streaming := architecture.section(config).get("streaming"):
+        from speech_pareto.models.layers.chunked import stream_chunks
+
+        stream_chunks(model, **streaming)
+
 
 def _empty(outputs: int, inputs: int, rank: int | None) -> nn.Module:
     """Return a matrix of this shape on the meta device."""

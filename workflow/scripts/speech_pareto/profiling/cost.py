@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from speech_pareto.models import architecture, operations
+from speech_pareto.models import architecture, lookahead, operations
 from speech_pareto.models.backbone import describe
 from speech_pareto.models.frame_counts import frames_of_layers
 from speech_pareto.models.model_folder import WEIGHTS
@@ -74,6 +74,7 @@ def cost(
         "macs_per_second": depths.mean(counted),
         "theoretical_macs_per_second": planned(seconds)["theoretical_total"] / seconds,
         "macs": {str(length): planned(length) for length in LENGTHS},
+        "latency": lookahead.latency(config) or seconds,
         "wall_clock": main,
         "peak_memory_bytes": peak,
         "conditions": [

@@ -24,6 +24,59 @@ print(stream.result.text)
 ```
 """
 
+STREAM = """## While somebody speaks
+
+With onnxruntime, chunk by chunk; `speech.wav` has 16 kHz and one channel:
+
+```sh
+pip install onnxruntime=={onnxruntime} soundfile
+```
+
+```python
+import json
+import numpy, onnxruntime, soundfile
+
+session = onnxruntime.InferenceSession("model.onnx")
+facts = session.get_modelmeta().custom_metadata_map
+size, symbols = int(facts["samples"]), json.loads(facts["symbols"])
+wave, rate = soundfile.read("speech.wav", dtype="float32")
+wave = numpy.pad(wave, (0, -len(wave) % size))
+state, last = numpy.zeros((1, int(facts["state_size"])), "float32"), 0
+for begin in range(0, len(wave), size):
+    inputs = {{"samples": wave[None, begin : begin + size], "state": state}}
+    scores, state = session.run(None, inputs)
+    for best in scores[0].argmax(-1):
+        if best not in (0, last):
+            print(symbols[best - 1], end=facts["between"], flush=True)
+        last = best
+print()
+```
+
+The state is all that the model keeps; zeros begin a stream.
+"""
+
+SHERPA_STREAM = """## With sherpa-onnx, while somebody speaks
+
+sherpa-onnx feeds 300 ms at a time, at 8 kHz, to which it brings any recording:
+
+```sh
+pip install sherpa-onnx=={sherpa_onnx}
+```
+
+```python
+import numpy, sherpa_onnx, soundfile
+
+recogniser = sherpa_onnx.OnlineRecognizer.from_t_one_ctc("tokens.txt", "model.onnx")
+stream = recogniser.create_stream()
+wave, rate = soundfile.read("speech.wav", dtype="float32")
+stream.accept_waveform(rate, wave)  # or what a microphone gives, piece by piece
+stream.accept_waveform(rate, numpy.zeros(6 * rate // 10, "float32"))  # silence ends it
+while recogniser.is_ready(stream):
+    recogniser.decode_stream(stream)
+print(recogniser.get_result(stream))
+```
+"""
+
 TRANSFORMERS = """## With transformers
 {trust}
 `speech.wav` has 16 kHz and one channel; with ffmpeg installed `recognise("speech.mp3")` reads any

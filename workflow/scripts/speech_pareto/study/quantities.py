@@ -85,6 +85,7 @@ MACS = Axis("multiply-accumulates per second of speech", "MACs per second", "MAC
 TIME = Axis("time for {speech}", "time", "time", "time")
 DISK = Axis("size of the weights on disk", "size on disk", "bytes", "disk")
 MEMORY = Axis("peak memory for {speech}", "peak memory", "memory", "memory", always=False)
+LATENCY = Axis("algorithmic latency, in {speech}", "latency", "latency", "latency", always=False)
 ENERGY = Axis("energy for {speech}", "energy", "energy", "energy", always=False, measured=True)
 EXPORTED = Axis(
     "peak memory in onnxruntime for {speech}",
@@ -113,6 +114,7 @@ QUANTITIES: dict[str, Quantity] = {
     "rtf": Quantity("rtf", "RTF", PLAIN, formatting.two_digits),
     "bytes": Quantity("bytes", "on disk", BYTES, size, DISK),
     "peak_memory_bytes": Quantity("peak_memory_bytes", "memory", BYTES, size, MEMORY),
+    "latency": Quantity("latency", "latency", SECONDS, formatting.short_seconds, LATENCY),
     "energy": Quantity("paired_joules", "energy", JOULES, formatting.short_joules, ENERGY),
     "exported_memory": Quantity("exported_memory_bytes", "exported memory", BYTES, size, EXPORTED),
     "nonzero_parameters": Quantity("nonzero_parameters", "non-zero", COUNT, count),

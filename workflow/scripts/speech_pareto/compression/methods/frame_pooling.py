@@ -55,6 +55,8 @@ class FramePooling(Method):
             return "the methods before it join frames already"
         if "early_exit" in architecture.section(config):
             return "utterances leave the model early already: pool frames before that"
+        if "streaming" in architecture.section(config):
+            return "the model hears chunks already, and frames that are joined would cross them"
         return super().obstacle(config)
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:

@@ -30,21 +30,29 @@ class PartialAttention(WavLMAttention):
             position_bias = self.compute_bias(time, time).repeat(batch, 1, 1)
         heads = list(self.heads)
         bias = position_bias.view(batch, -1, time, time)[:, heads]
-        # The gate of head h sees the h-th slice of the layer's input.
-        slices = hidden_states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)[:, heads]
-        gates = self.gru_rel_pos_linear(slices).unflatten(-1, (2, 4)).sum(-1).sigmoid()
-        reset, update = gates.chunk(2, dim=-1)  # (batch, heads, time, 1)
-        gate = reset * (update * self.gru_rel_pos_const - 1.0) + 2.0
         query, key, value = (
             project(hidden_states).unflatten(-1, (len(heads), -1)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        scores = query @ key.transpose(2, 3) * self.scaling + gate * bias
+        scores = query @ key.transpose(2, 3) * self.scaling + self.gates(hidden_states) * bias
         if attention_mask is not None:
-            scores = scores.masked_fill(attention_mask.ne(1)[:, None, None], float("-inf"))
+            if attention_mask.dim() == 2:  # true on real frames (B, T); else it is added
+                padding = attention_mask.ne(1)[:, None, None]
+                scores = scores.masked_fill(padding, float("-inf"))
+            else:
+                scores = scores + attention_mask
         maps = scores.softmax(-1)
         dropped = torch.nn.functional.dropout(maps, self.dropout, self.training)
         return self.out_proj((dropped @ value).transpose(1, 2).flatten(2)), maps, position_bias
+
+    def gates(self, hidden_states: Tensor) -> Tensor:
+        """Return by how much each frame's bias counts: (B, heads, T, 1)."""
+        # The gate of head h sees the h-th slice of the layer's input.
+        slices = hidden_states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        slices = slices[:, list(self.heads)]
+        gates = self.gru_rel_pos_linear(slices).unflatten(-1, (2, 4)).sum(-1).sigmoid()
+        reset, update = gates.chunk(2, dim=-1)
+        return reset * (update * self.gru_rel_pos_const - 1.0) + 2.0
 
 
 def use_partial_attention(model: nn.Module) -> None:

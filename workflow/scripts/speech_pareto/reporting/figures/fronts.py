@@ -53,7 +53,7 @@ def pareto(
         tasks = ", ".join(sorted(summary["task"].unique()))
         raise ValueError(f"task {task!r} is not in the table, which has {tasks}")
     told = rows[known[cost].column].notna() & rows["score"].notna()
-    if known[cost].drawn.measured and not told.any():
+    if not known[cost].drawn.always and not told.any():
         return nothing(f"Score against {known[cost].drawn.short}", f"{task}: it was not measured")
     recipes = roles_of(summary) if recipes is None else dict(recipes)
     if published is not None:

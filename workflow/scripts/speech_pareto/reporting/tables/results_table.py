@@ -69,6 +69,7 @@ FROM_PROFILE = {
     "speedup_high": ("cost", "wall_clock", "speedup_high"),
     "rtf": ("cost", "wall_clock", "rtf"),
     "peak_memory_bytes": ("cost", "peak_memory_bytes"),
+    "latency": ("cost", "latency"),
     "energy_joules": ("cost", "wall_clock", "energy_joules"),
     "teacher_energy_joules": ("cost", "wall_clock", "teacher_energy_joules"),
     "energy_source": ("cost", "wall_clock", "energy_source"),
