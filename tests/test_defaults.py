@@ -38,7 +38,7 @@ WAVLM = (
     "head_pruning",
     "int8",
 )
-WAVLM += ("lighthubert", "low_rank", "structured_self_pinching", "supernet")
+WAVLM += ("lighthubert", "low_rank", "streaming", "structured_self_pinching", "supernet")
 HEADS = ("head", "data_driven_head")  # what they remove is little in all
 CONTRACTS = [(name, "hubert") for name in catalogue.names()] + [(name, "wavlm") for name in WAVLM]
 ALLOCATED = [

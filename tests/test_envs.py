@@ -29,6 +29,7 @@ NAMED = {  # package of files that a script loads by name
     "compress": "compression.methods",
     "finetune": "tasks.kinds",
     "evaluate": "tasks.kinds",
+    "evaluate_condition": ("tasks.kinds", "data.conditions"),
     "export": "tasks.kinds",
     "measure_export": "tasks.kinds",
     "deploy": "tasks.kinds",
@@ -44,10 +45,21 @@ UNREACHED["interim"] = {"torch", "accelerate", "espeakng_loader", "scipy"}
 UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
 # It searches with no language model, and counts no energy.
 UNREACHED["measure_export"] = {"flashlight", "pynvml"}
+UNREACHED["evaluate_condition"] = {"flashlight"}  # nor here
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
 RUN = [
     f"{name}.txt"
-    for name in ("workflow", "torch", "evaluate", "data", "plot", "export", "deploy", "search")
+    for name in (
+        "workflow",
+        "torch",
+        "evaluate",
+        "conditions",
+        "data",
+        "plot",
+        "export",
+        "deploy",
+        "search",
+    )
 ]  # as `make env`
 OURS = {"speech_pareto", *(file.stem for file in source_digest.SCRIPTS.glob("*.py"))}
 
@@ -59,7 +71,8 @@ def pins(file):
 
 
 @pytest.mark.parametrize(
-    "name", ["torch", "evaluate", "data", "plot", "export", "deploy", "search", "s3prl"]
+    "name",
+    ["torch", "evaluate", "conditions", "data", "plot", "export", "deploy", "search", "s3prl"],
 )
 def test_conda_and_pip_agree(name):
     conda = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]
@@ -93,8 +106,8 @@ def rules():
 def test_environment_holds_what_its_rule_imports(script, environment):
     sources = [f"{script}.py"]
     if script in NAMED:
-        package = NAMED[script]
-        sources += [plugins.path(package, name) for name in plugins.names(package)]
+        for package in [NAMED[script]] if isinstance(NAMED[script], str) else NAMED[script]:
+            sources += [plugins.path(package, name) for name in plugins.names(package)]
     imported = set()
     for file in source_digest.closure(sources):
         for node in ast.walk(ast.parse((source_digest.SCRIPTS / file).read_text())):

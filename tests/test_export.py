@@ -74,6 +74,7 @@ def with_gaps(kind):
 
 TWICE = "thin stem, half of the frames"  # exported again: the same bytes
 REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
+CHUNKS = {"chunk": 8, "left": 20}
 POOLING = {"factor": 1.5, "after": 1}
 STUDENTS = {
     "log-mel": ("finetune", lambda: model.new(model.tiny_config(**SMALL))),
@@ -85,6 +86,7 @@ STUDENTS = {
     "reuse": ("finetune", lambda: section(convolutional("wavlm"), layers=REUSE)),
     "gaps": ("finetune", lambda: with_gaps("wavlm")),
     "pooled": ("probe", lambda: section(convolutional("wavlm"), frame_pooling=POOLING)),
+    "chunks": ("probe", lambda: section(convolutional("hubert"), streaming=CHUNKS)),
     "int8": ("finetune", lambda: small_numbers("int8")),
 }
 

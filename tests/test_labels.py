@@ -27,7 +27,7 @@ def boxes(figure, axes):
 
 
 @pytest.mark.parametrize("task", ["phones", "characters"])
-@pytest.mark.parametrize("cost", list(quantities.axes()))
+@pytest.mark.parametrize("cost", quantities.main_axes())
 def test_labels_do_not_collide(summary, task, cost):
     figure = fronts.pareto(summary, task, cost)
     found = boxes(figure, figure.axes[0])

@@ -195,6 +195,95 @@ def problems(study, files=()):
         (["compress"], {"corpora": ["prompt"]}, "unknown corpus 'prompt'; did you mean 'prompts'?"),
         (["figures"], {"costs": ["macs"]}, "figures.costs: unknown cost 'macs'"),
         (["figures"], {"views": ["ratio"]}, "figures.views: unknown view 'ratio'"),
+        (
+            ["tasks", "phones", "conditions"],
+            ["bable-10"],
+            "tasks.phones.conditions[0]: unknown condition 'bable-10'; did you mean 'babble-10'?",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            ["fast", "fast"],
+            "conditions[1]: 'fast' is listed twice.",
+        ),
+        (["tasks", "phones", "conditions"], [], "tasks.phones.conditions: must not be empty."),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"a": {"speed": 2}, "b": {"speed": 3}}],
+            "conditions[0]: a condition is the name of a ready one, or one name with its changes.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"Hall 1": {"speed": 2}}],
+            "conditions[0].Hall 1: 'Hall 1' must be lower-case words joined by '-'.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"worst": {"speed": 2}}],
+            "conditions[0].worst: a condition cannot be named 'worst'.",
+        ),
+        (["tasks", "phones", "conditions"], [{"street": []}], "[0].street: must not be empty."),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": "loud"}],
+            "conditions[0].street: 'loud' must be a change, as in '{noise: white, snr: 5}'.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": {"niose": "white", "snr": 5}}],
+            "conditions[0].street: unknown change 'niose'; did you mean 'noise'? "
+            "Known: codec, noise, reverberation, speed.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": [{"speed": 1.1}, {"noise": "white"}]}],
+            "conditions[0].street[1]: the key 'snr' is missing.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": {"noise": "white", "snr": 5, "codec": "g722"}}],
+            "'codec and noise' are two changes; list one after the other, each in braces.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": {"noise": "babbel", "snr": 5}}],
+            "conditions[0].street: noise: unknown noise 'babbel'; did you mean 'babble'? "
+            "Known: white, babble, and there is no folder of this name.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": {"noise": "white", "snr": 500}}],
+            "conditions[0].street.snr: 500 must be a number, at least -30 and at most 60 (dB).",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": {"noise": "white", "snr": 5, "voices": 3}}],
+            "conditions[0].street: voices: only 'babble' has them.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"call": {"codec": "g723"}}],
+            "conditions[0].call.codec: 'g723' must be one of narrow_band, g722, opus.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"call": {"codec": "g722", "bit_rate": 12000}}],
+            "conditions[0].call: bit_rate: only 'opus' has one.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"hall": {"reverberation": [6, 4], "rt60": 0.5}}],
+            "conditions[0].hall: reverberation: a room has length, width and height.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"hall": {"reverberation": [20, 20, 9], "rt60": 0.05}}],
+            "conditions[0].hall: rt60: in this room it is at least 0.39 s",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"hall": {"reverberation": [4, 3, 3], "rt60": 0.4, "distance": 5}}],
+            "conditions[0].hall: distance: in this room it is at most 3 m, as both keep 0.5 m",
+        ),
         (["onnx"], None, "onnx: nothing must be a mapping."),
         (["onnx"], {"thread": [1]}, "onnx.thread: unknown key 'thread'; did you mean 'threads'?"),
         (["onnx"], {"threads": [0]}, "onnx.threads[0]: 0 must be at least 1 and at most 1024."),
@@ -243,6 +332,22 @@ def problems(study, files=()):
 def test_a_mistake_is_named(study, path, value, said):
     found = problems(change(study, path, value))
     assert any(said in line for line in found), found
+
+
+def test_a_noise_folder_holds_something(study, tmp_path):
+    (tmp_path / "street").mkdir()
+    study["tasks"]["phones"]["conditions"] = [{"out": {"noise": "street", "snr": 5}}]
+    (said,) = problems(study)
+    assert said == "tasks.phones.conditions[0].out: noise: the folder 'street' is empty."
+    (tmp_path / "street" / "a.wav").touch()
+    assert config.resolve(study)
+
+
+def test_conditions_are_of_tasks_that_the_workflow_scores(study):
+    superb = {"kind": "superb", "problem": "pr", "conditions": ["fast"]}
+    study["tasks"]["pr"] = superb | {"corpora": ["prompts"], "metric": "per"}
+    said = "tasks.pr.conditions: tasks of kind 'superb' are not scored by this workflow itself."
+    assert said in problems(study)
 
 
 def test_all_mistakes_are_named_at_once(study):

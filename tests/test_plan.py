@@ -22,6 +22,7 @@ from speech_pareto.study.cells import cells
 
 SMALL = {"hidden": 48, "layers": 3, "heads": 6, "ffn": 160, "pos_conv": 16}
 TINY = {"tiny": {"path": "resources/teachers/tiny"}}
+HEARD = STUDY["tasks"]["phones"] | {"conditions": ["fast", "opus-12k"]}
 HUB = {"hub": "someone/model", "revision": "0" * 40}
 PRETRAINED = {
     "pretrain": {
@@ -66,9 +67,9 @@ def facts_of(study, results=Path("nowhere"), **names):
         STUDY | {"teachers": {"fetched": HUB, "made": PRETRAINED, **STUDY["teachers"]}},
         STUDY
         | {"recipes": {"heads": ["head_pruning"]}, "compress": {"corpora": ["fillets"]}}
-        | {"onnx": {}},
+        | {"onnx": {}, "tasks": STUDY["tasks"] | {"phones": HEARD}},
     ],
-    ids=["default", "three-sources", "nothing-learns-and-files-are-measured"],
+    ids=["default", "three-sources", "nothing-learns-files-and-conditions"],
 )
 def test_jobs_are_those_that_snakemake_plans(tree, study):
     if study:

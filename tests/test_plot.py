@@ -35,6 +35,7 @@ from speech_pareto.study.views import VIEWS
 SCRIPTS = Path(plot.__file__).parent
 ROLES = synthetic_results.ROLES
 SCORES = ["score", "valid_score"]
+ALWAYS = [*quantities.main_axes(), "peak_memory_bytes"]  # others are of some studies alone
 PUBLISHED = ROOT / "resources" / "published.csv"
 
 
@@ -77,7 +78,7 @@ def test_the_same_bytes_twice_also_in_a_new_process(parquet, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["phones", "characters"])
-@pytest.mark.parametrize("cost", list(quantities.axes()))
+@pytest.mark.parametrize("cost", ALWAYS)
 def test_a_figure_says_what_it_shows(parquet, task, cost):
     figure = fronts.pareto(results_table.summarise(results_table.read(parquet)), task, cost)
     text = words(figure)
@@ -207,7 +208,7 @@ def test_a_teacher_without_any_student_has_its_figure(parquet):
     cells = results_table.read(parquet)
     for recipes in (["identity"], ["identity", "layer-drop"]):
         some = cells[cells["recipe"].isin(recipes)]
-        for cost in quantities.axes():
+        for cost in ALWAYS:
             text = fronts.pareto(results_table.summarise(some), "phones", cost).texts[0].get_text()
             assert "PER against" in text
     failed = cells[cells["task"] == "phones"].copy()

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from helpers import synthetic_results
+from helpers.commands import command
 from speech_pareto.__main__ import with_limits
 from speech_pareto.reporting import budget, documents
 from speech_pareto.reporting.figures import all_tasks, fronts
@@ -36,8 +37,10 @@ def files(tmp_path_factory):
             clock = value["cost"]["wall_clock"]
             # a student that is slow but sparing: ffn pruning
             sparing = 0.2 if value["run"]["recipe"] == "ffn-pruning" else 1.0
-            energy = 20 * sparing / clock["speedup"]
+            busy = clock["teacher_seconds"] / synthetic_results.SECONDS  # what others do counts too
+            energy = 20 * busy * sparing / clock["speedup"]
             clock |= {"energy_source": "RAPL", "energy_joules": energy}
+            clock["teacher_energy_joules"] = 20 * busy
             result.write(file, value)
     return metrics, synthetic_results.write_hypotheses(metrics), profiles
 
@@ -97,9 +100,10 @@ def test_a_study_may_ask_for_it(built):
 
 
 def test_what_is_no_axis_is_refused():
-    (line,) = (line for line in problems(["energy"]) if "cost" in line)
-    known = "parameters, macs_per_second, seconds, bytes, peak_memory_bytes, latency"
-    assert line.startswith("figures.costs: unknown cost 'energy'") and line.endswith(f"{known}.")
+    (line,) = (line for line in problems(["heat"]) if "cost" in line)
+    known = "parameters, macs_per_second, seconds, bytes, peak_memory_bytes, latency, energy, "
+    known += "exported_memory"
+    assert line.startswith("figures.costs: unknown cost 'heat'") and line.endswith(f"{known}.")
 
 
 def problems(costs):
@@ -128,3 +132,39 @@ def test_latency_is_drawn_where_a_study_asks_for_it(built):
     assert figure.axes[0].get_xscale() == "log"
     assert any(text.get_text().endswith("ms") for text in figure.axes[0].get_xticklabels())
     assert set(summary.query("front_latency and task == 'phones'")["recipe"]) >= {"low-rank"}
+
+
+def test_energy_is_an_axis_where_it_was_counted(files):
+    metrics, hypotheses, profiles = files
+    beside = dict(zip(map(str, metrics), map(str, hypotheses), strict=True))
+    cells = results_table.build(*map(results_table.read_results, (metrics, profiles)))
+    study = points.study(cells, *comparisons.build(cells, beside))
+    by_key = {p["key"]: p for p in study["points"] if p["task"] == "phones"}
+    ratio = cells[(cells["recipe"] == "low-rank") & (cells["ratio"] == 0.5)].iloc[0]["speedup"]
+    typical = cells.drop_duplicates("profile_file")["teacher_energy_joules"].median()
+    one = by_key["low-rank 0.5 of tiny"]
+    assert one["values"]["energy"] == pytest.approx(typical / ratio, rel=0.05)
+    assert "energy" in by_key["ffn-pruning 0.25 of tiny"]["front"]
+    told = page.write(study, cells)
+    assert '"energy":{"short":"energy"' in told and '"exported_memory":{"short"' not in told
+    untold = cells.assign(energy_joules=float("nan"))
+    study = points.study(untold, *comparisons.build(untold, beside))
+    assert '"energy":{"short"' not in page.write(study, untold)
+    figure = fronts.pareto(results_table.summarise(untold), "phones", "energy")
+    assert "it was not measured" in figure.texts[1].get_text()
+
+
+def test_memory_of_exported_files_is_an_axis_where_they_were_measured(tables, capsys):
+    study = points.read(tables / "results.parquet")
+    known = {p["key"]: p["values"]["exported_memory"] for p in study["points"]}
+    assert {key for key, value in known.items() if value} == {
+        "low-rank 0.5 of tiny",
+        "distillation 0.75 of tiny",
+    }
+    assert known["low-rank 0.5 of tiny"] == 40_000_000
+    assert '"exported_memory":{"short"' in (tables.parent / "report.html").read_text()
+    most = ["--max-exported-memory", "50MB", "--table", tables / "results.parquet"]
+    command("recommend", "--task", "phones", *most)
+    assert "low-rank" in capsys.readouterr().out
+    command("recommend", "--task", "phones", "--condition", "noisy", *most)
+    assert "low-rank" in capsys.readouterr().out

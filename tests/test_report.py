@@ -377,6 +377,43 @@ def test_it_looks_right(view, data, tmp_path, width, scheme):
             assert apart or abs(a["y"] - b["y"]) >= 12
 
 
+def test_a_condition_takes_the_place_of_scores_without_it(view, data, tables):
+    shown = view("#task=phones")
+    study = points.read(tables / "results.parquet", "noisy")
+    there = {p["key"]: p["text"]["score"] for p in study["points"]}
+    clean = {p["key"]: p["text"]["score"] for p in data["points"] if p["task"] == "phones"}
+
+    def scores():
+        shown.get_by_label("all", exact=True).check()
+        rows = shown.locator("#table tbody tr").all()
+        cells = {row.get_attribute("data-key"): row.locator("[data-column=score]") for row in rows}
+        return {key: cell.inner_text() for key, cell in cells.items()}
+
+    assert scores() == clean
+    shown.get_by_label("noisy", exact=True).check()
+    assert scores() == there != clean and ", in noisy" in shown.locator("#axis").inner_text()
+    assert "condition=noisy" in shown.url
+    front = {p["key"] for p in study["points"] if "parameters" in p["front"]}
+    assert set(keys(shown.locator("#table tr.front"))) == front
+    shown.get_by_label("parameters at most", exact=True).press("ArrowLeft")
+    (limit,) = [x for x in shown.url.split("&") if x.startswith("max-parameters=")]
+    asked = budget.Limit("max", "parameters", float(limit.partition("=")[2]))
+    best = budget.choose(study, [asked], "phones")[0]
+    assert best["text"]["score"] in shown.locator(".pick").first.inner_text()
+    shown.get_by_role("button", name="no limits").click()
+    shown.get_by_label("clean", exact=True).check()
+    assert scores() == clean and "condition" not in shown.url
+    header, *rows = data["conditions"]["phones"]
+    assert shown.locator("#lost tbody tr").count() == len(rows)
+    assert view("#task=phones&condition=noisy").get_by_label("noisy", exact=True).is_checked()
+    assert view("#task=characters").locator("#lost").is_hidden()
+
+
+def keys(rows):
+    """Return the keys of the points that rows of the table show."""
+    return [row.get_attribute("data-key") for row in rows.all()]
+
+
 def test_exported_files_stand_beside_torch(view, data, tables):
     shown = view("#task=phones")
     header, *rows = data["runtimes"]["phones"]

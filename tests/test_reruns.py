@@ -145,6 +145,7 @@ CHANGES = {
     "a kind of figure (`layers.py`)": edit_library("reporting/figures/layers.py"),
     "what planning alone uses (`cells.py`)": edit_library("study/cells.py"),
     "a task's recovery": put("tasks", "phones", "student", "steps", value=3),
+    "a task's conditions": put("tasks", "phones", "conditions", value=["fast", "g722"]),
     "how a teacher that is shipped was fine-tuned": put(
         "tasks", "phones", "teacher", "steps", value=3
     ),

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -19,7 +20,10 @@ from speech_pareto.data import pauses
 from speech_pareto.data.audio import SAMPLE_RATE, WINDOW
 from speech_pareto.data.corpus import read
 from speech_pareto.data.text import characters
-from speech_pareto.tasks import captions, transcription
+from speech_pareto.models import architecture, backbone
+from speech_pareto.models.layers.chunked import stream_chunks
+from speech_pareto.models.stream import Stream
+from speech_pareto.tasks import captions, live, transcription
 from speech_pareto.tasks.captions import Word
 from speech_pareto.tasks.recogniser import read_blocks
 
@@ -162,3 +166,35 @@ def test_what_a_microphone_hears_is_written_after_each_pause(recogniser, spoken)
     assert 0 <= float(lines[0][0]) < float(lines[0][1]) <= len(spoken[0]) / SAMPLE_RATE + 0.1
     assert float(lines[1][0]) >= len(spoken[0]) / SAMPLE_RATE + 0.6
     assert len(lines[0][2]) > 10
+
+
+def test_a_student_in_chunks_writes_as_it_hears(tmp_path, spoken):
+    """Block by block, and in one pass over what the stream was."""
+    made = stream_chunks_of(backbone.load(STUDENT))
+    folder = tmp_path / "chunks"
+    texts = {name: (STUDENT / name).read_text() for name in ("provenance.json",)}
+    backbone.save(made, folder, texts=texts)
+    shutil.copy(STUDENT / "head.safetensors", folder)
+    wave = spoken[0]
+    blocks = np.split(wave, range(1000, len(wave), 1000))
+    parts = list(live.written(folder, blocks))
+    stream = Stream(made)
+    assert len(parts) == -(-len(wave) // stream.samples)
+    assert sum(map(bool, parts)) > 3 and len("".join(parts)) > 10
+    whole = np.pad(wave, (stream.lead, -len(wave) % stream.samples))
+    assert "".join(parts).split() == load_recogniser(folder)(whole).split()
+
+
+def stream_chunks_of(made):
+    """Return a model that hears chunks of 160 ms."""
+    parts = architecture.section(backbone.describe(made)) | {"streaming": {"chunk": 8, "left": 64}}
+    made.config.compression = parts
+    stream_chunks(made, **parts["streaming"])
+    return made.eval()
+
+
+def test_a_student_that_hears_the_whole_does_not_write_at_once(tmp_path):
+    with pytest.raises(ValueError, match="only one of the method `streaming` writes"):
+        next(live.written(STUDENT, []))
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        next(live.written(tmp_path / "none", []))

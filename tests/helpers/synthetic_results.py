@@ -5,10 +5,12 @@ None of these numbers was measured.
 
 import csv
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from speech_pareto.runtime import result
+from speech_pareto.study import paths
 from speech_pareto.tasks.hypotheses import ERRORS, write_table
 
 KINDS = ("md", "csv", "html")  # of the leaderboard
@@ -296,6 +298,39 @@ def write_runtimes(metrics):
     return folders
 
 
+def write_conditions(metrics):
+    """Write what students of phones score in two conditions; return the files.
+
+    In `quiet` nothing changes. `noisy` adds errors to utterances: of the teacher one to each, of
+    others as many more as they lack of it, but of `low-rank` 0.25 none more.
+    """
+    files = []
+    for file in metrics:
+        value = result.read(file)
+        run = value["run"]
+        if run["task"] != "phones":
+            continue
+        more = 0 if (run["recipe"], run["ratio"]) == ("low-rank", 0.25) else round(8 * run["ratio"])
+        for name, added in (("quiet", 0), ("noisy", 1 + more)):
+            folder = file.parents[5] / "conditions" / file.relative_to(file.parents[4])
+            files.append(folder.with_suffix("") / f"{name}.json")
+            files[-1].parent.mkdir(parents=True, exist_ok=True)
+            write_table(files[-1].with_suffix(".tsv"), [])
+            if value["status"] == "ok":
+                with file.with_suffix(".tsv").open(encoding="utf-8", newline="") as stream:
+                    rows = list(csv.DictReader(stream, delimiter="\t"))
+                for row in rows:
+                    row["substitutions"] = int(row["substitutions"]) + added
+                write_table(files[-1].with_suffix(".tsv"), rows)
+                for split, section in (("test", "metrics"), ("valid", "valid_metrics")):
+                    own = [row for row in rows if row["split"] == split]
+                    errors = sum(int(row[kind]) for row in own for kind in ERRORS)
+                    length = sum(int(row["length"]) for row in own)
+                    value = value | {section: {METRIC["phones"]: round(100 * errors / length, 4)}}
+            result.write(files[-1], value | {"run": run | {"condition": name}})
+    return files
+
+
 def raced(threads, faster):
     """Return what a file takes on so many threads that is so many times as fast as torch."""
     own = {"audio_seconds": 10, "batch": 1, "repeats": 7, "threads": threads}
@@ -307,6 +342,7 @@ def write_tables(root):
     """Write the grid to root/results with all tables and the page of it; return the tables."""
     import aggregate
     import compare
+    import conditions
     import report
     import runtimes
 
@@ -321,5 +357,8 @@ def write_tables(root):
     read = [tables / name for name in ("front.txt", *map("leaderboard.{}".format, KINDS))]
     timed = [tables / f"runtimes.{kind}" for kind in ("parquet", "csv", "md")]
     runtimes.main(cells, hypotheses, write_runtimes(metrics), *timed)
-    report.main(cells, compared, *beside, [*read, folder / "report.html"], timed[0])
+    lost = [tables / f"conditions.{kind}" for kind in ("parquet", "csv", "md")]
+    inside = [tables / Path(file).name for file in paths.IN_CONDITIONS]
+    conditions.main(cells, hypotheses, write_conditions(metrics), profiles, *lost, inside)
+    report.main(cells, compared, *beside, [*read, folder / "report.html"], timed[0], lost[0])
     return tables

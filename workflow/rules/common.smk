@@ -17,14 +17,14 @@ from speech_pareto.study.rehearsal_text import warning
 from speech_pareto.study.syntax import syntax_problems
 from speech_pareto.compression import catalogue
 from speech_pareto.compression.targets import words
-from speech_pareto.data import sources
+from speech_pareto.data import condition, sources
 from speech_pareto.runtime import plugins, snakemake_patches
 from speech_pareto.tasks import kind
 from speech_pareto.study import paths, rehearsal
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.study.views import VIEWS
 from speech_pareto.study import cells as grid
-from speech_pareto.study import deployed, exported, pool, shares
+from speech_pareto.study import deployed, exported, in_conditions, pool, shares
 
 
 def give_up(error):
@@ -90,6 +90,11 @@ wildcard_constraints:
     study=re.escape(study["study"]),
     task=one_of(study["tasks"]),
     scope=one_of(["any", *study["tasks"]]),
+    condition=one_of(
+        dict.fromkeys(
+            x for task in study["tasks"].values() for x in condition.of_task(task)
+        )
+    ),
     figure=one_of(FIGURES),
     rehearsed=rf"({one_of(rehearsal.STEMS.values())})/.+",
 

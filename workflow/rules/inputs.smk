@@ -370,6 +370,26 @@ def digests_of(names):
     return {name: fingerprint(locate(name)) for name in names}
 
 
+def changes_of_condition(wildcards):
+    """What a condition of the task does to recordings."""
+    return condition.of_task(task_of(wildcards))[wildcards.condition]
+
+
+def files_of_changes(wildcards):
+    """Source files of what a condition does."""
+    return condition.sources(changes_of_condition(wildcards))
+
+
+def files_of_condition(wildcards):
+    """Digests of the files of a task, and of the recordings that a condition names.
+
+    Of these, which may be many, the sizes and both ends count.
+    """
+    names = condition.files(changes_of_condition(wildcards))
+    heard = {name: fingerprint(locate(name), 1 << 16) for name in names}
+    return files_of_task(wildcards) | heard
+
+
 def recordings_of_superb(wildcards):
     """What a SUPERB task's files are made from, as recordings_used says it."""
     prepared = task_settings("label", "languages", "train_hours")(wildcards)
@@ -411,6 +431,11 @@ def cell(what):
     return run
 
 
+def heard_cell(wildcards):
+    """What a result in a condition says of itself."""
+    return {**cell("task")(wildcards), "condition": wildcards.condition}
+
+
 def supernet_run(wildcards):
     """What a supernet says of itself, as `cell` of a student."""
     return {
@@ -448,6 +473,18 @@ def results_of_measured(pattern):
     return [pattern.format(**vars(cell)) for cell in exported.measured(study)]
 
 
+def results_of_heard(pattern):
+    """Files of the cells that are scored in conditions, each once."""
+    pairs = in_conditions.scored(study)
+    names = [pattern.format(**vars(cell), condition=name) for cell, name in pairs]
+    return list(dict.fromkeys(names))
+
+
+def conditions_if_any(*patterns):
+    """Tables of the scores in conditions, if the study has any."""
+    return list(patterns) if in_conditions.scored(study) else []
+
+
 def runtimes_if_any():
     """Table of exported files, if the study measures any."""
     return [paths.RUNTIMES_TABLE] if exported.measured(study) else []
@@ -480,6 +517,12 @@ def sensitivities():
         for teacher, scope in made
     ]
     return [f"{pattern}.{kind}" for pattern in patterns for kind in FORMATS]
+
+
+def conditions_of_figure(wildcards):
+    """Table of what conditions cost, for a figure that shows it."""
+    view = VIEWS.get(figure_of(wildcards)["kind"])
+    return [paths.CONDITIONS] if view and view.reads == "conditions" else []
 
 
 def figure_file(wildcards):

@@ -8,6 +8,7 @@ rule plot:
         comparisons=paths.COMPARISONS,
         analysis=paths.ANALYSES,
         runtimes=runtimes_if_any(),
+        conditions=conditions_of_figure,
         published=shipped("resources/published.csv"),
         hypotheses=hypotheses_of_figure,
         found=found_of_figure,

@@ -13,6 +13,7 @@ rule report:
         pairs=paths.PAIRS,
         examples=paths.EXAMPLES,
         runtimes=runtimes_if_any(),
+        conditions=conditions_if_any(paths.CONDITIONS, *paths.IN_CONDITIONS),
         figures=figures_of_page(),
     output:
         page=report(
@@ -60,6 +61,7 @@ rule tables:
         paths.FRONTS,
         paths.PAIRS,
         *([paths.RUNTIMES_CSV] if exported.measured(study) else []),
+        *([paths.CONDITIONS_CSV] if in_conditions.scored(study) else []),
         paths.FRONT_TEXT,
         paths.LEADERBOARD,
         paths.LEADERBOARD_CSV,

@@ -30,8 +30,9 @@ except ValueError as error:
 
 
 def name_of(stem, wildcards):
-    """Name of a job, as that of its benchmark file."""
-    return "/".join((stem, *wildcards))
+    """Name of a job, as that of its benchmark file; in a condition that of the job without it."""
+    known = [value for key, value in wildcards.items() if key != "condition"]
+    return "/".join((stem, *known))
 
 
 def megabytes(stem, otherwise):

@@ -13,6 +13,7 @@ from speech_pareto.reporting.figures import (
 )
 from speech_pareto.reporting.tables import analysis, published_scores
 from speech_pareto.reporting.tables.answers import Answered
+from speech_pareto.reporting.tables.exported_files import with_memory
 from speech_pareto.reporting.tables.results_table import read, summarise
 from speech_pareto.reporting.tables.roles import roles_of
 from speech_pareto.runtime import plugins, result
@@ -33,6 +34,7 @@ def main(
     hypotheses=(),
     hours=None,
     runtimes=None,
+    conditions=None,
     found=None,
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
@@ -40,18 +42,20 @@ def main(
     `kind` is a cost axis (see `quantities.axes`), one of `views.VIEWS`, `labels`, `probes` or
     `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
     `known` holds published figures (CSV), `hypotheses` a task's utterances (TSV); `hours` maps the
-    tasks of the figure `labels` to their `train_hours`; `runtimes` is the table of exported files
-    (Parquet), `found` what the search found (JSON). With `overlay` published figures are drawn
-    into a task's front, unless its scores lack some test utterances.
+    tasks of the figure `labels` to their `train_hours`; `runtimes` is the table of exported files,
+    `conditions` that of what conditions cost (Parquet), `found` what the search found (JSON). With
+    `overlay` published figures are drawn into a task's front, unless its scores lack some test
+    utterances.
     """
-    cells = read(table)
+    cells = with_memory(read(table), read(runtimes) if runtimes else None)
     recipes, view = roles_of(cells), VIEWS.get(kind)
     if kind == "published":
         figure = published_fronts.published(published_scores.read(known), recipes)
     elif kind == "probes":
         figure = probes.probes(analysis.probes_of(read(analyses), task), task, recipes)
-    elif view and view.reads == "runtimes":
-        figure = drawn(view, read(runtimes), task, recipes)
+    elif view and view.reads in ("runtimes", "conditions"):
+        lines = read(runtimes if view.reads == "runtimes" else conditions)
+        figure = drawn(view, lines, task, recipes)
     elif view and view.reads == "students":
         figure = drawn(view, analysis.students_of(read(analyses), cells, task), task, recipes)
     else:
@@ -104,5 +108,6 @@ if "snakemake" in globals():
             hypotheses=snakemake.input.hypotheses,
             hours=figure.get("hours"),
             runtimes=(snakemake.input.runtimes or [None])[0],
+            conditions=(snakemake.input.conditions or [None])[0],
             found=(snakemake.input.found or [None])[0],
         )

@@ -16,18 +16,24 @@ def main(
     examples,
     outputs: list,
     runtimes=None,
+    conditions=None,
     figures: Sequence[str] = (),
 ) -> None:
     """Write each of `outputs`, which have the names of `documents.written`, from the tables.
 
     `cells`, `comparisons` and `runtimes` are Parquet, `fronts` and `pairs` CSV, `examples` JSON;
-    `figures` are SVGs that the page shows.
+    `conditions` is the table of what conditions cost (Parquet), with others beside it; `figures`
+    are SVGs that the page shows.
     """
+    lost = (
+        [results_table.read(conditions), *points.read_conditions(conditions)] if conditions else ()
+    )
     texts = documents.written(
         *map(results_table.read, (cells, comparisons)),
         *map(points.read_csv, map(Path, (fronts, pairs))),
         result.read_json(examples),
         runtimes=results_table.read(runtimes) if runtimes else None,
+        conditions=lost,
         figures={"/".join(Path(f).parts[1:]): Path(f).read_text("utf-8") for f in figures},
     )
     for output in outputs:
@@ -46,5 +52,6 @@ if "snakemake" in globals():
             examples=snakemake.input.examples,
             outputs=list(snakemake.output),
             runtimes=(snakemake.input.runtimes or [None])[0],
+            conditions=(snakemake.input.conditions or [None])[0],
             figures=list(snakemake.input.figures),
         )

@@ -73,6 +73,7 @@ def with_limits(command):
         "recommend --task phones --max-parameters 3M --max-rtf 0.05",
         "recommend --max-seconds 50ms --max-bytes 5MB --min-speedup 2",
         "recommend '<= 20 ms on epyc-1-threads'",
+        "recommend --condition worst --max-valid-score 60%",
     )
 )
 @with_limits
@@ -83,6 +84,9 @@ def recommend(
     task: Annotated[str | None, typer.Option(help="One task; by default all.")] = None,
     table: Annotated[Path, typer.Option(help="Table of the study.")] = Path(paths.TABLE),
     folder: Folder = Path(OWN),
+    condition: Annotated[
+        str | None, typer.Option(help="In which scores count: a condition of the study, or worst.")
+    ] = None,
     **limits: str | None,
 ) -> None:
     """Name the best students within limits.
@@ -103,7 +107,7 @@ def recommend(
         asked.append(limit)
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not there; run the study first, or give its --table")
-    study = points.read(table)
+    study = points.read(table, condition)
     if task and task not in study["tasks"]:
         raise ValueError(
             f"task {task!r} is not in the table, which has {', '.join(study['tasks'])}"
@@ -262,6 +266,9 @@ def listen(
     model: Model,
     rate: Annotated[int, typer.Option(min=1000, help="Samples a second.")] = 16_000,
     threads: Threads = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Write as it is heard: folders of students in chunks.")
+    ] = False,
 ) -> None:
     """Transcribe what comes from standard input: 16-bit samples (PCM), one channel.
 
@@ -275,6 +282,14 @@ def listen(
 
     if threads:
         torch.set_num_threads(threads)
+    if now:
+        from speech_pareto.tasks.live import written
+
+        for more in written(model, heard(sys.stdin.buffer, rate)):
+            typer.echo(more, nl=False)
+            sys.stdout.flush()
+        typer.echo()
+        return
     for words in load_recogniser(model).words(heard(sys.stdin.buffer, rate), live=True):
         if words:
             typer.echo(f"{words[0].start:.2f}\t{words[-1].end:.2f}\t{text(words)}", nl=False)

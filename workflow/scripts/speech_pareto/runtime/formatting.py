@@ -40,6 +40,13 @@ def short_seconds(value: float) -> str:
     return f"{three_digits(value)} s" if value >= 1 else f"{three_digits(value * 1e3)} ms"
 
 
+def short_joules(value: float) -> str:
+    """Return an energy with three digits: 920 mJ, 1.20 J."""
+    if missing(value):
+        return MISSING
+    return f"{three_digits(value)} J" if value >= 1 else f"{three_digits(value * 1e3)} mJ"
+
+
 def short_bytes(value: float) -> str:
     """Return a number of bytes with three digits: 6.00 MB."""
     return _with_unit(value, {" GB": 1e9, " MB": 1e6, " kB": 1e3}, " B")

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from speech_pareto.data import condition
 from speech_pareto.data.sources import languages_of
 from speech_pareto.models.teachers import pinned
 from speech_pareto.study.cells import settings_of
@@ -97,7 +98,9 @@ def _expand(config: dict) -> dict:
         corpus.setdefault("languages", known if len(known) == 1 else [corpus.get("language")])
     for name, task in config["tasks"].items():
         kind = kind_of(task["kind"])
-        config["tasks"][name] = kind.filled(task)
+        config["tasks"][name] = task = kind.filled(task)
+        if "conditions" in task:
+            task["conditions"] = condition.filled(task["conditions"])
         if kind.finetunes:
             for training in (task["teacher"], task["student"]):
                 training.setdefault("precision", config["precision"])

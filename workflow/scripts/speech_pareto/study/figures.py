@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import product
 
+from speech_pareto.study import in_conditions
 from speech_pareto.study.cells import cells
 from speech_pareto.study.exported import measured
 from speech_pareto.study.views import ALL_TASKS, FRONT, LABELS, PROBES, PUBLISHED, VIEWS
@@ -20,8 +21,9 @@ def figures_of(study: Mapping) -> dict[str, dict]:
     kinds |= {kind: VIEWS[kind].says for kind in study["figures"]["views"]}
     tasks = dict.fromkeys(cell.task for cell in cells(study))
     only = {"runtimes": {cell.task for cell in measured(study)}}
+    only["conditions"] = set(in_conditions.tasks(study))
     only["search"] = {study["search"]["task"]} if "search" in study else set()
-    found = {}
+    found: dict[str, dict] = {}
     for task, (kind, says) in product(tasks, kinds.items()):
         own = kind_of(study["tasks"][task]["kind"]).views
         reads = VIEWS[kind].reads if kind in VIEWS else "summary"
@@ -46,6 +48,7 @@ def label_budgets(study: Mapping, tasks: Iterable[str]) -> dict[str, dict[str, f
     for task in tasks:
         settings = dict(study["tasks"][task])
         hours = settings.pop("train_hours", None)
+        settings.pop("conditions", None)
         families[json.dumps(settings, sort_keys=True)][task] = hours
     most = [max(own, key=lambda task: own[task] or math.inf) for own in families.values()]
     pairs = zip(most, families.values(), strict=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speech_pareto.compression import recipes
+from speech_pareto.data.condition import of_task
 from speech_pareto.models import architecture, operations, storage
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.models.teachers import known
@@ -17,6 +18,7 @@ from speech_pareto.study import cells as grid
 from speech_pareto.study.cells import Cell
 from speech_pareto.study.exported import measured
 from speech_pareto.study.figures import figures_of, looks_inside
+from speech_pareto.study.in_conditions import scored
 from speech_pareto.tasks.kind import TRAINING, kind_of
 from speech_pareto.training.settings import batch_audio
 
@@ -118,6 +120,7 @@ def jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path) -> list[J
         found += _cell_jobs(study, cell, facts, results)
     found += [Job("compare", "compare"), Job("aggregate", "aggregate"), Job("report", "report")]
     found += [Job("runtimes", "runtimes")] * bool(measured(study))
+    found += [Job("conditions", "conditions")] * bool(scored(study))
     found += [Job("plot", f"plot/{name}") for name in figures_of(study)]
     return list({job.benchmark: job for job in found}.values())
 
@@ -127,7 +130,9 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
     point = f"{cell.teacher}/{cell.recipe}/{cell.ratio}/{cell.seed}"
     task = study["tasks"][cell.task]
     kind = kind_of(task["kind"])
+    conditions = [f"evaluate_condition/{name}" for name in of_task(task)]
     all_rules = ("compress", *kind.rules, "profile", "analyse", "export", "measure_export")
+    all_rules += tuple(conditions)
     macs: dict[str, float | None] = dict.fromkeys(all_rules, 0.0)
     if facts["feasible"] == "unknown":
         macs = dict.fromkeys(all_rules)
@@ -150,14 +155,19 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
         }
         heard = SCORED_SECONDS * len(study.get("onnx", {}).get("numbers", ()))
         macs |= {"export": 0.0, "measure_export": heard * student}
+        macs |= dict.fromkeys(conditions, audio.get("evaluate", 0.0) * student)
     last = dict.fromkeys(("compress", "profile", "analyse"), cell.scope)
     computes = facts["feasible"] != "no"
-    names = {rule: f"{rule}/{point}/{last.get(rule, cell.task)}" for rule in macs}
     if not looks_inside(study):
         del macs["analyse"]
     if "onnx" not in study or not kind.finetunes:
         del macs["export"], macs["measure_export"]
-    return [Job(rule, names[rule], number, computes=computes) for rule, number in macs.items()]
+    found = []
+    for rule, number in macs.items():
+        rule, _, condition = rule.partition("/")
+        name = f"{rule}/{point}/{last.get(rule, cell.task)}" + f"/{condition}" * bool(condition)
+        found.append(Job(rule, name, number, computes=computes))
+    return found
 
 
 def jobs_of_rung(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> list[Job]:
@@ -306,7 +316,7 @@ def _kind(benchmark: str) -> tuple[str, ...]:
     parts = tuple(benchmark.split("/"))
     if parts[0] == "train_supernet":
         return (*parts[:3], parts[4])
-    return (*parts[:3], parts[5]) if len(parts) == 6 else parts
+    return (*parts[:3], *parts[5:]) if len(parts) >= 6 else parts
 
 
 def rows(expected: Mapping[Cell, dict]) -> list[dict]:

@@ -16,6 +16,8 @@ STUDENT = f"results/models/{CELL}/{{scope}}"
 FINETUNED = f"results/finetuned/{CELL}/{{task}}"
 METRICS = f"results/metrics/{CELL}/{{task}}.json"
 HYPOTHESES = f"results/metrics/{CELL}/{{task}}.tsv"
+IN_CONDITION = f"results/conditions/{CELL}/{{task}}/{{condition}}.json"
+HEARD = f"results/conditions/{CELL}/{{task}}/{{condition}}.tsv"
 PROFILE = f"results/profile/{CELL}/{{scope}}.json"
 ANALYSIS = f"results/analysis/{CELL}/{{scope}}.json"
 SENSITIVITY = "results/sensitivity/{teacher}/{scope}"
@@ -40,6 +42,14 @@ EXAMPLES = "results/tables/examples.json"
 RUNTIMES_TABLE = "results/tables/runtimes.parquet"
 RUNTIMES_CSV = "results/tables/runtimes.csv"
 RUNTIMES_TEXT = "results/tables/runtimes.md"
+CONDITIONS = "results/tables/conditions.parquet"
+CONDITIONS_CSV = "results/tables/conditions.csv"
+CONDITIONS_TEXT = "results/tables/conditions.md"
+CONDITION_CELLS = "results/tables/conditions_cells.parquet"
+CONDITION_COMPARISONS = "results/tables/conditions_comparisons.parquet"
+CONDITION_FRONTS = "results/tables/conditions_fronts.csv"
+CONDITION_PAIRS = "results/tables/conditions_pairs.csv"
+IN_CONDITIONS = (CONDITION_CELLS, CONDITION_COMPARISONS, CONDITION_FRONTS, CONDITION_PAIRS)
 PAIRS = "results/tables/pairs.csv"
 FRONT_TEXT = "results/tables/front.txt"
 LEADERBOARD = "results/tables/leaderboard.md"
@@ -59,6 +69,7 @@ OUTPUTS = {
     "compress": STUDENT,
     "finetune": FINETUNED,
     "evaluate": METRICS,
+    "evaluate_condition": IN_CONDITION,
     "prepare_superb": SUPERB_DATA,
     "superb": METRICS,
     "profile": PROFILE,
@@ -66,6 +77,7 @@ OUTPUTS = {
     "export": ONNX,
     "measure_export": f"{RUNTIMES}/report.json",
     "runtimes": RUNTIMES_CSV,
+    "conditions": CONDITIONS_CSV,
     "compare": COMPARISONS_CSV,
     "aggregate": TABLE_CSV,
     "report": PAGE,

@@ -16,6 +16,7 @@ from speech_pareto.runtime import formatting
 COUNT = {"k": 1e3, "M": 1e6, "G": 1e9}
 SECONDS = {"ms": 1e-3, "s": 1.0}
 BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+JOULES = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}
 PERCENT = {"%": 1.0}
 PLAIN: dict[str, float] = {}
 
@@ -27,7 +28,8 @@ class Axis:
     `label` stands below a figure of one task, where `{speech}` becomes the length of speech that
     was timed; `panel` below the small ones of all tasks; `short` in sentences; `front` in
     front.txt. `sparse` is the column at which models with zeros are drawn, hollow. Without
-    `always` the front is drawn only where `figures.costs` asks for it, and is in no other output.
+    `always` the front is drawn only where `figures.costs` asks for it, and is in no other output,
+    but `measured` ones are on the page where some student has them.
     """
 
     label: str
@@ -36,6 +38,7 @@ class Axis:
     front: str
     sparse: str | None = None
     always: bool = True
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,15 @@ TIME = Axis("time for {speech}", "time", "time", "time")
 DISK = Axis("size of the weights on disk", "size on disk", "bytes", "disk")
 MEMORY = Axis("peak memory for {speech}", "peak memory", "memory", "memory", always=False)
 LATENCY = Axis("algorithmic latency, in {speech}", "latency", "latency", "latency", always=False)
+ENERGY = Axis("energy for {speech}", "energy", "energy", "energy", always=False, measured=True)
+EXPORTED = Axis(
+    "peak memory in onnxruntime for {speech}",
+    "exported memory",
+    "exported memory",
+    "memory",
+    always=False,
+    measured=True,
+)
 
 count, size = formatting.short_count, formatting.short_bytes
 # column, label, units, form, axis
@@ -103,6 +115,8 @@ QUANTITIES: dict[str, Quantity] = {
     "bytes": Quantity("bytes", "on disk", BYTES, size, DISK),
     "peak_memory_bytes": Quantity("peak_memory_bytes", "memory", BYTES, size, MEMORY),
     "latency": Quantity("latency", "latency", SECONDS, formatting.short_seconds, LATENCY),
+    "energy": Quantity("paired_joules", "energy", JOULES, formatting.short_joules, ENERGY),
+    "exported_memory": Quantity("exported_memory_bytes", "exported memory", BYTES, size, EXPORTED),
     "nonzero_parameters": Quantity("nonzero_parameters", "non-zero", COUNT, count),
     "speedup": Quantity("speedup", "speed-up", PLAIN, formatting.times, bounds=("min",)),
     "score": Quantity("score", "score", PERCENT, formatting.one_decimal, bounds=()),  # of test
@@ -128,6 +142,12 @@ def axes() -> dict[str, Quantity]:
 def main_axes() -> dict[str, Quantity]:
     """Return those whose fronts are in every table and on the page."""
     return {name: quantity for name, quantity in axes().items() if quantity.drawn.always}
+
+
+def page_axes() -> dict[str, Quantity]:
+    """Return those of the page: the main ones, then those that a platform may tell or not."""
+    told = {name: quantity for name, quantity in axes().items() if quantity.drawn.measured}
+    return main_axes() | told
 
 
 def limits() -> dict[str, tuple[str, str]]:

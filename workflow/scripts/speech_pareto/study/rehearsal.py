@@ -63,6 +63,8 @@ def kind_of(study: Mapping, benchmark: str) -> str:
     A task matters to what trains on it or is scored on it.
     """
     rule, *names = benchmark.split("/")
+    if rule == "evaluate_condition":  # costs what `evaluate` does
+        return kind_of(study, "/".join(("evaluate", *names[:5])))
     if rule == "train_supernet":
         return "/".join((rule, *names[:2]))
     if len(names) < 5:
@@ -88,10 +90,15 @@ def settings_of(study: Mapping, kind: str) -> str:
         used |= {"profile": study["profile"]}
     if rule not in ("profile", "analyse", "pretrain_teacher", "train_supernet"):
         tasks = [names[-1]] if rule != "compress" else names[1:]
-        used |= {"tasks": [study["tasks"][name] for name in tasks]}
+        used |= {"tasks": [_without_conditions(study["tasks"][name]) for name in tasks]}
         corpora += [name for task in tasks for name in study["tasks"][task]["corpora"]]
     used |= {"corpora": {name: study["corpora"][name] for name in corpora}}
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_conditions(task: Mapping) -> dict:
+    """Return a task without what has jobs of its own."""
+    return {key: value for key, value in task.items() if key != "conditions"}
 
 
 class Rehearsal:

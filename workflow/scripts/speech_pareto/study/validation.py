@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 
 from speech_pareto.compression import catalogue, recipes, targets
+from speech_pareto.data import condition as heard
 from speech_pareto.data import sources
 from speech_pareto.data.sources import languages_of
 from speech_pareto.data.text import voice
@@ -326,6 +327,8 @@ def _task(at: str, value: object, parts: dict) -> Iterator[str]:
     ]
     known = list(dict.fromkeys(languages))
     yield from unknown_names(f"{at}.languages", "language", value.get("languages"), known)
+    for place, said in heard.problems(listed(value.get("conditions"))):
+        yield f"{at}.conditions{place}: {said}"
     for key, path in mapping(value.get("language_model")).items():
         if isinstance(path, str) and not _is(path, Path.is_file):
             yield f"{at}.language_model.{key}: there is no file '{path}'."
@@ -340,6 +343,8 @@ def _of_kind(at: str, value: dict, own: kind.Kind) -> Iterator[str]:
     for key in sorted({key for other in kinds for key in other.keys} & set(value) - set(own.keys)):
         owners = " or ".join(f"'{other.name}'" for other in kinds if key in other.keys)
         yield f"{at}.{key}: only a task of kind {owners} has it."
+    if "conditions" in value and "evaluate" not in own.rules:
+        yield f"{at}.conditions: tasks of kind '{own.name}' are not scored by this workflow itself."
     for key, said in own.problems(value):
         yield f"{join(at, key) if key else at}: {said}"
     if own.finetunes:

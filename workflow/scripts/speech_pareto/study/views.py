@@ -24,11 +24,11 @@ class View:
 
     It is drawn from the summary over seeds, from what `analyse` saw inside the students, or from
     the utterances, where the task's kind names it (`tasks/kind.py`). Exported files are drawn of
-    studies that measure them, a search of its task.
+    studies that measure them, conditions of tasks that have some, a search of its task.
     """
 
     module: str
-    reads: Literal["summary", "students", "utterances", "runtimes", "search"]
+    reads: Literal["summary", "students", "utterances", "runtimes", "conditions", "search"]
     says: str
 
 
@@ -48,6 +48,11 @@ VIEWS = {
         "runtime_times",
         "runtimes",
         "Time of each student in torch and as exported files in onnxruntime.",
+    ),
+    "robustness": View(
+        "robustness",
+        "conditions",
+        "What compression costs in each condition of the task, against what it costs without it.",
     ),
     "search": View(
         "search_progress",

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from speech_pareto.reporting.figures.canvas import mark, styled
+from speech_pareto.reporting.figures.canvas import mark, nothing, styled
 from speech_pareto.reporting.figures.labels import place
 from speech_pareto.reporting.figures.styles import GREY, INK, MUTED, SHADE, styles
 from speech_pareto.reporting.tables.pareto import SIGNS
@@ -52,6 +52,9 @@ def pareto(
     if rows.empty:
         tasks = ", ".join(sorted(summary["task"].unique()))
         raise ValueError(f"task {task!r} is not in the table, which has {tasks}")
+    told = rows[known[cost].column].notna() & rows["score"].notna()
+    if not known[cost].drawn.always and not told.any():
+        return nothing(f"Score against {known[cost].drawn.short}", f"{task}: it was not measured")
     recipes = roles_of(summary) if recipes is None else dict(recipes)
     if published is not None:
         recipes = roles_of(published) | recipes

@@ -60,6 +60,20 @@ def build(
     return table.astype({column: types.get(column, "float64") for column in table})
 
 
+def with_memory(cells: pd.DataFrame, table: pd.DataFrame | None) -> pd.DataFrame:
+    """Return cells with the peak memory of their exported file in fp32, `exported_memory_bytes`.
+
+    Its scores are those in torch. `table` is that of exported files, if there is one; the memory is
+    by how much a process that runs the file grows, a mean over seeds.
+    """
+    if table is None:
+        return cells
+    own = table[(table["runtime"] == ONNX) & (table["numbers"] == "fp32")]
+    own = own[[*GROUP, "peak_memory_bytes"]]
+    own = own.rename(columns={"peak_memory_bytes": "exported_memory_bytes"})
+    return cells.merge(own, how="left", on=GROUP)
+
+
 def _student(table: pd.DataFrame) -> list[pd.Series]:
     """Return what tells students apart."""
     return [table[column] for column in GROUP]

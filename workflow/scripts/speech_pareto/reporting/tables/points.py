@@ -3,12 +3,15 @@
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
+from speech_pareto.data.condition import CLEAN, WORST
 from speech_pareto.reporting.tables import results_table, roles
+from speech_pareto.reporting.tables.exported_files import with_memory
 from speech_pareto.reporting.tables.results_table import GROUP, PENDING, summarise
 from speech_pareto.reporting.tables.wording import (
     AS_GOOD,
@@ -25,6 +28,7 @@ from speech_pareto.runtime.formatting import (
     with_interval,
     with_spread,
 )
+from speech_pareto.runtime.suggest import unknown
 from speech_pareto.study import paths, quantities
 from speech_pareto.study.quantities import QUANTITIES
 from speech_pareto.tasks.kind import kind_of
@@ -45,12 +49,48 @@ def study(cells: pd.DataFrame, comparisons=None, fronts=None, pairs=None) -> dic
     }
 
 
-def read(table) -> dict:
-    """Return the study of the table that `aggregate` wrote, and of those that lie beside it."""
+def inside(tables: Sequence, name: str) -> dict:
+    """Return a study as it is in one condition, or in that in which each student does worst.
+
+    `tables` are the cells, comparisons, fronts and pairs of all conditions that `conditions` wrote.
+    Tasks without the condition are not in it.
+    """
+    own = [rows[rows["condition"] == name].drop(columns="condition") for rows in tables]
+    found = study(*own)
+    for facts in found["tasks"].values():
+        facts["heading"] += f", in {'the worst condition' if name == WORST else name}"
+    return found
+
+
+def read_conditions(table) -> list[pd.DataFrame]:
+    """Return the tables of `inside`, which lie beside that of `aggregate`; ValueError if not."""
+    files = [Path(table).with_name(Path(name).name) for name in paths.IN_CONDITIONS]
+    if not files[0].is_file():
+        raise ValueError(f"{files[0]} is not there: no task of the study says `conditions`")
+    found = [results_table.read(x) if x.suffix == ".parquet" else read_csv(x) for x in files]
+    return [_with_memory(found[0], table), *found[1:]]
+
+
+def _with_memory(cells: pd.DataFrame, table) -> pd.DataFrame:
+    """Return cells with what the table of exported files beside that of `aggregate` says."""
+    timed = Path(table).with_name(Path(paths.RUNTIMES_TABLE).name)
+    return with_memory(cells, results_table.read(timed) if timed.is_file() else None)
+
+
+def read(table, condition: str | None = None) -> dict:
+    """Return the study of the table that `aggregate` wrote, and of those that lie beside it.
+
+    With a `condition`, as it is there; ValueError for one that no task has.
+    """
+    if condition and condition != CLEAN:
+        tables = read_conditions(table)
+        if condition not in (known := sorted(tables[0]["condition"].unique())):
+            raise ValueError(unknown("condition", condition, [CLEAN, *known]))
+        return inside(tables, condition)
     folder = Path(table).parent
     compared = folder / "comparisons.parquet"
     return study(
-        results_table.read(table),
+        _with_memory(results_table.read(table), table),
         results_table.read(compared) if compared.is_file() else None,
         *(read_csv(folder / name) for name in BESIDE),
     )
@@ -126,8 +166,8 @@ def _point(row: pd.Series, cells: pd.DataFrame, ties: dict) -> dict:
         "as_good": bool(row["as_good"]),
         "sparse": bool(row["sparse"]),
         "choice": plain(row["choice_score"]),
-        "front": [cost for cost in quantities.main_axes() if row[f"front_{cost}"]],
-        "testFront": [cost for cost in quantities.main_axes() if row[f"test_front_{cost}"]],
+        "front": [cost for cost in quantities.page_axes() if row[f"front_{cost}"]],
+        "testFront": [cost for cost in quantities.page_axes() if row[f"test_front_{cost}"]],
         "ties": {cost: name for (cost, *ends), name in ties.items() if ends == [*names.values()]},
         "values": {name: plain(row[one.column]) for name, one in QUANTITIES.items()},
         "text": texts(row),

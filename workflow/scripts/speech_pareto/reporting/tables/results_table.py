@@ -298,7 +298,19 @@ def read(file) -> pd.DataFrame:
         raise ValueError(f"{file} is no sound table ({error}); delete it and run again") from None
 
 
-LATER = ("macs_per_second_p95", "paired_seconds_p95")  # columns that older tables lack
+# Columns that older tables lack, and what only some studies measure (`exported_files.with_memory`).
+LATER = ("macs_per_second_p95", "paired_seconds_p95", "exported_memory_bytes")
+
+
+def paired_joules(table: pd.DataFrame) -> pd.Series:
+    """Return each student's energy as the teacher's typical energy times the share of it.
+
+    As with `paired_seconds`: a counter sees all that its chip does, on busier and idler machines.
+    """
+    teacher = table.groupby(["teacher", "energy_source", *CONDITIONS], dropna=False)
+    typical = teacher["teacher_energy_joules"].transform("median").astype(float)
+    share = table["energy_joules"].astype(float) / table["teacher_energy_joules"].astype(float)
+    return typical * share
 
 
 def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -317,6 +329,7 @@ def summarise(table: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> p
     no significant increase in errors.
     """
     table = table.assign(**{name: float("nan") for name in LATER if name not in table})
+    table["paired_joules"] = paired_joules(table)
     rows, means = [], _means()
     for key, cells in table.groupby(GROUP, sort=True):
         done = cells[cells["status"] == "ok"]

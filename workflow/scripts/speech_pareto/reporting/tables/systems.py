@@ -160,12 +160,16 @@ class TrialSystems(Systems):
 
         z = difference in EER / its standard deviation over `detection.draws`, p = 2 (1 - Φ(|z|)).
         """
-        difference = self.rate(a) - self.rate(b)
-        if difference == 0:
-            return 0.0, 1.0
-        spread = float(np.std(self.rates[a] - self.rates[b], ddof=1))
-        z = difference / spread if spread else math.copysign(math.inf, difference)
-        return z, math.erfc(abs(z) / math.sqrt(2))
+        return by_bootstrap(self.rate(a) - self.rate(b), self.rates[a] - self.rates[b])
+
+
+def by_bootstrap(difference: float, drawn: np.ndarray) -> tuple[float, float]:
+    """Return z and the two-sided p-value of a difference, of how it is over draws (draws,)."""
+    if difference == 0:
+        return 0.0, 1.0
+    spread = float(np.std(drawn, ddof=1))
+    z = difference / spread if spread else math.copysign(math.inf, difference)
+    return z, math.erfc(abs(z) / math.sqrt(2))
 
 
 def systems_of(

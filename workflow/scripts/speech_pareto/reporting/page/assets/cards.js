@@ -143,7 +143,8 @@ function drawWords() {
   const facts = study.tasks[state.task], cost = study.costs[state.cost];
   $("study").textContent = `Study “${study.study}”: ${study.done}.`;
   $("message").textContent = (study.messages[state.task] || {})[state.cost] || `${facts.short} against ${cost.short}`;
-  $("axis").textContent = `${facts.heading}; ${study.chosenOn[facts.chosenOn]}; against ${cost.label.replace("{speech}", facts.take ? `a ${facts.take}` : "speech")}`;
+  const where = state.condition === "clean" ? "" : state.condition === "worst" ? ", in each one's worst condition" : `, in ${state.condition}`;
+  $("axis").textContent = `${facts.heading}${where}; ${study.chosenOn[facts.chosenOn]}; against ${cost.label.replace("{speech}", facts.take ? `a ${facts.take}` : "speech")}`;
   const points = here().filter(isShown);
   const notes = ["line: the front, no method measured is cheaper and better",
     points.some((p) => p.spread) && "bars: ± 1 standard deviation over seeds",
@@ -172,20 +173,25 @@ function update() {
   drawWords();
   drawChart();
   drawTable();
-  drawRuntimes();
+  drawTables();
   drawExamples(chosen[0]);
-  const { task, cost, scale } = state;
-  location.replace(`#${new URLSearchParams({ task, cost, scale, ...state.limits })}`);
+  const { task, cost, scale, condition } = state, heard = condition === "clean" ? {} : { condition };
+  location.replace(`#${new URLSearchParams({ task, cost, scale, ...heard, ...state.limits })}`);
 }
 
 function start() {
-  const known = { task: tasks, cost: costs, scale: ["auto", "linear", "log"] };
+  const conditions = ["clean", ...Object.keys(study.heard)];
+  const known = { task: tasks, cost: costs, scale: ["auto", "linear", "log"], condition: conditions };
   for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
     if ((known[name] || []).includes(value)) state[name] = value;
     const number = parseFloat(value);
     if (fields.some((field) => field.name === name) && Number.isFinite(number)) state.limits[name] = number;
   }
   choices("tasks", "task", Object.fromEntries(tasks.map((task) => [task, task])));
+  $("hearing").hidden = conditions.length === 1;
+  choices("conditions", "condition", Object.fromEntries(conditions.map((name) => [name, name])));
+  $("conditions").addEventListener("change", () => { hear(); drawLimits(); update(); });
+  hear();
   choices("costs", "cost", Object.fromEntries(costs.map((cost) => [cost, study.costs[cost].short])));
   choices("scales", "scale", { auto: "auto", linear: "linear", log: "log" });
   choices("tables", "table", { front: "this front", all: "all" });

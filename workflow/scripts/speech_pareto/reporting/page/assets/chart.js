@@ -4,9 +4,9 @@ const study = JSON.parse(document.getElementById("data").textContent);
 const budget = makeBudget(study.alpha);
 const $ = (id) => document.getElementById(id);
 const tasks = Object.keys(study.tasks), costs = Object.keys(study.costs);
-const state = { task: tasks[0], cost: costs[0], scale: "auto", table: "front", limits: {}, off: new Set() };
+const state = { task: tasks[0], condition: "clean", cost: costs[0], scale: "auto", table: "front", limits: {}, off: new Set() };
 // a limit is a number in the unit of its column; each step of its slider is the value of a model
-const fields = study.limits.map((field) => ({ ...field, steps: valuesOf(field.quantity) }))
+const fields = study.limits.map((field) => ({ ...field, get steps() { return valuesOf(field.quantity); } }))
   .filter(({ steps }) => steps.length > 1);
 let limits = [], chosen = [], pinned = null;
 
