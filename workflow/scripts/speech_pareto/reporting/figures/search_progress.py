@@ -33,8 +33,8 @@ def draw(found: Mapping, summary: pd.DataFrame) -> Figure:
     own = [key in keys for key in zip(rows["recipe"], rows["ratio"], strict=True)]
     grid, front = rows[~np.array(own, dtype=bool)], rows[np.array(own, dtype=bool)]
     held = {name: volume(points, found) for name, points in (("grid", grid), ("front", front))}
-    title = f"{task}: the front that was found holds {one_decimal(held['front'])} % of the plane, "
-    title += f"the grid {one_decimal(held['grid'])} %"
+    title = f"{task}: the front that was found holds {one_decimal(held['front'])} % of the plane"
+    title += f", the grid {one_decimal(held['grid'])} %" if len(grid) else ""
     figure = Figure(figsize=(8.6, 4.2))
     progress(canvas.axes_within(figure, 0.6, 5.3, 0.95, 0.75), found, held["grid"])
     plane(canvas.axes_within(figure, 4.1, 0.2, 0.95, 0.75), found, grid, front)
@@ -70,8 +70,10 @@ def progress(axes, found: Mapping, grid: float) -> None:
     hours = [one["seconds"] / 3600 for one in found["rounds"]]
     volumes = [one["hypervolume"] for one in found["rounds"]]
     axes.plot(hours, volumes, color=FOUND, marker="o", markersize=3.5, linewidth=1.2)
-    axes.axhline(grid, color=GRID, linewidth=1.0, linestyle=(0, (4, 2)))
-    axes.annotate("the grid", (0, grid), (2, 3), textcoords="offset points", color=MUTED, size=7.5)
+    if grid:
+        axes.axhline(grid, color=GRID, linewidth=1.0, linestyle=(0, (4, 2)))
+        at = {"textcoords": "offset points", "color": MUTED, "size": 7.5}
+        axes.annotate("the grid", (0, grid), (2, 3), **at)
     axes.set_xlim(left=0)
     axes.set_xlabel("foretold hours")
     axes.set_ylabel("hypervolume in %")
