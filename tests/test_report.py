@@ -1,5 +1,6 @@
 """The page: the numbers of the tables, in a real browser, with the command's answers."""
 
+import base64
 import csv
 import json
 import os
@@ -99,6 +100,13 @@ def test_the_page_stands_for_itself(tables):
     assert not re.findall(r"<(?:script|link|img)[^>]* (?:src|href)=\"(?!data:)", text)
     assert "{{" not in text
     assert len(text) < 300_000
+
+
+def test_figures_on_the_page_are_images_that_it_holds(tables):
+    cells, svg = results_table.read(tables / "results.parquet"), "<svg>&amp;</svg>"
+    text = page.write(points.read(tables / "results.parquet"), cells, figures={"a <b>": svg})
+    ((what, image),) = re.findall(r'<img alt="(.*?)" src="data:image/svg\+xml;base64,(.*?)">', text)
+    assert what == "a &lt;b&gt;" and base64.b64decode(image).decode() == svg
 
 
 def test_nothing_in_the_data_can_end_the_script():

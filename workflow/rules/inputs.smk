@@ -448,9 +448,24 @@ def supernet_run(wildcards):
 # results of the study
 
 
+def files_of(pattern, cells):
+    """Files of cells, each once."""
+    return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in cells))
+
+
 def results_of_cells(pattern):
-    """Files of all cells, each once."""
-    return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in CELLS))
+    """Files of all cells; with a search an input function, as that finds some of them."""
+
+    def found(wildcards):
+        return files_of(pattern, [*CELLS, *cells_of_search()])
+
+    return found if "search" in study else files_of(pattern, CELLS)
+
+
+def results_beside_search():
+    """Files of the grid's cells, which need not wait until a search has ended; none without one."""
+    patterns = (paths.METRICS, paths.PROFILE) if "search" in study else ()
+    return [file for pattern in patterns for file in files_of(pattern, CELLS)]
 
 
 def results_of_measured(pattern):
@@ -486,8 +501,10 @@ def hypotheses_of_figure(wildcards):
     view = VIEWS.get(figure["kind"])
     if not view or view.reads != "utterances":
         return []
-    own = [cell for cell in CELLS if cell.task == figure["task"]]
-    return [paths.HYPOTHESES.format(**vars(cell)) for cell in own]
+    every = [*CELLS, *cells_of_search()]
+    return files_of(
+        paths.HYPOTHESES, [cell for cell in every if cell.task == figure["task"]]
+    )
 
 
 def sensitivities():
