@@ -299,7 +299,7 @@ def read(file) -> pd.DataFrame:
 
 
 # Columns that older tables lack, and what only some studies measure (`exported_files.with_memory`).
-LATER = ("macs_per_second_p95", "paired_seconds_p95", "exported_memory_bytes")
+LATER = ("macs_per_second_p95", "paired_seconds_p95", "latency", "exported_memory_bytes")
 
 
 def paired_joules(table: pd.DataFrame) -> pd.Series:
