@@ -474,10 +474,14 @@ def results_of_measured(pattern):
 
 
 def results_of_heard(pattern):
-    """Files of the cells that are scored in conditions, each once."""
-    pairs = in_conditions.scored(study)
-    names = [pattern.format(**vars(cell), condition=name) for cell, name in pairs]
-    return list(dict.fromkeys(names))
+    """Files of the cells that are scored in conditions, each once, as `results_of_cells`."""
+
+    def found(wildcards):
+        pairs = in_conditions.scored(study, cells_of_search())
+        names = [pattern.format(**vars(cell), condition=name) for cell, name in pairs]
+        return list(dict.fromkeys(names))
+
+    return found if "search" in study else found(None)
 
 
 def conditions_if_any(*patterns):
