@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PID := .snakemake/demo.pid
 # The tests start hundreds of Pythons: what one of them has compiled is there for the next.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
-RUN_PINS := envs/workflow.txt envs/torch.txt envs/evaluate.txt envs/conditions.txt envs/data.txt envs/plot.txt envs/export.txt envs/deploy.txt
+RUN_PINS := envs/workflow.txt envs/torch.txt envs/evaluate.txt envs/conditions.txt envs/data.txt envs/plot.txt envs/export.txt envs/deploy.txt envs/search.txt
 
 # What pip takes beside the pins themselves; written by `make locks`.
 LOCKS := envs/locks

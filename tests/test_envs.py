@@ -39,7 +39,7 @@ NAMED = {  # package of files that a script loads by name
 # Imports inside functions that a script never calls; test_plan.py runs it without these packages.
 # profile_student counts a GPU's energy only where somebody installed NVIDIA's library; superb
 # decodes and spells nothing.
-UNREACHED = {"plan": {"torch"}, "profile_student": {"pynvml"}}
+UNREACHED = {"plan": {"torch", "accelerate", "espeakng_loader"}, "profile_student": {"pynvml"}}
 UNREACHED["interim"] = {"torch", "accelerate", "espeakng_loader", "scipy"}
 # The store reads and writes JSON with what checks results, and checks none.
 UNREACHED |= dict.fromkeys(("fetch_corpus", "prepare_corpus"), {"jsonschema", "yaml"})
@@ -49,7 +49,17 @@ UNREACHED["evaluate_condition"] = {"flashlight"}  # nor here
 UNREACHED["superb"] = {"av", "espeakng_loader", "soxr"}
 RUN = [
     f"{name}.txt"
-    for name in ("workflow", "torch", "evaluate", "conditions", "data", "plot", "export", "deploy")
+    for name in (
+        "workflow",
+        "torch",
+        "evaluate",
+        "conditions",
+        "data",
+        "plot",
+        "export",
+        "deploy",
+        "search",
+    )
 ]  # as `make env`
 OURS = {"speech_pareto", *(file.stem for file in source_digest.SCRIPTS.glob("*.py"))}
 
@@ -61,7 +71,8 @@ def pins(file):
 
 
 @pytest.mark.parametrize(
-    "name", ["torch", "evaluate", "conditions", "data", "plot", "export", "deploy", "s3prl"]
+    "name",
+    ["torch", "evaluate", "conditions", "data", "plot", "export", "deploy", "search", "s3prl"],
 )
 def test_conda_and_pip_agree(name):
     conda = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]

@@ -39,10 +39,10 @@ def backbone(tmp_path_factory):
     return folder
 
 
-def tune(backbone, prompts_en, output, task=TASK, state=None, seed=1, **training):
-    """Fine-tune for some steps."""
+def tune(backbone, prompts_en, output, task=TASK, state=None, seed=1, part=None, **training):
+    """Fine-tune for some steps; `part` may say until which, and from what it goes on."""
     settings = {**TRAINING, **training}
-    finetune.main(task, settings, backbone, [prompts_en], seed, output, state)
+    finetune.main(task, settings, backbone, [prompts_en], seed, output, state, **part or {})
     return output
 
 
@@ -89,6 +89,26 @@ def test_a_killed_fine_tuning_ends_with_the_same_bytes(backbone, prompts_en, tmp
     tune(backbone, prompts_en, tmp_path / "killed", state=tmp_path / "state", steps=30)
     assert weights(whole) == weights(tmp_path / "killed")
     assert not (tmp_path / "state").exists()
+
+
+def test_rungs_end_with_the_bytes_of_a_fine_tuning_that_was_never_cut(
+    backbone, prompts_en, tmp_path
+):
+    augment = {"dropout": 0.1, "mask_share": 0.2, "speed": 0.1, "clean": 0.2, "steps": 9}
+    whole = tune(backbone, prompts_en, tmp_path / "whole", **augment)
+    earlier, below = None, []
+    for until in (2, 5, None):
+        state, folder = tmp_path / "state", tmp_path / f"until-{until}"
+        part = {"until": until, "earlier": earlier}
+        earlier = tune(backbone, prompts_en, folder, state=state, part=part, **augment)
+        below.append(weights(folder))
+    assert below[-1] == weights(whole) and len({rung[0] for rung in below}) == 3
+    last = tmp_path / "until-None"
+    assert (last / "training.json").read_bytes() == (whole / "training.json").read_bytes()
+    assert not list(last.glob("checkpoint-*"))
+    write_status(tmp_path / "hole", "diverged", "the loss is nan")
+    tune(backbone, prompts_en, tmp_path / "out", part={"earlier": tmp_path / "hole"})
+    assert read_status(tmp_path / "out")["status"] == "diverged"
 
 
 def test_a_student_keeps_the_head_that_it_brings(backbone, prompts_en, tmp_path):

@@ -21,6 +21,7 @@ from speech_pareto.reporting.figures import (
     layer_similarity,
     layers,
     ratios,
+    search_progress,
     speedup,
     styles,
 )
@@ -319,6 +320,35 @@ def test_ratio_curves_and_speed_ups_name_every_recipe(parquet):
     lonely = summary[summary["recipe"] == "identity"]
     assert "no student" in words(ratios.draw(lonely, "phones", ROLES))
     assert "no student" in words(speedup.draw(lonely, "phones", ROLES))
+
+
+def test_a_search_is_drawn_beside_the_grid(parquet):
+    summary = results_table.summarise(results_table.read(parquet))
+    rows = summary[(summary["task"] == "phones") & (summary["role"] == "student")]
+    rows = rows[rows["valid_score"].notna() & rows["macs_per_second"].notna()]
+    dearest = float(summary["macs_per_second"].max())
+    own = rows.iloc[[0, -1]]
+    pool = [
+        {"recipe": row.recipe, "ratio": f"{row.ratio:g}", "macs_per_second": row.macs_per_second}
+        | {"rung": 1, "error": row.valid_score}
+        | {"expected": dict(zip(("error", "low", "high"), (30, 28, 33), strict=True))}
+        for row in own.itertuples()
+    ]
+    pool.append({**pool[0], "recipe": "other", "rung": None, "error": None})
+    found = {"task": "phones", "cost": "macs_per_second", "better": "lower", "worst": 100.0}
+    found |= {"steps": [1, 3], "dearest": {"macs_per_second": dearest}, "ended": "budget"}
+    found |= {"pool": pool, "front": pool[:2], "rounds": [{"hypervolume": 9.0, "seconds": 360}]}
+    figure = search_progress.draw(found, summary)
+    assert "2 of 3 candidates in 0.10 foretold hours; it ended as its hours" in words(figure)
+    cost, error = own["macs_per_second"].to_numpy(), own["valid_score"].to_numpy()
+    strips = np.linspace(0, dearest, 20_001)[:-1]  # counted in another way
+    best = np.full(20_000, 100.0)
+    for one in range(2):
+        best = np.where(strips >= cost[one], np.minimum(best, error[one]), best)
+    held = float(words(figure).split("holds ")[1].split(" %")[0])
+    assert held == pytest.approx((100 - best).mean(), abs=0.06)
+    higher = {**found, "better": "higher"}  # of accuracies, errors are what is left
+    assert "the grid" in words(search_progress.draw(higher, summary))
 
 
 def test_labels_are_spaced_near_their_points():

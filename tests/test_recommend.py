@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers.commands import command
-from speech_pareto.reporting import budget
+from speech_pareto.reporting import budget, unrun
 from speech_pareto.reporting.budget import Limit
 from speech_pareto.reporting.tables import points
 from speech_pareto.study.quantities import QUANTITIES
@@ -164,3 +164,26 @@ def test_a_control_is_never_recommended_and_teachers_are_named(study):
     study["points"].append(student | {"teacher": "base", "key": "base " + student["key"]})
     header, *rows = budget.text(study, [], "phones").splitlines()[2:]
     assert header.split()[0] == "teacher" and any(row.split()[:1] == ["tiny"] for row in rows)
+
+
+def test_a_recipe_that_was_not_run_is_named_where_it_promises_more(study):
+    def candidate(recipe, macs, error, rung=None):
+        expected = {"error": error, "low": error - 1, "high": error + 2}
+        costs = {"macs_per_second": macs, "parameters": 1e6, "bytes": 4e6}
+        return {"recipe": recipe, "ratio": "0.5", "rung": rung, "expected": expected, **costs}
+
+    pool = [candidate("run", 5e7, 0.1, 1), candidate("best", 9e7, 0.2), candidate("next", 5e7, 0.3)]
+    found = {"task": "phones", "cost": "macs_per_second", "better": "lower", "worst": 100.0}
+    found["pool"] = pool
+    said = " ".join(unrun.text(study, found, [], "phones").split())
+    assert said.startswith(
+        "Predicted, not run yet: best at ratio 0.5, 90.0 M MACs/s; on validation"
+    )
+    assert "0.2 % [-0.8, 2.2] with 95 %" in said.replace("−", "-")
+    limits = budget.read({"max_macs_per_second": "60M"})
+    assert "next at" in unrun.text(study, found, limits, "phones")
+    assert unrun.text(study, found, budget.read({"max_seconds": "1s"}), "phones") == ""  # unknown
+    poor = {**found, "pool": [candidate("poor", 5e7, 99.0)]}
+    assert unrun.text(study, poor, [], "phones") == "" == unrun.text(study, found, [], "letters")
+    higher = {**found, "better": "higher"}
+    assert unrun.best(higher, [])[1] == {"error": 99.8, "low": 97.8, "high": 100.8}

@@ -1,10 +1,14 @@
 """What the rules share: the checked config, its cells, constraints of wildcards."""
 
+import functools
 import os
 import re
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
+from speech_pareto.runtime.result import read_json
 from speech_pareto.study.config import ConfigError, dump, resolve
 from speech_pareto.runtime.source_digest import closure, fingerprint
 from speech_pareto.runtime.locate import locate
@@ -20,7 +24,7 @@ from speech_pareto.study import paths, rehearsal
 from speech_pareto.study.figures import figures_of, looks_inside
 from speech_pareto.study.views import VIEWS
 from speech_pareto.study import cells as grid
-from speech_pareto.study import deployed, exported, in_conditions, shares
+from speech_pareto.study import deployed, exported, in_conditions, pool, shares
 
 
 def give_up(error):
@@ -47,6 +51,7 @@ if not workflow.overwrite_configfiles:
 
 try:
     study = shares.met(resolve(config, workflow.configfiles), Path("results"))
+    study = pool.with_candidates(study, Path("results"))
     deployed.check(study)
     if problems := exported.problems(study):
         raise ConfigError(problems)
@@ -81,6 +86,8 @@ wildcard_constraints:
     recipe=one_of(study["recipes"]),
     ratio=r"0(\.\d*[1-9])?",
     seed=r"\d+",
+    round=r"\d+",
+    study=re.escape(study["study"]),
     task=one_of(study["tasks"]),
     scope=one_of(["any", *study["tasks"]]),
     condition=one_of(

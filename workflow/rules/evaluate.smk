@@ -24,6 +24,7 @@ rule evaluate:
         **job_params(
             task=evaluation_settings,
             language_model=language_model,
+            splits=scored_splits,
             files=files_of_task,
             code=code("evaluate.py", task_file),
             software=pins("evaluate"),

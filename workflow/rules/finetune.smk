@@ -6,6 +6,7 @@ rule finetune:
     input:
         model=student,
         corpora=corpora_of_task,
+        earlier=rung_below,
     output:
         directory(paths.FINETUNED),
     log:
@@ -24,6 +25,7 @@ rule finetune:
             checkpoints="finetune",
             task=kind_settings("languages", "train_hours", "protocol"),
             training=lookup("tasks/{task}/student", within=study),
+            until=last_step,
             recordings=recordings_used(corpora_of_task),
             files=files_of_task,
             code=code("finetune.py", task_file),

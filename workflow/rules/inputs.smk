@@ -448,9 +448,24 @@ def supernet_run(wildcards):
 # results of the study
 
 
+def files_of(pattern, cells):
+    """Files of cells, each once."""
+    return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in cells))
+
+
 def results_of_cells(pattern):
-    """Files of all cells, each once."""
-    return list(dict.fromkeys(pattern.format(**vars(cell)) for cell in CELLS))
+    """Files of all cells; with a search an input function, as that finds some of them."""
+
+    def found(wildcards):
+        return files_of(pattern, [*CELLS, *cells_of_search()])
+
+    return found if "search" in study else files_of(pattern, CELLS)
+
+
+def results_beside_search():
+    """Files of the grid's cells, which need not wait until a search has ended; none without one."""
+    patterns = (paths.METRICS, paths.PROFILE) if "search" in study else ()
+    return [file for pattern in patterns for file in files_of(pattern, CELLS)]
 
 
 def results_of_measured(pattern):
@@ -459,10 +474,14 @@ def results_of_measured(pattern):
 
 
 def results_of_heard(pattern):
-    """Files of the cells that are scored in conditions, each once."""
-    pairs = in_conditions.scored(study)
-    names = [pattern.format(**vars(cell), condition=name) for cell, name in pairs]
-    return list(dict.fromkeys(names))
+    """Files of the cells that are scored in conditions, each once, as `results_of_cells`."""
+
+    def found(wildcards):
+        pairs = in_conditions.scored(study, cells_of_search())
+        names = [pattern.format(**vars(cell), condition=name) for cell, name in pairs]
+        return list(dict.fromkeys(names))
+
+    return found if "search" in study else found(None)
 
 
 def conditions_if_any(*patterns):
@@ -486,8 +505,10 @@ def hypotheses_of_figure(wildcards):
     view = VIEWS.get(figure["kind"])
     if not view or view.reads != "utterances":
         return []
-    own = [cell for cell in CELLS if cell.task == figure["task"]]
-    return [paths.HYPOTHESES.format(**vars(cell)) for cell in own]
+    every = [*CELLS, *cells_of_search()]
+    return files_of(
+        paths.HYPOTHESES, [cell for cell in every if cell.task == figure["task"]]
+    )
 
 
 def sensitivities():

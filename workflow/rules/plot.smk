@@ -11,6 +11,7 @@ rule plot:
         conditions=conditions_of_figure,
         published=shipped("resources/published.csv"),
         hypotheses=hypotheses_of_figure,
+        found=found_of_figure,
     output:
         report(
             f"{paths.FIGURE}.svg",

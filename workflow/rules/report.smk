@@ -14,6 +14,7 @@ rule report:
         examples=paths.EXAMPLES,
         runtimes=runtimes_if_any(),
         conditions=conditions_if_any(paths.CONDITIONS, *paths.IN_CONDITIONS),
+        figures=figures_of_page(),
     output:
         page=report(
             paths.PAGE,
@@ -64,6 +65,7 @@ rule tables:
         paths.FRONT_TEXT,
         paths.LEADERBOARD,
         paths.LEADERBOARD_CSV,
+        *results_beside_search(),
     localrule: True
 
 

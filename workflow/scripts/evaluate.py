@@ -7,6 +7,7 @@ Students are chosen by what they score on validation, and reported by what they 
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -34,10 +35,12 @@ def main(
     output: str | Path,
     hypotheses: str | Path,
     digests: dict | None = None,
+    splits: Sequence[str] = SPLITS,
 ) -> None:
     """Write metrics (JSON) and one row per utterance (TSV) of the model in the folder `model`.
 
     `run` names the cell.  A cell without a model is written with its status and an empty table.
+    Without `test` in `splits`, nothing looks at that split.
     """
     status, rows, metrics, weights = result.read_status(model), [], {}, None
     losses = {}
@@ -50,9 +53,9 @@ def main(
         if "language_model" in task:
             search = BeamSearch(task["language_model"], definition.symbols, task["unit"])
             decoders.append(search.decode)
-        data, losses = needed(task, definition, corpora, *SPLITS, also=("train",))
+        data, losses = needed(task, definition, corpora, *splits, also=("train",))
         try:
-            for split in SPLITS:
+            for split in splits:
                 own = [utterance for utterance in data if utterance.split == split]
                 answers = task_model, definition, own, arithmetic
                 if embeds(definition):
@@ -140,4 +143,5 @@ if "snakemake" in globals():
             output=snakemake.output.metrics,
             hypotheses=snakemake.output.hypotheses,
             digests=snakemake.params.job["code"],
+            splits=snakemake.params.job["splits"],
         )

@@ -18,9 +18,10 @@ from speech_pareto.runtime.provenance import meta
 from speech_pareto.runtime.result import read_status, to_text, write_json, write_status
 from speech_pareto.tasks.detection import curve as error_rates
 from speech_pareto.tasks.task import embeds, save_head
+from speech_pareto.training.checkpoint import newest
 from speech_pareto.training.finetuning import begin, fit
 from speech_pareto.training.inference import compare
-from speech_pareto.training.loop import Diverged
+from speech_pareto.training.loop import CHECKPOINT, Diverged
 from speech_pareto.training.settings import FineTuning
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,21 @@ def main(
     output: str | Path,
     state: str | Path | None = None,
     dtype: str = "float32",
+    until: int | None = None,
+    earlier: str | Path | None = None,
 ) -> None:
     """Write the model of the folder `model`, fine-tuned on `task`, to the folder `output`.
 
     A head in `model` is trained on, otherwise a new one begins.  A model that could not be made,
     or that diverges, leaves a folder with its status.  `dtype` is the type of the stored weights.
     Of several processes the first one writes.
+
+    With `until`, it ends after that step of `training` and leaves its checkpoint beside the model
+    (there must be a `state`). From there a fine-tuning with the same `training` whose `earlier` is
+    that folder goes on, and ends with the bytes of one that was never cut.
     """
     output, settings = Path(output), FineTuning(**training)
-    if status := read_status(model):
+    if status := read_status(model) or (earlier and read_status(earlier)):
         write_status(output, **status)
         return
     torch.manual_seed(seed)
@@ -56,7 +63,8 @@ def main(
         definition.trials(own)
     folder = Path(state) / weights_digest(model)[:16] if state else None
     try:
-        curve = fit(task_model, definition, data, settings, seed, folder)
+        part = {"until": until, "earlier": Path(earlier) if earlier else None}
+        curve = fit(task_model, definition, data, settings, seed, folder, **part)
         if embeds(definition) and first():
             precision = training.get("precision", "auto")
             trials, scores = compare(task_model, definition, of_split["valid"], precision)
@@ -78,10 +86,12 @@ def main(
             "provenance.json": to_text(facts),
             "README.md": _card(facts, definition.card(), corpora),
         }
-        with whole_folder(output) as part:
-            save(backbone, part, getattr(torch, dtype), texts)
-            save_head(task_model, definition, part, getattr(torch, dtype))
-            write_json(part / "training.json", curve)
+        with whole_folder(output) as whole:
+            save(backbone, whole, getattr(torch, dtype), texts)
+            save_head(task_model, definition, whole, getattr(torch, dtype))
+            write_json(whole / "training.json", curve)
+            if until is not None:
+                shutil.copy2(newest(folder, CHECKPOINT), whole)
     if state and first():
         shutil.rmtree(state, ignore_errors=True)
 
@@ -140,4 +150,6 @@ if "snakemake" in globals():
             corpora=list(snakemake.input.corpora),
             output=snakemake.output[0],
             dtype=job.get("dtype", "float32"),
+            until=job.get("until"),
+            earlier=(snakemake.input.get("earlier") or [None])[0],
         )

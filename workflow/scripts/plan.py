@@ -3,11 +3,12 @@
 import csv
 import io
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 from speech_pareto.runtime import result
-from speech_pareto.study import forecast
+from speech_pareto.study import forecast, pool
 from speech_pareto.study.forecast_text import text
 from speech_pareto.study.rehearsal import Rehearsal
 from speech_pareto.study.rehearsal_text import problems
@@ -20,7 +21,7 @@ def main(study: Mapping, results: str | Path) -> None:
     """
     results = Path(results)
     expected = forecast.expect(study, results)
-    todo = forecast.jobs(study, expected, results)
+    todo = pool.jobs(study, results)
     rehearsed = Rehearsal.read(study, results)
     past = forecast.benchmarks(results)
     spent = forecast.durations(todo, past, study["throughput"], rehearsed.seconds)
@@ -29,6 +30,8 @@ def main(study: Mapping, results: str | Path) -> None:
     writer.writeheader()
     writer.writerows(forecast.rows(expected))
     plan = text(study, expected, todo, spent)
+    if searched := pool.summary(study, results):
+        plan += f"\n{textwrap.fill(searched, 100)}\n"
     if failing := problems(rehearsed):
         plan += f"\nIn the rehearsal jobs failed. {failing}\n"
     result.write_text(results / "plan.csv", table.getvalue())

@@ -16,7 +16,7 @@ from speech_pareto.reporting.tables.answers import Answered
 from speech_pareto.reporting.tables.exported_files import with_memory
 from speech_pareto.reporting.tables.results_table import read, summarise
 from speech_pareto.reporting.tables.roles import roles_of
-from speech_pareto.runtime import plugins
+from speech_pareto.runtime import plugins, result
 from speech_pareto.study.views import VIEWS
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ def main(
     hours=None,
     runtimes=None,
     conditions=None,
+    found=None,
 ) -> None:
     """Draw the figure `kind` of `task`, or of all tasks, into `outputs` by suffix.
 
@@ -42,8 +43,9 @@ def main(
     `published`; the files (Parquet) are those of `aggregate` and, `comparisons`, of `compare`;
     `known` holds published figures (CSV), `hypotheses` a task's utterances (TSV); `hours` maps the
     tasks of the figure `labels` to their `train_hours`; `runtimes` is the table of exported files,
-    `conditions` that of what conditions cost (Parquet). With `overlay` published figures are drawn
-    into a task's front, unless its scores lack some test utterances.
+    `conditions` that of what conditions cost (Parquet), `found` what the search found (JSON). With
+    `overlay` published figures are drawn into a task's front, unless its scores lack some test
+    utterances.
     """
     cells = with_memory(read(table), read(runtimes) if runtimes else None)
     recipes, view = roles_of(cells), VIEWS.get(kind)
@@ -58,7 +60,9 @@ def main(
         figure = drawn(view, analysis.students_of(read(analyses), cells, task), task, recipes)
     else:
         summary = summarise(cells, read(comparisons) if comparisons else None)
-        if view and view.reads == "utterances":
+        if view and view.reads == "search":
+            figure = drawn(view, result.read_json(found), summary)
+        elif view and view.reads == "utterances":
             files = {str(Path(file).with_suffix(".json")): str(file) for file in hypotheses}
             figure = drawn(view, Answered(cells, summary, files), task, recipes)
         elif view:
@@ -73,9 +77,9 @@ def main(
     canvas.save(figure, outputs)
 
 
-def drawn(view, rows, task: str | None, recipes):
+def drawn(view, *shown):
     """Return a view's figure; its module is imported by name, so that others depend on no other."""
-    return plugins.load("reporting.figures", view.module, "figure").draw(rows, task, recipes)
+    return plugins.load("reporting.figures", view.module, "figure").draw(*shown)
 
 
 def overlaid(cells, task: str | None, known):
@@ -105,4 +109,5 @@ if "snakemake" in globals():
             hours=figure.get("hours"),
             runtimes=(snakemake.input.runtimes or [None])[0],
             conditions=(snakemake.input.conditions or [None])[0],
+            found=(snakemake.input.found or [None])[0],
         )

@@ -93,10 +93,11 @@ def recommend(
 
     The first has the best score of those within all limits; the others are those that no test
     tells from it. Without limits, all students are compared. Times on a device that a table of
-    latencies tells of, see `latency`, are predicted.
+    latencies tells of, see `latency`, are predicted, and so is what a study's search expects of a
+    recipe that was not run, where that is better than all that were.
     """
     with extra("report"):
-        from speech_pareto.reporting import budget
+        from speech_pareto.reporting import budget, unrun
         from speech_pareto.reporting import predicted as predictions
         from speech_pareto.reporting.tables import points
 
@@ -114,7 +115,11 @@ def recommend(
     if predicted:
         for said in predictions.add(study, limit, latencies, table.resolve().parents[1]):
             typer.echo(f"left out: {said}", err=True)
-    answers = [budget.text(study, asked, name) for name in ([task] if task else study["tasks"])]
+    found = unrun.read(study, table.resolve().parents[1])
+    answers = [
+        budget.text(study, asked, name) + unrun.text(study, found, asked, name)
+        for name in ([task] if task else study["tasks"])
+    ]
     typer.echo("\n".join(answers), nl=False)
 
 

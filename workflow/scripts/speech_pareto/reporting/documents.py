@@ -1,6 +1,6 @@
 """What a reader opens of a study: fronts, leaderboard and page, all from the same tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -18,11 +18,13 @@ def written(
     base: str = "",
     runtimes: pd.DataFrame | None = None,
     conditions: Sequence[pd.DataFrame] = (),
+    figures: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return file name -> content, of the table of cells and what `compare` made of it.
 
     `base` leads from the page's folder to that of the results; `runtimes` is the table of exported
-    files, if there is one, `conditions` what conditions cost, and the tables of `points.inside`.
+    files, if there is one, `conditions` what conditions cost, and the tables of `points.inside`;
+    `figures` are SVGs that the page shows, by what they are.
     """
     cells = exported_files.with_memory(cells, runtimes)
     study = points.study(cells, comparisons, fronts, pairs)
@@ -35,7 +37,7 @@ def written(
         "leaderboard.md": leaderboard.markdown(cells, comparisons),
         "leaderboard.csv": leaderboard.as_csv(cells, comparisons),
         "leaderboard.html": leaderboard.as_html(cells, comparisons),
-        "report.html": page.write(study, cells, base),
+        "report.html": page.write(study, cells, base, figures or {}),
     }
 
 

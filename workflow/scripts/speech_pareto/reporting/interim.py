@@ -14,7 +14,7 @@ from speech_pareto.reporting import documents
 from speech_pareto.reporting.tables import comparisons, examples, results_table
 from speech_pareto.reporting.tables.results_table import PENDING
 from speech_pareto.runtime import result
-from speech_pareto.study import paths, shares
+from speech_pareto.study import paths, pool, shares
 from speech_pareto.study.cells import Cell, cells, pretrained, role_of
 from speech_pareto.study.config import resolve
 
@@ -26,7 +26,7 @@ def read_study(file: Path, results: Path) -> dict:
     import yaml
 
     study = resolve(yaml.safe_load(Path(file).read_text(encoding="utf-8")), [str(file)])
-    return shares.met(study, results)
+    return pool.with_candidates(shares.met(study, results), results)
 
 
 def write(study: dict, results) -> str:
@@ -50,7 +50,7 @@ def write(study: dict, results) -> str:
 def gather(study: dict, results: Path) -> tuple[pd.DataFrame, tuple]:
     """Return the table, with a row for each cell that is not done, and the comparisons."""
     metrics, profiles, hypotheses, pending = {}, {}, {}, []
-    for cell in cells(study):
+    for cell in dict.fromkeys([*cells(study), *pool.front_cells(study, results)]):
         files = cell_files(cell, results)
         missing = [kind for kind, file in files.items() if not file.is_file()]
         if missing:

@@ -112,7 +112,8 @@ def _score_problems(result: dict) -> Iterator[str]:
         return
     for section in ("metrics", "valid_metrics"):
         scores = result.get(section, {})
-        if section == "valid_metrics" and not scores:
+        other = "valid_metrics" if section == "metrics" else "metrics"
+        if not scores and result.get(other):  # one split alone was scored
             continue
         if score not in scores or score in COUNTS:
             yield f"{section}: has no {score!r}, which `metric` says is the score"

@@ -57,9 +57,10 @@ def tasks_with(study: Mapping, rule: str) -> list[str]:
 def scope_of(study: Mapping, recipe: str, task: str) -> str:
     """Return which students of a recipe a task takes: its own, or those made for `any` task.
 
-    What a student costs that utterances leave early is known of a task's utterances alone.
+    What a student costs that utterances leave early is known of a task's utterances alone. A rung
+    of a search takes the students of its task.
     """
-    steps = study["recipes"][recipe]
+    steps, task = study["recipes"][recipe], study["tasks"][task].get("rung_of", task)
     own = task_aware(steps) or dynamic(steps) or teacher_scope(study, task) == task
     return task if own else "any"
 

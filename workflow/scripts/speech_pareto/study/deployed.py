@@ -18,7 +18,8 @@ FILES = {  # what is needed of a student
 
 def tasks(study: Mapping) -> list[str]:
     """Return the tasks whose students can go to other programs."""
-    return [name for name, task in study["tasks"].items() if task["kind"] in HEADS]
+    kinds = {name: task["kind"] for name, task in study["tasks"].items() if "rung_of" not in task}
+    return [name for name, kind in kinds.items() if kind in HEADS]
 
 
 def students(study: Mapping) -> dict[str, dict[str, str]]:

@@ -20,13 +20,14 @@ def figures_of(study: Mapping) -> dict[str, dict]:
     kinds = dict.fromkeys(study["figures"]["costs"], FRONT)
     kinds |= {kind: VIEWS[kind].says for kind in study["figures"]["views"]}
     tasks = dict.fromkeys(cell.task for cell in cells(study))
-    timed, heard = {cell.task for cell in measured(study)}, in_conditions.tasks(study)
+    only = {"runtimes": {cell.task for cell in measured(study)}}
+    only["conditions"] = set(in_conditions.tasks(study))
+    only["search"] = {study["search"]["task"]} if "search" in study else set()
     found: dict[str, dict] = {}
     for task, (kind, says) in product(tasks, kinds.items()):
         own = kind_of(study["tasks"][task]["kind"]).views
-        reads = VIEWS[kind].reads if kind in VIEWS else None
-        there = {"utterances": kind in own, "runtimes": task in timed, "conditions": task in heard}
-        if there.get(reads or "", True):
+        reads = VIEWS[kind].reads if kind in VIEWS else "summary"
+        if (reads != "utterances" or kind in own) and task in only.get(reads, tasks):
             found[f"{task}-{kind}"] = {"kind": kind, "task": task, "says": says}
     for task in tasks:
         if study["tasks"][task]["protocol"] == "probe":

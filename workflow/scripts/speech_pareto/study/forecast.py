@@ -4,7 +4,7 @@ import csv
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,11 @@ def _expected(study: Mapping, cell: Cell, results: Path) -> dict:
         "parameters": architecture.count(solution.config)["total"],
         "counted_parameters": architecture.remaining(solution.config),
         "bytes": storage.stored_bytes(solution.config),
-        "macs_per_second": _macs_per_second(study, solution.config),
+        "macs_per_second": macs_per_second(study, solution.config),
     }
 
 
-def _macs_per_second(study: Mapping, config: Any) -> float:
+def macs_per_second(study: Mapping, config: Any) -> float:
     """Return MACs per second of audio at the length that the study profiles."""
     seconds = study["profile"]["audio_seconds"]
     return operations.macs(config, seconds)["total"] / seconds
@@ -139,7 +139,7 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
     elif facts["feasible"] == "yes":
         settings = study["profile"]
         student = facts["macs_per_second"]
-        teacher = _macs_per_second(study, teacher_config(study, cell.teacher, cell.scope, results))
+        teacher = macs_per_second(study, teacher_config(study, cell.teacher, cell.scope, results))
         timed = sum(
             one["audio_seconds"] * one["batch"] * (one["repeats"] + 1)
             for one in (settings, *settings["conditions"])
@@ -170,6 +170,19 @@ def _cell_jobs(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> lis
     return found
 
 
+def jobs_of_rung(study: Mapping, cell: Cell, facts: Mapping, results: Path) -> list[Job]:
+    """Return the jobs that a rung of a search adds to the rung below; `facts` are its student's."""
+    rung, steps = study["search"]["rungs"].index(cell.task), study["search"]["steps"]
+    share = (steps[rung] - (steps[rung - 1] if rung else 0)) / steps[-1]
+    found = []
+    for job in _cell_jobs(study, cell, {**facts, "feasible": "yes"}, results):
+        if job.rule == "finetune":
+            found.append(replace(job, macs=(job.macs or 0.0) * share))
+        elif job.rule == "evaluate" or job.rule == "compress" and not rung:
+            found.append(job)
+    return found
+
+
 def _compression(recipe: list, student: float, teacher: float) -> float:
     """Return the MACs of a recipe's training; on a task, the student learns without the teacher."""
     macs = 0.0
@@ -194,7 +207,7 @@ def _supernet_jobs(study: Mapping, expected: Mapping[Cell, dict], results: Path)
             runs = [(TRAINING * times, shape) for times, shape in step.work(config)]
             runs.append((step.training_steps(), config))  # the teacher's own passes
             audio = batch_audio(vars(step))
-            macs = audio * sum(times * _macs_per_second(study, shape) for times, shape in runs)
+            macs = audio * sum(times * macs_per_second(study, shape) for times, shape in runs)
         benchmark = f"train_supernet/{name}"
         found[name] = Job("train_supernet", benchmark, macs, computes=feasible != "no")
     return list(found.values())
@@ -205,7 +218,7 @@ def _teacher_jobs(study: Mapping, results: Path) -> list[Job]:
     found = []
     for name, scope in _made_teachers(study):
         teacher, config = study["teachers"][name], teacher_config(study, name, "any", results)
-        macs: Any = None if config is None else TRAINING * _macs_per_second(study, config)
+        macs: Any = None if config is None else TRAINING * macs_per_second(study, config)
         if "hub" in teacher:
             found.append(Job("fetch_teacher", f"fetch_teacher/{name}", start=CORPUS))
         elif "checkpoint" in teacher:

@@ -7,6 +7,7 @@ complete, and failed when its log says so. Nothing is locked or written, so a ru
 import base64
 import binascii
 import re
+import textwrap
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speech_pareto.runtime.formatting import aligned
-from speech_pareto.study import forecast, paths
+from speech_pareto.study import forecast, paths, pool
 from speech_pareto.study.cells import Cell, cells, supernet_of
 from speech_pareto.study.rehearsal import Rehearsal
 
@@ -86,10 +87,11 @@ def state(job: forecast.Job, root: Path, begun: Mapping[str, float], since: floa
 def text(study: Mapping, root: Path) -> str:
     """Return the state of a study in the folder `root` to read, at most 100 columns wide."""
     results, since = root / "results", running_since(root)
-    todo = forecast.jobs(study, forecast.expect(study, results), results)
+    todo = pool.jobs(study, results)
     begun = marks(root) if since else {}
     states = {job.benchmark: state(job, root, begun, since) for job in todo}
-    grid = {cell: _cell(study, cell, states) for cell in cells(study)}
+    every = dict.fromkeys([*cells(study), *pool.front_cells(study, results)])
+    grid = {cell: _cell(study, cell, states) for cell in every}
     counts = Counter(found.word for found in grid.values())
     numbers = ", ".join(f"{counts[word]} {word}" for word in STATES)
     jobs = Counter(found.word for found in states.values())
@@ -97,6 +99,7 @@ def text(study: Mapping, root: Path) -> str:
         f"Study {study['study']}: {len(grid)} cells, {numbers}; "
         f"{jobs['done']} of {len(states)} jobs done.\n"
         f"{'' if since else 'No Snakemake runs here. '}{_left(study, todo, states, results)}",
+        textwrap.fill(pool.progress(study, results), 100),
         "\n".join(_table(grid)),
         "\n".join(_lines("running", states)),
         "\n".join(_lines("failed", states)),

@@ -19,7 +19,7 @@ from speech_pareto.models.teachers import TEACHERS, known
 from speech_pareto.runtime.bounds import exponent, problems, shown
 from speech_pareto.runtime.locate import locate
 from speech_pareto.runtime.suggest import unknown
-from speech_pareto.study import quantities
+from speech_pareto.study import quantities, space
 from speech_pareto.study.cells import settings_of
 from speech_pareto.study.messages import NAMED, join, limits, listed, mapping, number, unknown_names
 from speech_pareto.study.views import VIEWS
@@ -138,7 +138,7 @@ def _cross_problems(config: dict, schema: dict) -> list[str]:
     for key, names in (("costs", quantities.axes()), ("views", VIEWS)):
         given = mapping(config.get("figures")).get(key)
         problems += unknown_names(f"figures.{key}", key[:-1], given, list(names))
-    return problems
+    return [*problems, *space.search_problems(config.get("search"), parts, _recipe)]
 
 
 def _ratios(at: str, ratios: object, folder: object) -> Iterator[str]:

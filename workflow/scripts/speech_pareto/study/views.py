@@ -24,11 +24,11 @@ class View:
 
     It is drawn from the summary over seeds, from what `analyse` saw inside the students, or from
     the utterances, where the task's kind names it (`tasks/kind.py`). Exported files are drawn of
-    studies that measure them, conditions of tasks that have some.
+    studies that measure them, conditions of tasks that have some, a search of its task.
     """
 
     module: str
-    reads: Literal["summary", "students", "utterances", "runtimes", "conditions"]
+    reads: Literal["summary", "students", "utterances", "runtimes", "conditions", "search"]
     says: str
 
 
@@ -53,6 +53,11 @@ VIEWS = {
         "robustness",
         "conditions",
         "What compression costs in each condition of the task, against what it costs without it.",
+    ),
+    "search": View(
+        "search_progress",
+        "search",
+        "How the search went, and the front that it found beside the grid.",
     ),
     "layers": View(
         "layers",

@@ -113,8 +113,13 @@ def fit(
     seed: int,
     state: Path | None = None,
     penalty: Penalty | None = None,
+    until: int | None = None,
+    earlier: Path | None = None,
 ) -> list[dict[str, float]]:
-    """Train `model` in place and return its curve; for `penalty` see `Tuner`."""
+    """Train `model` in place and return its curve.
+
+    For `penalty` see `Tuner`, for `until` and `earlier` `loop.train`.
+    """
     normalize = model.backbone.preprocessor["do_normalize"]
     data = within(data, settings.min_seconds, settings.max_seconds)
 
@@ -124,7 +129,8 @@ def fit(
     with trainable(model.backbone), regularised(model, settings):
         batch = _batches(data, settings, seed, normalize)
         loss = _loss(model, task, settings, penalty)
-        return train(model, batch, loss, settings, seed, state, "fine-tune", counted)
+        run = (model, batch, loss, settings, seed, state, "fine-tune", counted)
+        return train(*run, until=until, earlier=earlier)
 
 
 @contextmanager

@@ -71,6 +71,8 @@ def train(
     size: Callable[[object], float] | None = None,
     follow: Callable[[Tensor], None] | None = None,
     moments: optimiser.Moments | None = None,
+    until: int | None = None,
+    earlier: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its curve: step, loss and metrics for each 1 % of steps.
 
@@ -79,7 +81,9 @@ def train(
     `size(batch)` says over how much the loss is a mean, so that pieces weigh as they should; None:
     over rows.  `follow(loss)` gets the loss of each step, over all pieces, a scalar.
     With `moments`, the optimiser goes on with those in it and leaves its own there in the end.
-    `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  Raises
+    `state` is a folder for the checkpoint (deleted by the caller when its output is safe).  It ends
+    after step `until`, if there is one, on the schedule of all `settings.steps`; `earlier` is the
+    folder of the checkpoint that such a run left, to go on from where `state` has none.  Raises
     `Diverged`; on SIGTERM it saves a checkpoint and exits with 143.
     """
     with extra("workflow"):
@@ -97,7 +101,7 @@ def train(
     # Never DistributedDataParallel: losses call parts of a model, which it does not see.
     model = accelerator.prepare_model(model, evaluation_mode=True)
     optimizer.state.update(moments or {})
-    restored: Any = _restore(state, model, optimizer)
+    restored: Any = _restore([state, earlier], model, optimizer)
     schedule = optimiser.schedule(optimizer, settings, restored[0])
     _share_weights(accelerator, model)
 
@@ -115,7 +119,8 @@ def train(
         cast_ends(model),
         tracked(name, state, vars(settings)) as record,
     ):
-        steps = range(progress.start, settings.steps)
+        end = settings.steps if until is None else until
+        steps = range(progress.start, end)
         for step, whole in zip(steps, in_order(ready, steps), strict=True):
             seed_all(seed, step)
             pieces = _pieces(accelerator, whole, settings.accumulate, size or find_batch_size)
@@ -132,7 +137,7 @@ def train(
             if point := progress.add(step + 1, numbers):
                 record(point | {"learning_rate": rate}, step + 1)
             due = time.monotonic() - saved > settings.checkpoint_seconds
-            if stop or due or step + 1 == settings.steps:
+            if stop or due or step + 1 == end:
                 progress.check(step + 1)
                 _save(state, model, optimizer, step + 1, progress)
                 saved = time.monotonic()
@@ -334,9 +339,14 @@ def _save(state: Path | None, model: nn.Module, optimizer, step: int, so_far: _P
     keep(state, CHECKPOINT, lambda path: torch.save(saved, path), step)
 
 
-def _restore(state: Path | None, model: nn.Module, optimizer) -> tuple[int, list, dict, int]:
-    """Load the newest sound checkpoint; return the step to begin with, and the curve so far."""
-    path = newest(state, CHECKPOINT)
+def _restore(
+    folders: list[Path | None], model: nn.Module, optimizer
+) -> tuple[int, list, dict, int]:
+    """Load the newest sound checkpoint of the first folder that has one.
+
+    Return the step to begin with, and the curve so far.
+    """
+    path = next(filter(None, (newest(folder, CHECKPOINT) for folder in folders)), None)
     if path is None:
         return 0, [], {}, 0
     saved = torch.load(path, weights_only=True, map_location="cpu")

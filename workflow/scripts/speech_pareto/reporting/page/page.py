@@ -1,6 +1,8 @@
 """One static page of a study: nothing but a browser is needed, no server and no network."""
 
 import json
+from base64 import b64encode
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -16,10 +18,13 @@ from speech_pareto.reporting.tables.wording import AS_GOOD_TEXT, CHOSEN_ON, UNSU
 from speech_pareto.study import quantities
 
 
-def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
+def write(
+    study: dict, cells: pd.DataFrame, base: str = "", figures: Mapping[str, str] | None = None
+) -> str:
     """Return the page of a `study` (see `points.study`) and the table it is made of.
 
-    `base` leads from the page's folder to that of the results.
+    `base` leads from the page's folder to that of the results. `figures` are SVGs, by what they
+    are; each is an image of its own, so that no name in one meets that of another.
     """
     trained = {point["teacher"] for point in study["points"] if point["kind"] == TEACHER}
     untold = {
@@ -49,7 +54,10 @@ def write(study: dict, cells: pd.DataFrame, base: str = "") -> str:
         "teachers": len(trained),
         "base": base,
     }
-    return render("page.html", study=study["study"], data=embedded(data))
+    images = {
+        what: b64encode(svg.encode()).decode("ascii") for what, svg in (figures or {}).items()
+    }
+    return render("page.html", study=study["study"], data=embedded(data), images=images)
 
 
 # What of a point differs between conditions.
