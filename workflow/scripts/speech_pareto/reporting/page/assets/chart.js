@@ -107,7 +107,8 @@ function drawChart() {
   chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
   chart.setAttribute("height", height);
   if (!all.length) {
-    chart.append(svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "nothing is done yet"));
+    chart.append(svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" },
+      here().some((p) => p.n > 0) ? "it was not measured" : "nothing is done yet"));
     return;
   }
   const xs = all.map(xOf), low = Math.min(...xs), high = Math.max(...xs);
