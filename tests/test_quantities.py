@@ -128,7 +128,7 @@ def test_latency_is_drawn_where_a_study_asks_for_it(built):
     seconds = cells["recipe"].map({"low-rank": 0.165}).fillna(10.0)
     summary = results_table.summarise(cells.assign(latency=seconds))
     figure = fronts.pareto(summary, "phones", "latency")
-    assert figure.axes[0].get_xlabel().startswith("algorithmic latency, in 10 s of speech")
+    assert figure.axes[0].get_xlabel() == "algorithmic latency"
     assert figure.axes[0].get_xscale() == "log"
     assert any(text.get_text().endswith("ms") for text in figure.axes[0].get_xticklabels())
     assert set(summary.query("front_latency and task == 'phones'")["recipe"]) >= {"low-rank"}

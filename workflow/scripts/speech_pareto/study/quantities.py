@@ -85,7 +85,7 @@ MACS = Axis("multiply-accumulates per second of speech", "MACs per second", "MAC
 TIME = Axis("time for {speech}", "time", "time", "time")
 DISK = Axis("size of the weights on disk", "size on disk", "bytes", "disk")
 MEMORY = Axis("peak memory for {speech}", "peak memory", "memory", "memory", always=False)
-LATENCY = Axis("algorithmic latency, in {speech}", "latency", "latency", "latency", always=False)
+LATENCY = Axis("algorithmic latency", "latency", "latency", "latency", always=False)
 ENERGY = Axis("energy for {speech}", "energy", "energy", "energy", always=False, measured=True)
 EXPORTED = Axis(
     "peak memory in onnxruntime for {speech}",

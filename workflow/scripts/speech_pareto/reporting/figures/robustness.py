@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame, task: str, recipes) -> Figure:
     students = students.assign(clean=clean, inside=clean + students["beyond"])
     students = with_kinds(students.assign(sure=students["p_corrected"] < ALPHA))
     teachers = teachers[teachers["teacher"].isin(students["teacher"])]
-    across = min(ACROSS, len(names))
+    across = 2 if len(names) == 4 else min(ACROSS, len(names))
     down = math.ceil(len(names) / across)
     figure = Figure(figsize=(0.9 + (PANEL + 0.35) * across, 2.35 + (PANEL + 0.5) * down))
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
@@ -58,8 +58,11 @@ def draw(table: pd.DataFrame, task: str, recipes) -> Figure:
         )
         said = f"teacher{'s' if len(of) > 1 else ''} {said}"
         axes.text(0, 1.025, said, fontsize=7.5, color=MUTED, transform=axes.transAxes)
-    for axes in panels.flat[len(names) :]:
+    for axes, above in zip(
+        panels.flat[len(names) :], panels.flat[len(names) - across :], strict=False
+    ):
         axes.set_visible(False)
+        above.tick_params(labelbottom=True)
     short = metric_name(students["metric"].iloc[0])[0]
     figure.supxlabel(
         f"points of {short} that compression costs as recorded",

@@ -299,7 +299,7 @@ def read(file) -> pd.DataFrame:
 
 
 # Columns that older tables lack, and what only some studies measure (`exported_files.with_memory`).
-LATER = ("macs_per_second_p95", "paired_seconds_p95", "exported_memory_bytes")
+LATER = ("macs_per_second_p95", "paired_seconds_p95", "latency", "exported_memory_bytes")
 
 
 def paired_joules(table: pd.DataFrame) -> pd.Series:
@@ -389,14 +389,16 @@ def _chosen_on(rows: pd.DataFrame) -> str:
 def _on_front(summary: pd.DataFrame, column: str, score: str) -> np.ndarray:
     """Return whether each complete row is non-dominated in (cost `column`, `score`) in its task.
 
-    Controls say what pretraining and choosing are worth; they are no candidates.
+    Controls say what pretraining and choosing are worth; they are no candidates. An algorithm's
+    latency is exact, and spans decades: there no difference is too small.
     """
+    resolution = 0.0 if column == "latency" else RESOLUTION
     front = pd.Series(False, index=summary.index)
     whole = (summary["status"] == "ok") & summary[column].notna() & summary[score].notna()
     whole &= summary["kind"] != roles.CONTROL
     for _, rows in summary[whole].groupby("task"):
         better = ("lower", rows["better"].iloc[0])
-        slack = (RESOLUTION * rows[column].max(), 0.0)
+        slack = (resolution * rows[column].max(), 0.0)
         points = rows[[column, score]].to_numpy(dtype=float)
         front[rows.index] = non_dominated(points, better, slack)
     return front.to_numpy()

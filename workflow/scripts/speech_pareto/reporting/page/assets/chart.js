@@ -107,12 +107,14 @@ function drawChart() {
   chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
   chart.setAttribute("height", height);
   if (!all.length) {
-    chart.append(svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "nothing is done yet"));
+    chart.append(svg("text", { x: width / 2, y: height / 2, "text-anchor": "middle" },
+      here().some((p) => p.n > 0) ? "it was not measured" : "nothing is done yet"));
     return;
   }
   const xs = all.map(xOf), low = Math.min(...xs), high = Math.max(...xs);
   const log = state.scale === "log" || (state.scale === "auto" && high >= 8 * low);
-  const [x0, x1] = log ? [low / (high / low) ** .08, high * (high / low) ** .06] : [0, 1.06 * high];
+  const times = Math.max(2, high / low);  // where all cost the same, too, there is an axis
+  const [x0, x1] = log ? [low / times ** .08, high * times ** .06] : [0, 1.06 * high];
   const part = log ? (v) => Math.log(v / x0) / Math.log(x1 / x0) : (v) => v / x1;
   const x = (value) => box.left + (box.right - box.left) * Math.max(0, Math.min(1, part(value)));
   const spread = (p) => p.spread || 0;
