@@ -4,6 +4,7 @@
 include: "common.smk"
 include: "params.smk"
 include: "inputs.smk"
+include: "slices.smk"
 include: "searched.smk"
 include: "resources.smk"
 include: "plan.smk"
