@@ -48,8 +48,8 @@ class Flow:
         self.after: dict[str, Tensor] = {}
 
     def take(self, name: str, like: Tensor) -> Tensor:
-        """Return what a part kept, zeros as `like` before the first chunk."""
-        return self.before.get(name, torch.zeros_like(like))
+        """Return what a part kept, zeros as `like` before the first chunk, in its numbers."""
+        return self.before.get(name, torch.zeros_like(like)).to(like.dtype)
 
     def joined(self, name: str, new: Tensor, kept: int, axis: int) -> Tensor:
         """Return the last `kept` places along an axis before the chunk, then those of the chunk."""
