@@ -101,6 +101,22 @@ def test_students_in_half_precision_stream(name, dtype):
     assert torch.allclose(by_chunks(stream, waves), whole, atol=8 * torch.finfo(HALVES[dtype]).eps)
 
 
+@pytest.mark.parametrize("kind", ["hubert", "wavlm"])
+@torch.no_grad()
+def test_padding_that_reads_nothing_is_not_nan_in_half_precision(kind):
+    teacher = random(kind)
+    for layer in teacher.encoder.layers:  # all scores are far below zero
+        torch.nn.init.constant_(layer.attention.q_proj.bias, 6.0)
+        torch.nn.init.constant_(layer.attention.k_proj.bias, -6.0)
+    halved = [{"streaming": {"chunk": 60, "left": 20, "steps": 0}}, "half_precision"]
+    student = compress(halved, teacher, 0.0)[0].eval()
+    mask = (torch.arange(9600) < torch.tensor([[9600], [3000]])).long()
+    waves = wave(9600) * mask
+    alone = student(waves[1:, :3000]).last_hidden_state
+    found = student(waves, attention_mask=mask).last_hidden_state
+    assert torch.allclose(found[1:, : alone.shape[1]], alone, atol=0.01)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
 def test_no_frame_hears_beyond_its_chunk_or_longer_ago_than_layers_remember(name):

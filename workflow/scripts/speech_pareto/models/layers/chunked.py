@@ -179,7 +179,8 @@ def visible(flow: Flow, hidden: Tensor, attention_mask: Tensor | None) -> Tensor
         flat = attention_mask.dim() == 2
         seen = seen & (attention_mask[:, None, None].bool() if flat else attention_mask >= 0)
     nothing = torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device)
-    return nothing.masked_fill(~seen, torch.finfo(hidden.dtype).min)
+    # Not the least number: a frame of padding may read none, and -inf for all of them gives NaN.
+    return nothing.masked_fill(~seen, torch.finfo(hidden.dtype).min / 2)
 
 
 def heard(flow: Flow, hidden: Tensor) -> Tensor:
