@@ -66,9 +66,9 @@ def log_mel():
     return model.new(model.tiny_config(**SMALL))
 
 
-def precise(name):
-    """Return a log-mel model of few bytes."""
-    made = log_mel()
+def precise(name, made=None):
+    """Return a model, log-mel if none is given, of few bytes."""
+    made = made or log_mel()
     quantisation.set_precision(made, name)
     made.config.compression = made.config.compression | {"number_format": name}
     return made
@@ -228,6 +228,15 @@ def test_streams_read_as_one_pass_does(unit, deployed_as, monkeypatch):
     assert said.split() == expected.split()
     said = listen(folder / "sherpa-onnx-stream", wave, "sherpa-onnx", "soundfile")
     assert said.strip()
+
+
+@pytest.mark.slow
+def test_a_stream_in_int8_may_round_otherwise(deployed_as, monkeypatch):
+    monkeypatch.setattr(deploy, "PROGRAMS", {})
+    monkeypatch.setattr(deploy, "STREAMS", {"onnxruntime-stream": deploy.for_stream})
+    made = model.new(convolutional("wavlm", feat_extract_norm="group"))
+    found = deployed_as(precise("int8", streaming(made)))[0]["onnxruntime-stream"]
+    assert found["status"] == "ok" and found["largest_difference"] > 1e-5, found
 
 
 def test_a_student_that_hears_the_whole_has_no_stream(deployed_as, monkeypatch):

@@ -229,6 +229,16 @@ def problems(study, files=()):
         ),
         (
             ["tasks", "phones", "conditions"],
+            [{"street": {}}],
+            "conditions[0].street: a mapping must be a change, as in '{noise: white, snr: 5}'.",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"street": {"noise": "", "snr": 5}}],
+            "conditions[0].street: noise: unknown noise ''. Known: white, babble, and there is no",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
             [{"street": {"niose": "white", "snr": 5}}],
             "conditions[0].street: unknown change 'niose'; did you mean 'noise'? "
             "Known: codec, noise, reverberation, speed.",
@@ -281,8 +291,13 @@ def problems(study, files=()):
         ),
         (
             ["tasks", "phones", "conditions"],
-            [{"hall": {"reverberation": [4, 3, 3], "rt60": 0.4, "distance": 5}}],
-            "conditions[0].hall: distance: in this room it is at most 3 m, as both keep 0.5 m",
+            [{"bath": {"reverberation": [4, 3, 2.5], "rt60": 2}}],
+            "conditions[0].bath: rt60: in this room it is at most 1.12 s, as more reflections take",
+        ),
+        (
+            ["tasks", "phones", "conditions"],
+            [{"hall": {"reverberation": [4, 3, 3], "rt60": 0.4, "distance": 3}}],
+            "conditions[0].hall: distance: in this room it is at most 2.7 m, as both keep 0.5 m",
         ),
         (["onnx"], None, "onnx: nothing must be a mapping."),
         (["onnx"], {"thread": [1]}, "onnx.thread: unknown key 'thread'; did you mean 'threads'?"),

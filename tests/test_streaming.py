@@ -12,6 +12,7 @@ from speech_pareto.compression import recipes
 from speech_pareto.models import backbone as model
 from speech_pareto.models import lookahead
 from speech_pareto.models.layers.chunked import EPSILON
+from speech_pareto.models.quantisation import HALVES
 from speech_pareto.models.stream import Stream
 
 KINDS = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
@@ -86,6 +87,34 @@ def test_students_of_any_shape_stream(kind, before):
     waves = wave(4 * stream.samples, 1)
     whole = student(torch.nn.functional.pad(waves, (stream.lead, 0))).last_hidden_state
     assert torch.allclose(by_chunks(stream, waves), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["hubert with a stem as Base", "wavlm", "log-mel"])
+@torch.no_grad()
+def test_students_in_half_precision_stream(name, dtype):
+    own = {"chunk": 60, "left": 100, "steps": 0}
+    halved = [{"streaming": own}, {"half_precision": {"dtype": dtype}}]
+    stream = Stream(compress(halved, random(name), 0.0)[0].eval())
+    waves = wave(4 * stream.samples)
+    whole = stream.backbone(torch.nn.functional.pad(waves, (stream.lead, 0))).last_hidden_state
+    assert torch.allclose(by_chunks(stream, waves), whole, atol=8 * torch.finfo(HALVES[dtype]).eps)
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wavlm"])
+@torch.no_grad()
+def test_padding_that_reads_nothing_is_not_nan_in_half_precision(kind):
+    teacher = random(kind)
+    for layer in teacher.encoder.layers:  # all scores are far below zero
+        torch.nn.init.constant_(layer.attention.q_proj.bias, 6.0)
+        torch.nn.init.constant_(layer.attention.k_proj.bias, -6.0)
+    halved = [{"streaming": {"chunk": 60, "left": 20, "steps": 0}}, "half_precision"]
+    student = compress(halved, teacher, 0.0)[0].eval()
+    mask = (torch.arange(9600) < torch.tensor([[9600], [3000]])).long()
+    waves = wave(9600) * mask
+    alone = student(waves[1:, :3000]).last_hidden_state
+    found = student(waves, attention_mask=mask).last_hidden_state
+    assert torch.allclose(found[1:, : alone.shape[1]], alone, atol=0.01)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -196,5 +196,5 @@ def stream_chunks_of(made):
 def test_a_student_that_hears_the_whole_does_not_write_at_once(tmp_path):
     with pytest.raises(ValueError, match="only one of the method `streaming` writes"):
         next(live.written(STUDENT, []))
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        next(live.written(tmp_path / "none", []))
+    with pytest.raises(FileNotFoundError, match="student.onnx: no such folder; --now takes no"):
+        next(live.written(tmp_path / "student.onnx", []))

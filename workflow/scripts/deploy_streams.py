@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export import NotExported, distance, fitting, unparametrize, write_onnx
+from export import TOLERANCE_INT8, NotExported, distance, fitting, unparametrize, write_onnx
 from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.models import lookahead
 from speech_pareto.models.backbone import describe
+from speech_pareto.models.quantisation import number_format
 from speech_pareto.models.stream import Stream
 from speech_pareto.reporting import programs
 from speech_pareto.tasks.recogniser import open_session
@@ -90,7 +91,8 @@ def for_stream(student, folder: Path) -> dict:
             scores.append(output[0])
         found.append(np.concatenate(scores))
     far = distance(found, expected)
-    if not far <= TOLERANCE:
+    most = TOLERANCE_INT8 if number_format(stream.backbone) == "int8" else TOLERANCE
+    if not far <= most:
         reason = f"chunk by chunk, log-probabilities are {far:.3g} from those of one pass"
         raise NotExported("different", reason)
     latency = lookahead.latency(describe(stream.backbone))  # in seconds

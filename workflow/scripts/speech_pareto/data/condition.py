@@ -88,7 +88,7 @@ def filled(given: Sequence) -> list[dict]:
     pairs = [
         ((one, READY[one]) if isinstance(one, str) else next(iter(one.items()))) for one in given
     ]
-    return [{name: steps if isinstance(steps, list) else [steps]} for name, steps in pairs]
+    return [{str(name): steps if isinstance(steps, list) else [steps]} for name, steps in pairs]
 
 
 def of_task(task: Mapping) -> dict[str, list[dict]]:
@@ -130,7 +130,7 @@ def _own(at: str, name: str, steps: object) -> Iterator[tuple[str, str]]:
     steps = steps if isinstance(steps, list) else [steps]
     for place, step in enumerate(steps):
         here = f"{at}[{place}]" if len(steps) > 1 else at
-        if not isinstance(step, dict):
+        if not isinstance(step, dict) or not step:
             yield here, f"{bounds.shown(step)} must be a change, as in '{{noise: white, snr: 5}}'."
             continue
         known, kinds = plugins.names(PACKAGE), _named(step)

@@ -21,7 +21,7 @@ def written(folder: Path, blocks: Iterable[np.ndarray]) -> Iterator[str]:
     the folder holds no fine-tuned student that hears chunks and writes text.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise FileNotFoundError(f"{folder}: no such folder; --now takes no ONNX file")
     backbone = load(folder)
     made: Any = load_task_model(settings_of(folder), backbone, folder)  # it has a head
     model, task = made

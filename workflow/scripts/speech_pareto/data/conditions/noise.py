@@ -77,10 +77,10 @@ def stretch(wave: np.ndarray, samples: int, random: np.random.Generator) -> np.n
 
 
 def listed(folder: str) -> list[Path]:
-    """Return all files of a folder of the config, sorted; ValueError if there are none."""
+    """Return a folder's files but hidden ones, sorted; ValueError if there are none."""
     try:
-        found = sorted(file for file in locate(folder).rglob("*") if file.is_file())
-        there = locate(folder).is_dir()
+        found = sorted(file for file in locate(folder).rglob("[!.]*") if file.is_file())
+        there = bool(folder.strip()) and locate(folder).is_dir()
     except (OSError, RuntimeError, ValueError):  # no path at all
         found, there = [], False
     if not there:

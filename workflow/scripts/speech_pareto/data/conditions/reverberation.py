@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated
 
 from speech_pareto.data.audio import SAMPLE_RATE
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 SPEED_OF_SOUND = 343.0  # m/s
 WALL = 0.5  # m that speaker and microphone keep from walls
 PLACES = 16  # pairs of places in a room
+FARTHEST = 0.9  # of the length that walls leave: at all of it the two fit nowhere
+ORDER = 200  # reflections of one sound at most: ten million images, 3 GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,11 @@ class Setting(Change):
         if self.absorption > 1:
             least = math.ceil(100 * self.rt60 * self.absorption) / 100
             raise ValueError(f"rt60: in this room it is at least {least:g} s, with open walls")
-        if self.distance > (longest := max(self.reverberation[:2]) - 2 * WALL):
+        narrow = min(a * b / math.hypot(a, b) for a, b in combinations(self.reverberation, 2))
+        if self.rt60 > (most := (ORDER + 1) * narrow / SPEED_OF_SOUND):
+            said = f"{math.floor(100 * most) / 100:g} s, as more reflections take too much memory"
+            raise ValueError(f"rt60: in this room it is at most {said}")
+        if self.distance > (longest := FARTHEST * (max(self.reverberation[:2]) - 2 * WALL)):
             said = f"{longest:g} m, as both keep {WALL} m from the walls"
             raise ValueError(f"distance: in this room it is at most {said}")
 

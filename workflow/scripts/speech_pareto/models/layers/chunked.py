@@ -48,8 +48,8 @@ class Flow:
         self.after: dict[str, Tensor] = {}
 
     def take(self, name: str, like: Tensor) -> Tensor:
-        """Return what a part kept, zeros as `like` before the first chunk."""
-        return self.before.get(name, torch.zeros_like(like))
+        """Return what a part kept, zeros as `like` before the first chunk, in its numbers."""
+        return self.before.get(name, torch.zeros_like(like)).to(like.dtype)
 
     def joined(self, name: str, new: Tensor, kept: int, axis: int) -> Tensor:
         """Return the last `kept` places along an axis before the chunk, then those of the chunk."""
@@ -179,7 +179,8 @@ def visible(flow: Flow, hidden: Tensor, attention_mask: Tensor | None) -> Tensor
         flat = attention_mask.dim() == 2
         seen = seen & (attention_mask[:, None, None].bool() if flat else attention_mask >= 0)
     nothing = torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device)
-    return nothing.masked_fill(~seen, torch.finfo(hidden.dtype).min)
+    # Not the least number: a frame of padding may read none, and -inf for all of them gives NaN.
+    return nothing.masked_fill(~seen, torch.finfo(hidden.dtype).min / 2)
 
 
 def heard(flow: Flow, hidden: Tensor) -> Tensor:
