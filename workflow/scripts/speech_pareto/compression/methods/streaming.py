@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.distillation import Distillation, cannot_compare
+from speech_pareto.compression.parts.nested import pick
 from speech_pareto.models import architecture
 from speech_pareto.models.lookahead import frame_ms
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
@@ -107,7 +108,5 @@ class Streaming(SelfSupervised):
 
     def loss(self, student: Module, teacher: Module, batch: Mapping, sizes: list[int]) -> Tensor:
         """Return the distance of hidden states, with one of the `sizes` of a chunk, in frames."""
-        import torch
-
-        student.flow.chunk = sizes[int(torch.randint(len(sizes), ()))]
+        student.flow.chunk = pick(sizes)
         return Distillation(cosine=self.cosine).loss(student, teacher, batch)
