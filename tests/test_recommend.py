@@ -122,12 +122,15 @@ def recommend(tables, *arguments):
 def test_the_command_answers(tables, capsys):
     recommend(tables, "--max-parameters", "2.1M", "--task", "phones")
     text = capsys.readouterr().out
+    assert "†" not in text
     assert max(map(len, text.splitlines())) <= 100
     assert text.splitlines()[0].endswith("; parameters at most 2.10 M")
     assert "low-rank" in text and "best" in text and "characters" not in text
     assert "The teacher (tiny), not within this budget: 29.5 %" in text
     recommend(tables)
-    assert "characters: " in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "characters: " in text and "] †" in text
+    assert "  †: no significant increase in errors over the teacher\n" in text
     recommend(tables, "--max-parameters", "9", "--min-speedup", "99", "--task", "phones")
     text = capsys.readouterr().out
     assert "No student is within this budget. The farthest any goes: parameters 9" in text

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from speech_pareto.reporting.tables.pareto import SIGNS
 from speech_pareto.reporting.tables.significance import ALPHA, holm
+from speech_pareto.reporting.tables.wording import AS_GOOD, AS_GOOD_TEXT
 from speech_pareto.runtime.formatting import aligned, shortest
 from speech_pareto.study import quantities
 from speech_pareto.study.quantities import BOUNDS, QUANTITIES
@@ -116,8 +117,12 @@ def text(study: dict, limits: list[Limit], task: str, width: int = 100) -> str:
     if chosen:
         named = len({p["teacher"] for p in study["points"] if p["kind"] == "student"}) > 1
         lines += aligned(_cells(chosen, facts, named, limits), width)
-        if len(chosen) > 1:
-            lines += ["", *textwrap.wrap(f"  tie: not told from the best ({TIE})", width)]
+        notes = [f"tie: not told from the best ({TIE})"] * (len(chosen) > 1)
+        notes += [f"{AS_GOOD}: {AS_GOOD_TEXT}"] * any(
+            AS_GOOD in x["text"]["difference"] for x in chosen
+        )
+        for note in notes:
+            lines += ["", *textwrap.wrap(f"  {note}", width)]
     else:
         lines += [f"  No student is within this budget.{_nearest_miss(study, limits, task)}"]
     for point in study["points"]:

@@ -96,7 +96,8 @@ def convolve(convolution: nn.Conv1d, flow: Flow, name: str, hidden: Tensor) -> T
     found = functional.conv1d(
         windows, convolution.weight, convolution.bias, groups=convolution.groups
     )
-    return found.unflatten(0, (len(hidden), -1)).transpose(1, 2).flatten(2)[..., :time]
+    found = found.unflatten(0, (len(hidden), -1)).transpose(1, 2).flatten(2)
+    return found[..., :time].reshape(hidden.shape)  # as `as_heard` says
 
 
 class ChunkedAttention(PlainAttention):
@@ -242,7 +243,8 @@ def as_heard(
         torch.cat((x[..., first : first + 1], x[..., 1:]), -1).float() for x in (mean, variance)
     )
     found = (parts - mean[..., None]) / (variance[..., None] + eps).sqrt()
-    return found.flatten(2)[..., more : more + time]
+    # The shape is the same; said so, an export does not carry a formula of it through the model.
+    return found.flatten(2)[..., more : more + time].reshape(values.shape)
 
 
 def _so_far(flow: Flow, name: str, values: Tensor, size: int, lead: int) -> tuple[Tensor, Tensor]:
