@@ -154,15 +154,16 @@ class ChunkedReusedAttention(ReusedAttention):
         **kwargs,
     ) -> tuple:
         """Return what it does without chunks; in a stream a map (B, heads, chunk, left + chunk)."""
-        flow = self.flow
-        if not flow.on:
-            mask = visible(flow, hidden_states, attention_mask)
-            return super().forward(hidden_states, mask, position_bias)
-        maps = self._map(heard(flow, hidden_states))
-        value = self.v_proj(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        value = flow.joined(f"{self.name}.values", value, flow.left, 2)
-        output = self.out_proj((maps @ value).transpose(1, 2).flatten(2))
-        return (output, maps, position_bias) if self.gated else (output, maps)
+        if self.flow.on:
+            mask = heard(self.flow, hidden_states)
+        else:
+            mask = visible(self.flow, hidden_states, attention_mask)
+        return super().forward(hidden_states, mask, position_bias)
+
+    def values(self, hidden_states: Tensor) -> Tensor:
+        """Return the values (B, heads, T, dim); in a stream, `left` frames before the chunk too."""
+        found, flow = super().values(hidden_states), self.flow
+        return flow.joined(f"{self.name}.values", found, flow.left, 2) if flow.on else found
 
 
 def visible(flow: Flow, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -57,9 +57,12 @@ class ReusedAttention(nn.Module):
     ) -> tuple:
         """Return output (B, T, D), map (B, heads, T, T) and, for WavLM, the bias it was given."""
         maps = self._map(attention_mask)
-        value = self.v_proj(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        output = self.out_proj((maps @ value).transpose(1, 2).flatten(2))
+        output = self.out_proj((maps @ self.values(hidden_states)).transpose(1, 2).flatten(2))
         return (output, maps, position_bias) if self.gated else (output, maps)
+
+    def values(self, hidden_states: Tensor) -> Tensor:
+        """Return the values (B, heads, T, dim) to which the map is applied."""
+        return self.v_proj(hidden_states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def _map(self, attention_mask: Tensor | None) -> Tensor:
         """Return the map (B, heads, T, T) that this layer applies."""
