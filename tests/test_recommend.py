@@ -165,6 +165,10 @@ def test_a_control_is_never_recommended_and_teachers_are_named(study):
     student = next(point for point in study["points"] if point["kind"] == "student")
     assert "teacher " not in budget.text(study, [], "phones").splitlines()[2]
     study["points"].append(student | {"teacher": "base", "key": "base " + student["key"]})
+    limits = budget.read({"max_peak_memory_bytes": "9 GB"})
+    assert (
+        "memory" in budget.text(study, limits, "phones").splitlines()[2]
+    )  # what is asked is shown
     header, *rows = budget.text(study, [], "phones").splitlines()[2:]
     assert header.split()[0] == "teacher" and any(row.split()[:1] == ["tiny"] for row in rows)
 

@@ -138,7 +138,8 @@ def _cells(chosen: list[dict], facts: dict, named: bool, limits: list[Limit]) ->
     columns = ["ratio", "parameters", "macs_per_second", "seconds", "rtf", "bytes"]
     labels = {name: QUANTITIES[name].label for name in columns}
     labels |= {"seconds": facts["take"] or labels["seconds"], "bytes": "bytes"}
-    labels |= {limit.key: "predicted" for limit in limits if limit.on}
+    asked = {limit.key: limit for limit in limits if limit.key not in columns}
+    labels |= {key: "predicted" if one.on else QUANTITIES[key].label for key, one in asked.items()}
     header = [*["teacher"] * named, "recipe", *labels.values()]
     rows = [[*header, f"{facts['short']} %", "against teacher", ""]]
     for i, point in enumerate(chosen):

@@ -32,6 +32,8 @@ def write(
         for name in set(quantities.page_axes()) - set(quantities.main_axes())
         if all(point["values"][name] is None for point in study["points"])
     }
+    if len({point["values"]["latency"] for point in study["points"]}) < 2:
+        untold.add("latency")  # of a study in which all hear the whole
     data = study | {
         "costs": {
             cost: {"short": one.drawn.short, "label": one.drawn.label, "sparse": one.drawn.sparse}
