@@ -16,7 +16,7 @@ from speech_pareto.models.layers.pooled_frames import FramePooling
 from speech_pareto.models.layers.reused_attention import Maps, ReusedAttention
 from speech_pareto.models.layers.time_reduction import TimeReduction
 
-CHANNELS = (16, 64, 192, 768, 3072)
+CHANNELS = (16, 64, 192, 384, 768, 3072)
 WAVE, STEM = [0], [16, 64, 256, 512]  # channels of convolutions
 HIDDEN = (64, 192, 384, 768, 1024)
 FRAMES = (12, 49, 199, 499)  # up to 10 s
