@@ -7,7 +7,7 @@ import pytest
 
 from helpers import synthetic_results
 from helpers.commands import command
-from speech_pareto.__main__ import with_limits
+from speech_pareto.commands.studies import with_limits
 from speech_pareto.reporting import budget, documents
 from speech_pareto.reporting.figures import all_tasks, fronts
 from speech_pareto.reporting.page import page
