@@ -12,6 +12,7 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.runtime import Runtime
 from torch import Tensor, nn
+from torch.fx import Graph
 
 from deploy_streams import by_chunks, one_pass, stream_of
 from export import NotExported, distance, refuse_exits, unparametrize
@@ -63,7 +64,8 @@ def check(model: nn.Module) -> None:
     """Raise `NotExported` for a task model that no program here holds."""
     refuse_exits(model)
     if own := number_format(model.backbone):
-        raise NotExported("unsupported", f"programs of ExecuTorch are in fp32, this student in {own}")
+        reason = f"files for ExecuTorch are written in fp32, and this student is in {own}"
+        raise NotExported("unsupported", reason)
 
 
 def unmask(backbone: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
@@ -79,8 +81,7 @@ def write_program(
     # With oneDNN, torch takes another convolution for inputs of over 20,480 numbers. It would take
     # the example for all recordings then: none could be longer.
     without = torch.backends.mkldnn.flags(enabled=False)
-    with torch.no_grad(), without, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own code
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"), without:
         exported = torch.export.export(
             model,
             example,
@@ -89,12 +90,21 @@ def write_program(
             # which ExecuTorch would take for an unknown operator, and then drops.
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+        drop_dropout(exported.graph)
         lowered = to_edge_transform_and_lower(
             exported,
             partitioner=[XnnpackPartitioner()],
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
         lowered.to_executorch().save(str(file))
+
+
+def drop_dropout(graph: Graph) -> None:
+    """Take dropout out of a graph: here it copies, and XNNPACK refuses a part that does no more."""
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten.dropout.default:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def method(file: Path) -> Callable[..., list[np.ndarray]]:
