@@ -2,21 +2,18 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 import deploy
+import deploy_executorch
 from helpers import synthetic_results
 from helpers.backbones import BUCKETS, cut, with_task_head
 from helpers.backbones import convolutional as any_convolutional
 from helpers.checkout import ROOT
-from helpers.only_installed import environment
+from helpers.readme_programs import blocks, in_node, listen
 from speech_pareto.models import architecture, quantisation, surgery
 from speech_pareto.models import backbone as model
 from speech_pareto.models.layers.chunked import stream_chunks
@@ -25,7 +22,7 @@ from speech_pareto.reporting.tables import points
 from speech_pareto.runtime.result import write_status
 from speech_pareto.study import cells, config, deployed
 from speech_pareto.study.config import ConfigError
-from speech_pareto.tasks.recogniser import settings_of
+from speech_pareto.tasks.recogniser import SHORTEST, settings_of
 
 SMALL = {"hidden": 48, "layers": 1, "heads": 4, "ffn": 64, "pos_conv": 16}
 SYMBOLS = {"characters": [" ", "'", *"abcdefgh"], "phones": ["ɑ", "tʃ", "oʊ", *"bdfgkl"]}
@@ -41,7 +38,8 @@ def convolutional(kind, **settings):
 
 def of_section(kind, **section):
     """Return a random backbone whose `compression` states this."""
-    made = model.build(convolutional(kind).to_dict() | {"compression": section})
+    count = {"layers": len(section["layers"])} if "layers" in section else {}
+    made = model.build(convolutional(kind, **count).to_dict() | {"compression": section})
     shapes = made.state_dict().items()
     made.load_state_dict({k: 0.1 * torch.randn(v.shape) for k, v in shapes}, assign=True)
     return made
@@ -83,10 +81,11 @@ def files_of(model, folder):
     return found | {"profile": profiles[number]}
 
 
-def only(monkeypatch, name):
-    """Deploy to one program alone."""
-    monkeypatch.setattr(deploy, "PROGRAMS", {name: deploy.PROGRAMS[name]})
-    monkeypatch.setattr(deploy, "STREAMS", {})
+def only(monkeypatch, *names):
+    """Deploy to these programs alone."""
+    for group in ("PROGRAMS", "STREAMS"):
+        kept = {k: v for k, v in getattr(deploy, group).items() if k in names}
+        monkeypatch.setattr(deploy, group, kept)
 
 
 @pytest.fixture(autouse=True)
@@ -110,43 +109,10 @@ def deployed_as(tmp_path, prompts_en):
     return write
 
 
-def blocks(folder, language):
-    """Return the blocks of code in a folder's README."""
-    return re.findall(rf"```{language}\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-
-
-def listen(folder, wave, *packages, command=None):
-    """Return what the README's program, or else a command, prints about speech.wav there."""
-    soundfile.write(folder / "speech.wav", (wave[0] * 32768).astype(np.int16), 16_000)
-    bare = environment(folder.with_name("bare"), *packages)
-    bare |= {"HF_HOME": str(folder.with_name("cache")), "HF_HUB_OFFLINE": "1", "LC_ALL": "C.UTF-8"}
-    bare["PATH"] = f"{Path(sys.executable).parent}:{bare['PATH']}"
-    program = [sys.executable, "-c", *blocks(folder, "python")]
-    hidden = subprocess.run(
-        [sys.executable, "-c", "import speech_pareto"], cwd=folder, env=bare, capture_output=True
-    )
-    assert hidden.returncode == 1
-    done = subprocess.run(
-        command or program, cwd=folder, env=bare, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr if command else done.stdout
-
-
-def in_node(folder, wave):
-    """Return what the README's program for Node prints about speech.wav there."""
-    soundfile.write(folder / "speech.wav", (wave[0] * 32768).astype(np.int16), 16_000)
-    (folder / "run.mjs").write_text(*blocks(folder, "js"))
-    (folder / "node_modules").symlink_to(ROOT / ".venv" / "node_modules")
-    command = [ROOT / ".venv" / "bin" / "node", "run.mjs"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", SYMBOLS)
-def test_sherpa_reads_as_we_do(unit, deployed_as):
+def test_sherpa_reads_as_we_do(unit, deployed_as, monkeypatch):
+    only(monkeypatch, "sherpa-onnx")
     made = (
         normalised("hubert")
         if unit == "phones"
@@ -179,7 +145,10 @@ def test_transformers_reads_as_we_do_without_any_code(deployed_as, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", SYMBOLS)
-def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path, prompts_en):
+def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(
+    unit, tmp_path, prompts_en, monkeypatch
+):
+    only(monkeypatch, "transformers", "sherpa-onnx", "transformers.js")
     source = ROOT / "resources" / "teachers" / f"tiny-{unit}"
     settings = settings_of(source) | {"languages": ["en"]}
     files = files_of(source, tmp_path)
@@ -196,6 +165,37 @@ def test_a_log_mel_student_goes_to_transformers_but_not_to_sherpa(unit, tmp_path
     assert found["transformers.js"]["status"] == "ok", found
     assert found["transformers.js"]["int8_reads_otherwise"] < found["transformers.js"]["recordings"]
     assert in_node(tmp_path / "transformers.js", student.waves[-1]) == text
+
+
+def reused_maps():
+    """Return a model that standardises recordings, whose second layer has the map of the first."""
+    made = of_section("hubert", layers=REUSE[:2])
+    made.preprocessor = made.preprocessor | {"do_normalize": True}
+    return made
+
+
+IN_EXECUTORCH = {  # of few layers: writing one takes seconds
+    "group norm": lambda: model.new(convolutional("hubert", layers=1, feat_extract_norm="group")),
+    "log-mel": log_mel,
+    "reused maps": reused_maps,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_EXECUTORCH)
+def test_executorch_reads_as_we_do(name, deployed_as, monkeypatch):
+    only(monkeypatch, "executorch")
+    found, folder, student = deployed_as(IN_EXECUTORCH[name]())
+    assert found["executorch"]["status"] == "ok", found
+    folder, wave = folder / "executorch", np.concatenate(student.waves, 1)
+    assert {path.name for path in folder.iterdir()} == {"model.pte", "tokens.txt", "README.md"}
+    assert student.texts[3]
+    said = listen(folder, student.waves[3], "executorch", "torch", "soundfile")
+    assert said.split() == student.texts[3].split()
+    for samples in (SHORTEST, 16_000 * deploy_executorch.LONGEST):
+        heard = np.resize(wave, (1, samples))
+        (scores,) = deploy_executorch.method(folder / "model.pte")(heard)
+        assert np.abs(scores[0] - student.run(heard)).max() <= 2e-4
 
 
 def streaming(made):
@@ -217,23 +217,28 @@ def test_streams_read_as_one_pass_does(unit, deployed_as, monkeypatch):
         config.to_dict() | {"conv_kernel": [30, 17]}
     )  # 350 samples, of which 30 overlap
     found, folder, student = deployed_as(streaming(cut(made) if norm == "layer" else made), unit)
-    assert [one["status"] for one in found.values()] == ["ok", "ok"], found
-    assert found["onnxruntime-stream"]["largest_difference"] <= 1e-5
-    assert found["onnxruntime-stream"]["latency"] == pytest.approx(0.16 + 30 / 16000)
+    assert {name: one["status"] for name, one in found.items()} == dict.fromkeys(
+        deploy.STREAMS, "ok"
+    )
+    for name in ("onnxruntime-stream", "executorch-stream"):
+        assert found[name]["largest_difference"] <= 1e-5
+        assert found[name]["latency"] == pytest.approx(0.16 + 30 / 16000)
     wave = student.waves[3]
     silent = np.pad(wave, ((0, 0), (30, -wave.shape[1] % 2560)))  # how a stream begins and ends
     expected = student.read(student.run(silent.astype(np.float32)))
     assert len(set(expected)) > 5
     said = listen(folder / "onnxruntime-stream", wave, "onnxruntime", "soundfile")
     assert said.split() == expected.split()
+    said = listen(folder / "executorch-stream", wave, "executorch", "torch", "soundfile")
+    assert said.split() == expected.split()
     said = listen(folder / "sherpa-onnx-stream", wave, "sherpa-onnx", "soundfile")
     assert said.strip()
+    assert listen(folder / "onnx-asr", wave, "onnx-asr", "onnxruntime").strip()
 
 
 @pytest.mark.slow
 def test_a_stream_in_int8_may_round_otherwise(deployed_as, monkeypatch):
-    monkeypatch.setattr(deploy, "PROGRAMS", {})
-    monkeypatch.setattr(deploy, "STREAMS", {"onnxruntime-stream": deploy.for_stream})
+    only(monkeypatch, "onnxruntime-stream")
     made = model.new(convolutional("wavlm", feat_extract_norm="group"))
     found = deployed_as(precise("int8", streaming(made)))[0]["onnxruntime-stream"]
     assert found["status"] == "ok" and found["largest_difference"] > 1e-5, found
@@ -242,6 +247,19 @@ def test_a_stream_in_int8_may_round_otherwise(deployed_as, monkeypatch):
 def test_a_student_that_hears_the_whole_has_no_stream(deployed_as, monkeypatch):
     monkeypatch.setattr(deploy, "PROGRAMS", {})
     assert deployed_as(log_mel())[0] == {}
+
+
+def test_what_executorch_does_not_run(deployed_as, monkeypatch):
+    only(monkeypatch, "executorch")
+    refused = {
+        "chunks": streaming(normalised("hubert")),
+        "leave early": STUDENTS["exits"](),
+        "float16": precise("float16"),
+        "int8": precise("int8"),
+    }
+    for words, made in refused.items():
+        found = deployed_as(made)[0]["executorch"]
+        assert found["status"] == "unsupported" and words in found["reason"]
 
 
 STUDENTS = {
@@ -289,7 +307,8 @@ def test_numbers_that_transformers_does_not_read(name, deployed_as):
         assert found["sherpa-onnx"] == {"status": "unsupported", "reason": reason}
 
 
-def test_a_probe_is_no_model_of_transformers(deployed_as):
+def test_a_probe_is_no_model_of_transformers(deployed_as, monkeypatch):
+    only(monkeypatch, "transformers")
     found, _, _ = deployed_as(log_mel(), protocol="probe")
     assert found["transformers"]["status"] == "unsupported"
     assert found["transformers"]["reason"].startswith("a probe reads all layers")
@@ -354,7 +373,8 @@ class AnyVersion(dict):
 def test_the_page_has_the_programs_of_the_folders():
     page = (ROOT / "docs" / "deploying.md").read_text()
     any_version = AnyVersion(argument=", trust_remote_code=True")
-    texts = [text.format_map(any_version) for text in (programs.SHERPA, programs.TRANSFORMERS)]
+    named = (programs.SHERPA, programs.TRANSFORMERS, programs.EXECUTORCH, programs.ONNX_ASR)
+    texts = [text.format_map(any_version) for text in named]
     for text in (*texts, programs.TRANSFORMERS_JS):
         (program,) = re.findall(r"```(?:python|js)\n(.*?)```", text, re.DOTALL)
         command = re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1].splitlines()[-1]

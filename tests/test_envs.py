@@ -22,6 +22,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "flashlight": "ufal-flashlight-text",
     "espeakng_loader": "espeakng-loader",
+    "onnx_asr": "onnx-asr",
     "onnx_ir": "onnx-ir",
     "sherpa_onnx": "sherpa-onnx",
 }

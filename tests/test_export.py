@@ -166,7 +166,7 @@ def test_exits_are_refused(tmp_path, prompts_en):
     settings = store(tmp_path / "student", made)
     file, report = run(tmp_path / "out", tmp_path / "student", settings, prompts_en)
     assert report["status"] == "unsupported" and not file.stat().st_size
-    assert report["reason"] == "an ONNX file runs all layers, and no utterance could leave early"
+    assert report["reason"].startswith("an exported file runs all layers")
 
 
 def test_a_hole_stays_a_hole(tmp_path, prompts_en):

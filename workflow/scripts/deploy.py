@@ -16,7 +16,8 @@ import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deploy_streams import for_sherpa_stream, for_stream
+from deploy_executorch import for_executorch, for_executorch_stream
+from deploy_streams import Telephone, for_onnx_asr, for_sherpa_stream, for_stream
 from export import NotExported, distance, fitting, recordings, reference, unparametrize, write_onnx
 from speech_pareto.data.audio import SAMPLE_RATE
 from speech_pareto.models import architecture, lookahead, modeling_student
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # largest difference of log-probabilities in transformers from those here
 BLANK, WORD, UNKNOWN = "<pad>", "|", "<unk>"  # as transformers' tokenizers for CTC have them
+VERSIONS = ("executorch", "onnx-asr", "onnxruntime", "sherpa-onnx")
 CODE = "speech_pareto/models/modeling_student.py"
 
 
@@ -50,6 +52,7 @@ class Student:
         self.scratch = tempfile.TemporaryDirectory()
         self.model, self.task = load_task_model(settings, load(folder), folder)
         self.whole = EndToEnd(self.model).eval()
+        self.alone = SamplesAlone(self.whole).eval()
         self.waves = [waves for waves, _ in recordings(settings, self.task, corpora)[:-1]]
         self.scores = [self.run(waves) for waves in self.waves]
         self.texts = [self.read(scores) for scores in self.scores]
@@ -69,12 +72,17 @@ class Student:
         unparametrize(self.model)
         file, small = (Path(self.scratch.name) / name for name in ("model.onnx", "int8.onnx"))
         example = {"input_values": torch.zeros(2, SAMPLE_RATE + 123)}
-        write_onnx(SamplesAlone(self.whole).eval(), file, example, {}, "logits")
+        write_onnx(self.alone, file, example, {}, "logits")
         try:
             quantise(file, small, DYNAMIC)
         except ValueError as error:
             raise NotExported("unsupported", f"no file in 8 bits: {error}") from None
         return file, small
+
+    @cached_property
+    def telephone(self) -> Telephone:
+        """The student as a stream at 8 kHz. Spoils it."""
+        return Telephone(self, Path(self.scratch.name) / "telephone.onnx")
 
     def card(self, commands: str) -> str:
         """Return its model card, with the commands that run it."""
@@ -129,7 +137,7 @@ def main(
             runtimes = deploy(students[name], task["settings"], task["corpora"], part / name)
             seed = int(name.split("/")[3])
             about = meta(seed, torch.get_num_threads(), digests)
-            about["versions"]["sherpa-onnx"] = metadata.version("sherpa-onnx")
+            about["versions"] |= {program: metadata.version(program) for program in VERSIONS}
             report = {"student": name, "runtimes": runtimes, "meta": about}
             result.write_json(part / name / "report.json", report)
 
@@ -329,9 +337,14 @@ PROGRAMS = {
     "transformers": for_transformers,
     "sherpa-onnx": for_sherpa,
     "transformers.js": for_transformers_js,
+    "executorch": for_executorch,
 }
-# Those for students that hear chunks.
-STREAMS = {"onnxruntime-stream": for_stream, "sherpa-onnx-stream": for_sherpa_stream}
+STREAMS = {  # those for students that hear chunks
+    "onnxruntime-stream": for_stream,
+    "executorch-stream": for_executorch_stream,
+    "sherpa-onnx-stream": for_sherpa_stream,  # from here on chunks are sherpa's
+    "onnx-asr": for_onnx_asr,
+}
 
 
 if "snakemake" in globals():

@@ -1,11 +1,13 @@
 """Students that hear chunks, as other programs feed them while somebody speaks."""
 
 import json
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import onnx_asr
 import sherpa_onnx
 import soxr
 import torch
@@ -19,6 +21,7 @@ from speech_pareto.models.backbone import describe
 from speech_pareto.models.quantisation import number_format
 from speech_pareto.models.stream import Stream
 from speech_pareto.reporting import programs
+from speech_pareto.runtime import result
 from speech_pareto.tasks.recogniser import open_session
 
 TOLERANCE = 1e-4  # largest difference of log-probabilities from those of one pass
@@ -82,12 +85,28 @@ def for_stream(student, folder: Path) -> dict:
     write_onnx(stream.eval(), file, example, texts, "log_probabilities", "next_state", axes=BATCHES)
     text = programs.STREAM.format(onnxruntime=metadata.version("onnxruntime"))
     (folder / "README.md").write_text(student.card(text), encoding="utf-8")
-    session, found = open_session(file), []
+    session = open_session(file)
+    names = [one.name for one in session.get_inputs()]
+    return by_chunks(
+        student,
+        stream,
+        expected,
+        lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True))),
+    )
+
+
+def by_chunks(student, stream: Stream, expected: list[np.ndarray], run: Callable) -> dict:
+    """Return how a stream's file does on a student's recordings, fed chunk by chunk.
+
+    `run` maps samples (1, samples) and state to log-probabilities (1, frames, outputs) and the next
+    state, all of them arrays. `NotExported` if they are far from those `expected` of one pass.
+    """
+    found = []
     for waves in student.waves:
         state, scores = stream.begin().numpy(), []
         padded = np.pad(waves, ((0, 0), (0, -waves.shape[1] % stream.samples)))
         for chunk in np.split(padded, padded.shape[1] // stream.samples, 1):
-            output, state = session.run(None, {"samples": chunk, "state": state})
+            output, state = run(chunk, state)
             scores.append(output[0])
         found.append(np.concatenate(scores))
     far = distance(found, expected)
@@ -100,32 +119,82 @@ def for_stream(student, folder: Path) -> dict:
     return {"largest_difference": far, "latency": latency, **state}
 
 
+class Telephone:
+    """A student as T-one's streaming models are: its ONNX file, and recordings at 8 kHz.
+
+    Raises `NotExported` for one that cannot be. Spoils the student.
+    """
+
+    def __init__(self, student, file: Path) -> None:
+        backbone = student.model.backbone
+        frame = lookahead.frame_ms(describe(backbone))
+        if CHUNK_MS % frame:
+            given = f"{CHUNK_MS} ms are fed at a time, no multiple of a frame's {frame:g} ms"
+            raise NotExported("unsupported", given)
+        backbone.flow.chunk = self.frames = int(CHUNK_MS // frame)
+        self.student, self.file, self.frame_ms = student, file, frame
+        self.whole = SherpaStream(stream_of(student)).eval()
+        narrow = [soxr.resample(waves[0], SAMPLE_RATE, RATE)[None] for waves in student.waves]
+        self.waves = [np.pad(waves, ((0, 0), (0, -waves.shape[1] % CHUNK))) for waves in narrow]
+        unparametrize(student.model)
+        size = self.whole.state_size
+        facts = {"frame_length_ms": CHUNK_MS, "state_dim": size, "sample_rate": RATE}
+        texts = {name: str(value) for name, value in facts.items()}
+        signal = torch.zeros(2, CHUNK, 1, dtype=torch.int32)
+        example = {"signal": signal, "state": torch.zeros(2, size).half()}
+        write_onnx(self.whole, file, example, texts, "logprobs", "state_next", axes=BATCHES)
+
+    def text(self, waves: np.ndarray, silent: int = 0) -> str:
+        """Return what one pass reads in samples (1, samples), `silent` chunks of which lead."""
+        stream = self.whole.stream
+        scores = one_pass(self.student, stream, wide(self.whole, waves))
+        return self.student.read(scores[silent * self.frames :])
+
+    def compare(self, name: str, texts: Iterable[str], expected: Iterable[str]) -> dict:
+        """Return the latency of a program; `NotExported` if it reads recordings otherwise."""
+        pairs = zip(texts, expected, strict=True)
+        if others := sum(text.split() != own.split() for text, own in pairs):
+            raise NotExported("different", f"{name} reads {others} recordings otherwise")
+        return {"latency": CHUNK_MS / 1000 + (TAPS + self.whole.stream.lead) / SAMPLE_RATE}
+
+
 def for_sherpa_stream(student, folder: Path) -> dict:
     """Write a folder for sherpa-onnx's streaming recogniser of T-one. Spoils the student."""
-    backbone = student.model.backbone
-    frame = lookahead.frame_ms(describe(backbone))
-    if CHUNK_MS % frame:
-        reason = f"sherpa-onnx feeds {CHUNK_MS} ms at a time, no multiple of a frame's {frame:g} ms"
-        raise NotExported("unsupported", reason)
-    backbone.flow.chunk = int(CHUNK_MS // frame)
-    whole = SherpaStream(stream_of(student)).eval()
-    narrow = [soxr.resample(waves[0], SAMPLE_RATE, RATE)[None] for waves in student.waves]
-    narrow = [np.pad(waves, ((0, 0), (0, -waves.shape[1] % CHUNK))) for waves in narrow]
-    expected = [student.read(one_pass(student, whole.stream, wide(whole, x))) for x in narrow]
-    unparametrize(student.model)
-    facts = {"frame_length_ms": CHUNK_MS, "state_dim": whole.state_size, "sample_rate": RATE}
-    texts = {name: str(value) for name, value in facts.items()}
-    signal = torch.zeros(2, CHUNK, 1, dtype=torch.int32)
-    example = {"signal": signal, "state": torch.zeros(2, whole.state_size).half()}
+    telephone = student.telephone
     file = folder / "model.onnx"
-    write_onnx(whole, file, example, texts, "logprobs", "state_next", axes=BATCHES)
+    shutil.copy(telephone.file, file)
     student.write_tokens(folder)
     text = programs.SHERPA_STREAM.format(sherpa_onnx=metadata.version("sherpa-onnx"))
     (folder / "README.md").write_text(student.card(text), encoding="utf-8")
-    pairs = zip(by_sherpa_stream(file, narrow), expected, strict=True)
-    if others := sum(text.split() != own.split() for text, own in pairs):
-        raise NotExported("different", f"sherpa-onnx reads {others} recordings otherwise")
-    return {"latency": CHUNK_MS / 1000 + (TAPS + whole.stream.lead) / SAMPLE_RATE}
+    texts = by_sherpa_stream(file, telephone.waves)
+    return telephone.compare("sherpa-onnx", texts, map(telephone.text, telephone.waves))
+
+
+def for_onnx_asr(student, folder: Path) -> dict:
+    """Write a folder for onnx-asr, to which the student is a T-one as well. Spoils the student."""
+    telephone = student.telephone
+    shutil.copy(telephone.file, folder / "model.onnx")
+    between = " " if student.task.unit == "phones" else ""
+    symbols = ["<blk>", *(between + symbol for symbol in student.task.symbols)]
+    config = {"model_type": "t-one-ctc", "pad_token_id": 0}
+    config |= {"decoder_params": {"vocabulary": symbols}}
+    # A frame in steps of 10 ms, for the time of each symbol.
+    config |= {"encoder_params": {"reduction_kernel_size": telephone.frame_ms / 10}}
+    result.write_json(folder / "config.json", config)
+    versions = {"onnx_asr": metadata.version("onnx-asr")}
+    text = programs.ONNX_ASR.format(**versions, onnxruntime=metadata.version("onnxruntime"))
+    (folder / "README.md").write_text(student.card(text), encoding="utf-8")
+    # It leads with a chunk of silence, whose frames it drops, and ends with another.
+    padded = (np.pad(waves, ((0, 0), (CHUNK, CHUNK))) for waves in telephone.waves)
+    expected = (telephone.text(waves, silent=1) for waves in padded)
+    return telephone.compare("onnx-asr", by_onnx_asr(folder, telephone.waves), expected)
+
+
+def by_onnx_asr(folder: Path, recordings: Iterable[np.ndarray]) -> list[str]:
+    """Return onnx-asr's text of recordings (1, samples) at 8 kHz."""
+    recogniser = onnx_asr.load_model("t-one-ctc", folder).with_timestamps()
+    found = (recogniser.recognize(waves[0], sample_rate=RATE) for waves in recordings)
+    return ["".join(one.tokens) for one in found]  # its text is tidied up, as sherpa's is
 
 
 def by_sherpa_stream(file: Path, recordings: Iterable[np.ndarray]) -> list[str]:

@@ -119,9 +119,7 @@ def export(model: nn.Module, definition: Task, task: dict, corpora: list, file: 
 
 def fitting(model: nn.Module) -> str | None:
     """Return the number format of a task model that ONNX can hold; `NotExported` if it cannot."""
-    if exits_of(model.backbone):
-        reason = "an ONNX file runs all layers, and no utterance could leave early"
-        raise NotExported("unsupported", reason)
+    refuse_exits(model)
     precision = number_format(model.backbone)
     if precision in HALVES:
         reason = f"onnxruntime does not compute all of a {precision} model on a CPU"
@@ -131,6 +129,13 @@ def fitting(model: nn.Module) -> str | None:
         reason = f"{size / 1e9:.1f} GB do not fit in one ONNX file, which holds at most 2 GB"
         raise NotExported("unsupported", reason)
     return precision
+
+
+def refuse_exits(model: nn.Module) -> None:
+    """Raise `NotExported` for a task model whose utterances may leave early."""
+    if exits_of(model.backbone):
+        reason = "an exported file runs all layers, and no utterance could leave early"
+        raise NotExported("unsupported", reason)
 
 
 def recordings(task: dict, definition: Task, corpora: list) -> list[tuple[np.ndarray, np.ndarray]]:

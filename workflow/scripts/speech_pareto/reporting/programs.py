@@ -121,3 +121,82 @@ console.log((await recognise(Float32Array.from(samples, (x) => x / 32768))).text
 `dtype: "q8"` takes the file with matrices of 8 bits. In a browser `localModelPath` is the address
 of the folder, and `recognise` takes samples at 16 kHz or the address of a recording.
 """
+
+EXECUTORCH = """## With ExecuTorch
+
+In Python, for a `speech.wav` of 16 kHz and one channel, of up to {seconds} seconds:
+
+```sh
+pip install executorch=={executorch} torch=={torch} soundfile
+```
+
+```python
+import soundfile, torch
+from executorch.runtime import Runtime
+
+method = Runtime.get().load_program("model.pte").load_method("forward")
+with open("tokens.txt", encoding="utf-8") as lines:
+    symbols = [line.rpartition(" ")[0] for line in lines]
+wave, rate = soundfile.read("speech.wav", dtype="float32")
+(scores,) = method.execute([torch.from_numpy(wave)[None]])
+best = torch.unique_consecutive(scores[0].argmax(-1)).tolist()
+print("".join(symbols[i] for i in best if i).replace("▁", " ").strip())
+```
+
+On phones `model.pte` needs a runtime with XNNPACK and the optimised kernels, as ExecuTorch's own
+packages for Android and iOS have them. `forward` takes the samples of one recording, float32
+(1, samples) in [-1, 1] at 16 kHz, and returns log-probabilities, float32 (1, frames, symbols). The
+best symbols, without repeats and then without the first of `tokens.txt`, are the text.
+"""
+
+EXECUTORCH_STREAM = """## With ExecuTorch, while somebody speaks
+
+In Python, chunk by chunk; `speech.wav` has 16 kHz and one channel:
+
+```sh
+pip install executorch=={executorch} torch=={torch} soundfile
+```
+
+```python
+import soundfile, torch
+from executorch.runtime import Runtime
+
+method = Runtime.get().load_program("model.pte").load_method("forward")
+samples, numbers = (method.metadata.input_tensor_meta(i).sizes()[1] for i in (0, 1))
+with open("tokens.txt", encoding="utf-8") as lines:
+    symbols = [line.rpartition(" ")[0] for line in lines]
+wave, rate = soundfile.read("speech.wav", dtype="float32")
+wave = torch.nn.functional.pad(torch.from_numpy(wave), (0, -len(wave) % samples))
+state, last = torch.zeros(1, numbers), 0
+for chunk in wave.split(samples):
+    scores, state = method.execute([chunk[None], state])
+    for best in scores[0].argmax(-1).tolist():
+        if best not in (0, last):
+            print(symbols[best].replace("▁", " "), end="", flush=True)
+        last = best
+print()
+```
+
+On phones `model.pte` needs a runtime with XNNPACK and the optimised kernels, as ExecuTorch's own
+packages for Android and iOS have them. `forward` takes a chunk, float32 (1, samples) in [-1, 1] at
+16 kHz, and the state, float32 (1, numbers), zeros at first. It returns log-probabilities, float32
+(1, frames, symbols), and the next state.
+"""
+
+ONNX_ASR = """## With onnx-asr
+
+As a model of the type T-one, which hears 300 ms at a time, at 8 kHz:
+
+```sh
+pip install onnx-asr=={onnx_asr} onnxruntime=={onnxruntime}
+```
+
+```python
+import onnx_asr
+
+recogniser = onnx_asr.load_model("t-one-ctc", ".")
+print(recogniser.recognize("speech.wav"))
+```
+
+`speech.wav` has one channel. `recogniser.with_timestamps()` tells the time of each symbol, too.
+"""
