@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, product
 from typing import TYPE_CHECKING, TypeVar
 
 from speech_pareto.models import architecture
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Place = TypeVar("Place")
 Level = TypeVar("Level")
+LEAST = 8  # one of so many channels of a layer of the stem stays
+Cost = Callable[[Sequence[int]], float]  # of a model whose parts lost so many units each
 
 
 def nearest(numbers: range, excess: Callable[[int], float]) -> int:
@@ -70,6 +73,26 @@ def kept(layers: Sequence[Layer]) -> dict[str, list[int]]:
     return {"heads": heads, "rows": [layer.ffn for layer in layers]}
 
 
+def narrowed(config: Mapping, amount: int) -> list[int]:
+    """Return the channels of each layer of the stem when `amount` of the spare ones are gone."""
+    widths, spares = architecture.complete(config)["conv_dim"], spare_channels(config)
+    total, left = sum(spares), []
+    for number, (width, own) in enumerate(zip(widths, spares, strict=True)):
+        begin = number * total // len(widths)  # layers take turns: one channel goes at a time
+        left.append(width - min(own, (amount * own + begin) // max(1, total)))
+    return left
+
+
+def spare_channels(config: Mapping) -> list[int]:
+    """Return how many channels of each layer of the stem can go.
+
+    The last ones cannot where no projection follows: they are the model's width.
+    """
+    widths = architecture.prunable_channels(config)
+    fixed = len(architecture.complete(config)["conv_dim"]) - len(widths)
+    return [width - -(-width // LEAST) for width in widths] + [0] * fixed
+
+
 def zeroed(config: Mapping, ratio: float) -> dict:
     """Return `config` with zeros for a share `ratio` of its parameters, as far as matrices go."""
     weights = sum(outputs * inputs for outputs, inputs in architecture.linear_shapes(config))
@@ -82,50 +105,92 @@ def cheapest(
     sizes: Mapping[Place, Mapping[Level, float]],
     least: float,
     most: float,
+    joint: Mapping[tuple[Place, Place], Mapping[tuple[Level, Level], float]] | None = None,
 ) -> dict[Place, Level]:
     """Return the level of each place with the least damage in all, of sizes within both limits.
 
-    A mixed integer program, solved to the end by HiGHS. ValueError if nothing fits.
+    `joint` says, of two places and a level of each, what both have beyond the sum of their sizes. A
+    mixed integer program, solved to the end by HiGHS. ValueError if nothing fits.
     """
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     options = [(place, level) for place in damage for level in damage[place]]
-    places = list(damage)
-    one = np.zeros((len(places), len(options)))
+    pairs = {
+        (pair, (pair[0], one), (pair[1], other)): size
+        for pair, own in (joint or {}).items()
+        for (one, other), size in own.items()
+    }
+    # x is 1 for the level that a place has, and only one of its x is. y is 1 for the levels that
+    # two places have: those y of a pair that one level is part of add up to the x of that level.
+    both = list(dict.fromkeys((pair, own) for pair, *each in pairs for own in each))
+    equations = np.zeros((len(damage) + len(both), len(options) + len(pairs)))
     for column, (place, _) in enumerate(options):
-        one[places.index(place), column] = 1
-    room = np.array([[sizes[place][level] / most for place, level in options]])
+        equations[list(damage).index(place), column] = 1
+    for column, (pair, *each) in enumerate(pairs, len(options)):
+        equations[[len(damage) + both.index((pair, own)) for own in each], column] = 1
+    for row, (_, own) in enumerate(both, len(damage)):
+        equations[row, options.index(own)] = -1
+    totals = np.array([1] * len(damage) + [0] * len(both))
+    room = np.array([[*(sizes[place][level] for place, level in options), *pairs.values()]]) / most
     found = milp(
-        [damage[place][level] for place, level in options],
-        integrality=np.ones(len(options)),
+        [damage[place][level] for place, level in options] + [0.0] * len(pairs),
+        integrality=np.array([1] * len(options) + [0] * len(pairs)),
         bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one, 1, 1), LinearConstraint(room, least / most, 1)],
+        constraints=[
+            LinearConstraint(equations, totals, totals),
+            LinearConstraint(room, least / most, 1),
+        ],
         options={"mip_rel_gap": 0.0},
     )
     if found.x is None:
         raise ValueError(f"no choice takes {least:.0f} to {most:.0f}")
-    taken = zip(options, found.x, strict=True)
+    taken = zip(options, found.x, strict=False)
     return {place: level for (place, level), share in taken if share > 0.5}
 
 
-def lowest_of_all(scores: Sequence[Tensor], amount: int, keep: int = 1) -> list[list[int]]:
-    """Return for each layer which places go when the model's `amount` lowest units go.
+def lowest_of_all(
+    scores: Sequence[Tensor], spare: Sequence[int], cost: Cost, room: float
+) -> list[int]:
+    """Return how many units of each part go when the model's lowest go, until it costs `room`.
 
-    `scores` (units,) of each layer are compared as shares of their layer's norm, as those of
-    Molchanov et al., ICLR 2017, https://arxiv.org/abs/1611.06440; the `keep` highest of each stay.
+    `scores` (units,) of each part, of which the `spare` lowest may go, are compared as shares of
+    their part's norm (Molchanov et al., ICLR 2017, https://arxiv.org/abs/1611.06440), squared, for
+    what a unit of the part saves.
     """
-    shares = [(layer / (layer.norm() + 1e-20)).tolist() for layer in scores]
-    best = [set(layer.argsort(descending=True, stable=True)[:keep].tolist()) for layer in scores]
-    spare = sorted(
-        (share, index, place)
-        for index, layer in enumerate(shares)
-        for place, share in enumerate(layer)
-        if place not in best[index]
-    )
-    gone: list[list[int]] = [[] for _ in shares]
-    for _, index, place in spare[:amount]:
-        gone[index].append(place)
+    ranked = []
+    for index, (own, number) in enumerate(zip(scores, spare, strict=True)):
+        gone = [number if part == index else 0 for part in range(len(spare))]
+        saved = cost([0] * len(spare)) - cost(gone)
+        if saved > 0:
+            energies = ((own / (own.norm() + 1e-20)) ** 2 * (number / saved)).sort().values
+            ranked += [(energy, index) for energy in energies[:number].tolist()]
+    order = [index for _, index in sorted(ranked)]
+
+    def without(number: int) -> list[int]:
+        taken = Counter(order[:number])
+        return [taken[index] for index in range(len(spare))]
+
+    number = bisect_left(range(len(order)), True, key=lambda n: cost(without(n)) <= room)
+    last = list(dict.fromkeys(order[:number][::-1]))
+    return given_back(without(number), last, cost, room, [0] * len(spare))
+
+
+def given_back(
+    gone: list[int], order: Sequence[int], cost: Cost, room: float, least: Sequence[int]
+) -> list[int]:
+    """Return `gone` less the units for which there is room: first those of parts first in `order`.
+
+    Part p loses `least[p]` at least.
+    """
+    for part in order:
+        numbers = range(least[part], gone[part])
+
+        def fits(number: int, part: int = part, gone: list[int] = gone) -> bool:
+            return cost([*gone[:part], number, *gone[part + 1 :]]) <= room
+
+        back = bisect_left(numbers, True, key=fits)
+        gone = [*gone[:part], numbers.start + back, *gone[part + 1 :]]
     return gone
 
 
@@ -134,31 +199,49 @@ def steps_to(most: int, number: int) -> list[int]:
     return sorted({round(most * step / number) for step in range(1, number + 1)} - {0})
 
 
-def least_damage(damage: Sequence[Mapping[int, float]], amount: int) -> list[int]:
-    """Return how many units each place loses, `amount` in all, with the least damage.
+def least_damage(
+    damage: Sequence[Mapping[int, float]],
+    cost: Cost,
+    room: float,
+    neighbours: Iterable[tuple[int, int]] = (),
+) -> list[int]:
+    """Return how many units each part loses with the least damage, so that the rest has `room`.
 
     `damage` maps numbers of units to what their loss does; 0 does none. Damages are taken to add
-    up. Numbers that are not among those come from the cheapest choice of a few more units: the
-    place whose last ones did most gets these back.
+    up, and so are savings, but for those of parts that are `neighbours`. Numbers that are not among
+    those come from the cheapest choice of up to a step more: the parts whose last ones did most for
+    what they save get these back.
     """
     levels = [{0: 0.0, **own} for own in damage]
-    gaps = [b - a for own in levels for a, b in pairwise(own)]
-    if not amount or not gaps:
-        return [0] * len(levels)
-    most = min(amount + max(gaps) - 1, sum(max(own) for own in levels))
+
+    def saved(*lost: tuple[int, int]) -> float:
+        gone = dict(lost)
+        now = [gone.get(part, 0) for part in range(len(levels))]
+        return cost([0] * len(levels)) - cost(now)
+
     options = dict(enumerate(levels))
-    sizes = {place: {number: number for number in own} for place, own in options.items()}
-    gone = cheapest(options, sizes, amount, most)
-    excess = sum(gone.values()) - amount
+    sizes = {
+        part: {number: saved((part, number)) for number in own} for part, own in options.items()
+    }
+    joint = {
+        (a, b): {
+            (n, m): saved((a, n), (b, m)) - sizes[a][n] - sizes[b][m]
+            for n, m in product(levels[a], levels[b])
+        }
+        for a, b in neighbours
+    }
+    gaps = [b - a for own in sizes.values() for a, b in pairwise(own.values())]
+    least = cost([0] * len(levels)) - room
+    if least <= 0 or not gaps:
+        return [0] * len(levels)
+    chosen = cheapest(options, sizes, least, least + 0.999 * max(gaps), joint)
+    gone = [chosen[part] for part in options]
+    before = [max((n for n in own if n < gone[part]), default=0) for part, own in options.items()]
 
-    def last_step(place: int) -> tuple[float, int]:
-        """Return the damage of each of the last units, and how many they are."""
-        number = gone[place]
-        before = max((n for n in levels[place] if n < number), default=0)
-        steps = max(1, number - before)
-        return (levels[place][number] - levels[place][before]) / steps, number - before
+    def worth(part: int) -> float:
+        """Return the damage of the last units of a part for what they save."""
+        last, first = gone[part], before[part]
+        saves = sizes[part][last] - sizes[part][first]
+        return (levels[part][last] - levels[part][first]) / saves if saves else 0.0
 
-    for place in sorted(gone, key=last_step, reverse=True):
-        back = min(excess, last_step(place)[1])
-        gone[place], excess = gone[place] - back, excess - back
-    return [gone[place] for place in range(len(levels))]
+    return given_back(gone, sorted(options, key=worth, reverse=True), cost, room, before)
