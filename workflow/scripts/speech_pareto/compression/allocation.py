@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -159,12 +160,10 @@ def lowest_of_all(
     what a unit of the part saves.
     """
     ranked = []
-    for index, (own, number) in enumerate(zip(scores, spare, strict=True)):
-        gone = [number if part == index else 0 for part in range(len(spare))]
-        saved = cost([0] * len(spare)) - cost(gone)
+    for index, (own, saved) in enumerate(zip(scores, savings(spare, cost), strict=True)):
         if saved > 0:
-            energies = ((own / (own.norm() + 1e-20)) ** 2 * (number / saved)).sort().values
-            ranked += [(energy, index) for energy in energies[:number].tolist()]
+            energies = ((own / (own.norm() + 1e-20)) ** 2 / saved).sort().values
+            ranked += [(energy, index) for energy in energies[: spare[index]].tolist()]
     order = [index for _, index in sorted(ranked)]
 
     def without(number: int) -> list[int]:
@@ -172,25 +171,54 @@ def lowest_of_all(
         return [taken[index] for index in range(len(spare))]
 
     number = bisect_left(range(len(order)), True, key=lambda n: cost(without(n)) <= room)
-    last = list(dict.fromkeys(order[:number][::-1]))
-    return given_back(without(number), last, cost, room, [0] * len(spare))
+    back, more = list(dict.fromkeys(order[:number][::-1])), list(dict.fromkeys(order[number:]))
+    return fitted(without(number), back, more, cost, room, [0] * len(spare), spare)
 
 
-def given_back(
-    gone: list[int], order: Sequence[int], cost: Cost, room: float, least: Sequence[int]
+def savings(spare: Sequence[int], cost: Cost) -> list[float]:
+    """Return what a unit of each part saves, on average over the `spare` ones of this part."""
+    nothing = [0] * len(spare)
+    alone = ([n if p == part else 0 for p in range(len(spare))] for part, n in enumerate(spare))
+    return [(cost(nothing) - cost(gone)) / max(1, sum(gone)) for gone in alone]
+
+
+def fitted(
+    gone: list[int],
+    back: Sequence[int],
+    more: Sequence[int],
+    cost: Cost,
+    room: float,
+    least: Sequence[int],
+    most: Sequence[int],
 ) -> list[int]:
-    """Return `gone` less the units for which there is room: first those of parts first in `order`.
+    """Return `gone`, which costs no more than `room`, so that it leaves less than a unit of that.
 
-    Part p loses `least[p]` at least.
+    Units come back, first those of parts first in `back`, part p to `least[p]` and then further.
+    Where all that are left to come back are too large, one does, and smaller ones of other parts
+    go, first those of parts first in `more`; part p has `most[p]`.
     """
-    for part in order:
-        numbers = range(least[part], gone[part])
 
-        def fits(number: int, part: int = part, gone: list[int] = gone) -> bool:
-            return cost([*gone[:part], number, *gone[part + 1 :]]) <= room
+    def filled(gone: list[int], part: int, numbers: range) -> list[int]:
+        """Return `gone` with the first of `numbers` of a part for which there is room, else all."""
 
-        back = bisect_left(numbers, True, key=fits)
-        gone = [*gone[:part], numbers.start + back, *gone[part + 1 :]]
+        def changed(number: int) -> list[int]:
+            return [*gone[:part], number, *gone[part + 1 :]]
+
+        place = bisect_left(numbers, True, key=lambda number: cost(changed(number)) <= room)
+        return changed(numbers.start + place)
+
+    for part, low in [*((part, least[part]) for part in back), *((part, 0) for part in back)]:
+        gone = filled(gone, part, range(low, gone[part]))
+    sizes = savings(most, cost)
+    smallest = min((size for size in sizes if size > 0), default=room)
+    for part in (part for part in back if gone[part]):
+        if room - cost(gone) < smallest:
+            break
+        other = [n - (index == part) for index, n in enumerate(gone)]
+        for smaller in (smaller for smaller in more if sizes[smaller] < sizes[part]):
+            other = filled(other, smaller, range(other[smaller], most[smaller]))
+        if cost(gone) < cost(other) <= room:
+            gone = other
     return gone
 
 
@@ -210,7 +238,7 @@ def least_damage(
     `damage` maps numbers of units to what their loss does; 0 does none. Damages are taken to add
     up, and so are savings, but for those of parts that are `neighbours`. Numbers that are not among
     those come from the cheapest choice of up to a step more: the parts whose last ones did most for
-    what they save get these back.
+    what they save get these back (`fitted`).
     """
     levels = [{0: 0.0, **own} for own in damage]
 
@@ -236,12 +264,18 @@ def least_damage(
         return [0] * len(levels)
     chosen = cheapest(options, sizes, least, least + 0.999 * max(gaps), joint)
     gone = [chosen[part] for part in options]
-    before = [max((n for n in own if n < gone[part]), default=0) for part, own in options.items()]
+    steps = {part: list(own) for part, own in options.items()}
+    before = [steps[part][max(0, steps[part].index(gone[part]) - 1)] for part in options]
 
-    def worth(part: int) -> float:
-        """Return the damage of the last units of a part for what they save."""
-        last, first = gone[part], before[part]
-        saves = sizes[part][last] - sizes[part][first]
-        return (levels[part][last] - levels[part][first]) / saves if saves else 0.0
+    def worth(part: int, ahead: int) -> float:
+        """Return the damage of the last units of a part, or of the next ones, for their savings."""
+        place = steps[part].index(gone[part]) + ahead
+        if not 0 < place < len(steps[part]):
+            return math.inf if ahead else 0.0
+        low, high = steps[part][place - 1], steps[part][place]
+        saves = sizes[part][high] - sizes[part][low]
+        return (levels[part][high] - levels[part][low]) / saves if saves else 0.0
 
-    return given_back(gone, sorted(options, key=worth, reverse=True), cost, room, before)
+    back = sorted(options, key=lambda part: worth(part, 0), reverse=True)
+    more = sorted(options, key=lambda part: worth(part, 1))
+    return fitted(gone, back, more, cost, room, before, [max(own) for own in levels])
