@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Place = TypeVar("Place")
 Level = TypeVar("Level")
+FINER = 8  # how many units take the place of a larger one, at least
 LEAST = 8  # one of so many channels of a layer of the stem stays
 Cost = Callable[[Sequence[int]], float]  # of a model whose parts lost so many units each
 
@@ -194,8 +195,8 @@ def fitted(
     """Return `gone`, which costs no more than `room`, so that it leaves less than a unit of that.
 
     Units come back, first those of parts first in `back`, part p to `least[p]` and then further.
-    Where all that are left to come back are too large, one does, and smaller ones of other parts
-    go, first those of parts first in `more`; part p has `most[p]`.
+    Where all that are left to come back are too large, one does, and much smaller ones of other
+    parts go, first those of parts first in `more`; part p has `most[p]`.
     """
 
     def filled(gone: list[int], part: int, numbers: range) -> list[int]:
@@ -210,13 +211,13 @@ def fitted(
     for part, low in [*((part, least[part]) for part in back), *((part, 0) for part in back)]:
         gone = filled(gone, part, range(low, gone[part]))
     sizes = savings(most, cost)
-    smallest = min((size for size in sizes if size > 0), default=room)
     for part in (part for part in back if gone[part]):
-        if room - cost(gone) < smallest:
-            break
+        smaller = [p for p in more if 0 < FINER * sizes[p] <= sizes[part]]
+        if not smaller or room - cost(gone) < min(sizes[p] for p in smaller):
+            continue
         other = [n - (index == part) for index, n in enumerate(gone)]
-        for smaller in (smaller for smaller in more if sizes[smaller] < sizes[part]):
-            other = filled(other, smaller, range(other[smaller], most[smaller]))
+        for fine in smaller:
+            other = filled(other, fine, range(other[fine], most[fine]))
         if cost(gone) < cost(other) <= room:
             gone = other
     return gone
