@@ -159,7 +159,7 @@ def test_a_layer_may_lose_its_last_head(name):
     student, solution = compress([{name: settings}], teacher, 0.9 * bound)
     assert solution.reason is None
     heads = [len(layer.attention.heads) for layer in student.encoder.layers]
-    assert 0 in heads and sum(heads) == 18 - solution.sizings[0].knobs["heads"]
+    assert 0 in heads and sum(heads) == 18 - sum(solution.sizings[0].knobs["alike"])
 
 
 def test_rounds_go_on_to_the_last_head():

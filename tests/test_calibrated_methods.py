@@ -144,7 +144,7 @@ def test_data_driven_rows_are_those_that_give_most(teacher):
         given = torch.cat([layer_inputs(teacher, number, b)["output_dense"] for b in audio])
         added = given[:, :, None] * old.weight.double().T  # (frames, rows, outputs)
         scores = added.square().sum((0, 2)).sqrt()
-        width = solution.sizings[0].knobs["rows"][number]
+        width = len(scores) - solution.sizings[0].knobs["alike"][number]
         best = scores.argsort(descending=True)[:width].sort().values
         assert torch.equal(new.weight, old.weight[:, best]) and width < len(scores)
 
@@ -260,10 +260,13 @@ def test_batches_need_not_be_of_one_size():
 def test_the_best_head_of_each_layer_is_protected():
     scores = [torch.tensor([3.0, 4.0]), torch.tensor([10.0, 0.1, 20.0]), torch.tensor([1e-3, 2e-3])]
     # shares: .6 .8 | .447 .004 .894 | .447 .894
-    assert allocation.lowest_of_all(scores, 1) == [[], [1], []]
-    assert allocation.lowest_of_all(scores, 3) == [[], [1, 0], [0]]
-    assert allocation.lowest_of_all(scores, 9) == [[0], [1, 0], [0]]
-    assert allocation.lowest_of_all([torch.zeros(3)], 9) == [[1, 2]]
+
+    def lowest(amount):
+        spare = [len(own) - 1 for own in scores]
+        return allocation.lowest_of_all(scores, spare, lambda gone: -sum(gone), -amount)
+
+    assert lowest(0) == [0, 0, 0] and lowest(1) == [0, 1, 0]
+    assert lowest(3) == [0, 2, 1] and lowest(9) == [1, 2, 1]
 
 
 def test_heads_that_nothing_hangs_on_go_first(teacher):

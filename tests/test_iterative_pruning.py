@@ -15,9 +15,8 @@ from helpers.formulas import BASE
 from speech_pareto.compression import method, recipes, runner
 from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
 from speech_pareto.compression.methods.distillation import Distillation
-from speech_pareto.compression.methods.ffn_pruning import row_scores
-from speech_pareto.compression.methods.head_pruning import head_scores
 from speech_pareto.compression.parts import convergence
+from speech_pareto.compression.parts.units import head_scores, row_scores
 from speech_pareto.models import architecture, sparsity
 from speech_pareto.models import backbone as model
 from speech_pareto.models.model_folder import read_config

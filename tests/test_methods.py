@@ -41,6 +41,7 @@ HEADS = (
     "distillation",
     "dphubert",
     "head_pruning",
+    "heads_and_rows",
 )
 HEADS += (
     "layer_tying",
@@ -49,7 +50,7 @@ HEADS += (
     "unit_distillation",
 )
 FRAMES = ("block_drop", "data_driven_ffn_pruning", "distilhubert", "distillation", "layer_tying")
-FRAMES += ("head_dim_pruning", "sparse_gpt", "wanda")
+FRAMES += ("head_dim_pruning", "heads_and_rows", "sparse_gpt", "wanda")
 # Nothing comes before these, in any recipe.
 FIRST = tuple(name for name in catalogue.names() if catalogue.load(name).trains_once)
 FOLLOWING = [name for name in REMOVING if name not in FIRST]

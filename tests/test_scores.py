@@ -8,7 +8,8 @@ import torch
 
 from helpers.compressing import compress
 from speech_pareto.compression import recipes
-from speech_pareto.compression.methods import distillation, ffn_pruning, head_pruning
+from speech_pareto.compression.methods import distillation, head_pruning
+from speech_pareto.compression.parts import units
 from speech_pareto.models import architecture, backbone, sparsity, surgery
 
 
@@ -27,7 +28,7 @@ def numpy_layer(layer):
 def test_head_scores_are_the_formula(teacher):
     for layer in teacher.encoder.layers:
         arrays = numpy_layer(layer)
-        for head, score in enumerate(head_pruning.head_scores(layer).tolist()):
+        for head, score in enumerate(units.head_scores(layer).tolist()):
             rows, expected = range(head * 8, head * 8 + 8), 0.0
             for name in ("q_proj", "k_proj", "v_proj"):
                 weights, biases = arrays[name]
@@ -36,7 +37,7 @@ def test_head_scores_are_the_formula(teacher):
 
 
 def test_each_round_takes_the_lowest_head_of_each_layer(teacher):
-    scores = [head_pruning.head_scores(layer) for layer in teacher.encoder.layers]
+    scores = [units.head_scores(layer) for layer in teacher.encoder.layers]
     lowest = [
         [i for _, i in sorted(zip(layer.tolist(), range(6), strict=True))] for layer in scores
     ]
@@ -53,10 +54,10 @@ def test_row_scores_are_the_formula(teacher):
         expected = [
             abs(first[i]).sum() + abs(biases[i]) + abs(second[:, i]).sum() for i in range(160)
         ]
-        scores = ffn_pruning.row_scores(layer)
+        scores = units.row_scores(layer)
         assert scores.tolist() == pytest.approx(expected, rel=1e-12)
         best = sorted(range(160), key=lambda i: -expected[i])[:50]
-        assert ffn_pruning.best_rows(layer, 50).tolist() == best
+        assert units.best_rows(layer, 50).tolist() == best
 
 
 def test_magnitude_takes_the_smallest_of_all_layers_together(teacher):
@@ -134,7 +135,7 @@ def test_distillation_can_keep_all_layers_and_make_them_thinner(teacher):
     assert solution.reason is None and knobs["layers"] == [0, 1, 2]
     assert max(knobs["heads"]) < 6 and max(knobs["rows"]) < 160
     for layer, old in zip(student.encoder.layers, teacher.encoder.layers, strict=True):
-        ranking = head_pruning.head_scores(old).argsort(descending=True).tolist()
+        ranking = units.head_scores(old).argsort(descending=True).tolist()
         assert set(layer.attention.heads) == set(ranking[: len(layer.attention.heads)])
 
 

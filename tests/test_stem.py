@@ -8,11 +8,13 @@ import torch
 import transformers
 
 from helpers.backbones import convolutional
+from helpers.brute_force import brackets, fills
 from helpers.compressing import batches, compress
-from speech_pareto.compression import method, recipes
-from speech_pareto.compression.methods import channel_pruning
+from speech_pareto.compression import allocation, method, recipes
+from speech_pareto.compression.parts import allocated
 from speech_pareto.models import architecture, operations, surgery
 from speech_pareto.models import backbone as model
+from speech_pareto.models.hidden_states import real_frames
 from speech_pareto.profiling import cost
 
 NORMS = ("group", "layer")  # Base has the first, Large and data2vec the second
@@ -167,7 +169,7 @@ def test_channel_scores_are_the_formulas(score, norm):
             strict=True,
         )
     ):
-        width = solution.sizings[0].knobs["channels"][number]
+        width = solution.config["conv_dim"][number]
         best = expected[number].argsort(descending=True)[:width].sort().values
         assert torch.equal(new.conv.weight, old.conv.weight[best][:, before])
         assert width < len(expected[number])
@@ -182,7 +184,8 @@ def test_base_is_solved_to_a_channel(kind):
         solution = recipes.solve(["channel_pruning"], config, ratio)
         widths = solution.config["conv_dim"]
         assert solution.reason is None and abs(solution.ratio - ratio) < 5e-5
-        assert max(widths) - min(widths) <= 1 and widths == solution.sizings[0].knobs["channels"]
+        assert max(widths) - min(widths) <= 1
+        assert solution.sizings[0].knobs["alike"] == [512 - width for width in widths]
     bound = recipes.solve(["channel_pruning"], config, 0.5)
     assert bound.config["conv_dim"] == [64] * 7
     assert "channel_pruning can remove 0.04" in bound.reason
@@ -195,8 +198,44 @@ def test_every_number_of_channels_can_go():
         "conv_dim": [16, 9, 40],
         **{k: STEM[k] for k in list(STEM)[1:]},
     }
-    total = sum(channel_pruning.spare(config))
-    walk = [channel_pruning.narrowed(config, amount) for amount in range(total + 1)]
+    total = sum(allocation.spare_channels(config))
+    walk = [allocation.narrowed(config, amount) for amount in range(total + 1)]
     assert walk[0] == [16, 9, 40] and walk[-1] == [2, 2, 5]
     for before, after in zip(walk, walk[1:], strict=False):
         assert all(a <= b for a, b in zip(after, before, strict=True))
+
+
+@torch.no_grad()
+def test_channels_that_the_model_needs_least_are_those_of_brute_force(monkeypatch):
+    """What neighbours save is a product; all combinations of measured numbers are tried."""
+    monkeypatch.setattr(allocated, "LEVELS", 5)
+    subject, audio = made("wav2vec2", "layer").eval(), batches(2, 0.4)
+    config = model.describe(subject)
+
+    def state(changed):
+        return torch.cat(
+            [changed(**x).last_hidden_state[real_frames(changed, x)] for x in audio]
+        ).double()
+
+    def damage(place, number):
+        changed = copy.deepcopy(subject)
+        scores = changed.feature_extractor.conv_layers[place].conv.weight.flatten(1).norm(dim=1)
+        surgery.keep_channels(changed, place, scores.argsort()[number:])
+        return (state(changed) - state(subject)).square().sum().item()
+
+    def cost(gone):
+        widths = [width - number for width, number in zip(STEM["conv_dim"], gone, strict=True)]
+        return architecture.remaining({**config, "conv_dim": widths})
+
+    damages = [
+        {number: damage(place, number) for number in allocation.steps_to(most, 5)}
+        for place, most in enumerate((14, 17, 21))
+    ]
+    audio_of_damages = {"sensitivity_batches": 2, "sensitivity_seconds": 0.4}
+    step = {"channel_pruning": {"allocation": "sensitivity", **audio_of_damages}}
+    for ratio in (0.04, 0.08):
+        student, solution = compress([step], subject, ratio)
+        lost = [a - b for a, b in zip(STEM["conv_dim"], student.config.conv_dim, strict=True)]
+        room = architecture.remaining(solution.sizings[0].config)
+        assert solution.reason is None
+        assert fills(lost, brackets(damages, cost, room), cost, room)

@@ -1,12 +1,14 @@
 """Recipes on tiny backbones, with stand-ins for the training loop and for real audio."""
 
 import copy
+from functools import partial
 
 import torch
 import yaml
 
 from helpers.checkout import ROOT
-from speech_pareto.compression import catalogue, method, recipes
+from speech_pareto.compression import catalogue, method, recipes, targets
+from speech_pareto.models import architecture
 from speech_pareto.models import backbone as model
 
 RECIPES = yaml.safe_load((ROOT / "config" / "recipes.yaml").read_text())["recipes"]
@@ -48,10 +50,11 @@ def tune(student, penalty, steps, **settings):
     train(student, loss, steps)
 
 
-def compress(steps, teacher, ratio, seed=1, loop=None):
+def compress(steps, teacher, ratio, seed=1, loop=None, target=None):
     """Return the student and the solution of a recipe; `loop` is what trains."""
     student = copy.deepcopy(teacher)
-    context = method.Context(seed, teacher, loop or train, batches, tune)
+    cost = partial(targets.cost, target) if target else architecture.remaining
+    context = method.Context(seed, teacher, loop or train, batches, tune, cost)
 
     def apply(step, sizing):
         nonlocal student
@@ -59,7 +62,7 @@ def compress(steps, teacher, ratio, seed=1, loop=None):
         return model.describe(student)
 
     config = model.describe(teacher)
-    solution = recipes.walk(recipes.make_all(steps), config, ratio, apply)
+    solution = recipes.walk(recipes.make_all(steps), config, ratio, apply, target)
     return student, solution
 
 

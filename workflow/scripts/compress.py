@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from speech_pareto.compression import recipes
+from speech_pareto.compression import recipes, targets
 from speech_pareto.compression.method import Context, Method, Sizing
 from speech_pareto.compression.runner import listener, trainer
 from speech_pareto.models import architecture
@@ -69,13 +69,14 @@ def main(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
-    student, context, train = load(model), Context(seed), None
+    cost = partial(targets.cost, target) if target else architecture.remaining
+    student, context, train = load(model), Context(seed, cost=cost), None
     learners = methods[1:] if supernet else methods
     if any(method.needs in ("audio", "training") for method in learners):
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision, accumulate)
         batches = listener(corpora, teacher, seed)
-        context = Context(seed, teacher, train, batches)
+        context = Context(seed, teacher, train, batches, cost=cost)
     if supernet:
         context = replace(context, supernet=read(supernet))
     tune = None

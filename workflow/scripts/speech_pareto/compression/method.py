@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from speech_pareto.models import architecture
 from speech_pareto.models.frame_counts import fewer_frames
-from speech_pareto.runtime.bounds import Checked, PartOf
+from speech_pareto.runtime.bounds import Batches, BatchSeconds, Checked, PartOf
 from speech_pareto.training.settings import Crops, Optimisation
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Context:
     batch; what counts steps is given as `follow(loss)`, called once after each. A mapping `moments`
     hands those of an optimiser on from one training to the next. `batches(number, seconds)` returns
     a sequence of such batches, each of about so many seconds of audio and made when it is read.
+    `cost(config)` is what a model costs: parameters, or what a target is a share of.
     `units` are those on which a walk trains: a `Labeller` and the head that it trains, see
     `units.fit`. `supernet` is one that is trained already, for a method that `trains_once`.
 
@@ -58,6 +59,7 @@ class Context:
     train: Callable[..., None] = _not_asked_for
     batches: Callable[[int, float], Sequence] = _not_asked_for
     tune: Callable[..., None] = _not_asked_for
+    cost: Callable[[Mapping], float] = architecture.remaining
     units: tuple | None = None
     supernet: Any = None  # a module
 
@@ -139,6 +141,20 @@ class Method(Checked):
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the student; `model` may be changed in place."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated(Method):
+    """A method that looks at some audio, at what it is in the model, and trains nothing."""
+
+    needs = "audio"
+    example = {"batches": 2, "batch_seconds": 0.4}
+    batches: Batches = 16
+    batch_seconds: BatchSeconds = 24.0
+
+    def audio(self, context: Context) -> Sequence:
+        """Return the audio that it looks at."""
+        return context.batches(self.batches, self.batch_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

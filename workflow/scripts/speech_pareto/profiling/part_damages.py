@@ -18,18 +18,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from speech_pareto.compression.methods.channel_pruning import filter_norms
-from speech_pareto.compression.methods.data_driven_ffn_pruning import row_gains
-from speech_pareto.compression.methods.ffn_pruning import highest, without_rows
-from speech_pareto.compression.methods.head_pruning import head_scores, without_heads
 from speech_pareto.compression.methods.intx import Intx
 from speech_pareto.compression.methods.low_rank import PARTS
 from speech_pareto.compression.parts.ranks import factorise
+from speech_pareto.compression.parts.units import (
+    filter_norms,
+    head_scores,
+    row_gains,
+    without_heads,
+    without_lowest_channels,
+    without_rows,
+)
 from speech_pareto.compression.sensitivity import Change, damages, in_layer
 from speech_pareto.models import architecture, storage
 from speech_pareto.models.backbone import describe
 from speech_pareto.models.packed import round_weights
-from speech_pareto.models.surgery import keep_channels, linears
+from speech_pareto.models.surgery import linears
 
 BLOCKS = {"attention": "attention", "ffn": "feed-forward"}
 DIGITS = 6  # of what is written: threads may disagree on further ones
@@ -116,9 +120,9 @@ def _channels(
             after = {**config, "conv_dim": widths}
             saved = architecture.remaining(config) - architecture.remaining(after)
             about = {"layer": number + 1, "part": "channels", "level": level}
-            stay = highest(scores, widths[number])
+            cut = partial(without_lowest_channels, place=number, scores=scores, number=gone)
             # It changes the projection behind the stem, too, so the whole model is copied.
-            change = Change("", partial(keep_channels, number=number, index=stay))
+            change = Change("", cut)
             yield about | {"parameters": saved, "bytes": 4 * saved}, change
 
 

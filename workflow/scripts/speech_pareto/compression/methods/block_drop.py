@@ -20,10 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, Method, Sizing
-from speech_pareto.compression.methods.ffn_pruning import best_rows
+from speech_pareto.compression.method import Calibrated, Context, Sizing
 from speech_pareto.models import architecture
-from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -44,16 +42,12 @@ def blocks_of(config: Mapping) -> list[Block]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockDrop(Method):
+class BlockDrop(Calibrated):
     """Removes attention and feed-forward parts of layers, physically."""
 
-    needs = "audio"
     takes_heads = True
     full_rate = True
-    example = {"batches": 2, "batch_seconds": 0.4}
     blocks: Literal["both", "attention", "feed_forward"] = "both"  # which kinds go
-    batches: Batches = 16
-    batch_seconds: BatchSeconds = 24.0
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many parameters go; the config takes the blocks of the last layers.
@@ -68,10 +62,11 @@ class BlockDrop(Method):
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` without the blocks that change least."""
         from speech_pareto.compression.calibration import block_changes
+        from speech_pareto.compression.parts.units import best_rows
         from speech_pareto.models.backbone import describe
         from speech_pareto.models.surgery import keep_heads, keep_rows
 
-        changes = block_changes(model, context.batches(self.batches, self.batch_seconds))
+        changes = block_changes(model, self.audio(context))
         order = sorted(changes, key=lambda block: changes[block])
         layers = self.left(describe(model), order, sizing.knobs["removed"])
         for layer, shape in zip(model.encoder.layers, layers, strict=True):

@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, cannot_mask
+from speech_pareto.compression.method import Calibrated, Context, cannot_mask
 from speech_pareto.compression.methods.head_pruning import HeadPruning
 from speech_pareto.compression.parts.masked_units import UnitMethod
-from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,14 +26,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataDrivenHeadPruning(UnitMethod, HeadPruning):
+class DataDrivenHeadPruning(Calibrated, UnitMethod, HeadPruning):
     """Removes whole heads, physically, by what they give to masked prediction."""
 
-    needs = "audio"
     example = {"units": 5, "unit_seconds": 1.0, "batches": 2, "batch_seconds": 0.4}
     allocation: Literal["uniform", "global", "sensitivity"] = "global"
-    batches: Batches = 16  # over which scores are taken
-    batch_seconds: BatchSeconds = 24.0
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not: frames must be maskable."""
@@ -46,7 +42,7 @@ class DataDrivenHeadPruning(UnitMethod, HeadPruning):
 
         labeller, head = context.units or self.fit_units(context)
         predictor = UnitPredictor(model, head).to(labeller.centres.device)
-        batches = context.batches(self.batches, self.batch_seconds)
+        batches = self.audio(context)
         return self.gradients(predictor, labeller, batches, context.seed)
 
     def gradients(

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
-from speech_pareto.compression.methods.ffn_pruning import best_rows
-from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
 from speech_pareto.models.frame_counts import fewer_frames
 from speech_pareto.models.hidden_states import distance, mean_over, real_frames, states
@@ -42,12 +40,12 @@ def cannot_compare(config: Mapping, teacher: Mapping) -> str | None:
 
 def cut(model: Module, knobs: Mapping) -> None:
     """Leave in `model` the layers that `knobs` names, and of each the best heads and rows."""
-    from speech_pareto.models.surgery import keep_heads, keep_layers, keep_rows
+    from speech_pareto.compression.parts.units import keep_best
+    from speech_pareto.models.surgery import keep_layers
 
     keep_layers(model, knobs["layers"])
     for layer, heads, rows in zip(model.encoder.layers, knobs["heads"], knobs["rows"], strict=True):
-        keep_heads(layer, best_heads(layer, heads))
-        keep_rows(layer, best_rows(layer, rows))
+        keep_best(layer, heads, rows)
 
 
 @contextmanager

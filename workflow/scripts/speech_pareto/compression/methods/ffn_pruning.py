@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Sizing
-from speech_pareto.compression.parts.allocated import Allocated
+from speech_pareto.compression.method import Context
+from speech_pareto.compression.parts.allocated import Part, UnitPruning
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -23,70 +23,36 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-def row_scores(layer: Module) -> Tensor:
-    """Return the score of each hidden unit (rows,) of an encoder layer, in float64."""
-    import torch
-
-    from speech_pareto.models.surgery import bias, matrix, matrix_names, weight
-
-    if architecture.FFN[0] not in matrix_names(layer):
-        return torch.zeros(0).double()
-    first, second = (matrix(layer, name) for name in architecture.FFN)
-    inwards = weight(first).detach().double().abs().sum(1) + bias(first).detach().double().abs()
-    return inwards + weight(second).detach().double().abs().sum(0)
-
-
-def best_rows(layer: Module, amount: int) -> Tensor:
-    """Return the `amount` highest-scoring units of a layer."""
-    return highest(row_scores(layer), amount)
-
-
-def highest(scores: Tensor, amount: int) -> Tensor:
-    """Return where the `amount` highest scores are."""
-    return scores.argsort(descending=True, stable=True)[:amount]
-
-
-def without_rows(layer: Module, gone: Sequence[int]) -> None:
-    """Remove the units at these places from a layer."""
-    import torch
-
-    from speech_pareto.models.surgery import keep_rows, shape_of
-
-    stay = torch.ones(shape_of(layer).ffn, dtype=torch.bool)
-    stay[list(gone)] = False
-    keep_rows(layer, stay.nonzero()[:, 0])
-
-
 @dataclass(frozen=True, kw_only=True)
-class FfnPruning(Allocated):
+class FfnPruning(UnitPruning):
     """Removes rows of the first matrix and the same columns of the second, physically."""
 
-    def solve(self, config: Mapping, ratio: float) -> Sizing:
-        """Return how many units each layer keeps."""
+    def spare(self, config: Mapping) -> list[int]:
+        """Return how many units each layer can lose."""
+        return [max(0, layer.ffn - 1) for layer in architecture.layers_of(config)]
+
+    def without(self, config: Mapping, gone: Sequence[int]) -> dict:
+        """Return the config of a model whose layers have lost so many units each."""
+        pairs = zip(architecture.layers_of(config), gone, strict=True)
+        after = [replace(layer, ffn=layer.ffn - number) for layer, number in pairs]
+        return architecture.with_layers(config, after)
+
+    def alike(self, config: Mapping, ratio: float) -> list[int]:
+        """Return how many units each layer loses, the same number nearest to a ratio."""
         layers = architecture.layers_of(config)
         size = architecture.row_parameters(config, layers[0])
         amount = round(ratio * architecture.remaining(config) / size / len(layers)) * len(layers)
-        shares = allocation.spread(amount, [max(0, layer.ffn - 1) for layer in layers])
-        widths = [layer.ffn - share for layer, share in zip(layers, shares, strict=True)]
-        after = [replace(layer, ffn=width) for layer, width in zip(layers, widths, strict=True)]
-        knobs = {"rows": widths} if self.allocation == "uniform" else {"removed": sum(shares)}
-        return Sizing(architecture.with_layers(config, after), knobs)
+        return self.share(config, amount)
 
-    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
-        """Return `model` without its lowest units."""
-        from speech_pareto.models.surgery import keep_rows
+    def parts(self, model: Module, context: Context) -> list[Part]:
+        """Return the hidden units of each layer."""
+        from speech_pareto.compression.parts.units import without_lowest_rows
 
-        scores = self.scores(model, context)
-        if self.allocation == "uniform":
-            widths = sizing.knobs["rows"]
-        else:
-            removed = sizing.knobs["removed"]
-            gone = self.lowest_units(model, scores, removed, 1, without_rows, context)
-            widths = [len(own) - len(places) for own, places in zip(scores, gone, strict=True)]
-        for layer, own, width in zip(model.encoder.layers, scores, widths, strict=True):
-            keep_rows(layer, highest(own, width))
-        return model
+        scores = enumerate(self.scores(model, context))
+        return [Part(own, partial(without_lowest_rows, scores=own), x) for x, own in scores]
 
     def scores(self, model: Module, context: Context) -> list[Tensor]:
         """Return the score of each hidden unit (rows,) of each layer."""
+        from speech_pareto.compression.parts.units import row_scores
+
         return [row_scores(layer) for layer in model.encoder.layers]

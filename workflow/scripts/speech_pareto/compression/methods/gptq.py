@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from speech_pareto.compression.method import Context, Sizing
+from speech_pareto.compression.method import Calibrated, Context, Sizing
 from speech_pareto.compression.parts.few_bits import Bits, OnGrid
-from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,15 +34,11 @@ def rounding(own: Grid, columns: int, block: Tensor, diagonal: Tensor, start: in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gptq(OnGrid):
+class Gptq(Calibrated, OnGrid):
     """Rounds all weights to the same number of bits, after some audio."""
 
-    needs = "audio"
     full_rate = True
-    example = {"batches": 2, "batch_seconds": 0.4}
     bits: Bits = 4
-    batches: Batches = 16
-    batch_seconds: BatchSeconds = 24.0
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return the config with few bits, whatever `ratio` is."""
@@ -55,7 +50,7 @@ class Gptq(OnGrid):
         from speech_pareto.compression.parts.compensation import compensated
 
         grids = self.grids(model, sizing.config)
-        batches = context.batches(self.batches, self.batch_seconds)
+        batches = self.audio(context)
         before = {name: own for name, own in grids.items() if not name.startswith(LAYERS)}
         self.round(model, sizing.config, before)
         for index in range(len(model.encoder.layers)):

@@ -8,8 +8,9 @@ Dimension i of a head adds the product of q_i and k_i to its scores of frames, a
 v_i and a column of the output matrix to what it says: terms of rank one, whose Frobenius norms
 these are. Lowercase letters are what queries, keys and values are over all real frames of some
 audio. Each head of a layer keeps equally many dimensions, its highest; all layers lose equally
-many, of queries and keys as of values and output, but for a rest. Scores of frames are scaled by
-the root of the teacher's width. One shot, no training.
+many, of queries and keys as of values and output, but for a rest. With another `allocation` those
+lose most that the model needs least (`parts.allocated`). Scores of frames are scaled by the root of
+the teacher's width. One shot, no training.
 
 TASP, Wang et al., Interspeech 2023, https://arxiv.org/abs/2306.01385, prunes such dimensions by L0
 gates while it distils, and lets each head keep another number.
@@ -17,14 +18,14 @@ gates while it distils, and lets each head keep another number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Calibrated, Context
+from speech_pareto.compression.parts.allocated import Part, UnitPruning
 from speech_pareto.models import architecture
-from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,56 +38,51 @@ def dimensions_of(config: Mapping, layer: architecture.Layer) -> tuple[int, int]
     return 0 if layer.reuse else layer.qk or whole, layer.vo or whole
 
 
-def narrowed(config: Mapping, amount: int) -> list[list[int]]:
-    """Return `dimensions_of` each layer when `amount` are gone from all of them; one stays."""
-    now = [dimensions_of(config, layer) for layer in architecture.layers_of(config)]
-    flat = [number for pair in now for number in pair]
-    shares = allocation.spread(amount, [max(0, number - 1) for number in flat])
-    left = [number - share for number, share in zip(flat, shares, strict=True)]
-    return [left[place : place + 2] for place in range(0, len(left), 2)]
+def without_lowest(layer: Module, names: Sequence[str], scores: Tensor, number: int) -> None:
+    """Remove the `number` dimensions of lowest score (heads, dimensions) of each head of a layer.
+
+    `names` is one of `surgery.DIMENSIONS`: queries and keys, or values and output.
+    """
+    from speech_pareto.models.surgery import keep_dimensions
+
+    best = scores.argsort(dim=1, descending=True, stable=True)[:, : scores.shape[1] - number]
+    keep_dimensions(layer, names, best.sort(1).values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadDimPruning(Method):
+class HeadDimPruning(Calibrated, UnitPruning):
     """Removes dimensions inside heads, physically."""
 
-    needs = "audio"
     full_rate = True
-    example = {"batches": 2, "batch_seconds": 0.4}
     score: Literal["activations", "norm"] = "activations"
-    batches: Batches = 16
-    batch_seconds: BatchSeconds = 24.0
 
-    def solve(self, config: Mapping, ratio: float) -> Sizing:
-        """Return how many dimensions the heads of each layer keep."""
-        layers, whole = architecture.layers_of(config), architecture.head_dim(config)
-        target = (1 - ratio) * architecture.remaining(config)
+    def spare(self, config: Mapping) -> list[int]:
+        """Return how many dimensions can go: of queries and keys, of values, for each layer."""
+        pairs = (dimensions_of(config, layer) for layer in architecture.layers_of(config))
+        return [max(0, number - 1) for pair in pairs for number in pair]
 
-        def config_at(amount: int) -> dict:
-            pairs = ([None if d in (0, whole) else d for d in x] for x in narrowed(config, amount))
-            after = [
-                replace(layer, qk=qk, vo=vo) for layer, (qk, vo) in zip(layers, pairs, strict=True)
-            ]
-            return architecture.with_layers(config, after)
+    def without(self, config: Mapping, gone: Sequence[int]) -> dict:
+        """Return the config of a model whose heads have lost so many dimensions each."""
+        whole, left, after = architecture.head_dim(config), iter(gone), []
+        for layer in architecture.layers_of(config):
+            pair = [number - next(left) for number in dimensions_of(config, layer)]
+            qk, vo = (None if number in (0, whole) else number for number in pair)
+            after.append(replace(layer, qk=qk, vo=vo))
+        return architecture.with_layers(config, after)
 
-        def excess(amount: int) -> float:
-            return architecture.remaining(config_at(amount)) - target
+    def parts(self, model: Module, context: Context) -> list[Part]:
+        """Return dimensions of queries and keys, and of values, of each layer; one of each head."""
+        from speech_pareto.models.surgery import DIMENSIONS
 
-        most = sum(max(0, number - 1) for x in layers for number in dimensions_of(config, x))
-        best = allocation.nearest(range(most + 1), excess)
-        return Sizing(config_at(best), {"dimensions": narrowed(config, best)})
-
-    def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
-        """Return `model` with narrower heads."""
-        from speech_pareto.models.surgery import DIMENSIONS, keep_dimensions
-
-        scores, left = self.scores(model, context), sizing.knobs["dimensions"]
-        for layer, found, numbers in zip(model.encoder.layers, scores, left, strict=True):
-            for names, own, number in zip(DIMENSIONS, found, numbers, strict=True):
-                if number < own.shape[1]:
-                    best = own.argsort(dim=1, descending=True, stable=True)[:, :number]
-                    keep_dimensions(layer, names, best.sort(1).values)
-        return model
+        return [
+            Part(
+                own.sort(1).values.norm(dim=0),
+                partial(without_lowest, names=names, scores=own),
+                index,
+            )
+            for index, found in enumerate(self.scores(model, context))
+            for names, own in zip(DIMENSIONS, found, strict=True)
+        ]
 
     def scores(self, model: Module, context: Context) -> list[list[Tensor]]:
         """Return for each layer the scores (heads, dimensions) of queries and keys, and of values.
@@ -106,7 +102,7 @@ class HeadDimPruning(Method):
             if name in architecture.ATTENTION
         }
         if self.score == "activations":
-            batches = context.batches(self.batches, self.batch_seconds)
+            batches = self.audio(context)
             norms = input_norms(model, modules, batches, of_outputs=True)
         else:
             both = {n: torch.cat([weight(x), bias(x)[:, None]], 1) for n, x in modules.items()}

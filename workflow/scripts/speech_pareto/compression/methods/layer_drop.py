@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression.method import Context, Method, Sizing
-from speech_pareto.compression.methods.ffn_pruning import best_rows
-from speech_pareto.compression.methods.head_pruning import best_heads
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -49,10 +47,10 @@ class LayerDrop(Method):
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return the first layers of `model`."""
-        from speech_pareto.models.surgery import keep_heads, keep_layers, keep_rows
+        from speech_pareto.compression.parts.units import keep_best
+        from speech_pareto.models.surgery import keep_layers
 
         keep_layers(model, range(sizing.knobs["layers"]))
         last = model.encoder.layers[-1]
-        keep_heads(last, best_heads(last, sizing.knobs["heads"]))
-        keep_rows(last, best_rows(last, sizing.knobs["rows"]))
+        keep_best(last, sizing.knobs["heads"], sizing.knobs["rows"])
         return model

@@ -16,7 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from speech_pareto.compression.method import Context, Sizing
-from speech_pareto.compression.parts.allocated import Allocated
+from speech_pareto.compression.parts.allocated import ROUNDING, Allocated
 from speech_pareto.models import architecture
 
 if TYPE_CHECKING:
@@ -36,20 +36,15 @@ class LowRank(Allocated):
     parts: Literal["both", "attention", "ffn"] = "both"  # which matrices
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
-        """Return the rank of each matrix of each layer; not `uniform`, how many parameters stay."""
+        """Return the rank of each matrix of each layer if all bear alike; else the size is this."""
         layers = architecture.layers_of(config)
         target = (1 - ratio) * architecture.remaining(config)
         shapes = [architecture.matrices(config, layer) for layer in layers]
         pairs = product(range(len(layers)), PARTS[self.parts])
         places = [(index, name) for index, name in pairs if name in shapes[index]]
 
-        def sizing(after: Mapping, ranks: list[dict[str, int]]) -> Sizing:
-            uniform = self.allocation == "uniform"
-            left = {"left": architecture.remaining(after)}
-            return Sizing(dict(after), {"ranks": ranks} if uniform else left)
-
         if ratio <= 0:
-            return sizing(config, [{} for _ in layers])
+            return Sizing(dict(config), {"ranks": [{} for _ in layers]})
 
         def ranks_at(share: float) -> list[dict[str, int]]:
             ranks = [{} for _ in layers]
@@ -76,7 +71,7 @@ class LowRank(Allocated):
             if cost <= left and ranks[index][name] < layers[index].ranks.get(name, full):
                 ranks[index][name] += 1
                 left -= cost
-        return sizing(config_at(ranks), ranks)
+        return Sizing(config_at(ranks), {"ranks": ranks})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:
         """Return `model` with factors in the place of matrices."""
@@ -85,12 +80,11 @@ class LowRank(Allocated):
         if self.allocation == "uniform":
             ranks = sizing.knobs["ranks"]
         else:
-            budget = Budget(model, PARTS[self.parts], sizing.knobs["left"])
+            room = context.cost(sizing.config) * (1 + ROUNDING)
+            budget, start = Budget(model, PARTS[self.parts], context.cost, room), None
             if self.allocation == "sensitivity":
                 start = budget.least_damage(self.heard(context), context.teacher)
-                ranks = budget.spent(start)
-            else:
-                ranks = budget.spent()
+            ranks = budget.spent(start)
         for layer, own in zip(model.encoder.layers, ranks, strict=True):
             factorise(layer, own)
         return model

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Calibrated, Context, Sizing
 from speech_pareto.compression.methods.wanda import zero_out
 from speech_pareto.models import architecture
-from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,13 +35,10 @@ def two_of_four(scores: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemiStructured(Method):
+class SemiStructured(Calibrated):
     """Zeroes two weights of each four."""
 
-    needs = "audio"
     score: Literal["magnitude", "wanda"] = "magnitude"
-    batches: Batches = 16  # of audio, for the score `wanda`
-    batch_seconds: BatchSeconds = 24.0
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return half of the weights as zeros, whatever `ratio` is."""
@@ -56,7 +52,7 @@ class SemiStructured(Method):
         from speech_pareto.models.sparsity import state_zeros
 
         wanda = self.score == "wanda"
-        batches = context.batches(self.batches, self.batch_seconds) if wanda else []
+        batches = self.audio(context) if wanda else []
         zero_out(model, batches, two_of_four)
         state_zeros(model, sizing.config)
         return model

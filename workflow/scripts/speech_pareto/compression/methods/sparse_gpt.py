@@ -55,7 +55,7 @@ class SparseGpt(Wanda):
         from speech_pareto.models.surgery import linears
 
         shares = map(sum, zeros_of_rows(sizing.config, sizing.knobs["zeros"]))
-        batches = context.batches(self.batches, self.batch_seconds)
+        batches = self.audio(context)
         for layer in model.encoder.layers:
             modules = linears(layer)
             products = input_products(model, modules, batches)

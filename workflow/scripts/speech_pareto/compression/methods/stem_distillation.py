@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Context, SelfSupervised, Sizing
-from speech_pareto.compression.methods.channel_pruning import LEAST, ChannelPruning
+from speech_pareto.compression.methods.channel_pruning import ChannelPruning
 from speech_pareto.models import architecture
 from speech_pareto.models.architecture import KERNEL, STRIDE, WIDTH
 from speech_pareto.models.hidden_states import distance, mean_over, real_frames
@@ -100,7 +100,7 @@ class StemDistillation(SelfSupervised):
         def excess(channels: int) -> float:
             return architecture.remaining(with_convolutions(config, channels)) - target
 
-        channels = allocation.nearest(range(widest, -(-widest // LEAST) - 1, -1), excess)
+        channels = allocation.nearest(range(widest, -(-widest // allocation.LEAST) - 1, -1), excess)
         return Sizing(with_convolutions(config, channels), {"channels": [channels, channels]})
 
     def compress(self, model: Module, sizing: Sizing, context: Context) -> Module:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from speech_pareto.compression import allocation
-from speech_pareto.compression.method import Context, Method, Sizing
+from speech_pareto.compression.method import Calibrated, Context, Sizing
 from speech_pareto.models import architecture
-from speech_pareto.runtime.bounds import Batches, BatchSeconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,14 +60,10 @@ def zero_out(model: Module, batches: Sequence, choose: Callable[[Tensor], Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanda(Method):
+class Wanda(Calibrated):
     """Zeroes single weights by magnitude times activation."""
 
-    needs = "audio"
     full_rate = True
-    example = {"batches": 2, "batch_seconds": 0.4}
-    batches: Batches = 16
-    batch_seconds: BatchSeconds = 24.0
 
     def solve(self, config: Mapping, ratio: float) -> Sizing:
         """Return how many weights are zero in the end."""
@@ -82,7 +77,7 @@ class Wanda(Method):
         from speech_pareto.models.sparsity import state_zeros
 
         shares = map(torch.tensor, zeros_of_rows(sizing.config, sizing.knobs["zeros"]))
-        batches = context.batches(self.batches, self.batch_seconds)
+        batches = self.audio(context)
         zero_out(model, batches, lambda scores: smallest(scores, next(shares)))
         state_zeros(model, sizing.config)
         return model

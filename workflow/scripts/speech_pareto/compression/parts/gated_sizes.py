@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from speech_pareto.compression import allocation
 from speech_pareto.compression.method import Sizing
-from speech_pareto.compression.methods.channel_pruning import narrowed, spare
 from speech_pareto.models import architecture
 
 PLANNED = 0.23  # share of the channels that go, over the ratio
@@ -27,8 +26,8 @@ def sizing(config: Mapping, ratio: float, stem: bool) -> Sizing:
     """Return how many parameters go, from a config that takes the same share of all units."""
     left, before = config, architecture.remaining(config)
     if stem:
-        fewer = round(PLANNED * ratio * sum(spare(config)))
-        left = {**config, "conv_dim": narrowed(config, fewer)}
+        fewer = round(PLANNED * ratio * sum(allocation.spare_channels(config)))
+        left = {**config, "conv_dim": allocation.narrowed(config, fewer)}
     amount = ratio * before - (before - architecture.remaining(left))
     layers = allocation.thin(left, architecture.layers_of(config), amount)
     after = architecture.with_layers(left, layers)
