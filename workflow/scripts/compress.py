@@ -101,6 +101,8 @@ def main(
         facts = describe_student(run, recipe, solution, config, seed)
         teacher = f"{facts['teacher_parameters']:,}"
         log.info("%.4f of %s parameters removed", solution.ratio, teacher)
+        if solution.reason:  # it was planned to reach what was asked; its true costs count
+            log.warning("%s", solution.reason)
         texts = {"provenance.json": to_text(facts), "README.md": card(facts)}
         save(student.eval(), output, texts=texts)
         source = Path(model) / HEAD
