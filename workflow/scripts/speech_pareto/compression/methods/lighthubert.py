@@ -17,7 +17,9 @@ one whose heads are together as wide as the model, then the nearest.
 
 Ours, where what is published does not say: stage 1 begins with the teacher's weights and takes half
 of the steps; p as the regression of y on its last layer, since a random one first spoils what the
-teacher knew; r_l is not normalised. The head predicts no layer, so no task head reads through it.
+teacher knew; r_l is not normalised. With `mask_share: 0` nothing is masked and M are all real
+frames, for trainings too short to learn to tell frames from those around them. The head predicts no
+layer, so no task head reads through it.
 """
 
 from __future__ import annotations
@@ -69,12 +71,12 @@ class LightHuBERT(Nested):
     learning_rate: bounds.LearningRate = 5e-4
     space: Literal["either", "base", "small"] = "either"  # either: the one that suits the ratio
     first_stage: bounds.Share = 0.5  # share of the steps that train the whole model
-    mask_share: bounds.MaskShare = 0.65  # share of the frames to mask if no spans overlapped
+    mask_share: bounds.Share = 0.65  # of the frames to mask if no spans overlapped; 0: see above
     mask_span: bounds.MaskSpan = 10  # frames masked in a row
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not, for a teacher that cannot mask or whose layers are not plain."""
-        return cannot_mask(config) or super().obstacle(config)
+        return (cannot_mask(config) if self.mask_share else None) or super().obstacle(config)
 
     slicing = staticmethod(lambda config: SLICING)  # whatever the teacher
 
@@ -116,7 +118,7 @@ class LightHuBERT(Nested):
         return student
 
     def fit_head(self, student: Module, context: Context) -> None:
-        """Let p begin as the regression of y on what the whole gives, over masked frames."""
+        """Let p begin as the regression of y on what the whole gives, over the frames of M."""
         import torch
 
         from speech_pareto.compression.calibration import regression
@@ -126,18 +128,25 @@ class LightHuBERT(Nested):
             torch.manual_seed(context.seed)
             for batch in context.batches(CALIBRATION, self.batch_seconds):
                 asked = self.asked(context.teacher, at_home(context.teacher, batch))
-                mask, target = (tensor.cpu() for tensor in asked)
-                pairs.append((states(student, batch, mask)[-1][mask], target[mask]))
+                counted, target = (tensor.cpu() for tensor in asked)
+                last = states(student, batch, self.hidden(counted))[-1]
+                pairs.append((last[counted], target[counted]))
         inputs, outputs = map(torch.cat, zip(*pairs, strict=True))
         student.projections[0].load_state_dict(regression(inputs, outputs))
 
     def asked(self, teacher: Module, batch: Mapping) -> tuple[Tensor, Tensor]:
-        """Return which frames are masked (B, T) and what is to be predicted of them (B, T, D)."""
+        """Return which frames M are (B, T), and what is to be predicted of them (B, T, D)."""
         from speech_pareto.training.masking import span_mask
 
-        real = real_frames(teacher, batch)  # (B, T)
-        mask = span_mask(real.sum(1), self.mask_share, self.mask_span, real.shape[1])
-        return mask, mean_result(teacher, batch)
+        counted = real_frames(teacher, batch)  # (B, T)
+        if self.mask_share:
+            lengths, frames = counted.sum(1), counted.shape[1]
+            counted = span_mask(lengths, self.mask_share, self.mask_span, frames)
+        return counted, mean_result(teacher, batch)
+
+    def hidden(self, counted: Tensor) -> Tensor | None:
+        """Return which frames are masked: those that count, or none."""
+        return counted if self.mask_share else None
 
     def loss(
         self, student: Module, teacher: Module, batch: Mapping, spaces: Sequence[Space] = ()
@@ -147,14 +156,15 @@ class LightHuBERT(Nested):
 
         from speech_pareto.models.backbone import describe
 
-        mask, target = self.asked(teacher, batch)
+        counted, target = self.asked(teacher, batch)
+        hidden = self.hidden(counted)
         if spaces:
             subnet = pick(spaces).draw()
             shape = subnet.shape(describe(student))
-            last = run(student, shape, subnet.layers, SLICING, batch, mask)[-1]
+            last = run(student, shape, subnet.layers, SLICING, batch, hidden)[-1]
         else:
-            last = states(student, batch, mask)[-1]
+            last = states(student, batch, hidden)[-1]
         head = student.projections[0]  # its first columns are the subnet's, too
         predicted = linear(last, head.weight[:, : last.shape[-1]], head.bias)
         errors = (predicted.float() - target).abs().mean(-1)  # (B, T)
-        return mean_over(errors, mask)
+        return mean_over(errors, counted)
