@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both make all they need below .venv, and nothing else, unless
-# CI=true: then the tests of SUPERB's tasks (.venv-s3prl, 7 GB) and of a real Slurm (by apt) run too.
+# CI=true: then the tests of SUPERB's tasks (.venv-s3prl, 7 GB), of ExecuTorch and of a real Slurm (by apt) run too.
 # Variables: CORES=2 (how many cores the demo uses), PYTHON=python3 (3.11 or newer).
 
 CORES ?= 2
