@@ -131,10 +131,8 @@ def test_an_address_that_is_none_is_named(tmp_path):
 def test_a_server_that_drips_is_given_up(raw, tmp_path, monkeypatch):
     monkeypatch.setattr("speech_pareto.data.download.PATIENCE", 1)
     url = raw(OK + b"\r\n" + b"x" * 10_000, wait=0.01)
-    begun = time.monotonic()
     with pytest.raises(RuntimeError, match="bytes a second for 1 s; run again"):
         download(url, "0" * 64, tmp_path / "a.bin")
-    assert time.monotonic() - begun < 10
 
 
 def test_a_server_that_never_ends_is_given_up(raw, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,9 +18,11 @@ import compress
 import evaluate
 import finetune
 from helpers.checkout import ROOT
+from speech_pareto.data.corpus import read
 from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.result import read_status, write_status
+from speech_pareto.tasks.recogniser import load_recogniser
 from speech_pareto.tasks.task import TaskModel
 from speech_pareto.training.finetuning import regularised
 from speech_pareto.training.loop import Diverged, every_layer_runs
@@ -49,6 +52,30 @@ def tune(backbone, prompts_en, output, task=TASK, state=None, seed=1, part=None,
 def weights(folder):
     """Return the bytes of all weights in a folder."""
     return [(folder / name).read_bytes() for name in ("model.safetensors", "head.safetensors")]
+
+
+def loud(folder, wave, gain):
+    """Return the log-probabilities (frames, outputs) of a recording that is so much louder."""
+    return load_recogniser(folder).run(gain * wave[None], np.array([len(wave)]))[0][0]
+
+
+def test_with_do_normalize_it_does_not_matter_how_loud_a_recording_is(
+    backbone, prompts_en, tmp_path
+):
+    wave = next(u for u in read(prompts_en) if u.seconds > 1).wave()
+    assert load(backbone).preprocessor["do_normalize"] is False
+    for given in (None, True):
+        folder = tune(backbone, prompts_en, tmp_path / str(given), do_normalize=given)
+        heard = [loud(folder, wave, gain) for gain in (1.0, 0.1)]
+        assert np.allclose(*heard, atol=1e-3) == bool(given)
+
+
+def test_a_student_that_hears_chunks_cannot_normalise_a_recording(backbone, prompts_en, tmp_path):
+    student = tmp_path / "student"
+    compress.main([{"streaming": {"chunk": 60, "steps": 0}}], 0.0, 1, backbone, [], {}, student)
+    folder = tune(student, prompts_en, tmp_path / "tuned", do_normalize=True)
+    assert read_status(folder)["status"] == "infeasible"
+    assert "hears chunks" in read_status(folder)["reason"]
 
 
 def test_it_learns_and_repeats_to_the_byte(backbone, prompts_en, tmp_path):

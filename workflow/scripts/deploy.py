@@ -193,7 +193,8 @@ def for_sherpa(student: Student, folder: Path) -> dict:
         raise NotExported(
             "unsupported",
             "sherpa-onnx standardises recordings (mean 0, variance 1), and this student reads "
-            f"{heard} of {len(given)} otherwise then",
+            f"{heard} of {len(given)} otherwise then; one that is fine-tuned with `do_normalize: "
+            "true` (in `student:` of its task) does not",
         )
     file, small = folder / "model.onnx", folder / "model.int8.onnx"
     for source, copy in zip(student.exported, (file, small), strict=True):

@@ -9,7 +9,8 @@ import torch
 
 from speech_pareto.data.corpus import credits
 from speech_pareto.data.selection import needed
-from speech_pareto.models.backbone import load, save
+from speech_pareto.models.backbone import describe, load, save
+from speech_pareto.models.lookahead import latency
 from speech_pareto.models.weights import weights_digest
 from speech_pareto.runtime.files import whole_folder
 from speech_pareto.runtime.hashing import sha256
@@ -55,6 +56,10 @@ def main(
         return
     torch.manual_seed(seed)
     backbone = load(model)
+    if settings.do_normalize and latency(describe(backbone)) is not None:
+        reason = "do_normalize needs the whole of a recording, and this student hears chunks"
+        write_status(output, "infeasible", reason)
+        return
     task_model, definition, data = begin(task, backbone, model, corpora)
     # after training it is too late to be told
     held_out, _ = needed(task, definition, corpora, "valid", "test")

@@ -82,12 +82,15 @@ def within(members: Sequence[Utterance], shortest: float, longest: float | None)
     """Return the utterances that last from `shortest` to `longest` seconds; ValueError if none."""
     top = float("inf") if longest is None else longest
     found = [member for member in members if shortest <= member.seconds <= top]
+    asked = (
+        f"{shortest:g} s or longer" if longest is None else f"from {shortest:g} to {longest:g} s"
+    )
     if not found:
-        asked = f"from {shortest:g} to {top:g} s, as min_seconds and max_seconds ask"
-        raise ValueError(f"of {len(members)} training utterances none lasts {asked}")
+        said = f"of {len(members)} training utterances none lasts {asked}"
+        raise ValueError(f"{said}, as min_seconds and max_seconds ask")
     if len(found) < len(members):
-        said = "%d of %d training utterances last from %g to %g s; the others are not used"
-        log.info(said, len(found), len(members), shortest, top)
+        said = "%d of %d training utterances last %s; the others are not used"
+        log.info(said, len(found), len(members), asked)
     return found
 
 

@@ -4,7 +4,8 @@ Whoever makes settings of a training inside `Excerpt` gets settings with fewer s
 that is cut into pieces one stands for all: it takes as much memory, and a share of the time.
 The batch that needs the most memory is the second one, when the optimiser has its state. Of a walk
 with many trainings most have one step, and are taken to be as slow as the one before, which was
-larger. Of many batches that a method only listens to some stand for all.
+larger. Of many batches that a method only listens to some stand for all, and in the later passes
+of a walk a few.
 """
 
 import statistics
@@ -22,7 +23,7 @@ from speech_pareto.training.settings import Training, batch_audio
 
 WARM_UP = 2  # steps that are not timed: the first one, and that with the largest batch
 FULL, EVERY = 2, 8  # the first trainings have all steps, and then each eighth
-LISTENED = 16  # batches, of those that are only listened to
+LISTENED, AGAIN = 16, 2  # batches, of those that are only listened to: the first time, and later
 
 
 @dataclass
@@ -63,8 +64,8 @@ class Excerpt:
     """A context in which each training has at most `steps` steps; `phases` says what they took.
 
     Without `one_piece` all pieces of a batch are done. `batches` is a class of sequences with a
-    `number` of batches, of which at most `LISTENED` are then handed out; `listened` says how long
-    each pass over some of them took.
+    `number` of batches, of which at most `LISTENED` are then handed out, to units that are fitted
+    to them, too; `listened` says how long each pass over some of them took.
     """
 
     def __init__(self, steps: int, one_piece: bool = True, batches: type | None = None) -> None:
@@ -103,11 +104,12 @@ class Excerpt:
 
         def some(batches: Any, index: int) -> Any:
             nonlocal began
-            if batches.number <= LISTENED or index < LISTENED:
+            most = AGAIN if self.listened else LISTENED
+            if batches.number <= LISTENED or index < most:
                 began = time.monotonic() if index == 0 else began
                 return get[0](batches, index)
             spent = time.monotonic() - began
-            self.listened.append(Listening(batches.number, LISTENED, spent))
+            self.listened.append(Listening(batches.number, most, spent))
             raise IndexError(index)
 
         self._put([cut, largest_second, some])

@@ -120,13 +120,16 @@ def fit(
 
     For `penalty` see `Tuner`, for `until` and `earlier` `loop.train`.
     """
-    normalize = model.backbone.preprocessor["do_normalize"]
+    backbone = model.backbone
+    if settings.do_normalize is not None:
+        backbone.preprocessor = {**backbone.preprocessor, "do_normalize": settings.do_normalize}
+    normalize = backbone.preprocessor["do_normalize"]
     data = within(data, settings.min_seconds, settings.max_seconds)
 
     def counted(batch: Any) -> Tensor:
         return task.weight(model.frames(batch[2].sum(1)))
 
-    with trainable(model.backbone), regularised(model, settings):
+    with trainable(backbone), regularised(model, settings):
         batch = _batches(data, settings, seed, normalize)
         loss = _loss(model, task, settings, penalty)
         run = (model, batch, loss, settings, seed, state, "fine-tune", counted)

@@ -5,6 +5,7 @@ HuBERT (arXiv 2106.07447, section II).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ def fit(
     ValueError if fewer than 3 units are found.
     """
     with extra("workflow"):
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
     place, inner, last = next(teacher.parameters()).device, [], []
@@ -92,7 +94,9 @@ def fit(
     if len(kept) < 3:
         raise ValueError(f"{len(kept)} units in {len(labels)} frames; training needs 3 or more")
     centres = torch.from_numpy(means.cluster_centers_[kept]).float().to(place)
-    probe = LogisticRegression(C=LOOSENESS, max_iter=100).fit(np.concatenate(last), labels)
+    with warnings.catch_warnings():  # a head is good enough after so many iterations
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe = LogisticRegression(C=LOOSENESS, max_iter=100).fit(np.concatenate(last), labels)
     head = nn.Linear(probe.coef_.shape[1], len(kept))
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(probe.coef_))

@@ -125,6 +125,9 @@ class Regularisation(Selection):
 class FineTuning(Training, Regularisation):
     """Settings of a fine-tuning: what `teacher:` and `student:` of a task hold."""
 
+    # Recordings get mean 0 and variance 1 before the model hears them; None: if they did before.
+    do_normalize: bool | None = None
+
     def augmented(self, step: int) -> bool:
         """Return whether a step has masks and changes of speed."""
         return step < round((1 - self.clean) * self.steps)
