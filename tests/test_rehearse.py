@@ -200,10 +200,15 @@ def test_failures_are_told_in_full_when_a_study_starts(study, todo, tmp_path):
 
 
 def test_what_takes_weeks_is_told(study, todo, tmp_path):
-    parts = [{**MEASURED["parts"][0], "number": 2_000_000}]
-    entries = [entry(study, job_of(todo, TRAINS), parts=parts)]
+    days = {TRAINS: 12, TRAINS.replace("0.5", "0.2"): 10, TUNES: 90}
+    entries = []
+    for name, number in days.items():
+        parts = [{**MEASURED["parts"][0], "number": 2 * 86_400 * number}]
+        entries.append(entry(study, job_of(todo, name), parts=parts))
     text = " ".join(rehearsal_text.text(Rehearsal(study, entries), {}, todo, tmp_path).split())
-    assert f"{TRAINS} takes 12 days in one job" in text and "compress:runtime=2880" in text
+    both = f"{TRAINS} takes 12 days in one job, {TRAINS.replace('0.5', '0.2')} 10 days. Where a job"
+    assert both in text and "compress:runtime=2880 --retries 7`" in text
+    assert f"{TUNES} takes 90 days in one job. It takes a faster machine, or fewer steps" in text
 
 
 def test_a_full_disk_is_foretold(study, todo, tmp_path):

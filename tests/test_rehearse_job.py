@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -195,6 +196,31 @@ def test_a_job_that_the_kernel_kills_is_a_result(teacher_folder, tmp_path, monke
     took = json.loads((tmp_path / "took.json").read_text())
     assert took["status"] == "out_of_memory" and "killed" in took["reason"]
     assert [file.name for file in tmp_path.iterdir()] == ["took.json"]
+
+
+@pytest.mark.slow
+def test_what_others_left_too_little_memory_for_runs_again_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    given, free = [], rehearse_job._free_memory
+    with rehearse_job._beside_others():
+        began = threading.Event()
+
+        def little():
+            """Return what another job of 600 MB less leaves, while it runs."""
+            began.set()
+            given.append(6e8 if not given else free())
+            return given[-1]
+
+        monkeypatch.setattr(rehearse_job, "_free_memory", little)
+        base = job("nowhere", configs={"teacher": {"model_type": "hubert", "mask_time_prob": 0.05}})
+        thread = threading.Thread(target=rehearse_job.main, args=(base, tmp_path / "took.json"))
+        thread.start()
+        began.wait()
+        thread.join(5)
+        assert thread.is_alive()  # it waits, or still runs out of memory
+    thread.join()
+    took = json.loads((tmp_path / "took.json").read_text())
+    assert took["status"] == "ok" and len(given) == 2, took
 
 
 def test_what_a_rehearsal_runs_ends_with_it(teacher_folder, tmp_path):

@@ -37,6 +37,8 @@ def finished_study(tmp_path_factory):
     folder = copy_tree(tmp_path_factory.mktemp("finished") / "tree")
     for script in (folder / "workflow" / "scripts").glob("*.py"):
         script.write_text(STUB + script.read_text())
+    for weights in (folder / "resources").rglob("*.safetensors"):  # each test copies all files
+        weights.write_bytes(no_weights())
     write_study(folder, STUDY)
     run_snakemake(folder, "--cores", "2")
     return folder

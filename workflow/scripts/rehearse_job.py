@@ -3,6 +3,8 @@
 The job runs in a process of its own, `rehearsed.py`, so that one that dies is a result, too.
 """
 
+import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -10,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from speech_pareto.runtime.result import read_json, write_json
@@ -20,6 +22,7 @@ from speech_pareto.study.rehearsal import trains
 
 MORE_PIECES = (4, 16, 64, 256)  # batches are cut into so many times more until they fit
 KEPT = 2  # checkpoints that a training has on disk
+log = logging.getLogger(__name__)
 
 
 def main(
@@ -28,28 +31,62 @@ def main(
     """Write to `output` (JSON) what the job takes: see `rehearsal.entry`.
 
     `job` is what `rehearsed.measure` reads, and what the real one will be `given`. On a CPU it may
-    take as much memory as there is, at most `megabytes`; after `minutes` it is stopped.
+    take as much memory as there is, at most `megabytes`; after `minutes` it is stopped. What the
+    jobs beside it left too little for runs again when they have ended.
     """
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=output.parent))
-    try:
+    seconds = 60 * minutes if minutes else None
+
+    def tries(job: Mapping) -> dict:
         limits = [_free_memory(), 1e6 * megabytes if megabytes else None]
-        limit = min((one for one in limits if one), default=None)
-        seconds = 60 * minutes if minutes else None
-        ended = _run(job, scratch, limit, seconds)
-        ended |= {"given": job["given"], "limited": megabytes is not None, "fits": None}
-        for pieces in MORE_PIECES if ended["status"] == "out_of_memory" else ():
-            if (smaller := in_pieces(job, pieces)) is None:
-                break
-            tried = _run(smaller, scratch, limit, seconds)
-            if tried["status"] == "ok":
-                memory = tried["gpu_memory"] if tried["on_gpu"] else tried["memory"]
-                ended["fits"] = {"pieces": pieces, "memory": memory}
-                break
+        return _run(job, scratch, min((one for one in limits if one), default=None), seconds)
+
+    try:
+        with _beside_others() as wait:
+            ended = tries(job)
+            # Nobody else has what a scheduler gave to this job.
+            short = ended["status"] == "out_of_memory" and not (ended["on_gpu"] or megabytes)
+            if short and wait():
+                log.info("again, alone: other rehearsals took memory at the same time")
+                ended = tries(job)
+            ended |= {"given": job["given"], "limited": megabytes is not None, "fits": None}
+            for pieces in MORE_PIECES if ended["status"] == "out_of_memory" else ():
+                if (smaller := in_pieces(job, pieces)) is None:
+                    break
+                tried = tries(smaller)
+                if tried["status"] == "ok":
+                    memory = tried["gpu_memory"] if tried["on_gpu"] else tried["memory"]
+                    ended["fits"] = {"pieces": pieces, "memory": memory}
+                    break
         write_json(output, ended)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _beside_others() -> Iterator[Callable[[], bool]]:
+    """Note that a rehearsal runs on this machine; yield what waits for all others to end.
+
+    That returns whether there were any. Those that would begin then wait in their turn.
+    """
+    file = Path(tempfile.gettempdir()) / f"speech-pareto-rehearsals-{os.getuid()}"
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def wait() -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            return True
+        return False
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield wait
+    finally:
+        os.close(handle)
 
 
 def in_pieces(job: Mapping, times: int) -> dict | None:

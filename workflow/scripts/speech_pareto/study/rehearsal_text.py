@@ -137,8 +137,7 @@ def _notes(found: Rehearsal, todo: Sequence[Job], results: Path) -> list[str]:
                 f"{one['job']} takes {short_bytes(one['gpu_memory'])} of the GPU's "
                 f"{short_bytes(one['gpu_total'])}: there is little room for a larger batch."
             )
-        if one["status"] == "ok" and seconds_of(one) > LONG:
-            notes.append(_long(one))
+    notes += _long([one for one in found.entries if one["status"] == "ok"])
     free = shutil.disk_usage(results).free if results.is_dir() else float("inf")
     needed = sum(found.disk(job) or 0.0 for job in todo)
     needed += max((one["checkpoint"] for one in found.entries), default=0)
@@ -150,16 +149,30 @@ def _notes(found: Rehearsal, todo: Sequence[Job], results: Path) -> list[str]:
     return notes
 
 
-def _long(one: Mapping) -> str:
-    """Return what to do about a job that takes weeks."""
-    said = f"{one['job']} takes {_duration(seconds_of(one))} in one job."
-    tries = math.ceil(seconds_of(one) / (2 * DAY))
-    if one["rule"] not in TRAINING or tries > MANY:
-        return f"{said} It takes a faster machine, or fewer steps."
-    return (
-        f"{said} Where a job may not last as long, `--set-resources {one['rule']}:runtime=2880 "
-        f"--retries {tries}` asks for two days at a time: training goes on from its state."
-    )
+def _long(entries: Sequence[Mapping]) -> list[str]:
+    """Return what to do about jobs that take weeks, one paragraph for all that it helps."""
+    remedies: dict[str, list[Mapping]] = {}
+    for one in entries:
+        if seconds_of(one) > LONG:
+            in_parts = one["rule"] in TRAINING and _tries(one) <= MANY
+            remedies.setdefault(one["rule"] if in_parts else "", []).append(one)
+    notes = []
+    for rule, own in remedies.items():
+        (name, days), *others = [(one["job"], _duration(seconds_of(one))) for one in own]
+        said = ", ".join([f"{name} takes {days} in one job", *map(" ".join, others)])
+        notes.append(
+            f"{said}. Where a job may not last as long, `--set-resources {rule}:runtime=2880 "
+            f"--retries {max(map(_tries, own))}` asks for two days at a time: training goes on "
+            "from its state."
+            if rule
+            else f"{said}. It takes a faster machine, or fewer steps."
+        )
+    return notes
+
+
+def _tries(one: Mapping) -> int:
+    """Return in how many jobs of two days a training ends."""
+    return math.ceil(seconds_of(one) / (2 * DAY))
 
 
 def _duration(seconds: float) -> str:
