@@ -68,6 +68,14 @@ def test_with_do_normalize_it_does_not_matter_how_loud_a_recording_is(
         folder = tune(backbone, prompts_en, tmp_path / str(given), do_normalize=given)
         heard = [loud(folder, wave, gain) for gain in (1.0, 0.1)]
         assert np.allclose(*heard, atol=1e-3) == bool(given)
+        spoken = [u.wave().std() for u in read(prompts_en) if u.split == "train"]
+        stem = load(folder).feature_extractor
+        assert stem.loudness == pytest.approx(np.median(spoken) if given else 1.0, rel=0.05)
+    again = tune(folder, prompts_en, tmp_path / "again", steps=1, do_normalize=True)
+    assert load(again).feature_extractor.loudness == stem.loudness
+    undone = tune(folder, prompts_en, tmp_path / "undone", steps=1, do_normalize=False)
+    assert load(undone).feature_extractor.loudness == 1.0
+    assert json.loads((undone / "config.json").read_text())["compression"] == {"stem": "log_mel"}
 
 
 def test_a_student_that_hears_chunks_cannot_normalise_a_recording(backbone, prompts_en, tmp_path):

@@ -56,7 +56,9 @@ def main(
         return
     torch.manual_seed(seed)
     backbone = load(model)
-    if settings.do_normalize and latency(describe(backbone)) is not None:
+    before = backbone.preprocessor["do_normalize"]
+    normalize = before if settings.do_normalize is None else settings.do_normalize
+    if normalize and latency(describe(backbone)) is not None:
         reason = "do_normalize needs the whole of a recording, and this student hears chunks"
         write_status(output, "infeasible", reason)
         return

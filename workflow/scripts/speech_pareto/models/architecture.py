@@ -4,6 +4,7 @@ A config is the content of `config.json`: transformers' keys plus, where transfo
 it, a section `compression`:
 
     stem        "log_mel" or "kaldi_fbank" when features stand in the place of the convolutions
+    loudness    root mean square at which such a stem hears recordings of variance 1
     projection  "none" when the stem has the encoder's width and no matrix stands between the two
     time_reduction  how many frames become one in the layers; a convolution undoes it at the end
     frame_pooling   factor: how many frames, of two decimals, become one by their mean in the layers
@@ -33,8 +34,9 @@ FFN = ("intermediate_dense", "output_dense")
 # How a layer applies the map of the layer before: as it is (ARMHuBERT, arXiv 2305.11685), through a
 # second softmax, or through it with heads and utterances mixed up, as the released code does.
 REUSE = ("map", "softmax", "released")
+FRONT = ("stem", "loudness")  # what a stem is
 # Whatever the layers are:
-KEPT: tuple[str, ...] = ("stem", "projection", "time_reduction", "frame_pooling", "early_exit")
+KEPT: tuple[str, ...] = (*FRONT, "projection", "time_reduction", "frame_pooling", "early_exit")
 KEPT += ("streaming", "number_format", "bits")
 DATA2VEC = "data2vec-audio"
 MODEL_TYPES = ("hubert", "wav2vec2", "wavlm", DATA2VEC)

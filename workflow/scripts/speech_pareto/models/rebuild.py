@@ -32,6 +32,8 @@ def rebuild(model: nn.Module) -> None:
         from speech_pareto.models.layers.kaldi_fbank import KaldiFbank
 
         model.feature_extractor = KaldiFbank()
+    if loudness := architecture.section(config).get("loudness"):
+        model.feature_extractor.loudness = loudness
     if architecture.section(config).get("projection") == "none":
         model.feature_projection.projection = nn.Identity()
     if factor := architecture.section(config).get("time_reduction"):

@@ -42,7 +42,7 @@ def with_stem(backbone: nn.Module, config: Mapping) -> nn.Module:
     Stem and projection are random, after torch's seed; all other weights are those of `backbone`
     itself, not copies.
     """
-    kept = {k: v for k, v in architecture.section(config).items() if k == "stem"}
+    kept = {k: v for k, v in architecture.section(config).items() if k in architecture.FRONT}
     fresh = new({**config, "num_hidden_layers": 1, "compression": kept}).state_dict()
     home = next(backbone.parameters()).device
     weights = {name: x.to(home) for name, x in fresh.items() if name.startswith(PARTS)}

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from speech_pareto.data.batches import Epochs, collate
 from speech_pareto.data.corpus import Utterance
 from speech_pareto.data.selection import first_hours, needed, within
+from speech_pareto.models import architecture
+from speech_pareto.models.backbone import describe
 from speech_pareto.models.quantisation import trainable
 from speech_pareto.models.spec_augment import masking
 from speech_pareto.runtime.extras import extra
@@ -121,9 +123,10 @@ def fit(
     For `penalty` see `Tuner`, for `until` and `earlier` `loop.train`.
     """
     backbone = model.backbone
-    if settings.do_normalize is not None:
-        backbone.preprocessor = {**backbone.preprocessor, "do_normalize": settings.do_normalize}
     normalize = backbone.preprocessor["do_normalize"]
+    if settings.do_normalize not in (None, normalize):
+        normalize = settings.do_normalize
+        _set_normalize(backbone, data, normalize)
     data = within(data, settings.min_seconds, settings.max_seconds)
 
     def counted(batch: Any) -> Tensor:
@@ -134,6 +137,24 @@ def fit(
         loss = _loss(model, task, settings, penalty)
         run = (model, batch, loss, settings, seed, state, "fine-tune", counted)
         return train(*run, until=until, earlier=earlier)
+
+
+def _set_normalize(backbone: nn.Module, data: list[Utterance], on: bool) -> None:
+    """Say that recordings get mean 0 and variance 1 before `backbone` hears them, or no longer.
+
+    A stem without convolutions then hears them as loud as the median of `data`, as it did before:
+    no norm hides the loudness from the layers behind it.
+    """
+    backbone.preprocessor = {**backbone.preprocessor, "do_normalize": on}
+    config = describe(backbone)
+    if architecture.convolutional(config):
+        return
+    section = {k: v for k, v in architecture.section(config).items() if k != "loudness"}
+    if on:
+        some = data[:: max(1, len(data) // 1000)]
+        section["loudness"] = round(float(np.median([u.wave().std() for u in some])), 4)
+    backbone.config.compression = section
+    backbone.feature_extractor.loudness = section.get("loudness", 1.0)
 
 
 @contextmanager

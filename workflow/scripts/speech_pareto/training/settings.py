@@ -125,7 +125,8 @@ class Regularisation(Selection):
 class FineTuning(Training, Regularisation):
     """Settings of a fine-tuning: what `teacher:` and `student:` of a task hold."""
 
-    # Recordings get mean 0 and variance 1 before the model hears them; None: if they did before.
+    # Recordings get mean 0 and variance 1 before the model hears them, a stem without convolutions
+    # all of them equally loud; None: as before.
     do_normalize: bool | None = None
 
     def augmented(self, step: int) -> bool:

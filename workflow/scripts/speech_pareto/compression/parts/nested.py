@@ -166,7 +166,7 @@ class Nested(SelfSupervised):
 
     def obstacle(self, config: Mapping) -> str | None:
         """Return why not, for a teacher whose layers are not plain."""
-        if architecture.section(config).keys() - {"stem"}:
+        if architecture.section(config).keys() - {*architecture.FRONT}:
             return "its supernet begins with layers that are whole and alike"
         return super().obstacle(config)
 

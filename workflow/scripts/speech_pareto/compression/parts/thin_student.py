@@ -36,7 +36,7 @@ def thin(config: Mapping, width: int, ffn: int, stem_width: int | None = None) -
     stands between stem and encoder. WavLM's position bias goes: published students have none.
     """
     full, stem = architecture.complete(config), {}
-    section = {k: v for k, v in architecture.section(config).items() if k == "stem"}
+    section = {k: v for k, v in architecture.section(config).items() if k in architecture.FRONT}
     convolutions = ("conv_dim", "conv_kernel", "conv_stride")
     standard = all(tuple(full[key]) == architecture.DEFAULTS[key] for key in convolutions)
     if standard and not section:

@@ -28,11 +28,13 @@ class FilterBank(nn.Module):
     Each frame depends on its own 560 samples alone: neither padding nor other utterances of its
     batch change it. With a `field` of fewer samples there are as many frames as of convolutions
     with that receptive field: the last frame may lack up to 160 samples, which are read as zeros.
+    Samples are multiplied by `loudness`.
     """
 
     def __init__(self, field: int = architecture.KERNEL) -> None:
         super().__init__()
         self.lacking = architecture.KERNEL - field
+        self.loudness = 1.0
 
     def bands(self, windows: Tensor) -> Tensor:
         """Return (batch, 2 frames, bands) of windows of samples (batch, 2 frames, 400)."""
@@ -44,7 +46,9 @@ class FilterBank(nn.Module):
             input_values = nn.functional.pad(input_values, (0, self.lacking))
         count = (input_values.shape[-1] - architecture.KERNEL) // architecture.STRIDE + 1
         with torch.autocast(input_values.device.type, enabled=False):
-            windows = input_values.float().unfold(-1, architecture.WINDOW, architecture.HOP)
+            waves = input_values.float()
+            waves = waves if self.loudness == 1.0 else self.loudness * waves
+            windows = waves.unfold(-1, architecture.WINDOW, architecture.HOP)
             bands = self.bands(windows[:, : architecture.STACK * count])
         return bands.unflatten(1, (count, architecture.STACK)).flatten(2).transpose(1, 2)
 
