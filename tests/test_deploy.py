@@ -125,14 +125,14 @@ def deployed_as(tmp_path, prompts_en):
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", SYMBOLS)
 def test_sherpa_reads_as_we_do(unit, deployed_as, monkeypatch):
-    only(monkeypatch, "sherpa-onnx")
+    only(monkeypatch, "sherpa-onnx", "transformers")
     made = (
         log_mel_that_standardises()
         if unit == "phones"
         else model.new(convolutional("wavlm", layers=1, feat_extract_norm="group"))
     )
     found, folder, student = deployed_as(made, unit)
-    assert found["sherpa-onnx"]["status"] == "ok", found
+    assert {one["status"] for one in found.values()} == {"ok"}, found
     folder, (wave, text) = folder / "sherpa-onnx", (student.waves[3], student.texts[3])
     assert len(set(text)) > 5
     names = {"model.onnx", "model.int8.onnx", "tokens.txt", "README.md"}

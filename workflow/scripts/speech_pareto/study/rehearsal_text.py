@@ -186,9 +186,13 @@ def _duration(seconds: float) -> str:
 
 def _item(said: str) -> str:
     """Return an item of a list."""
-    return "\n".join(textwrap.wrap(said, 100, initial_indent="  ", subsequent_indent="    "))
+    return _wrap(said, "  ", "    ")
 
 
-def _wrap(line: str) -> str:
-    """Return a paragraph."""
-    return "\n".join(textwrap.wrap(line, 100))
+def _wrap(line: str, first: str = "", later: str = "") -> str:
+    """Return a paragraph, its lines indented; names of jobs and options stay whole."""
+    return "\n".join(
+        textwrap.wrap(
+            line, 100, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+        )
+    )
