@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -199,28 +200,30 @@ def test_a_job_that_the_kernel_kills_is_a_result(teacher_folder, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_what_others_left_too_little_memory_for_runs_again_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("others", ["still run", "have ended"])
+def test_what_others_left_too_little_memory_for_runs_again_alone(others, tmp_path, monkeypatch):
+    free, run, limits, died = rehearse_job._free_memory, rehearse_job._run, [], threading.Event()
+
+    def noted(job, scratch, limit, seconds):
+        limits.append(limit)
+        found = run(job, scratch, limit, seconds)
+        died.set()
+        return found
+
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    given, free = [], rehearse_job._free_memory
-    with rehearse_job._beside_others():
-        began = threading.Event()
-
-        def little():
-            """Return what another job of 600 MB less leaves, while it runs."""
-            began.set()
-            given.append(6e8 if not given else free())
-            return given[-1]
-
-        monkeypatch.setattr(rehearse_job, "_free_memory", little)
-        base = job("nowhere", configs={"teacher": {"model_type": "hubert", "mask_time_prob": 0.05}})
-        thread = threading.Thread(target=rehearse_job.main, args=(base, tmp_path / "took.json"))
+    monkeypatch.setattr(rehearse_job, "_run", noted)
+    monkeypatch.setattr(rehearse_job, "_free_memory", lambda: free() if died.is_set() else 6e8)
+    base = job("nowhere", configs={"teacher": {"model_type": "hubert", "mask_time_prob": 0.05}})
+    thread = threading.Thread(target=rehearse_job.main, args=(base, tmp_path / "took.json"))
+    with rehearse_job._beside_others() if others == "still run" else nullcontext():
         thread.start()
-        began.wait()
-        thread.join(5)
-        assert thread.is_alive()  # it waits, or still runs out of memory
+        died.wait()
+        thread.join(1)
+        assert thread.is_alive()
+        assert len(limits) == 1 or others == "have ended"
     thread.join()
     took = json.loads((tmp_path / "took.json").read_text())
-    assert took["status"] == "ok" and len(given) == 2, took
+    assert took["status"] == "ok" and len(limits) == 2, took
 
 
 def test_what_a_rehearsal_runs_ends_with_it(teacher_folder, tmp_path):

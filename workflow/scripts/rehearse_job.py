@@ -39,23 +39,24 @@ def main(
     scratch = Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=output.parent))
     seconds = 60 * minutes if minutes else None
 
-    def tries(job: Mapping) -> dict:
+    def allowed() -> float | None:
         limits = [_free_memory(), 1e6 * megabytes if megabytes else None]
-        return _run(job, scratch, min((one for one in limits if one), default=None), seconds)
+        return min((one for one in limits if one), default=None)
 
     try:
         with _beside_others() as wait:
-            ended = tries(job)
+            limit = allowed()
+            ended = _run(job, scratch, limit, seconds)
             # Nobody else has what a scheduler gave to this job.
             short = ended["status"] == "out_of_memory" and not (ended["on_gpu"] or megabytes)
-            if short and wait():
+            if short and (wait() or (allowed() or 0.0) > 1.1 * (limit or 0.0)):
                 log.info("again, alone: other rehearsals took memory at the same time")
-                ended = tries(job)
+                ended = _run(job, scratch, limit := allowed(), seconds)
             ended |= {"given": job["given"], "limited": megabytes is not None, "fits": None}
             for pieces in MORE_PIECES if ended["status"] == "out_of_memory" else ():
                 if (smaller := in_pieces(job, pieces)) is None:
                     break
-                tried = tries(smaller)
+                tried = _run(smaller, scratch, limit, seconds)
                 if tried["status"] == "ok":
                     memory = tried["gpu_memory"] if tried["on_gpu"] else tried["memory"]
                     ended["fits"] = {"pieces": pieces, "memory": memory}
