@@ -128,14 +128,16 @@ def name_frames(
     else:
         block = in_one_block(map(features.adjusted, found, spoke), own)
         found = np.split(block, np.cumsum(own)[:-1])
-    means, known, units = k_means(block, count, seed), dict(zip(chosen, found, strict=True)), []
-    kind = np.uint8 if count <= 256 else np.uint16
+    means, known = k_means(block, count, seed), dict(zip(chosen, found, strict=True))
+    # In one block: a small array for each would keep the memory around it from being used again.
+    units = np.empty(sum(lengths), np.uint8 if count <= 256 else np.uint16)
+    each = np.split(units, np.cumsum(lengths)[:-1])
     for index, utterance in enumerate(tqdm(utterances, desc="units", **BAR)):
         here = known.get(index)
         if here is None:
             here = features.adjusted(features.of(framed(utterance.wave())), speakers[index])
-        units.append(means.predict(np.asarray(here, np.float32)).astype(kind))
-    return units
+        each[index][:] = means.predict(np.asarray(here, np.float32))
+    return each
 
 
 def voice(utterance: Utterance) -> str:
