@@ -122,16 +122,22 @@ def deployed_as(tmp_path, prompts_en):
     return write
 
 
+IN_SHERPA = {
+    "layer norm": ("phones", lambda: normalised("hubert")),
+    "group norm": (
+        "characters",
+        lambda: model.new(convolutional("wavlm", layers=1, feat_extract_norm="group")),
+    ),
+    "log-mel": ("phones", log_mel_that_standardises),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", SYMBOLS)
-def test_sherpa_reads_as_we_do(unit, deployed_as, monkeypatch):
+@pytest.mark.parametrize("name", IN_SHERPA)
+def test_sherpa_reads_as_we_do(name, deployed_as, monkeypatch):
     only(monkeypatch, "sherpa-onnx", "transformers")
-    made = (
-        log_mel_that_standardises()
-        if unit == "phones"
-        else model.new(convolutional("wavlm", layers=1, feat_extract_norm="group"))
-    )
-    found, folder, student = deployed_as(made, unit)
+    unit, make = IN_SHERPA[name]
+    found, folder, student = deployed_as(make(), unit)
     assert {one["status"] for one in found.values()} == {"ok"}, found
     folder, (wave, text) = folder / "sherpa-onnx", (student.waves[3], student.texts[3])
     assert len(set(text)) > 5
