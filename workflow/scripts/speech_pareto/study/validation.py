@@ -22,6 +22,7 @@ from speech_pareto.runtime.suggest import unknown
 from speech_pareto.study import quantities, space
 from speech_pareto.study.cells import settings_of
 from speech_pareto.study.messages import NAMED, join, limits, listed, mapping, number, unknown_names
+from speech_pareto.study.pairs import unfit_pairs
 from speech_pareto.study.views import VIEWS
 from speech_pareto.tasks import kind
 from speech_pareto.training.settings import FineTuning, TinyModel, Training
@@ -132,7 +133,7 @@ def _cross_problems(config: dict, schema: dict) -> list[str]:
         for key in ("recipes", "teachers", "tasks"):
             given = mapping(block).get(key)
             problems += unknown_names(f"grid[{index}].{key}", key[:-1], given, parts[key])
-        problems += _frozen(f"grid[{index}]", mapping(block), parts)
+        problems += unfit_pairs(f"grid[{index}]", mapping(block), parts)
     learn_from = mapping(config.get("compress")).get("corpora")
     problems += unknown_names("compress.corpora", "corpus", learn_from, parts["corpora"])
     for key, names in (("costs", quantities.axes()), ("views", VIEWS)):
@@ -351,22 +352,6 @@ def _of_kind(at: str, value: dict, own: kind.Kind) -> Iterator[str]:
         for key in ("teacher", "student"):
             if isinstance(value.get(key), dict):
                 yield from _settings(f"{at}.{key}", FineTuning, value[key])
-
-
-def _frozen(at: str, block: dict, parts: dict) -> Iterator[str]:
-    """Yield the pairs of a block whose recipe would train what the task's probe keeps frozen."""
-    tuned = {
-        recipe
-        for recipe, steps in parts["recipes"].items()
-        for step in listed(steps)
-        for name in mapping(settings_of(step))
-        if name in catalogue.names() and catalogue.load(name).needs == "task"
-    }
-    for task in listed(block.get("tasks", list(parts["tasks"]))):
-        if mapping(parts["tasks"].get(task)).get("protocol") == "probe":
-            for recipe in listed(block.get("recipes", list(parts["recipes"]))):
-                if recipe in tuned:
-                    yield f"{at}: '{recipe}' trains on '{task}' what its protocol 'probe' freezes."
 
 
 def _conditions(config: dict, rules: dict) -> Iterator[str]:
