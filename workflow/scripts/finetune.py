@@ -20,7 +20,7 @@ from speech_pareto.runtime.result import read_status, to_text, write_json, write
 from speech_pareto.tasks.detection import curve as error_rates
 from speech_pareto.tasks.task import embeds, save_head
 from speech_pareto.training.checkpoint import newest
-from speech_pareto.training.finetuning import begin, fit
+from speech_pareto.training.finetuning import begin, fit, normalises
 from speech_pareto.training.inference import compare
 from speech_pareto.training.loop import CHECKPOINT, Diverged
 from speech_pareto.training.settings import FineTuning
@@ -56,9 +56,7 @@ def main(
         return
     torch.manual_seed(seed)
     backbone = load(model)
-    before = backbone.preprocessor["do_normalize"]
-    normalize = before if settings.do_normalize is None else settings.do_normalize
-    if normalize and latency(describe(backbone)) is not None:
+    if normalises(backbone, settings) and latency(describe(backbone)) is not None:
         reason = "do_normalize needs the whole of a recording, and this student hears chunks"
         write_status(output, "infeasible", reason)
         return

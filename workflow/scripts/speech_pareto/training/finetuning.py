@@ -123,9 +123,8 @@ def fit(
     For `penalty` see `Tuner`, for `until` and `earlier` `loop.train`.
     """
     backbone = model.backbone
-    normalize = backbone.preprocessor["do_normalize"]
-    if settings.do_normalize not in (None, normalize):
-        normalize = settings.do_normalize
+    normalize = normalises(backbone, settings)
+    if normalize != backbone.preprocessor["do_normalize"]:
         _set_normalize(backbone, data, normalize)
     data = within(data, settings.min_seconds, settings.max_seconds)
 
@@ -137,6 +136,12 @@ def fit(
         loss = _loss(model, task, settings, penalty)
         run = (model, batch, loss, settings, seed, state, "fine-tune", counted)
         return train(*run, until=until, earlier=earlier)
+
+
+def normalises(backbone: nn.Module, settings: FineTuning) -> bool:
+    """Return whether recordings get mean 0 and variance 1 before `backbone` hears them."""
+    before = backbone.preprocessor["do_normalize"]
+    return before if settings.do_normalize is None else settings.do_normalize
 
 
 def _set_normalize(backbone: nn.Module, data: list[Utterance], on: bool) -> None:
