@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from speech_pareto.runtime.result import read_json, write_json
@@ -21,7 +21,6 @@ from speech_pareto.runtime.source_digest import SCRIPTS
 from speech_pareto.study.rehearsal import trains
 
 MORE_PIECES = (4, 16, 64, 256)  # batches are cut into so many times more until they fit
-KEPT = 2  # checkpoints that a training has on disk
 log = logging.getLogger(__name__)
 
 
@@ -116,14 +115,13 @@ def _run(job: Mapping, scratch: Path, limit: float | None, seconds: float | None
     write_json(scratch / "job.json", {**job, "began": time.time(), "limit": limit})
     command = [sys.executable, str(SCRIPTS / "rehearsed.py"), str(scratch), str(os.getpid())]
     process = subprocess.Popen(command)
-    began, checkpoint, status = time.monotonic(), 0, 0
+    began, status = time.monotonic(), 0
     late = False
     try:
         while True:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
-            checkpoint = max(checkpoint, _bytes(scratch / "state"))
             if seconds and not late and time.monotonic() - began > seconds:
                 late = True
                 process.kill()
@@ -134,8 +132,8 @@ def _run(job: Mapping, scratch: Path, limit: float | None, seconds: float | None
         raise
     process.returncode = os.waitstatus_to_exitcode(status)
     nothing = {"start": 0.0, "parts": [], "gpu_memory": 0, "gpu_total": 0, "random": False}
-    nothing |= {"disk": 0, "on_gpu": False, "reason": None}
-    found = nothing | {"memory": 1024 * usage.ru_maxrss, "checkpoint": KEPT * checkpoint}
+    nothing |= {"disk": 0, "checkpoint": 0, "on_gpu": False, "reason": None}
+    found = nothing | {"memory": 1024 * usage.ru_maxrss}
     if late:
         said = f"some steps took more than the {seconds / 60:.0f} minutes that the rehearsal has"
         return found | {"status": "out_of_time", "reason": said}
@@ -154,16 +152,6 @@ def _free_memory() -> float | None:
     except OSError:
         return None
     return 1024.0 * next(int(line.split()[1]) for line in lines if "MemAvailable" in line)
-
-
-def _bytes(folder: Path) -> int:
-    """Return the bytes in a folder, in which files and folders come and go."""
-    total = 0
-    for root, _, names in os.walk(folder):  # it passes over what has gone
-        for name in names:
-            with suppress(FileNotFoundError):
-                total += (Path(root) / name).stat().st_size
-    return total
 
 
 if "snakemake" in globals():

@@ -86,7 +86,7 @@ def trained(call: Callable[[], None], one_piece: bool = True) -> dict:
     for one in excerpt.listened:
         spent -= one.seconds
         parts.append({"what": "batch", "number": one.number, "seconds": one.seconds / one.done})
-    return {"start": max(0.0, spent), "parts": parts}
+    return {"start": max(0.0, spent), "parts": parts, "checkpoint": excerpt.checkpoint}
 
 
 def compress(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
@@ -140,7 +140,7 @@ def pretrain(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
         if not settings["iterations"]:
             return found
         units = {"what": "second of audio", "number": audio, "seconds": found["start"] / part}
-        return {"start": 0.0, "parts": [*found["parts"], units]}
+        return found | {"start": 0.0, "parts": [*found["parts"], units]}
 
     return run
 

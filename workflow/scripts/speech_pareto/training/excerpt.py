@@ -12,6 +12,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from speech_pareto.data.batches import Epochs
+from speech_pareto.training import loop
+from speech_pareto.training.checkpoint import KEPT
 from speech_pareto.training.settings import Training, batch_audio
 
 WARM_UP = 2  # steps that are not timed: the first one, and that with the largest batch
@@ -68,16 +71,24 @@ class Excerpt:
     to them, too; `listened` says how long each pass over some of them took.
     """
 
+    places: list[tuple[Any, str]]
+
     def __init__(self, steps: int, one_piece: bool = True, batches: type | None = None) -> None:
         self.steps, self.one_piece = steps, one_piece
         self.phases: list[Phase] = []
         self.listened: list[Listening] = []
-        self.places: list[tuple[type, str]] = [(Training, "__post_init__"), (Epochs, "__call__")]
+        self.states: dict[Path, int] = {}  # bytes of a checkpoint in each folder
+        self.places = [(Training, "__post_init__"), (Epochs, "__call__"), (loop, "keep")]
         self.places += [(batches, "__getitem__")] if batches else []
+
+    @property
+    def checkpoint(self) -> int:
+        """The bytes of all checkpoints of the job that are on the disk at a time."""
+        return KEPT * sum(self.states.values())
 
     def __enter__(self) -> "Excerpt":
         self.own: list[Any] = [getattr(kind, name) for kind, name in self.places]
-        check, choose, *get = self.own
+        check, choose, keep, *get = self.own
 
         def cut(settings: Training) -> None:
             check(settings)
@@ -100,6 +111,10 @@ class Excerpt:
             phase.shares.append(len(batch) / len(piece))
             return piece
 
+        def weighed(folder: Path, *arguments: Any) -> None:
+            keep(folder, *arguments)
+            self.states[folder] = max(file.stat().st_size for file in folder.iterdir())
+
         began = 0.0
 
         def some(batches: Any, index: int) -> Any:
@@ -112,7 +127,7 @@ class Excerpt:
             self.listened.append(Listening(batches.number, most, spent))
             raise IndexError(index)
 
-        self._put([cut, largest_second, some])
+        self._put([cut, largest_second, weighed, some])
         self.hook = register_optimizer_step_post_hook(self._note)
         return self
 
@@ -121,7 +136,7 @@ class Excerpt:
         self._put(self.own)
 
     def _put(self, functions: list[Any]) -> None:
-        """Put these in the place of what checks settings and of what hands out batches."""
+        """Put these in the place of what checks settings, hands out batches, keeps checkpoints."""
         for (kind, name), function in zip(self.places, functions, strict=False):
             setattr(kind, name, function)
 
