@@ -120,6 +120,23 @@ def test_what_was_rehearsed_holds_while_its_settings_do(study, tmp_path):
     assert Rehearsal.read(study, tmp_path / "elsewhere").entries == []
 
 
+def test_what_ran_without_a_gpu_says_nothing_of_jobs_that_have_one(study):
+    job = forecast.Job("compress", TRAINS, 1e12)
+
+    def asked(gpus, **measured):
+        given = {"mem_mb": [], "runtime": [], "gpu": gpus}
+        return Rehearsal(study, [entry(study, job, **measured)], lambda rule: given)
+
+    found = asked([1, 1])
+    assert not found.entries and found.megabytes(TRAINS) is None
+    said = " ".join(rehearsal_text.warning(found).split())
+    assert "rehearsal of compress is not counted: it had no GPU (a machine)" in said
+    shared = asked([1, 1], on_gpu=True)
+    profiled = asked([1], given={"mem_mb": [], "runtime": [], "gpu": [1]})
+    for held in (asked([]), shared, profiled):
+        assert held.megabytes(TRAINS) == 5500 and rehearsal_text.warning(held) == ""
+
+
 def test_plans_take_rehearsed_hours_before_those_of_other_cells(study):
     names = [f"compress/tiny/distilled/0.5/{seed}/any" for seed in (1, 2)]
     jobs = [forecast.Job("compress", name, 1e12) for name in names]
@@ -278,9 +295,12 @@ def test_a_study_is_rehearsed_planned_and_given_what_it_needs(tmp_path):
     assert took["compress"]["checkpoint"] > 2 * 3 * took["compress"]["disk"]  # weights and moments
     plan = run_snakemake(ROOT, "plan", *command).stdout
     assert "2 rehearsed" in plan and "Rehearsed: results/rehearsal.json" in plan
+    assert took["compress"]["machine"] in " ".join(plan.split())
     ahead = run_snakemake(ROOT, *command, "--dry-run").stdout
     asked = rehearsal.memory_to_ask(took["compress"]["memory"])
     assert f"mem_mb={asked}" in ahead and "mem_mb=8000" not in ahead
+    on_gpus = run_snakemake(ROOT, *command, "--dry-run", "--set-resources", "compress:gpu=1")
+    assert "mem_mb=8000" in on_gpus.stdout and f"mem_mb={asked}" in on_gpus.stdout
 
     fits = {"pieces": 4, "memory": 1e9}
     took["finetune"] |= {"status": "out_of_memory", "reason": "too large", "fits": fits}

@@ -6,16 +6,20 @@ of either asks for twice as much the next time. Resources never make a job run a
 
 
 def given(rule):
-    """What the profile or the command line gives each try of a rule's jobs; [] if they do not say."""
+    """What the profile or the command line gives each try of a rule's jobs; [] if they do not say.
+
+    That is memory, time and GPUs.
+    """
     name = workflow.modifier.modify_rulename(rule)
     named = workflow.resource_settings.overwrite_resources.get(name, {})
-    return {what: tries_of(named.get(what)) for what in ("mem_mb", "runtime")}
+    return {what: tries_of(named.get(what)) for what in ("mem_mb", "runtime", "gpu")}
 
 
 def tries_of(resource):
     """What a resource of a profile, `240 * attempt`, is in each try; [] if it asks for other things."""
     text = str(getattr(resource, "raw", resource))
-    tries = range(1, workflow.execution_settings.retries + 2)
+    execution = workflow.execution_settings  # not there yet while rules are read
+    tries = range(1, 2 + (execution.retries if execution else 0))
     try:
         values = [eval(text, {"attempt": attempt}) for attempt in tries]
     except Exception:  # it is no expression of the number of the try
@@ -24,7 +28,7 @@ def tries_of(resource):
 
 
 try:
-    measured = rehearsal.Rehearsal.read(study, "results")
+    measured = rehearsal.Rehearsal.read(study, "results", given)
 except ValueError as error:
     give_up(error)
 

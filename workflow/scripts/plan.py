@@ -10,7 +10,7 @@ from pathlib import Path
 from speech_pareto.runtime import result
 from speech_pareto.study import forecast, pool
 from speech_pareto.study.forecast_text import text
-from speech_pareto.study.rehearsal import Rehearsal
+from speech_pareto.study.rehearsal import Rehearsal, machines
 from speech_pareto.study.rehearsal_text import problems
 
 
@@ -29,7 +29,7 @@ def main(study: Mapping, results: str | Path) -> None:
     writer = csv.DictWriter(table, forecast.COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(forecast.rows(expected))
-    plan = text(study, expected, todo, spent)
+    plan = text(study, expected, todo, spent, machines(rehearsed.entries))
     if searched := pool.summary(study, results):
         plan += f"\n{textwrap.fill(searched, 100)}\n"
     if failing := problems(rehearsed):

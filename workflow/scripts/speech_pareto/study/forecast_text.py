@@ -20,8 +20,10 @@ from speech_pareto.study.forecast import (
 from speech_pareto.tasks.kind import TRAINING
 
 
-def text(study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: list) -> str:
-    """Return the plan; `spent` are the jobs' `durations`."""
+def text(
+    study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: list, machines: str = ""
+) -> str:
+    """Return the plan; `spent` are the jobs' `durations`, `machines` those of the rehearsal."""
     hours = sum(seconds for _, seconds in spent) / 3600
     counts = Counter(facts["feasible"] for facts in expected.values())
     words = {"yes": "feasible", "no": "infeasible", "unknown": "unknown"}
@@ -32,7 +34,7 @@ def text(study: Mapping, expected: Mapping[Cell, dict], todo: list[Job], spent: 
         f"{study['profile']['audio_seconds']:g} s; counted parameters leave pruned zeros out."
     )
     blocks = [_wrap(first), _students(expected), _reasons(expected), _work(todo, spent)]
-    blocks += [_wrap(_assumptions(study, todo, spent))]
+    blocks += [_wrap(_assumptions(study, todo, spent, machines))]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -84,7 +86,9 @@ def _work(todo: list[Job], spent: list[tuple[str, float]]) -> str:
     return "\n".join(aligned(lines, 100))
 
 
-def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]) -> str:
+def _assumptions(
+    study: Mapping, todo: list[Job], spent: list[tuple[str, float]], machines: str
+) -> str:
     """Return what the hours rest on."""
     origins = {origin for origin, _ in spent}
     done = "also those that are done; `snakemake -n` lists the rest."
@@ -95,7 +99,9 @@ def _assumptions(study: Mapping, todo: list[Job], spent: list[tuple[str, float]]
             "alike: the median of that rule, teacher, recipe and task at other ratios and seeds."
         )
     if "rehearsed" in origins:
-        lines.append("Rehearsed: results/rehearsal.json, from some steps of each kind of job.")
+        where = f" ({machines})" * bool(machines)
+        said = "Rehearsed: results/rehearsal.json, from some steps of each kind of job"
+        lines.append(f"{said}{where}.")
     if "assumed" in origins:
         pairs = zip(todo, spent, strict=True)
         macs = sum(job.macs or 0.0 for job, (origin, _) in pairs if origin == "assumed")

@@ -34,7 +34,7 @@ MORE_MEMORY, SNAKEMAKE = 1.25, 500e6  # a job on a cluster holds two Snakemakes,
 MORE_TIME, MINUTES = 1.5, 5  # a factor, and minutes in any case
 STEP_MB = 500  # memory is asked for in multiples
 TIGHT = 0.9  # share of a GPU's memory beyond which another batch may not fit
-Given = Callable[[str], Mapping[str, Sequence[float]]]  # of a rule: megabytes, minutes by try
+Given = Callable[[str], Mapping[str, Sequence[float]]]  # of a rule: megabytes … by try
 FAILURES = ("out_of_memory", "out_of_time", "failed")
 
 
@@ -105,7 +105,8 @@ class Rehearsal:
     """What a rehearsal found, as far as it holds for a study; nothing without a rehearsal.
 
     `entries` are its jobs, see `entry`. `given` tells what jobs of a rule will be given, if that is
-    not what they would have been given then.
+    not what they would have been given then. What ran without a GPU says nothing of jobs that are
+    given one: such entries are `elsewhere`.
     """
 
     def __init__(
@@ -113,14 +114,19 @@ class Rehearsal:
     ) -> None:
         self.study = study
         self.kinds: dict[str, list[Mapping]] = defaultdict(list)
+        self.elsewhere: list[Mapping] = []
         known: dict[str, str | None] = {}
         for one in entries:
             kind = one["kind"]
             if kind not in known:
                 known[kind] = _settings_if_there(study, kind)
-            if one["settings"] == known[kind]:
-                now = {"given": given(one["rule"])} if given else {}
-                self.kinds[kind].append(judged(one["rule"], {**one, **now}))
+            if one["settings"] != known[kind]:
+                continue
+            now = given(one["rule"]) if given else one["given"]
+            if _with_gpu(now) and not (one["on_gpu"] or _with_gpu(one["given"])):
+                self.elsewhere.append(one)
+            else:
+                self.kinds[kind].append(judged(one["rule"], {**one, "given": now}))
 
     @classmethod
     def read(cls, study: Mapping, results: str | Path, given: Given | None = None) -> Rehearsal:
@@ -185,6 +191,16 @@ def _settings_if_there(study: Mapping, kind: str) -> str | None:
         return None
 
 
+def machines(entries: Sequence[Mapping]) -> str:
+    """Return the names of the machines on which jobs were rehearsed."""
+    return ", ".join(dict.fromkeys(one["machine"] for one in entries if one.get("machine")))
+
+
+def _with_gpu(given: Mapping) -> bool:
+    """Return whether jobs are given a GPU."""
+    return any(given.get("gpu", ()))
+
+
 def seconds_of(one: Mapping) -> float:
     """Return how long a rehearsed job takes as a whole: start, then each part as often as it is."""
     return one["start"] + sum(part["number"] * part["seconds"] for part in one["parts"])
@@ -216,8 +232,8 @@ def entry(study: Mapping, job: Job, measured: Mapping) -> dict:
 def judged(rule: str, measured: Mapping) -> dict:
     """Return what was measured; a job that needs more than it will be given has failed.
 
-    `given` are the megabytes and minutes of each try, where a profile or a command line names them.
-    Which of the two is too small is noted as `short`.
+    `given` are megabytes, minutes and GPUs of each try, where a profile or a command line names
+    them. Which of the first two is too small is noted as `short`.
     """
     found = {**measured, "short": None}
     if measured["status"] != "ok":

@@ -17,6 +17,7 @@ from speech_pareto.study.rehearsal import (
     TIGHT,
     TRAINING,
     Rehearsal,
+    machines,
     remedy,
     seconds_of,
 )
@@ -33,7 +34,7 @@ def text(
 ) -> str:
     """Return the whole report."""
     entries, failures = found.entries, found.failures()
-    told = ", ".join(dict.fromkeys(one["machine"] for one in entries if one.get("machine")))
+    told = machines(entries)
     counts = f"{len(entries)} jobs, {len(failures)} of which will fail"
     head = (
         f"Rehearsal of study {found.study['study']}: {counts}{told and f' ({told})'}. Each was run "
@@ -45,15 +46,29 @@ def text(
 
 
 def warning(found: Rehearsal) -> str:
-    """Return what to tell somebody who starts a study of which rehearsed jobs failed, else ""."""
-    if not found.failures():
-        return ""
-    said = (
-        "The rehearsal of this study found jobs that will fail. They are tried all the same, and "
-        "the others are not stopped by them. To stop: Ctrl-C. Once they are mended, `snakemake "
-        f"rehearse` measures them anew; without results/{FILE} nothing is said."
+    """Return what to tell somebody who starts a study; "" if its rehearsal went well.
+
+    Jobs failed in it, or what it measured does not hold where the study runs.
+    """
+    blocks = [_elsewhere(found.elsewhere)] if found.elsewhere else []
+    if found.failures():
+        said = (
+            "The rehearsal of this study found jobs that will fail. They are tried all the same, "
+            "and the others are not stopped by them. To stop: Ctrl-C. Once they are mended, "
+            f"`snakemake rehearse` measures them anew; without results/{FILE} nothing is said."
+        )
+        blocks += [problems(found), _wrap(said)]
+    return "\n\n".join(blocks) + "\n" * bool(blocks)
+
+
+def _elsewhere(entries: Sequence[Mapping]) -> str:
+    """Return that jobs were rehearsed without the GPU that they are given now."""
+    rules = ", ".join(dict.fromkeys(one["rule"] for one in entries))
+    return _wrap(
+        f"The rehearsal of {rules} is not counted: it had no GPU ({machines(entries)}), and these "
+        "jobs ask for one. `snakemake rehearse` with the `--profile` of this run measures them "
+        "anew."
     )
-    return f"{problems(found)}\n\n{_wrap(said)}\n"
 
 
 def problems(found: Rehearsal, expected: Mapping[Cell, dict] | None = None) -> str:
