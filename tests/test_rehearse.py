@@ -68,6 +68,8 @@ def test_each_kind_of_job_is_rehearsed_at_its_ends(study, todo):
     assert len(names) == len(set(names)) < len(todo) / 4
     kinds = {rehearsal.kind_of(study, job.benchmark) for job in todo if job.rule in rehearsal.STEMS}
     assert {rehearsal.kind_of(study, name) for name in names} == kinds
+    known = rehearsal.kinds_of(study)
+    assert kinds <= known and all(rehearsal.settings_of(study, kind) for kind in known)
     compressed = [name.split("/")[2:4] for name in names if name.startswith("compress/")]
     assert ["distilled", "0.2"] in compressed and ["distilled", "0.5"] in compressed
     assert ["distilled", "0.3"] not in compressed
@@ -137,6 +139,20 @@ def test_what_ran_without_a_gpu_says_nothing_of_jobs_that_have_one(study):
         assert held.megabytes(TRAINS) == 5500 and rehearsal_text.warning(held) == ""
 
 
+def test_what_was_rehearsed_of_another_study_is_kept_and_does_not_count(study):
+    tuned = entry(study, forecast.Job("finetune", TUNES, 1e12))
+    bad = {"status": "failed", "reason": "too short"}
+    failed = entry(study, forecast.Job("compress", TRAINS, 1e12), **bad)
+    other = json.loads(json.dumps(study))
+    other["grid"][0]["recipes"] = ["heads"]
+    mended = entry(study, forecast.Job("compress", TRAINS, 1e12))
+    held = rehearsal.beside([mended], [failed, tuned])
+    assert held == [mended, tuned]
+    kept = rehearsal.beside([tuned], [failed, tuned])
+    assert Rehearsal(study, kept).failures() and not Rehearsal(other, kept).failures()
+    assert [one["job"] for one in Rehearsal(other, kept).entries] == [TUNES]
+
+
 def test_plans_take_rehearsed_hours_before_those_of_other_cells(study):
     names = [f"compress/tiny/distilled/0.5/{seed}/any" for seed in (1, 2)]
     jobs = [forecast.Job("compress", name, 1e12) for name in names]
@@ -175,8 +191,8 @@ def test_a_profile_that_gives_too_little_is_a_failure(study, measured, status, s
         ("finetune", TUNES, "`tasks: {phones: {student: {accumulate: 16}}}`"),
         (
             "finetune_one_teacher",
-            "finetune_teacher/tiny/characters",
-            "`tasks: {characters: {teacher: {accumulate: 16}}}`",
+            "finetune_teacher/tiny/phones",
+            "`tasks: {phones: {teacher: {accumulate: 16}}}`",
         ),
     ],
 )

@@ -78,6 +78,22 @@ def kind_of(study: Mapping, benchmark: str) -> str:
     return "/".join((rule, teacher, *own))
 
 
+def kinds_of(study: Mapping) -> set[str]:
+    """Return the kinds of all jobs that the cells of a study may have."""
+    found = set()
+    for teacher, recipe, task, scope in {
+        (cell.teacher, cell.recipe, cell.task, cell.scope) for cell in grid.cells(study)
+    }:
+        point = f"{teacher}/{recipe}/0/0"
+        names = [f"{rule}/{point}/{scope}" for rule in ("compress", "profile", "analyse")]
+        names += [f"{rule}/{point}/{task}" for rule in ("finetune", "evaluate")]
+        names += [f"train_supernet/{point}/{scope}", f"pretrain_teacher/{teacher}"]
+        if (made := grid.teacher_scope(study, scope)) != "any":
+            names.append(f"finetune_teacher/{teacher}/{made}")
+        found |= {kind_of(study, name) for name in names}
+    return found
+
+
 def settings_of(study: Mapping, kind: str) -> str:
     """Return a digest of the settings that what jobs of a kind cost depends on."""
     rule, teacher, *names = kind.split("/")
@@ -115,12 +131,11 @@ class Rehearsal:
         self.study = study
         self.kinds: dict[str, list[Mapping]] = defaultdict(list)
         self.elsewhere: list[Mapping] = []
-        known: dict[str, str | None] = {}
+        kinds = kinds_of(study) if entries else set()
+        known = {kind: settings_of(study, kind) for kind in kinds & {x["kind"] for x in entries}}
         for one in entries:
             kind = one["kind"]
-            if kind not in known:
-                known[kind] = _settings_if_there(study, kind)
-            if one["settings"] != known[kind]:
+            if one["settings"] != known.get(kind):
                 continue
             now = given(one["rule"]) if given else one["given"]
             if _with_gpu(now) and not (one["on_gpu"] or _with_gpu(one["given"])):
@@ -183,14 +198,6 @@ class Rehearsal:
         return sum(one["disk"] for one in own) / len(own) if own and job.computes else None
 
 
-def _settings_if_there(study: Mapping, kind: str) -> str | None:
-    """Return the digest of a kind's settings; None if the study has no such kind any more."""
-    try:
-        return settings_of(study, kind)
-    except KeyError:
-        return None
-
-
 def machines(entries: Sequence[Mapping]) -> str:
     """Return the names of the machines on which jobs were rehearsed."""
     return ", ".join(dict.fromkeys(one["machine"] for one in entries if one.get("machine")))
@@ -214,6 +221,15 @@ def memory_to_ask(measured: float) -> int:
 def time_to_ask(seconds: float) -> int:
     """Return the minutes to ask a scheduler for, for a job of so many seconds."""
     return math.ceil(MORE_TIME * seconds / 60) + MINUTES
+
+
+def beside(entries: Sequence[Mapping], earlier: Sequence[Mapping]) -> list[Mapping]:
+    """Return `entries`, and those of an `earlier` rehearsal of other kinds or settings.
+
+    Studies share a folder of results: what was rehearsed of one holds after another one.
+    """
+    new = {(one["kind"], one["settings"]) for one in entries}
+    return [*entries, *(one for one in earlier if (one["kind"], one["settings"]) not in new)]
 
 
 def entry(study: Mapping, job: Job, measured: Mapping) -> dict:
