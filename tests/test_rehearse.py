@@ -139,6 +139,15 @@ def test_what_ran_without_a_gpu_says_nothing_of_jobs_that_have_one(study):
         assert held.megabytes(TRAINS) == 5500 and rehearsal_text.warning(held) == ""
 
 
+def test_a_pretraining_is_rehearsed_anew_when_its_corpora_change(study):
+    own = {"own": {"pretrain": {"corpora": ["prompts"], "iterations": []}}}
+    french = {**study["corpora"]["prompts"], "languages": ["fr"]}
+    before = {**study, "teachers": own}
+    after = {**before, "corpora": {**study["corpora"], "prompts": french}}
+    digests = {rehearsal.settings_of(one, "pretrain_teacher/own") for one in (before, after)}
+    assert len(digests) == 2
+
+
 def test_what_was_rehearsed_of_another_study_is_kept_and_does_not_count(study):
     tuned = entry(study, forecast.Job("finetune", TUNES, 1e12))
     bad = {"status": "failed", "reason": "too short"}
@@ -230,6 +239,18 @@ def test_failures_are_told_in_full_when_a_study_starts(study, todo, tmp_path):
         "5500",
     ):
         assert words in plain, words
+
+
+@pytest.mark.parametrize(
+    ("what", "rate"), [("second of audio", "8.0"), ("batch", rehearsal_text.MISSING)]
+)
+def test_batches_are_no_seconds_of_audio(study, todo, tmp_path, what, rate):
+    parts = [{"what": what, "number": 900, "seconds": 1 / 8}]
+    found = Rehearsal(study, [entry(study, job_of(todo, TRAINS), parts=parts)])
+    (line,) = [
+        x for x in rehearsal_text.text(found, {}, todo, tmp_path).splitlines() if TRAINS in x
+    ]
+    assert line.split()[1:3] == [rehearsal_text.MISSING, rate]
 
 
 def test_what_takes_weeks_is_told(study, todo, tmp_path):

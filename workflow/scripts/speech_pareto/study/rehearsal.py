@@ -99,6 +99,8 @@ def settings_of(study: Mapping, kind: str) -> str:
     rule, teacher, *names = kind.split("/")
     used = {"teacher": study["teachers"][teacher], "precision": study["precision"]}
     corpora: list[str] = []
+    if rule == "pretrain_teacher":
+        corpora += study["teachers"][teacher].get("pretrain", {}).get("corpora", ())
     if rule in ("compress", "train_supernet"):
         used |= {"recipe": study["recipes"][names[0]], "compress": study["compress"]}
         corpora += study["compress"]["corpora"]

@@ -105,8 +105,8 @@ def _jobs(entries: Sequence[Mapping]) -> str:
         step = rate = MISSING
         if longest:
             step, rate = short_seconds(longest["seconds"]), _rate(longest)
-        elif parts:
-            rate = f"{1 / parts[0]['seconds']:.1f}" if parts[0]["seconds"] else MISSING
+        elif parts and parts[0]["what"] == "second of audio" and parts[0]["seconds"]:
+            rate = f"{1 / parts[0]['seconds']:.1f}"
         whole = _duration(seconds_of(one)) if ok else MISSING
         sizes = map(short_bytes, (one["memory"], one["gpu_memory"] or None))
         lines.append([one["job"], step, rate, whole, *sizes, STATES[one["status"]]])
