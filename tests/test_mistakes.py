@@ -88,7 +88,12 @@ def problems(study, files=()):
         (
             ["recipes", "thin"],
             [{"iterative_pruning": {"schedule": [0.1, "all"]}}],
-            "schedule: a list must be a list in which each is a number, above 0 and below 1.",
+            "schedule[1]: 'all' must be a number, above 0 and below 1.",
+        ),
+        (
+            ["recipes", "thin"],
+            [{"iterative_pruning": {"steps": [5, 0]}}],
+            "steps[1]: 0 must be a whole number, at least 1",
         ),
         (
             ["recipes", "distilled", 0, "distillation", "start"],

@@ -73,11 +73,8 @@ def test_a_value_is_refused_by_name_or_makes_sense(data, value):
         (["tasks", "phones", "student", "clip"], -1, "student.clip: -1 must be a number, above 0"),
         (["tasks", "phones", "student", "clip"], math.nan, "student.clip: nan must be a"),
         (["tasks", "phones", "student", "betas"], [0.9], "student: betas must be two numbers."),
-        (
-            ["tasks", "phones", "student", "betas"],
-            [0.9, 1],
-            "each is a number, at least 0 and below",
-        ),
+        (["tasks", "phones", "student", "betas"], [0.9, 1], "betas[1]: 1 must be a number"),
+        (["tasks", "phones", "student", "betas"], [0.9], "student: betas must be two numbers."),
         (["tasks", "phones", "student", "fall"], "exponential", "needs a last_rate above 0"),
         (
             ["recipes", "thin"],

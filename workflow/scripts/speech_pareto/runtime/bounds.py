@@ -66,7 +66,8 @@ def problems(kind: type, given: Mapping[str, Any]) -> Iterator[tuple[str | None,
             yield key, unknown("setting", key, sorted(hints))
         elif not fits(value, hints[key]):
             wrong = True
-            yield key, f"{shown(value)} must be {wanted(hints[key])}{exponent(value)}."
+            for place, item, hint in _unfit(key, value, hints[key]):
+                yield place, f"{shown(item)} must be {wanted(hint)}{exponent(item)}."
     for field in fields(kind):
         no_default = field.default is MISSING and field.default_factory is MISSING
         if no_default and field.name not in given:
@@ -77,6 +78,20 @@ def problems(kind: type, given: Mapping[str, Any]) -> Iterator[tuple[str | None,
             kind(**given)
         except ValueError as error:
             yield None, f"{error}."
+
+
+def _unfit(key: str, value: Any, hint: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (setting, value, annotation) of the items of a list that do not fit, else of it all."""
+    several = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    parts = typing.get_args(hint) if several else (hint,)
+    lists = [part for part in parts if typing.get_origin(part) is tuple]
+    if not (lists and isinstance(value, list | tuple)):
+        yield key, value, hint
+        return
+    own = typing.get_args(lists[0])[0]
+    for index, item in enumerate(value):
+        if not fits(item, own):
+            yield f"{key}[{index}]", item, own
 
 
 @cache
