@@ -150,6 +150,8 @@ class DPHuBERT(SelfSupervised):
         """Return the distance of the states read, and the penalty if the student has gates."""
         import torch
 
+        if student.gating is not None:
+            student.gating.prepare()
         with torch.no_grad():
             targets = read(teacher, batch)
         ours, real, total = read(student.backbone, batch), real_frames(teacher, batch), 0.0

@@ -73,6 +73,9 @@ class Control(nn.Module):
         self.optimiser = {"lr": rate, "weight_decay": 0.0, "maximize": True}
         self.register_buffer("passed", torch.tensor(0))  # steps: a checkpoint must hold them
 
+    def prepare(self) -> None:
+        """Make the gates ready for the forward pass of a step, from what checkpoints hold."""
+
     def penalty(self, target: float, ramp: float) -> Tensor:
         """Return λ1 (S − S*) + λ2 (S − S*)²; S* is at `target` once `ramp` steps have passed."""
         risen = (self.passed / ramp).clamp(max=1) if ramp else 1.0

@@ -46,10 +46,9 @@ class Pinched(Control):
         channels = self.stem.expected_saving() if self.stem else 0.0
         return (total - number + channels) / self.total
 
-    def penalty(self, target: float, ramp: float) -> Tensor:
-        """Set τ for the step, and return what its loss gains: see `Control`."""
+    def prepare(self) -> None:
+        """Set τ for the step."""
         gates.set_temperature(self.all, gates.turning(self.passed / self.steps))
-        return super().penalty(target, ramp)
 
     def detach(self, backbone: nn.Module) -> None:
         """Take the gates off `backbone`; what is left of them are their margins, s / t²."""
