@@ -49,6 +49,22 @@ def test_the_expected_size_is_the_closed_form_and_has_a_gradient(teacher):
         assert (gates.log_alpha.grad < 0).all()  # to open any gate makes the model larger
 
 
+@pytest.mark.parametrize("grain", ["units", "weights"])
+def test_thresholds_without_a_rate_stay(teacher, grain):
+    chosen = recipes.make(
+        {"dphubert": {"gates": "self_pinching", "grain": grain, "threshold_rate": 0.0}}
+    )
+    gated = copy.deepcopy(teacher)
+    made = chosen._gating(gated, method.Context(1))
+    raws = [linear.parametrizations.weight[0].raw for linear in made.linears]
+    before = [raw.item() for raw in raws]
+    moves = optimiser.make(gated, Training(steps=1, learning_rate=1e-2))
+    for raw in raws:
+        raw.grad = torch.ones_like(raw)
+    moves.step()
+    assert [raw.item() for raw in raws] == before
+
+
 def test_gates_are_the_hard_concrete_distribution():
     gates = hard_concrete_gates.Gates(20_000, 0.3, 7.0, torch.Generator().manual_seed(0))
     start = math.log(0.7 / 0.3)

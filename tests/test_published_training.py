@@ -108,6 +108,11 @@ def gates(name):
     return 0.02 if "log_alpha" in name else -0.02 if "multipliers" in name else None
 
 
+def thresholds(name):
+    """Return the learning rates of SASPG's thresholds and, ascending, λ."""
+    return 1e-4 if name.endswith("raw") else -0.02 if "multipliers" in name else None
+
+
 LIN = {"peak": 1e-5, "clip": 10.0}
 RULES = {
     "armhubert": [s3prl(5e-3, 0.05)],
@@ -117,6 +122,10 @@ RULES = {
     "fithubert": [s3prl(5e-4, 0.05)],
     "dphubert": [
         Adam(linear(0.3), 2e-4, clip=10.0, peaks=gates),
+        Adam(linear(0.2), 1e-4, clip=10.0),
+    ],
+    "saspg": [
+        Adam(linear(0.3), 2e-4, clip=10.0, peaks=thresholds),
         Adam(linear(0.2), 1e-4, clip=10.0),
     ],
     "lin-weights": [Adam(constant, **LIN, kept=True)] * 3,
@@ -133,7 +142,7 @@ SHORT = {
     **dict.fromkeys(("armhubert", "armhubert-s-100h", "maskhubert"), {"width": None, "ffn": None}),
     "fithubert": {"width": None, "ffn": None},
     "distilhubert": {"predicted_layers": 1},
-    "dphubert": {"final_steps": STEPS, "batch_seconds": 0.7, **SPAN},
+    **dict.fromkeys(("dphubert", "saspg"), {"final_steps": STEPS, "batch_seconds": 0.7, **SPAN}),
     "lin-weights": {"schedule": [0.2], "first_steps": STEPS, "patience": 0, "lookback": 0.5},
     "lin-heads": {"schedule": [0.05], "first_steps": STEPS},
     "lin-rows": {"schedule": [0.05], "first_steps": STEPS},
@@ -287,8 +296,9 @@ def test_a_recipe_follows_its_papers_update_rule(name, run, short):
     assert sum(moved > 0 for moved in checked.values()) > 0.8 * len(checked)
     lengths = lengths_of(batches)
     whole = [u.samples for u in prepared.read(short) if u.split == "train"]
-    if name == "dphubert":
-        assert any("log_alpha" in key for key in checked) and checked["gating.multipliers"] > 0.01
+    if name in ("dphubert", "saspg"):
+        gate = "log_alpha" if name == "dphubert" else "raw"
+        assert any(gate in key for key in checked) and checked["gating.multipliers"] > 0.01
         assert all(len(set(rows)) == 1 and 1920 <= rows[0] <= 4000 for rows in lengths)
     elif name.startswith("lin"):
         used = [min(n, 3200) for n in whole if n >= 1920]

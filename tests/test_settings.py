@@ -78,6 +78,11 @@ def test_a_value_is_refused_by_name_or_makes_sense(data, value):
         (["tasks", "phones", "student", "fall"], "exponential", "needs a last_rate above 0"),
         (
             ["recipes", "thin"],
+            [{"dphubert": {"threshold_rate": 1e-4}}],
+            "dphubert: threshold_rate: only self-pinching gates have thresholds.",
+        ),
+        (
+            ["recipes", "thin"],
             [{"fithubert": {"min_seconds": 3, "max_seconds": 2}}],
             "thin[0].fithubert: max_seconds must be at least min_seconds.",
         ),

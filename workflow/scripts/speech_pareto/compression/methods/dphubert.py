@@ -97,6 +97,8 @@ class DPHuBERT(SelfSupervised):
         super().__post_init__()
         if self.gates != "self_pinching" and (not self.steps or self.grain == "weights"):
             raise ValueError("only self-pinching gates do without steps, or stand on weights")
+        if self.gates != "self_pinching" and self.threshold_rate is not None:
+            raise ValueError("threshold_rate: only self-pinching gates have thresholds")
         if self.gates == "ladder" and self.stem:
             raise ValueError("stem: a ladder of shares leaves the stem alone")
         if self.stem and self.grain == "weights":
@@ -183,7 +185,8 @@ class DPHuBERT(SelfSupervised):
 
             steps, own = max(1, self.steps), self.threshold_rate
             if self.grain == "units":
-                return pinched_units(model, own or REACH / steps, self.gate_rate, steps, self.stem)
+                rate = REACH / steps if own is None else own
+                return pinched_units(model, rate, self.gate_rate, steps, self.stem)
             pace = SPREAD / (steps * max(self.learning_rate, 1e-9))
             return Pinched(model, gate_weights(model, pace, own), self.gate_rate, steps)
         from speech_pareto.compression.parts.channel_gates import ChannelGates
