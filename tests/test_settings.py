@@ -77,6 +77,17 @@ def test_a_value_is_refused_by_name_or_makes_sense(data, value):
         (["tasks", "phones", "student", "betas"], [0.9], "student: betas must be two numbers."),
         (["tasks", "phones", "student", "fall"], "exponential", "needs a last_rate above 0"),
         (
+            ["tasks", "phones", "student", "warmup"],
+            0.6,
+            "student: warmup 0.6 and decay 0.5 are more than all steps; `decay: null` falls",
+        ),
+        (["recipes", "thin"], [{"dphubert": {"final_warmup": 0.8}}], "final_warmup 0.8 and decay"),
+        (
+            ["recipes", "thin"],
+            [{"iterative_pruning": {"lookback": 1}}],
+            "lookback: 1 must be a number, above 0 and below 1",
+        ),
+        (
             ["recipes", "thin"],
             [{"dphubert": {"threshold_rate": 1e-4}}],
             "dphubert: threshold_rate: only self-pinching gates have thresholds.",

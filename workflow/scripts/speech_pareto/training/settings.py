@@ -37,8 +37,15 @@ class Optimisation(bounds.Checked):
         super().__post_init__()
         if len(self.betas) != 2:
             raise ValueError("betas must be two numbers")
+        self.check_rise("warmup", self.warmup)
         if self.fall == "exponential" and not self.last_rate:
             raise ValueError("an exponential fall needs a last_rate above 0")
+
+    def check_rise(self, name: str, rise: float) -> None:
+        """Raise a ValueError if the learning rate has to fall before the `rise` is over."""
+        if rise + (self.decay or 0.0) > 1 + 1e-9:
+            said = f"{name} {rise:g} and decay {self.decay:g} are more than all steps"
+            raise ValueError(f"{said}; `decay: null` falls from the end of the rise on")
 
     def factor(self, step: int, steps: int) -> float:
         """Return the share of the learning rate that step `step`, from 0, of `steps` has."""

@@ -95,6 +95,7 @@ class DPHuBERT(SelfSupervised):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_rise("final_warmup", self.final_warmup or 0.0)
         if self.gates != "self_pinching" and (not self.steps or self.grain == "weights"):
             raise ValueError("only self-pinching gates do without steps, or stand on weights")
         if self.gates != "self_pinching" and self.threshold_rate is not None:

@@ -74,7 +74,7 @@ class IterativePruning(UnitMethod, SelfSupervised):
     patience: Annotated[int, bounds.Within(0, 10_000, unit="times")] | None = 0
     moments: Literal["forgotten", "kept"] = "forgotten"  # the optimiser's, at an event
     smoothing: bounds.PartOf = 0.9998  # d
-    lookback: bounds.Share = 0.6  # share of `steps`
+    lookback: Ratio = 0.6  # share of `steps`
     improvement: Annotated[float, bounds.Within(-(10**6), 10**6)] = 0.001
     batches: bounds.Batches = 16  # over which data-driven scores are taken
     keep: Keep = 1  # heads that stay in each layer at least
