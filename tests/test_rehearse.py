@@ -79,6 +79,19 @@ def test_each_kind_of_job_is_rehearsed_at_its_ends(study, todo):
     assert "finetune/tiny/identity/0/1/phones" in tuned  # the teacher, and one student
 
 
+def test_profiles_of_early_exits_are_a_kind_of_their_own(study):
+    name = "profile/tiny/{}/0/1/phones"
+    leaving = {**study, "recipes": {**study["recipes"], "exits": [{"early_exit": {}}]}}
+    kinds = [rehearsal.kind_of(leaving, name.format(recipe)) for recipe in ("identity", "exits")]
+    assert kinds == ["profile/tiny", "profile/tiny/exits/phones"]
+    corpora = {**study["corpora"], "prompts": {**study["corpora"]["prompts"], "languages": ["fr"]}}
+    before, after = (
+        [rehearsal.settings_of(s, k) for k in kinds]
+        for s in (leaving, {**leaving, "corpora": corpora})
+    )
+    assert before[0] == after[0] and before[1] != after[1]
+
+
 def test_cells_without_a_student_are_not_rehearsed(study):
     idle = forecast.Job("compress", TRAINS, 1e12, computes=False)
     unknown = forecast.Job("compress", TRAINS, None)

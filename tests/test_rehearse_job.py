@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import compress
+import profile_student
 import rehearse_job
 import rehearsed
 from helpers.checkout import ROOT
@@ -23,6 +24,7 @@ from helpers.compressing import STEM
 from helpers.results import RUN
 from speech_pareto.compression import catalogue, recipes
 from speech_pareto.data.batches import Epochs
+from speech_pareto.data.corpus import read
 from speech_pareto.models import architecture, backbone
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.training.excerpt import Excerpt
@@ -143,6 +145,22 @@ def test_all_steps_of_a_method_count_and_few_are_done(name, teacher_folder, corp
     assert all(part["seconds"] > 0 for part in found["parts"]) and found["start"] >= 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
     assert found["checkpoint"] > 0
+
+
+def test_a_profile_of_early_exits_hears_recordings(teacher_folder, corpus, tmp_path):
+    config = recipes.solve(["early_exit"], read_config(teacher_folder), 0.0).config
+    settings = {"audio_seconds": 0.5, "batch": 1, "repeats": 4, "conditions": []}
+    settings |= {"threads": 1, "precision": "fp32", "device": "cpu"}
+    facts = job(teacher_folder, rule="profile", run=RUN, corpora=[str(corpus)])
+    facts |= {"job": {"settings": settings, "recipe": [{"early_exit": {}}]}}
+    facts["configs"] = {"student": config}
+    (tmp_path / "out").mkdir()
+    found = rehearsed.profile(profile_student, facts, tmp_path)()
+    timed, heard = found["parts"]
+    depths = len(architecture.layers_of(config)) - config["compression"]["early_exit"]["first"] + 1
+    assert depths > 1 and timed["number"] == pytest.approx(depths * 0.5 * 5)
+    spoken = [u for u in read(corpus) if u.split == "test"]
+    assert heard["number"] == len(spoken) and heard["seconds"] > 0
 
 
 def test_a_long_walk_that_waits_and_listens_is_rehearsed_in_few_steps(

@@ -12,7 +12,7 @@ REHEARSED = {
     "compress": (rules.compress, corpora_of_recipe, teacher_for),
     "finetune": (rules.finetune, corpora_of_task, teacher_for),
     "evaluate": (rules.evaluate, corpora_of_task, teacher_for),
-    "profile": (rules.profile, lambda wildcards: [], teacher_for),
+    "profile": (rules.profile, corpora_of_profile, teacher_for),
     "analyse": (rules.analyse, corpora_of_scope, teacher_for),
 }
 # The rules' names here; in a workflow that uses this one as a module they have others.

@@ -184,7 +184,11 @@ def evaluate(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
 
 
 def profile(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
-    """Return what profiles a student beside its teacher, each condition once."""
+    """Return what profiles a student beside its teacher, each condition once.
+
+    One of early exits then hears some of the recordings that it hears in its profile; it is timed
+    once for each layer where they leave, all of them at worst.
+    """
     settings = {"cores": job["threads"], **job["job"]["settings"]}
     short = {**settings, "repeats": 1}
     short["conditions"] = [{**one, "repeats": 1} for one in settings["conditions"]]
@@ -196,7 +200,11 @@ def profile(script: Any, job: Mapping, scratch: Path) -> Callable[[], dict]:
         script.main(short, teacher, student, job["run"], output, recipe=recipe)
         spent, timed = time.monotonic() - began, _timed(short)
         part = {"what": "second of audio", "number": _timed(settings), "seconds": spent / timed}
-        return {"start": 0.0, "parts": [part]}
+        if not job["corpora"]:
+            return {"start": 0.0, "parts": [part]}
+        heard, depths = _heard(student, job["corpora"], scratch)
+        part["number"] *= depths
+        return {"start": 0.0, "parts": [part, heard]}
 
     return run
 
@@ -220,6 +228,26 @@ RUNS = {
     "finetune_one_teacher": finetune,
     **{run.__name__: run for run in (train_supernet, finetune, evaluate, profile, analyse)},
 }
+
+
+def _heard(student: Path, corpora: list, scratch: Path) -> tuple[dict, int]:
+    """Return what a student of early exits takes for an utterance, and where these can leave."""
+    from speech_pareto.data.corpus import read
+    from speech_pareto.models.backbone import load
+    from speech_pareto.models.layers.exit_branches import exits_of
+    from speech_pareto.profiling.exits import MOST, heard
+    from speech_pareto.runtime.hardware import device
+    from speech_pareto.training.stand_ins import parts_of, some
+
+    whole = [u for folder in corpora for u in read(folder) if u.split == "test"]
+    few = some(whole, HEARD[device().type])
+    model, folders = load(student), parts_of(corpora, few, scratch / "heard")
+    began = time.monotonic()
+    number = heard(model, student, folders).utterances
+    spent = time.monotonic() - began
+    part = {"what": "utterance", "number": min(MOST, len(whole)), "seconds": spent / number}
+    exits = exits_of(model)
+    return part, exits.last - exits.first + 1
 
 
 def _timed(settings: Mapping) -> float:

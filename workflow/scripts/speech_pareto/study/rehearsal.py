@@ -59,8 +59,9 @@ def _work(job: Job) -> float:
 def kind_of(study: Mapping, benchmark: str) -> str:
     """Return the kind of a job, by the name of its benchmark file: `finetune/base/phones`.
 
-    A recipe matters to `compress` alone; what its students are then used for goes by their MACs.
-    A task matters to what trains on it or is scored on it.
+    A recipe matters to `compress` alone; what its students are then used for goes by their MACs,
+    but that those of early exits hear recordings in their profile. A task matters to what trains on
+    it or is scored on it.
     """
     rule, *names = benchmark.split("/")
     if rule == "evaluate_condition":  # costs what `evaluate` does
@@ -73,6 +74,8 @@ def kind_of(study: Mapping, benchmark: str) -> str:
     own: tuple[str, ...] = (last,)
     if rule == "compress":
         own = (recipe, last) if grid.task_aware(study["recipes"][recipe]) else (recipe,)
+    elif rule == "profile" and grid.dynamic(study["recipes"][recipe]):
+        own = (recipe, last)
     elif rule in ("profile", "analyse"):
         own = ()
     return "/".join((rule, teacher, *own))
@@ -105,7 +108,11 @@ def settings_of(study: Mapping, kind: str) -> str:
         used |= {"recipe": study["recipes"][names[0]], "compress": study["compress"]}
         corpora += study["compress"]["corpora"]
     if rule == "profile":
-        used |= {"profile": study["profile"]}
+        used |= {
+            "profile": study["profile"],
+            "recipe": study["recipes"][names[0]] if names else None,
+        }
+        corpora += study["tasks"][names[1]]["corpora"] if names else ()
     if rule not in ("profile", "analyse", "pretrain_teacher", "train_supernet"):
         tasks = [names[-1]] if rule != "compress" else names[1:]
         used |= {"tasks": [_without_conditions(study["tasks"][name]) for name in tasks]}
