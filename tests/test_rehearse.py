@@ -241,13 +241,16 @@ def test_failures_are_told_in_full_when_a_study_starts(study, todo, tmp_path):
     assert "Ctrl-C" in said and "results/rehearsal.json" in said
     expected = forecast.expect(study, tmp_path)
     infeasible = {"feasible": "no", "reason": "it can remove 0.4", "reachable": 0.4}
-    expected |= {next(iter(expected)): infeasible}
+    unknown = {"feasible": "unknown", "reason": "the teacher a/b is not fetched yet"}
+    expected |= dict(zip(expected, (infeasible, unknown), strict=False))
     text = rehearsal_text.text(found, expected, todo, tmp_path)
     assert max(map(len, text.splitlines())) <= 100
     plain = " ".join(text.split())
     for words in (
         "1 of which will fail",
         "no student, since it can remove 0.4. The grid may ask for 0.4",
+        "What was not rehearsed:",
+        "the teacher a/b is not fetched yet. `snakemake teachers` fetches it.",
         "FAILED",
         "5500",
     ):

@@ -40,7 +40,8 @@ def text(
         f"Rehearsal of study {found.study['study']}: {counts}{told and f' ({told})'}. Each was run "
         "for some steps, with the longest recordings."
     )
-    blocks = [_wrap(head), _jobs(entries), problems(found, expected), _work(found, todo)]
+    blocks = [_wrap(head), _jobs(entries), problems(found, expected), _unknown(expected)]
+    blocks.append(_work(found, todo))
     blocks += [_wrap(line) for line in _notes(found, todo, results)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -76,20 +77,30 @@ def problems(found: Rehearsal, expected: Mapping[Cell, dict] | None = None) -> s
     lines = []
     for one in found.failures():
         lines.append(_item(f"{one['job']}: {one['reason']}. {remedy(found.study, one)}"))
+    lines += _cells(expected or {}, "no")
+    return "\n".join(["What will fail:", *lines]) if lines else ""
+
+
+def _unknown(expected: Mapping[Cell, dict]) -> str:
+    """Return which cells could not be rehearsed."""
+    lines = _cells(expected, "unknown")
+    return "\n".join(["What was not rehearsed:", *lines]) if lines else ""
+
+
+def _cells(expected: Mapping[Cell, dict], feasible: str) -> list[str]:
+    """Return the cells that are so feasible, those of one reason together."""
     reasons: dict[str, list[str]] = {}
-    for cell, facts in (expected or {}).items():
-        if "reason" in facts:
+    for cell, facts in expected.items():
+        if facts["feasible"] == feasible:
             point = f"{cell.recipe} of {cell.teacher} at {cell.ratio}"
             reasons.setdefault(_without(facts), []).append(point)
-    for reason, points in reasons.items():
-        lines.append(_item(f"{', '.join(dict.fromkeys(points))}: {reason}"))
-    return "\n".join(["What will fail:", *lines]) if lines else ""
+    return [_item(f"{', '.join(dict.fromkeys(own))}: {why}") for why, own in reasons.items()]
 
 
 def _without(facts: Mapping) -> str:
     """Return why a cell has no student, or was not rehearsed, and what to do about it."""
     if facts["feasible"] == "unknown":
-        return f"not rehearsed, since {facts['reason']}. `snakemake teachers` fetches it."
+        return f"{facts['reason']}. `snakemake teachers` fetches it."
     nearest = facts.get("reachable")
     ask = f" The grid may ask for {nearest:g}." if nearest else ""
     return f"there will be no student, since {facts['reason']}.{ask} Other cells are not touched."
