@@ -213,7 +213,7 @@ def test_a_thin_student_is_tuned_with_a_head_of_its_width(first, teacher, prompt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["self_pinching", "parp"])
+@pytest.mark.parametrize("step", ["self_pinching", "structured_self_pinching", "parp"])
 def test_task_aware_compression_that_was_stopped_ends_with_the_same_bytes(
     step, teacher, prompts_en, tmp_path, monkeypatch
 ):
