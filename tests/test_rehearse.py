@@ -135,6 +135,22 @@ def test_what_was_rehearsed_holds_while_its_settings_do(study, tmp_path):
     assert Rehearsal.read(study, tmp_path / "elsewhere").entries == []
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"jobs": [', "not readable as JSON"),
+        ("[]", "holds no rehearsal; delete it"),
+        ('{"jobs": 3}', "holds no rehearsal; delete it"),
+        ('{"jobs": [{"kind": "compress/tiny/distilled"}]}', "is of another version"),
+    ],
+)
+def test_a_file_that_is_no_rehearsal_is_named(study, tmp_path, content, said):
+    (tmp_path / rehearsal.FILE).write_text(content)
+    with pytest.raises(ValueError, match=said) as error:
+        Rehearsal.read(study, tmp_path)
+    assert str(tmp_path / rehearsal.FILE) in str(error.value)
+
+
 def test_what_ran_without_a_gpu_says_nothing_of_jobs_that_have_one(study):
     job = forecast.Job("compress", TRAINS, 1e12)
 

@@ -24,9 +24,8 @@ def main(files: Sequence[str | Path], study: Mapping, results: str | Path) -> No
         name = file.relative_to(results / "rehearsal").with_suffix("").as_posix()
         entries.append(rehearsal.entry(study, jobs[name], result.read_json(file)))
     said = text(rehearsal.Rehearsal(study, entries), expected, todo, results)
-    file = results / rehearsal.FILE
-    earlier = result.read_json(file)["jobs"] if file.is_file() else ()
-    result.write_json(file, {"jobs": rehearsal.beside(entries, earlier)})
+    held = rehearsal.beside(entries, rehearsal.kept(results))
+    result.write_json(results / rehearsal.FILE, {"jobs": held})
     result.write_text(results / rehearsal.TEXT, said)
     sys.stdout.write(f"\n{said}\n")
     shutil.rmtree(results / "rehearsal")

@@ -36,6 +36,9 @@ STEP_MB = 500  # memory is asked for in multiples
 TIGHT = 0.9  # share of a GPU's memory beyond which another batch may not fit
 Given = Callable[[str], Mapping[str, Sequence[float]]]  # of a rule: megabytes … by try
 FAILURES = ("out_of_memory", "out_of_time", "failed")
+# What an entry has at least.
+KEYS = {"job", "rule", "kind", "macs", "settings", "status", "reason", "start", "parts", "memory"}
+KEYS |= {"gpu_memory", "gpu_total", "disk", "checkpoint", "random", "on_gpu", "limited", "given"}
 
 
 def chosen(study: Mapping, todo: Sequence[Job]) -> list[Job]:
@@ -154,9 +157,8 @@ class Rehearsal:
 
     @classmethod
     def read(cls, study: Mapping, results: str | Path, given: Given | None = None) -> Rehearsal:
-        """Return what was rehearsed into a folder of results; ValueError for a damaged file."""
-        file = Path(results) / FILE
-        return cls(study, read_json(file)["jobs"] if file.is_file() else (), given)
+        """Return what was rehearsed into a folder of results; ValueError as of `kept`."""
+        return cls(study, kept(results), given)
 
     @property
     def entries(self) -> list[Mapping]:
@@ -230,6 +232,26 @@ def memory_to_ask(measured: float) -> int:
 def time_to_ask(seconds: float) -> int:
     """Return the minutes to ask a scheduler for, for a job of so many seconds."""
     return math.ceil(MORE_TIME * seconds / 60) + MINUTES
+
+
+def kept(results: str | Path) -> list[Mapping]:
+    """Return the entries in a folder of results, none without a rehearsal.
+
+    ValueError if their file is damaged, or not what this version writes.
+    """
+    file = Path(results) / FILE
+    if not file.is_file():
+        return []
+    found = read_json(file)
+    entries = found.get("jobs") if isinstance(found, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+        raise ValueError(f"{file}: holds no rehearsal; delete it and run again")
+    if not all(set(one) >= KEYS for one in entries):
+        said = (
+            "is of another version of this workflow; delete it and run `snakemake rehearse` again"
+        )
+        raise ValueError(f"{file}: {said}")
+    return entries
 
 
 def beside(entries: Sequence[Mapping], earlier: Sequence[Mapping]) -> list[Mapping]:
