@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from helpers.planning import STUDY
-from speech_pareto.study import config, forecast, progress
+from speech_pareto.study import config, forecast, pool, progress
 from speech_pareto.study.cells import cells
 
 JOB = forecast.Job("finetune", "finetune/tiny/heads/0.5/1/phones")
@@ -73,3 +73,11 @@ def test_cells_are_what_their_supernet_is(word):
     }
     assert found["nested", "characters"] == word  # the other task has a teacher of its own
     assert word not in (found["nested", "phones"], found["distilled", "characters"])
+
+
+@pytest.mark.parametrize("throughput", [5e10, 5e7])
+def test_what_is_left_takes_as_long_as_the_plan_says(throughput, tmp_path):
+    study = config.resolve(yaml.safe_load(yaml.safe_dump(STUDY)) | {"throughput": throughput})
+    plan = forecast.durations(pool.jobs(study, tmp_path / "results"), {}, throughput)
+    left = progress._duration(sum(seconds for _, seconds in plan))
+    assert f"Left: about {left}, one after another" in progress.text(study, tmp_path)

@@ -146,7 +146,7 @@ def _lines(word: str, states: Mapping[str, State]) -> list[str]:
 def _left(study: Mapping, todo: list, states: Mapping[str, State], results: Path) -> str:
     """Return how long the rest will take, as far as former jobs and a rehearsal tell."""
     past, rehearsed = forecast.benchmarks(results), Rehearsal.read(study, results)
-    spent = forecast.durations(todo, past, rehearsed=rehearsed.seconds)
+    spent = forecast.durations(todo, past, study["throughput"], rehearsed.seconds)
     rest, guessed, running = 0.0, 0, 0
     for job, (origin, seconds) in zip(todo, spent, strict=True):
         found = states[job.benchmark]
