@@ -186,6 +186,9 @@ def test_what_was_rehearsed_of_another_study_is_kept_and_does_not_count(study):
     mended = entry(study, forecast.Job("compress", TRAINS, 1e12))
     held = rehearsal.beside([mended], [failed, tuned])
     assert held == [mended, tuned]
+    smaller = entry(study, forecast.Job("compress", TRAINS.replace("0.5", "0.3"), 2e12))
+    assert rehearsal.beside([mended], [smaller, mended]) == [mended, smaller]
+    assert rehearsal.beside([mended], [{**smaller, "machine": "another"}]) == [mended]
     kept = rehearsal.beside([tuned], [failed, tuned])
     assert Rehearsal(study, kept).failures() and not Rehearsal(other, kept).failures()
     assert [one["job"] for one in Rehearsal(other, kept).entries] == [TUNES]

@@ -255,12 +255,20 @@ def kept(results: str | Path) -> list[Mapping]:
 
 
 def beside(entries: Sequence[Mapping], earlier: Sequence[Mapping]) -> list[Mapping]:
-    """Return `entries`, and those of an `earlier` rehearsal of other kinds or settings.
+    """Return `entries`, and those of an `earlier` rehearsal that they do not replace.
 
-    Studies share a folder of results: what was rehearsed of one holds after another one.
+    Studies share a folder of results. Of a kind that both have, what went well on the same machine
+    stays: it tells of students of other sizes.
     """
-    new = {(one["kind"], one["settings"]) for one in entries}
-    return [*entries, *(one for one in earlier if (one["kind"], one["settings"]) not in new)]
+
+    def stays(old: Mapping) -> bool:
+        kind = old["kind"], old["settings"]
+        again = [one for one in entries if (one["kind"], one["settings"]) == kind]
+        anew = old["job"] in {one["job"] for one in again}
+        alike = old.get("machine") in {one.get("machine") for one in again}
+        return not again or (old["status"] == "ok" and alike and not anew)
+
+    return [*entries, *filter(stays, earlier)]
 
 
 def entry(study: Mapping, job: Job, measured: Mapping) -> dict:
