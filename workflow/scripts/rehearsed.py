@@ -245,7 +245,7 @@ def _heard(student: Path, corpora: list, scratch: Path) -> tuple[dict, int]:
     began = time.monotonic()
     number = heard(model, student, folders).utterances
     spent = time.monotonic() - began
-    part = {"what": "utterance", "number": min(MOST, len(whole)), "seconds": spent / number}
+    part = {"what": "utterance", "number": min(MOST, len(whole)), "seconds": spent / max(1, number)}
     exits = exits_of(model)
     return part, exits.last - exits.first + 1
 

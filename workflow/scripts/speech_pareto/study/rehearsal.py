@@ -111,11 +111,10 @@ def settings_of(study: Mapping, kind: str) -> str:
         used |= {"recipe": study["recipes"][names[0]], "compress": study["compress"]}
         corpora += study["compress"]["corpora"]
     if rule == "profile":
-        used |= {
-            "profile": study["profile"],
-            "recipe": study["recipes"][names[0]] if names else None,
-        }
-        corpora += study["tasks"][names[1]]["corpora"] if names else ()
+        used |= {"profile": study["profile"]}
+    if rule == "profile" and names:  # of early exits
+        used |= {"recipe": study["recipes"][names[0]]}
+        corpora += study["tasks"][names[1]]["corpora"]
     if rule not in ("profile", "analyse", "pretrain_teacher", "train_supernet"):
         tasks = [names[-1]] if rule != "compress" else names[1:]
         used |= {"tasks": [_without_conditions(study["tasks"][name]) for name in tasks]}
