@@ -300,6 +300,17 @@ def test_what_takes_weeks_is_told(study, todo, tmp_path):
     assert f"{TUNES} takes 90 days in one job. It takes a faster machine, or fewer steps" in text
 
 
+def test_many_jobs_that_take_weeks_are_counted(study, tmp_path):
+    entries = []
+    for days in range(8, 13):
+        job = forecast.Job("finetune", TUNES.replace("0.5", f"0.{days}"), 1e12)
+        parts = [{**MEASURED["parts"][0], "number": 2 * 86_400 * days}]
+        entries.append(entry(study, job, parts=parts))
+    text = " ".join(rehearsal_text.text(Rehearsal(study, entries), {}, [], tmp_path).split())
+    longest = TUNES.replace("0.5", "0.12")
+    assert f"5 jobs take 8 days or more each; the longest, {longest}, 12 days. Where a job" in text
+
+
 def test_a_full_disk_is_foretold(study, todo, tmp_path):
     entries = [entry(study, job, disk=1e15) for job in rehearsal.chosen(study, todo)]
     text = rehearsal_text.text(Rehearsal(study, entries), {}, todo, tmp_path)

@@ -23,6 +23,7 @@ from helpers.checkout import ROOT
 from helpers.compressing import STEM
 from helpers.results import RUN
 from speech_pareto.compression import catalogue, recipes
+from speech_pareto.compression.runner import Batches
 from speech_pareto.data.batches import Epochs
 from speech_pareto.data.corpus import read
 from speech_pareto.models import architecture, backbone
@@ -179,6 +180,13 @@ def test_a_long_walk_that_waits_and_listens_is_rehearsed_in_few_steps(
     numbers = [part["number"] for part in found["parts"] if part["what"] == "batch"]
     assert numbers == 5 * [900]
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_the_first_scores_are_timed_on_more_batches_than_later_ones():
+    with Excerpt(4, batches=Batches) as excerpt:
+        for number in (20, 900, 900):  # units, then scores twice
+            assert list(Batches(lambda index: {"index": index}, number))
+    assert [one.done for one in excerpt.listened] == [16, 16, 2]
 
 
 def test_a_job_that_the_kernel_kills_is_a_result(teacher_folder, tmp_path, monkeypatch):

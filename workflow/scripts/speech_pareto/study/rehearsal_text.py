@@ -25,6 +25,7 @@ from speech_pareto.study.rehearsal import (
 DAY = 24 * 3600.0  # seconds
 LONG = 7 * DAY  # more than most clusters give a job
 MANY = 30  # tries of a job
+FEW = 3  # jobs that are named, each with its time
 STATES = {"ok": "ok", "out_of_memory": "OUT OF MEMORY", "out_of_time": "OUT OF TIME"}
 STATES |= {"failed": "FAILED"}
 
@@ -184,8 +185,7 @@ def _long(entries: Sequence[Mapping]) -> list[str]:
             remedies.setdefault(one["rule"] if in_parts else "", []).append(one)
     notes = []
     for rule, own in remedies.items():
-        (name, days), *others = [(one["job"], _duration(seconds_of(one))) for one in own]
-        said = ", ".join([f"{name} takes {days} in one job", *map(" ".join, others)])
+        said = _lasting(sorted(own, key=seconds_of, reverse=True))
         notes.append(
             f"{said}. Where a job may not last as long, `--set-resources {rule}:runtime=2880 "
             f"--retries {max(map(_tries, own))}` asks for two days at a time: training goes on "
@@ -194,6 +194,15 @@ def _long(entries: Sequence[Mapping]) -> list[str]:
             else f"{said}. It takes a faster machine, or fewer steps."
         )
     return notes
+
+
+def _lasting(jobs: Sequence[Mapping]) -> str:
+    """Return how long jobs take, the longest first; the table above has all of many."""
+    named = [(one["job"], _duration(seconds_of(one))) for one in jobs]
+    (name, days), *others = named
+    if len(named) > FEW:
+        return f"{len(named)} jobs take {named[-1][1]} or more each; the longest, {name}, {days}"
+    return ", ".join([f"{name} takes {days} in one job", *map(" ".join, others)])
 
 
 def _tries(one: Mapping) -> int:

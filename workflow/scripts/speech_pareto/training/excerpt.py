@@ -119,7 +119,9 @@ class Excerpt:
 
         def some(batches: Any, index: int) -> Any:
             nonlocal began
-            most = AGAIN if self.listened else LISTENED
+            # Units may have been fitted before, to another number of batches.
+            again = any(one.number == batches.number for one in self.listened)
+            most = AGAIN if again else LISTENED
             if batches.number <= LISTENED or index < most:
                 began = time.monotonic() if index == 0 else began
                 return get[0](batches, index)
