@@ -12,6 +12,8 @@ Random weights, batches of `--seconds` of noise, read from a corpus on disk; med
 * `arithmetic`: masking distillation and DPHuBERT as the released code computes on a CPU (fp32, the
   teacher whole for each pass) and as jobs do by default (`precision: auto`, bf16 where the
   processor multiplies it), in turn; and how far apart their losses are.
+* `units`: a step of methods that learn units, with an utterance's units named anew in each step,
+  and remembered, in turn.
 * `steps`: what a step of each method spends in its teacher, the rest of its loss (mostly the
   student), backward, optimiser, and all else (batches, clipping, curve).
 """
@@ -39,10 +41,11 @@ from gpu_parts import synthetic
 from speech_pareto.compression import method, recipes, runner
 from speech_pareto.compression.methods import masking_distillation
 from speech_pareto.models.backbone import describe
-from speech_pareto.models.hidden_states import states, without_and_with
+from speech_pareto.models.hidden_states import inputs, states, without_and_with
 from speech_pareto.runtime.hardware import mixed_precision
 from speech_pareto.runtime.provenance import hardware
 from speech_pareto.training import loop
+from speech_pareto.training.hubert_units import Labeller
 from speech_pareto.training.settings import Unlabelled
 
 METHODS: dict[str, dict] = {
@@ -54,10 +57,10 @@ METHODS: dict[str, dict] = {
     "lighthubert": {},
     "supernet": {},
     "dphubert": {"final_steps": 1},
-    "unit_distillation": {"units": 50, "unit_seconds": 16.0},
+    "unit_distillation": {"learn": "units", "units": 50, "unit_seconds": 16.0},
     "iterative_pruning": {"schedule": [0.5], "units": 50, "unit_seconds": 16.0},
 }
-TABLES = ("loop", "stem", "arithmetic", "steps")
+TABLES = ("loop", "stem", "arithmetic", "units", "steps")
 PARTS = ("teacher", "student", "backward", "optimiser")
 
 
@@ -166,13 +169,13 @@ def loops(teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> dict[s
     batch = runner.batcher([corpus], teacher, settings, 1)
 
     def ours() -> None:
-        loop.train(model, batch, lambda x: (model(**x)["loss"], {}), settings, 1)
+        loop.train(model, batch, lambda x: (model(**inputs(x))["loss"], {}), settings, 1)
 
     def bare() -> None:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
         model.train()
         for step in range(given.steps):
-            model(**batch(step))["loss"].backward()
+            model(**inputs(batch(step)))["loss"].backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -188,7 +191,7 @@ def loops(teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> dict[s
             report_to="none",
             disable_tqdm=True,
         )
-        ready = [batch(step) for step in range(given.steps)]
+        ready = [inputs(batch(step)) for step in range(given.steps)]
         trainer = transformers.Trainer(model, own, lambda x: x[0], train_dataset=ready)
         trainer.train()
 
@@ -240,6 +243,26 @@ def stems(teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> dict[s
     return {name: statistics.median(times) for name, times in found.items()}
 
 
+def units(teacher: nn.Module, given: argparse.Namespace) -> list[tuple]:
+    """Return, of methods that learn units, seconds of a step with names made anew and remembered.
+
+    The corpus is so small that nearly all steps hear what was heard before.
+    """
+    remembering, rows = Labeller.__call__, []
+    with tempfile.TemporaryDirectory() as scratch:
+        few = Path(scratch) / "noise"
+        synthetic.corpus(few, 8, given.seconds / 2, spread=0.1, speech=False)
+        for name in ("unit_distillation", "iterative_pruning"):
+            found: dict = {Labeller._nearest: [], remembering: []}
+            for _ in range(given.rounds):
+                for how, times in found.items():
+                    Labeller.__call__ = how
+                    times.append(one_method(name, teacher, few, given).table()["step"])
+            rows.append((name, *map(statistics.median, found.values())))
+    Labeller.__call__ = remembering
+    return rows
+
+
 def main() -> None:
     """Print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -273,6 +296,10 @@ def main() -> None:
             print("|---|---|---|---|---|")
             for name, theirs, ours, gap in arithmetic(teacher, corpus, given):
                 print(f"| {name} | {theirs:.2f} | {ours:.2f} | {ours / theirs:.3f} | {gap:.4f} |")
+        if "units" in given.tables:
+            print("\n| units | named in each step, s | remembered, s | ratio |\n|---|---|---|---|")
+            for name, anew, known in units(teacher, given):
+                print(f"| {name} | {anew:.2f} | {known:.2f} | {known / anew:.3f} |")
         if "steps" not in given.tables:
             return
         heads = ["method", "s per step", *(f"{part} %" for part in PARTS), "rest %"]

@@ -194,11 +194,12 @@ def test_utterances_of_other_lengths_are_left_out(caplog):
 
 def test_crops_are_drawn_from_the_step():
     wave = np.arange(100.0)
-    starts = [crop(wave, 30, generator_of(1, step)) for step in range(50)]
-    assert all(np.array_equal(cut, np.arange(cut[0], cut[0] + 30)) for cut in starts)
-    assert len({cut[0] for cut in starts}) > 20
-    assert np.array_equal(crop(wave, 30, generator_of(1, 7)), starts[7])
-    assert crop(wave, 100, generator_of(1, 0)) is wave
+    found = [crop(wave, 30, generator_of(1, step)) for step in range(50)]
+    assert all(np.array_equal(cut, wave[begin : begin + 30]) for cut, begin in found)
+    assert all(len(cut) == 30 for cut, _ in found)
+    assert len({begin for _, begin in found}) > 20
+    assert crop(wave, 30, generator_of(1, 7))[1] == found[7][1]
+    assert crop(wave, 100, generator_of(1, 0)) == (wave, 0)
 
 
 def test_batches_of_a_step_do_not_depend_on_where_a_run_began():

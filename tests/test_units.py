@@ -15,8 +15,10 @@ from helpers.folders import files
 from helpers.results import RUN
 from speech_pareto.compression import catalogue, method, recipes
 from speech_pareto.compression.methods.distillation import dropout
+from speech_pareto.compression.runner import batcher
+from speech_pareto.data.corpus import read
+from speech_pareto.models import architecture, hidden_states
 from speech_pareto.models import backbone as model
-from speech_pareto.models import hidden_states
 from speech_pareto.training import hubert_units, loop, masking
 from speech_pareto.training.settings import Unlabelled
 
@@ -60,6 +62,63 @@ def test_masked_prediction_is_the_formula(teacher, batch):
         logits = weights @ hidden[b, t].double().numpy() + biases
         terms.append(math.log(np.exp(logits).sum()) - logits[int(np.argmin(distances))])
     assert terms and loss == pytest.approx(np.mean(terms), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_utterance_is_named_once_and_whatever_it_is_heard_with(kind, corpus, monkeypatch):
+    teacher, passes, names = backbone(kind), [], {}
+    labeller, _ = hubert_units.fit(teacher, batches(20, 0.3), 2, 5, 1)
+    teacher.feature_extractor.register_forward_hook(lambda *_: passes.append(1))
+    settings = {"steps": 1, "learning_rate": 1e-3, "batch_seconds": 2.0}
+    whole, cropped = (
+        batcher([corpus], teacher, Unlabelled(**settings, **more), seed=1)
+        for more in ({}, {"crop_seconds": 0.2})
+    )
+    _, stride = architecture.reach(model.describe(teacher))
+
+    def heard(batch):
+        found, real = labeller(batch), hidden_states.real_frames(teacher, batch)
+        assert found.shape == real.shape
+        return zip(batch["heard"], found, real.sum(1).tolist(), strict=True)
+
+    for step in range(8):
+        for (utterance, begin), found, frames in heard(whole(step)):
+            assert begin == 0
+            assert torch.equal(names.setdefault(utterance.id, found[:frames]), found[:frames])
+    once = sum(len(own) > 0 for own in names.values())  # one is too short for some stems
+    assert len(names) == 13 and len(passes) == once
+    begins = set()
+    for step in range(8):
+        for (utterance, begin), found, frames in heard(cropped(step)):
+            begins.add(begin)
+            expected = names[utterance.id][begin // stride :][:frames]
+            assert torch.equal(expected, found[:frames])
+    assert len(begins) > 5 and len(passes) == once
+
+    utterance = next(u for u in read(corpus) if u.samples > 6000)
+    wave = torch.from_numpy(utterance.wave())[None]
+    wave = (wave - wave.mean()) / wave.std() if teacher.preprocessor["do_normalize"] else wave
+    states = teacher(wave, output_hidden_states=True).hidden_states[2][0].detach().double()
+    apart = (states[:, None] - labeller.centres.double()).square().sum(-1)
+    own = names[utterance.id]
+    assert (apart.argmin(1)[: len(own)] == own).double().mean() > 0.9  # it was padded a little
+    monkeypatch.setattr(hubert_units, "WINDOW", 2000)
+    assert len(labeller._of(utterance.wave())) == len(own) and len(passes) > once + 2
+
+
+def test_names_are_the_same_for_those_who_compute_in_bf16_and_forgotten_with_dropout(
+    teacher, corpus
+):
+    labeller, _ = hubert_units.fit(teacher, batches(20, 0.3), 2, 5, 1)
+    settings = Unlabelled(steps=1, learning_rate=1e-3, batch_seconds=2.0)
+    batch = batcher([corpus], teacher, settings, seed=1)(0)
+    with dropout(teacher, True):
+        noisy = [labeller(batch) for _ in range(2)]
+    assert not torch.equal(*noisy) and not labeller.places
+    with torch.autocast("cpu", torch.bfloat16):
+        found = labeller(batch)
+    other, _ = hubert_units.fit(teacher, batches(20, 0.3), 2, 5, 1)
+    assert torch.equal(found, other(batch)) and labeller.places == other.places
 
 
 def test_the_head_knows_the_units_before_any_training(teacher):

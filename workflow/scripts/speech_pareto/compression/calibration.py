@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from speech_pareto.models import architecture
-from speech_pareto.models.hidden_states import at_home, real_frames
+from speech_pareto.models.hidden_states import at_home, inputs, real_frames
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.models.surgery import shape_of
 
@@ -63,7 +63,7 @@ def _over_frames(
         for batch in batches:
             batch = at_home(model, batch)
             frames = real_frames(model, batch)
-            model(**batch)
+            model(**inputs(batch))
     return sums
 
 
@@ -105,7 +105,7 @@ def block_changes(
             batch = at_home(model, batch)
             frames = real_frames(model, batch)
             number += int(frames.sum())
-            model(**batch)
+            model(**inputs(batch))
     return {place: total / number for place, total in totals.items()}
 
 
@@ -148,5 +148,5 @@ def channel_norms(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> 
         for batch in batches:
             batch = at_home(model, batch)
             frames = batch["attention_mask"].sum(1)
-            model(**batch)
+            model(**inputs(batch))
     return [total.sqrt() for total in squares]

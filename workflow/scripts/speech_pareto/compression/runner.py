@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 def batcher(
     corpora: Sequence, model: Module, settings: Unlabelled, seed: int
-) -> Callable[..., dict[str, Tensor]]:
+) -> Callable[..., dict[str, Any]]:
     """Return a function from a step to a batch; a generator, if given, places crops.
 
     A batch has `input_values` and `attention_mask`, both (batch, samples), as `model` wants them,
-    of the corpora's training split. ValueError if `settings` leave no utterance of it.
+    of the corpora's training split, and `heard`: of each row its utterance, and the sample of that
+    it begins with. ValueError if `settings` leave no utterance of the split.
     """
     import numpy as np
 
@@ -41,9 +42,11 @@ def batcher(
     def batch(step: int, generator: np.random.Generator | None = None) -> dict:
         chosen, generator = epochs(step), generator or np.random.default_rng([seed, step])
         room = lengths[chosen].min() if settings.crop_to_shortest else longest
-        waves = [crop(utterances[i].wave(), int(room), generator) for i in chosen]
+        own = [utterances[i] for i in chosen]
+        waves, begins = zip(*(crop(u.wave(), int(room), generator) for u in own), strict=True)
         waves, mask = collate(waves, normalize)
-        return {"input_values": waves, "attention_mask": mask}
+        heard = list(zip(own, begins, strict=True))
+        return {"input_values": waves, "attention_mask": mask, "heard": heard}
 
     return batch
 

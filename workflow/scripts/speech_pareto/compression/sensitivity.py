@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speech_pareto.models.hidden_states import at_home, real_frames
+from speech_pareto.models.hidden_states import at_home, inputs, real_frames
 from speech_pareto.models.hooks import removed_after
 from speech_pareto.models.surgery import shape_of
 
@@ -71,8 +71,7 @@ def damages(
 
 def _last_state(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Return the last hidden state (frames, width) of all real frames."""
-    inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
-    return model(**inputs).last_hidden_state[real_frames(model, batch)]
+    return model(**inputs(batch)).last_hidden_state[real_frames(model, batch)]
 
 
 def _distance(after: Tensor, before: Tensor) -> float:

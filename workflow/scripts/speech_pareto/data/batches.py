@@ -56,12 +56,12 @@ class Epochs:
         self.batches = buckets(self.lengths, self.most, generator, self.count)
 
 
-def crop(wave: np.ndarray, longest: int, generator: np.random.Generator) -> np.ndarray:
-    """Return `longest` samples of a longer waveform (samples,), from a place that is drawn."""
+def crop(wave: np.ndarray, longest: int, generator: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Return `longest` samples of a longer waveform (samples,), and where they begin, drawn."""
     if len(wave) <= longest:
-        return wave
-    begin = generator.integers(len(wave) - longest + 1)
-    return wave[begin : begin + longest]
+        return wave, 0
+    begin = int(generator.integers(len(wave) - longest + 1))
+    return wave[begin : begin + longest], begin
 
 
 def collate(waves: list[np.ndarray], normalize: bool = False) -> tuple[Tensor, Tensor]:

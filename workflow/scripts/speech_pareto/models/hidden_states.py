@@ -20,9 +20,8 @@ def states(model: nn.Module, batch: Mapping, mask: Tensor | None = None) -> list
     says which frames its mask vector replaces; without it nothing is masked, in training neither.
     RuntimeError if a layer was skipped: the states would be those of other layers than they seem.
     """
-    inputs = {key: batch[key] for key in ("input_values", "attention_mask")}
     with masking(model, on=mask is not None):
-        out = model(**inputs, mask_time_indices=mask, output_hidden_states=True)
+        out = model(**inputs(batch), mask_time_indices=mask, output_hidden_states=True)
     ran, layers = len(out.hidden_states) - 1, len(model.encoder.layers)
     if ran != layers:  # layerdrop is on: the training loop switches it off
         said = "whose hidden states these are is unknown"
@@ -49,7 +48,7 @@ def state_after(model: nn.Module, batch: Mapping, layer: int) -> Tensor:
         masking(model, on=False),
         suppress(_Reached),
     ):
-        model(**{key: batch[key] for key in ("input_values", "attention_mask")})
+        model(**inputs(batch))
     return found[0]
 
 
@@ -103,10 +102,15 @@ def distance(ours: Tensor, theirs: Tensor, cosine: float, log: bool = True) -> T
     return (ours - theirs).abs().mean(-1) - cosine * likeness
 
 
-def at_home(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a batch on the model's device."""
+def inputs(batch: Mapping) -> dict[str, Tensor]:
+    """Return what a model takes of a batch: waveforms and attention mask (batch, samples)."""
+    return {key: batch[key] for key in ("input_values", "attention_mask")}
+
+
+def at_home(model: nn.Module, batch: Mapping) -> dict[str, Any]:
+    """Return a batch whose tensors are on the model's device."""
     home = next(model.parameters()).device
-    return {name: tensor.to(home) for name, tensor in batch.items()}
+    return {**batch, **{name: tensor.to(home) for name, tensor in inputs(batch).items()}}
 
 
 def frames_of(config: Any, samples: Any) -> Any:

@@ -13,12 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speech_pareto.models.hidden_states import at_home, real_frames, state_after, states
+from speech_pareto.data.batches import collate
+from speech_pareto.models.architecture import reach
+from speech_pareto.models.backbone import describe
+from speech_pareto.models.hidden_states import at_home, frames_of, real_frames, state_after, states
 from speech_pareto.runtime.extras import extra
 
 if TYPE_CHECKING:
     from sklearn.cluster import MiniBatchKMeans
 
+    from speech_pareto.data.corpus import Utterance
+
+WINDOW = 40 * 16_000  # samples that are named at once: more than most utterances have
 LOOSENESS = 0.01  # of the head's fit, scikit-learn's C: more fits masked frames less well
 
 
@@ -41,14 +47,65 @@ class UnitPredictor(nn.Module):
 class Labeller:
     """Names the unit of each frame: the nearest of `centres` (units, dim) to a teacher's `layer`.
 
-    `layer` is 1-based.  Labels are made while a student trains, from the same audio, so that none
-    are stored.
+    `layer` is 1-based.  An utterance is named when a training first hears it: as a whole, alone and
+    in fp32.  Its names are remembered, so that the teacher runs once for each utterance; they
+    depend neither on a batch nor on when a training was stopped.
     """
 
     def __init__(self, teacher: nn.Module, layer: int, centres: Tensor) -> None:
         self.teacher, self.layer, self.centres = teacher, layer, centres
+        self.field, self.stride = reach(describe(teacher))  # samples
+        # All names in one block, 2 bytes a frame (0.35 GB for 960 h), and where each one's are.
+        kind = torch.int16 if len(centres) < 2**15 else torch.int32
+        self.names, self.used = torch.empty(0, dtype=kind, device=centres.device), 0
+        self.places: dict[tuple[str, str], tuple[int, int]] = {}
 
     def __call__(self, batch: Mapping) -> Tensor:
+        """Return the units (batch, frames) of a batch; those of padding mean nothing.
+
+        A batch that does not say what is `heard` is named as it is, and forgotten. So is every
+        batch if the teacher has dropout.
+        """
+        if "heard" not in batch or any(part.training for part in self.teacher.modules()):
+            return self._nearest(batch)
+        rows = []
+        for utterance, begin in batch["heard"]:
+            first, end = self._place(utterance)
+            rows.append(self.names[first:end][begin // self.stride :])
+        number = frames_of(self.teacher.config, batch["input_values"].shape[1])
+        found = nn.utils.rnn.pad_sequence(rows, batch_first=True)[:, :number]
+        return nn.functional.pad(found, (0, number - found.shape[1])).long()
+
+    def _place(self, utterance: Utterance) -> tuple[int, int]:
+        """Return where the names of an utterance begin and end; name it, if nobody has."""
+        key = utterance.corpus, utterance.id
+        if key not in self.places:
+            own = self._of(utterance.wave())
+            end = self.used + len(own)
+            if end > len(self.names):
+                larger = self.names.new_empty(max(end, 2 * len(self.names)))
+                larger[: self.used] = self.names[: self.used]
+                self.names = larger
+            self.names[self.used : end] = own
+            self.places[key], self.used = (self.used, end), end
+        return self.places[key]
+
+    def _of(self, wave: np.ndarray) -> Tensor:
+        """Return the unit of each frame (frames,) of a waveform (samples,), in long windows."""
+        normalize, found = self.teacher.preprocessor["do_normalize"], []
+        frames, most = frames_of(self.teacher.config, len(wave)), WINDOW // self.stride
+        for first in range(0, frames, most):
+            number = min(most, frames - first)
+            begin, samples = first * self.stride, (number - 1) * self.stride + self.field
+            waves, mask = collate([wave[begin : begin + samples]], normalize)
+            waves = waves.to(self.centres.dtype)
+            batch = at_home(self.teacher, {"input_values": waves, "attention_mask": mask})
+            # It must not matter whether whoever hears it first computes in bf16.
+            with torch.autocast(self.centres.device.type, enabled=False):
+                found.append(self._nearest(batch)[0, :number])
+        return torch.cat(found) if found else self.names.new_empty(0)  # too short for a frame
+
+    def _nearest(self, batch: Mapping) -> Tensor:
         """Return the units (batch, frames) of `input_values` and `attention_mask`."""
         with torch.no_grad():
             features = state_after(self.teacher, batch, self.layer)

@@ -31,7 +31,7 @@ from speech_pareto.compression.method import Context, SelfSupervised, Sizing
 from speech_pareto.compression.methods.channel_pruning import ChannelPruning
 from speech_pareto.models import architecture
 from speech_pareto.models.architecture import KERNEL, STRIDE, WIDTH
-from speech_pareto.models.hidden_states import distance, mean_over, real_frames
+from speech_pareto.models.hidden_states import distance, inputs, mean_over, real_frames
 from speech_pareto.runtime.bounds import BatchSeconds, LearningRate, Weight, Within
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class StemDistillation(SelfSupervised):
         import torch
 
         with torch.no_grad():
-            target = teacher(**batch)
+            target = teacher(**inputs(batch))
         errors = distance(
-            student(**batch).float(), target.float(), self.cosine, log=False
+            student(**inputs(batch)).float(), target.float(), self.cosine, log=False
         )  # (B, T)
         return mean_over(errors, real_frames(student, batch))
