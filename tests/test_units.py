@@ -67,6 +67,7 @@ def test_masked_prediction_is_the_formula(teacher, batch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_utterance_is_named_once_and_whatever_it_is_heard_with(kind, corpus, monkeypatch):
     teacher, passes, names = backbone(kind), [], {}
+    monkeypatch.setattr(hubert_units, "BLOCK", 150)  # a few utterances
     labeller, _ = hubert_units.fit(teacher, batches(20, 0.3), 2, 5, 1)
     teacher.feature_extractor.register_forward_hook(lambda *_: passes.append(1))
     settings = {"steps": 1, "learning_rate": 1e-3, "batch_seconds": 2.0}
@@ -86,7 +87,7 @@ def test_an_utterance_is_named_once_and_whatever_it_is_heard_with(kind, corpus, 
             assert begin == 0
             assert torch.equal(names.setdefault(utterance.id, found[:frames]), found[:frames])
     once = sum(len(own) > 0 for own in names.values())  # one is too short for some stems
-    assert len(names) == 13 and len(passes) == once
+    assert len(names) == 13 and len(passes) == once and 1 < len(labeller.blocks) < 13
     begins = set()
     for step in range(8):
         for (utterance, begin), found, frames in heard(cropped(step)):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from speech_pareto.data.corpus import Utterance
 
 WINDOW = 40 * 16_000  # samples that are named at once: more than most utterances have
+BLOCK = 2**20  # names that are kept together
 LOOSENESS = 0.01  # of the head's fit, scikit-learn's C: more fits masked frames less well
 
 
@@ -55,10 +56,11 @@ class Labeller:
     def __init__(self, teacher: nn.Module, layer: int, centres: Tensor) -> None:
         self.teacher, self.layer, self.centres = teacher, layer, centres
         self.field, self.stride = reach(describe(teacher))  # samples
-        # All names in one block, 2 bytes a frame (0.35 GB for 960 h), and where each one's are.
+        # Names in blocks, 2 bytes a frame (0.35 GB for 960 h), and where those of each are: small
+        # tensors would keep the memory around them from being used again.
         kind = torch.int16 if len(centres) < 2**15 else torch.int32
-        self.names, self.used = torch.empty(0, dtype=kind, device=centres.device), 0
-        self.places: dict[tuple[str, str], tuple[int, int]] = {}
+        self.blocks, self.used = [torch.empty(BLOCK, dtype=kind, device=centres.device)], 0
+        self.places: dict[tuple[str, str], tuple[int, int, int]] = {}  # block, first, end
 
     def __call__(self, batch: Mapping) -> Tensor:
         """Return the units (batch, frames) of a batch; those of padding mean nothing.
@@ -70,24 +72,23 @@ class Labeller:
             return self._nearest(batch)
         rows = []
         for utterance, begin in batch["heard"]:
-            first, end = self._place(utterance)
-            rows.append(self.names[first:end][begin // self.stride :])
+            block, first, end = self._place(utterance)
+            rows.append(self.blocks[block][first:end][begin // self.stride :])
         number = frames_of(self.teacher.config, batch["input_values"].shape[1])
         found = nn.utils.rnn.pad_sequence(rows, batch_first=True)[:, :number]
         return nn.functional.pad(found, (0, number - found.shape[1])).long()
 
-    def _place(self, utterance: Utterance) -> tuple[int, int]:
-        """Return where the names of an utterance begin and end; name it, if nobody has."""
+    def _place(self, utterance: Utterance) -> tuple[int, int, int]:
+        """Return where the names of an utterance are; name it, if nobody has."""
         key = utterance.corpus, utterance.id
         if key not in self.places:
             own = self._of(utterance.wave())
-            end = self.used + len(own)
-            if end > len(self.names):
-                larger = self.names.new_empty(max(end, 2 * len(self.names)))
-                larger[: self.used] = self.names[: self.used]
-                self.names = larger
-            self.names[self.used : end] = own
-            self.places[key], self.used = (self.used, end), end
+            if self.used + len(own) > len(self.blocks[-1]):
+                self.blocks.append(self.blocks[0].new_empty(max(BLOCK, len(own))))
+                self.used = 0
+            first, self.used = self.used, self.used + len(own)
+            self.blocks[-1][first : self.used] = own
+            self.places[key] = len(self.blocks) - 1, first, self.used
         return self.places[key]
 
     def _of(self, wave: np.ndarray) -> Tensor:
@@ -103,7 +104,7 @@ class Labeller:
             # It must not matter whether whoever hears it first computes in bf16.
             with torch.autocast(self.centres.device.type, enabled=False):
                 found.append(self._nearest(batch)[0, :number])
-        return torch.cat(found) if found else self.names.new_empty(0)  # too short for a frame
+        return torch.cat(found) if found else self.blocks[0][:0]  # too short for a frame
 
     def _nearest(self, batch: Mapping) -> Tensor:
         """Return the units (batch, frames) of `input_values` and `attention_mask`."""
