@@ -5,6 +5,7 @@ one of them.
 """
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -170,7 +171,13 @@ def killed_at_random(study, cluster):
     return soak(study, 3, longest=8)
 
 
+def rehearsed(study, cluster):
+    """Rehearse what is left of the study: nothing is done in earnest."""
+    return study.start("rehearse").finish()
+
+
 FAULTS = [
+    rehearsed,
     *(from_nothing, cancelled, out_of_time, out_of_memory, node_killed, disk_full),
     *(killed_while_jobs_run, killed_and_jobs_ended, killed_without_a_cluster, killed_at_random),
 ]
@@ -220,6 +227,17 @@ def test_the_whole_study_equals_a_local_run(storm, whole):
     submitted = study.said().count("has been submitted with SLURM jobid")
     # prepare, pretrain, 2 x finetune, compare; four groups for eight jobs of cells
     assert submitted == 5 + 4, study.said()
+
+
+def test_a_study_is_rehearsed_where_it_will_run(storm):
+    study, status = storm(rehearsed)
+    assert status == 0, study.said()
+    jobs = json.loads((study.folder / "results/rehearsal.json").read_text())["jobs"]
+    gpus = {one["rule"]: one["given"]["gpu"] for one in jobs}
+    assert gpus["compress"] == gpus["finetune"] == gpus["evaluate"] == [1] and not gpus["profile"]
+    assert all(one["status"] == "ok" and one["memory"] > 1e8 for one in jobs)
+    assert study.said().count("has been submitted with SLURM jobid") == len(jobs)
+    assert "Rehearsal of study slurm: " in study.said() and not (study.folder / STUDENT).exists()
 
 
 def test_a_cancelled_job_goes_on_where_it_was(storm, whole):
