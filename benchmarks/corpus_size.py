@@ -33,6 +33,8 @@ FILES = 400  # different recordings
 SPEAKERS = 251  # as in train-clean-100
 WHOLE = 960.0  # hours
 GIB = 2**30
+RUN = {"study": "size", "teacher": "t", "recipe": "r", "seed": 1, "config": {}, "ratio": 0.0}
+RUN |= {"role": "student", "pretrained": False}
 
 
 def lengths(number: int, generator: np.random.Generator) -> np.ndarray:
@@ -156,7 +158,6 @@ def scores(part: Path, corpus: Path, given: argparse.Namespace) -> None:
 def recognise(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     """Write and score what a tiny model with a random head recognises in the whole part."""
     import evaluate
-    from speech_pareto.data.corpus import read, write
     from speech_pareto.models import backbone
     from speech_pareto.tasks.task import TaskModel, make_task, save_head
 
@@ -166,24 +167,41 @@ def recognise(part: Path, corpus: Path, given: argparse.Namespace) -> None:
     backbone.save(model, folder, texts={"provenance.json": json.dumps({"task": task})})
     definition = make_task(task, list("abcdefghijklmnopqrstuvwxyz' "))
     save_head(TaskModel(model, definition.outputs, "finetune"), definition, folder)
-    held_out = corpus.with_name(f"{corpus.name}-test")
-    held_out.mkdir(exist_ok=True)
-    kinds = ["train"] * 20 + ["valid"] * 20
-    pairs = itertools.zip_longest(read(corpus), kinds, fillvalue="test")
-    write(held_out, [replace(u, split=split) for u, split in pairs])
-    for name in ("audio.npy", "README.md"):
-        (held_out / name).unlink(missing_ok=True)
-        os.link(corpus / name, held_out / name)
-    run = {"study": "size", "teacher": "t", "recipe": "r", "seed": 1, "config": {}, "ratio": 0.0}
-    run |= {"role": "student", "pretrained": False, "task": "characters"}
+    run = RUN | {"task": "characters"}
     files = (folder.with_suffix(suffix) for suffix in (".json", ".tsv"))
-    evaluate.main(task | {"metric": "cer"}, folder, [held_out], run, *files)
+    evaluate.main(task | {"metric": "cer"}, folder, [held_out(corpus, "test")], run, *files)
+
+
+def analyse(part: Path, corpus: Path, given: argparse.Namespace) -> None:
+    """See what a tiny model does with recordings of a validation split of the whole part."""
+    import analyse as script
+    from speech_pareto.models import backbone
+
+    model, output = corpus.with_name(f"{corpus.name}-model"), corpus.with_name("analysis.json")
+    backbone.save(backbone.new(backbone.tiny_config(layers=2)), model)
+    script.main(model, model, [held_out(corpus, "valid")], RUN | {"scope": "any"}, output)
+
+
+def held_out(corpus: Path, split: str) -> Path:
+    """Return the folder of a copy of the corpus, nearly all of which belongs to one split."""
+    from speech_pareto.data.corpus import read, write
+
+    folder = corpus.with_name(f"{corpus.name}-{split}")
+    folder.mkdir(exist_ok=True)
+    kinds = ["train"] * 20 + ["valid"] * 20
+    pairs = itertools.zip_longest(read(corpus), kinds, fillvalue=split)
+    write(folder, [replace(u, split=kind) for u, kind in pairs])
+    for name in ("audio.npy", "README.md"):
+        (folder / name).unlink(missing_ok=True)
+        os.link(corpus / name, folder / name)
+    return folder
 
 
 STEPS: dict[str, Callable] = {
     step.__name__: step
     for step in (
-        *(prepare, read_table, batches, units_of_cepstra, units_of_layer, scores, recognise),
+        *(prepare, read_table, batches, units_of_cepstra, units_of_layer),
+        *(scores, recognise, analyse),
     )
 }
 
