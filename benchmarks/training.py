@@ -12,6 +12,8 @@ Random weights, batches of `--seconds` of noise, read from a corpus on disk; med
 * `arithmetic`: masking distillation and DPHuBERT as the released code computes on a CPU (fp32, the
   teacher whole for each pass) and as jobs do by default (`precision: auto`, bf16 where the
   processor multiplies it), in turn; and how far apart their losses are.
+* `compiled`: forward and backward pass with all layers as they are, and compiled by torch, in turn;
+  and the time that compiling takes, once for each process.
 * `units`: a step of methods that learn units, with an utterance's units named anew in each step,
   and remembered, in turn.
 * `steps`: what a step of each method spends in its teacher, the rest of its loss (mostly the
@@ -60,7 +62,7 @@ METHODS: dict[str, dict] = {
     "unit_distillation": {"learn": "units", "units": 50, "unit_seconds": 16.0},
     "iterative_pruning": {"schedule": [0.5], "units": 50, "unit_seconds": 16.0},
 }
-TABLES = ("loop", "stem", "arithmetic", "units", "steps")
+TABLES = ("loop", "stem", "arithmetic", "compiled", "units", "steps")
 PARTS = ("teacher", "student", "backward", "optimiser")
 
 
@@ -243,6 +245,29 @@ def stems(teacher: nn.Module, corpus: Path, given: argparse.Namespace) -> dict[s
     return {name: statistics.median(times) for name, times in found.items()}
 
 
+def compiled(
+    teacher: nn.Module, corpus: Path, given: argparse.Namespace
+) -> tuple[float, float, float]:
+    """Return seconds of a step as it is, of a compiled one, and of compiling."""
+    settings = Unlabelled(steps=given.steps, learning_rate=0.0, batch_seconds=given.seconds)
+    batch = runner.batcher([corpus], teacher, settings, 1)
+    plain = Loss(copy.deepcopy(teacher).requires_grad_(True)).train()
+    fast = copy.deepcopy(plain)
+    for layer in fast.backbone.encoder.layers:
+        layer.compile(dynamic=True)  # batches have many lengths
+
+    def step(model: nn.Module, number: int) -> float:
+        began = time.perf_counter()
+        model(**inputs(batch(number)))["loss"].backward()
+        return time.perf_counter() - began
+
+    with loop.every_layer_runs(plain), loop.every_layer_runs(fast):
+        first = [step(fast, number) for number in range(2)]  # the second with other lengths
+        times = [(step(plain, n), step(fast, n)) for n in range(2, 2 + given.steps)]
+    slow, quick = map(statistics.median, zip(*times, strict=True))
+    return slow, quick, sum(first) - 2 * quick
+
+
 def units(teacher: nn.Module, given: argparse.Namespace) -> list[tuple]:
     """Return, of methods that learn units, seconds of a step with names made anew and remembered.
 
@@ -296,6 +321,11 @@ def main() -> None:
             print("|---|---|---|---|---|")
             for name, theirs, ours, gap in arithmetic(teacher, corpus, given):
                 print(f"| {name} | {theirs:.2f} | {ours:.2f} | {ours / theirs:.3f} | {gap:.4f} |")
+        if "compiled" in given.tables:
+            slow, quick, once = compiled(teacher, corpus, given)
+            print("\n| layers as they are, s | compiled, s | ratio | compiling, s |")
+            print("|---|---|---|---|")
+            print(f"| {slow:.2f} | {quick:.2f} | {quick / slow:.3f} | {once:.0f} |")
         if "units" in given.tables:
             print("\n| units | named in each step, s | remembered, s | ratio |\n|---|---|---|---|")
             for name, anew, known in units(teacher, given):
