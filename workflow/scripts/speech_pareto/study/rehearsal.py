@@ -34,7 +34,7 @@ MORE_MEMORY, SNAKEMAKE = 1.25, 500e6  # a job on a cluster holds two Snakemakes,
 MORE_TIME, MINUTES = 1.5, 5  # a factor, and minutes in any case
 STEP_MB = 500  # memory is asked for in multiples
 TIGHT = 0.9  # share of a GPU's memory beyond which another batch may not fit
-Given = Callable[[str], Mapping[str, Sequence[float]]]  # of a rule: megabytes … by try
+Given = Callable[[str], Mapping[str, Sequence[float]]]  # of a rule: see `judged`
 FAILURES = ("out_of_memory", "out_of_time", "failed")
 # What an entry has at least.
 KEYS = {"job", "rule", "kind", "macs", "settings", "status", "reason", "start", "parts", "memory"}
