@@ -218,7 +218,7 @@ def test_all_ratios_of_base_are_reached_in_a_moment():
 def test_what_cannot_be_is_said():
     for wrong, said in (
         ([{"supernet": {"widths": [0.5]}}], "widths must have 1"),
-        ([{"supernet": {"rows": [0, 1]}}], "rows: "),
+        ([{"supernet": {"rows": [0, 1]}}], r"rows\[0\]: 0 must be a number"),
         ([{"ffn_pruning": {"ratio": 0.2}}, "supernet"], "stands first in a recipe"),
     ):
         with pytest.raises(ValueError, match=said):
