@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from speech_pareto.compression.parts.hard_concrete_gates import MappedStudent
 
 CALIBRATION = 4, 24.0  # batches, and seconds of audio in each, by which layers are alike
-REACH = 5.0  # of a threshold over the training: 50,000 steps at 1e-4, as published
 SPREAD = 4.0  # of one on weights, in their root mean squares; ours
 Chance = Annotated[float, Within(0, 1, above=True, below=True)]
 Read = Callable[["Module", Mapping], "list[Tensor]"]
@@ -186,8 +185,7 @@ class DPHuBERT(SelfSupervised):
 
             steps, own = max(1, self.steps), self.threshold_rate
             if self.grain == "units":
-                rate = REACH / steps if own is None else own
-                return pinched_units(model, rate, self.gate_rate, steps, self.stem)
+                return pinched_units(model, own, self.gate_rate, steps, self.stem)
             pace = SPREAD / (steps * max(self.learning_rate, 1e-9))
             return Pinched(model, gate_weights(model, pace, own), self.gate_rate, steps)
         from speech_pareto.compression.parts.channel_gates import ChannelGates

@@ -18,6 +18,8 @@ from speech_pareto.compression.parts.hard_concrete_gates import Control
 from speech_pareto.models import architecture
 from speech_pareto.models.backbone import describe
 
+REACH = 5.0  # of a threshold over the training: 50,000 steps at 1e-4, as published
+
 
 class Pinched(Control):
     """Gates on `linears` of a backbone, and perhaps on the channels of its `stem`.
@@ -62,9 +64,13 @@ class Pinched(Control):
 
 
 def pinched_units(
-    backbone: nn.Module, threshold_rate: float, rate: float, steps: int, stem: bool
+    backbone: nn.Module, threshold_rate: float | None, rate: float, steps: int, stem: bool
 ) -> Pinched:
-    """Return gates on heads and rows, with `stem` on its channels too, put on a backbone."""
+    """Return gates on heads and rows, with `stem` on its channels too, put on a backbone.
+
+    Without a `threshold_rate`, thresholds can move by `REACH` in all `steps`.
+    """
+    threshold_rate = REACH / steps if threshold_rate is None else threshold_rate
     linears = gates.gate_units(backbone, 1.0, threshold_rate)
     channels = PinchedChannels(backbone, 1.0, threshold_rate) if stem else None
     made = Pinched(backbone, linears, rate, steps, channels)
