@@ -108,6 +108,11 @@ def test_a_value_is_refused_by_name_or_makes_sense(data, value):
             [{"iterative_pruning": {"schedule": [0.5, 0.1]}}],
             "recipes.thin[0].iterative_pruning: schedule must rise.",
         ),
+        (
+            ["recipes", "thin"],
+            [{"iterative_pruning": {"patience": None, "improvement": -1.0}}],
+            "thin[0].iterative_pruning: patience: null and improvement below 0: an event would",
+        ),
         (["grid", 0, "ratios"], [math.nan], "grid[0].ratios[0]: nan must be a finite number."),
         (["grid", 0, "ratios"], [-0.0], "grid[0].ratios[0]: -0.0 must be 0."),
         (["grid", 0, "seeds"], [1.0], "grid[0].seeds[0]: 1.0 must be a whole number."),

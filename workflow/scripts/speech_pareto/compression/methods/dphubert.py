@@ -99,10 +99,8 @@ class DPHuBERT(SelfSupervised):
             raise ValueError("only self-pinching gates do without steps, or stand on weights")
         if self.gates != "self_pinching" and self.threshold_rate is not None:
             raise ValueError("threshold_rate: only self-pinching gates have thresholds")
-        if self.gates == "ladder" and self.stem:
-            raise ValueError("stem: a ladder of shares leaves the stem alone")
-        if self.stem and self.grain == "weights":
-            raise ValueError("stem: gates on single weights leave the stem alone")
+        if self.stem and (self.gates == "ladder" or self.grain == "weights"):
+            raise ValueError("stem: ladders, and gates on single weights, leave the stem alone")
 
     def training_steps(self) -> int:
         """Return the steps with gates and those after."""

@@ -85,6 +85,8 @@ class IterativePruning(UnitMethod, SelfSupervised):
             raise ValueError("schedule must rise")
         if not self._steps():
             raise ValueError("steps must not be an empty list")
+        if self.patience is None and self.improvement < 0:
+            raise ValueError("patience: null and improvement below 0: an event would wait for ever")
         if self.moments == "kept" and self.method != "weight_pruning":
             raise ValueError("moments are kept by weight_pruning only: others change shapes")
 
