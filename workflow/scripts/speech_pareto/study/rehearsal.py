@@ -85,17 +85,19 @@ def kind_of(study: Mapping, benchmark: str) -> str:
 
 
 def kinds_of(study: Mapping) -> set[str]:
-    """Return the kinds of all jobs that the cells of a study may have."""
+    """Return the kinds of all jobs that the cells of a study may have.
+
+    Snakemake asks at every start: ratios and seeds, which do not matter, are left out.
+    """
+    first = [{**x, "ratios": x["ratios"][:1], "seeds": x["seeds"][:1]} for x in study["grid"]]
     found = set()
-    for teacher, recipe, task, scope in {
-        (cell.teacher, cell.recipe, cell.task, cell.scope) for cell in grid.cells(study)
-    }:
-        point = f"{teacher}/{recipe}/0/0"
+    for cell in grid.cells({**study, "grid": first}):
+        point, scope = f"{cell.teacher}/{cell.recipe}/0/0", cell.scope
         names = [f"{rule}/{point}/{scope}" for rule in ("compress", "profile", "analyse")]
-        names += [f"{rule}/{point}/{task}" for rule in ("finetune", "evaluate")]
-        names += [f"train_supernet/{point}/{scope}", f"pretrain_teacher/{teacher}"]
+        names += [f"{rule}/{point}/{cell.task}" for rule in ("finetune", "evaluate")]
+        names += [f"train_supernet/{point}/{scope}", f"pretrain_teacher/{cell.teacher}"]
         if (made := grid.teacher_scope(study, scope)) != "any":
-            names.append(f"finetune_teacher/{teacher}/{made}")
+            names.append(f"finetune_teacher/{cell.teacher}/{made}")
         found |= {kind_of(study, name) for name in names}
     return found
 
