@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import yaml
 
+from helpers.configs import problems
 from speech_pareto.study import config
 from speech_pareto.study.syntax import syntax_problems
 
@@ -21,13 +22,6 @@ def change(study, path, value):
     else:
         node[last] = value
     return study
-
-
-def problems(study, files=()):
-    """Return the sentences about a config that is refused."""
-    with pytest.raises(config.ConfigError) as caught:
-        config.resolve(study, files)
-    return caught.value.problems
 
 
 @pytest.mark.parametrize(
@@ -400,28 +394,3 @@ def test_yaml_mistakes_are_named_with_their_line(study, tmp_path):
     ]
     file.write_text("a: [1\nb: 2\n")
     assert "line 2" in syntax_problems(file)[0]
-
-
-def test_a_recipe_that_fine_tunes_cannot_serve_a_probe(study):
-    study["recipes"]["pinched"] = ["self_pinching"]
-    study["tasks"]["phones"]["protocol"] = "probe"
-    message = "'pinched' trains on 'phones' what its protocol 'probe' freezes."
-    assert problems(study) == [f"grid[{index}]: {message}" for index in (0, 1)]
-    for block in study["grid"]:
-        block["recipes"] = ["identity", "thin"]
-    config.resolve(study)
-
-
-def test_students_that_hear_chunks_cannot_normalise_whole_recordings(study):
-    study["recipes"] |= {"chunks": ["streaming"], "thin-chunks": ["low_rank", "streaming"]}
-    study["recipes"]["unbounded"] = [{"streaming": {"chunk": None}}]
-    config.resolve(study)
-    study["tasks"]["phones"]["student"]["do_normalize"] = True
-    said = (
-        "grid[{}]: '{}' makes students that hear chunks, and `do_normalize: true` under "
-        "tasks.phones.student needs the whole of a recording."
-    )
-    pairs = [(index, name) for index in (0, 1) for name in ("chunks", "thin-chunks")]
-    assert problems(study) == [said.format(*pair) for pair in pairs]
-    study["tasks"]["phones"]["student"]["do_normalize"] = False
-    config.resolve(study)
