@@ -111,11 +111,13 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp envs/dev.txt $(LOCKS)/dev.txt tests/helpers
 	$(VENV)/bin/python tests/helpers/browser.py || echo "no Chromium: the tests of the page are skipped"
 	@touch $@
 
-# Several GB: pip's cache would hold them twice.
+# Several GB: pip would hold them twice, as downloads and unpacked. uv links what it has unpacked.
 $(S3PRL)/s3prl.stamp: envs/s3prl.txt $(LOCKS)/s3prl.txt
 	@test -x $(S3PRL)/bin/pip || $(PYTHON) -m venv $(S3PRL)
-	$(S3PRL)/bin/python $(PIP_INSTALL) --no-cache-dir -r $< --constraint $(LOCKS)/s3prl.txt
-	@touch $@
+	$(S3PRL)/bin/python $(PIP_INSTALL) $$(grep ^uv== envs/dev.txt)
+	$(S3PRL)/bin/uv pip install --quiet --python $(S3PRL)/bin/python --cache-dir $(S3PRL)/cache \
+		-r $< --constraint $(LOCKS)/s3prl.txt
+	@rm -r $(S3PRL)/cache; touch $@
 
 # It sees the packages of $(VENV) and adds its own.
 $(EXECUTORCH)/executorch.stamp: $(VENV)/dev.stamp envs/executorch.txt $(LOCKS)/executorch.txt

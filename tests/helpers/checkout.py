@@ -9,8 +9,10 @@ import pytest
 from helpers.snakemake_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
-LEFT_OUT = {".git", ".venv", ".venv-s3prl", ".venv-docs", ".venv-lowest", ".snakemake"}
-LEFT_OUT |= {"results", "checkpoints", "logs", "build", "site"}
+LEFT_OUT = shutil.ignore_patterns(
+    *(".git", ".venv*", ".snakemake", "results", "checkpoints", "logs", "build", "site")
+)
+CACHES = shutil.ignore_patterns(".*_cache", ".hypothesis")
 SNAKEMAKE = Server()  # one for each process of the tests
 
 
@@ -18,8 +20,7 @@ def copy_tree(target: Path) -> Path:
     """Copy the checkout with its bytecode, without anything else that runs leave in it."""
 
     def ignored(folder: str, names: list[str]) -> set[str]:
-        caches = {".pytest_cache", ".ruff_cache", ".mypy_cache"} & set(names)
-        return caches | (LEFT_OUT & set(names) if Path(folder) == ROOT else set())
+        return CACHES(folder, names) | (LEFT_OUT(folder, names) if Path(folder) == ROOT else set())
 
     shutil.copytree(ROOT, target, ignore=ignored, symlinks=True)
     for name in ("tiny", "tiny-phones", "tiny-characters"):  # planning only needs them to be there
