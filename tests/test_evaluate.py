@@ -20,6 +20,7 @@ from speech_pareto.data.recording import SPLITS
 from speech_pareto.data.selection import select
 from speech_pareto.models.backbone import load, new, save, tiny_config
 from speech_pareto.runtime.result import write_status
+from speech_pareto.tasks.kinds import ctc
 from speech_pareto.tasks.kinds.ctc import Task
 from speech_pareto.tasks.task import load_task_model
 from speech_pareto.training import inference
@@ -46,13 +47,17 @@ def distance(a, b):
 
 
 @pytest.mark.parametrize("unit", ["phones", "characters"])
-def test_errors_are_edit_distances(unit):
+def test_errors_are_edit_distances(unit, monkeypatch):
+    monkeypatch.setattr(ctc, "ALIGNED", 2)  # of three
     references, hypotheses = ["a b c d", "b b", "x"], ["a c d d", "", "x y"]
     metrics, counts = Task({"unit": unit}).score(references, hypotheses)
     split = str.split if unit == "phones" else list
     expected = [distance(split(r), split(h)) for r, h in zip(references, hypotheses, strict=True)]
     kinds = ("deletions", "insertions", "substitutions")
     assert [sum(count[k] for k in kinds) for count in counts] == expected
+    words = [distance(r.split(), h.split()) for r, h in zip(references, hypotheses, strict=True)]
+    if unit == "characters":
+        assert metrics["wer"] == pytest.approx(100 * sum(words) / 7, abs=1e-4)
     length = sum(len(split(r)) for r in references)
     assert metrics["per" if unit == "phones" else "cer"] == pytest.approx(
         100 * sum(expected) / length, abs=1e-4

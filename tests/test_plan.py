@@ -172,10 +172,8 @@ def test_macs_of_a_job_are_those_of_its_steps():
     made = resolved(teachers={"made": PRETRAINED})
     own = facts_of(made, recipe="identity")["macs_per_second"]
     assert work_of(made, "pretrain_teacher/made") == 3 * 2 * 8 * own
-    counted = {**PRETRAINED["pretrain"]["iterations"][0], "batch_utterances": 5}
-    del counted["batch_seconds"]
-    pretraining = PRETRAINED["pretrain"] | {"iterations": [counted]}
-    made = resolved(teachers={"made": {"pretrain": pretraining}})
+    counted = {"iterations": [PRETRAINED["pretrain"]["iterations"][0] | {"batch_utterances": 5}]}
+    made = resolved(teachers={"made": {"pretrain": PRETRAINED["pretrain"] | counted}})
     assert work_of(made, "pretrain_teacher/made") == pytest.approx(3 * 2 * 5 * 4 * own)  # windows
     cropped = {"steps": 7, "batch_utterances": 6, "crop_seconds": 10}
     for more, seconds in (({}, 10), ({"crop_seconds": None}, 12.3)):  # LibriSpeech's mean

@@ -74,11 +74,6 @@ def test_a_value_is_refused_by_name_or_makes_sense(data, value):
         (["tasks", "phones", "student", "clip"], math.nan, "student.clip: nan must be a"),
         (["tasks", "phones", "student", "betas"], [0.9], "student: betas must be two numbers."),
         (["tasks", "phones", "student", "betas"], [0.9, 1], "betas[1]: 1 must be a number"),
-        (
-            ["recipes", "thin"],
-            [{"fithubert": {"batch_seconds": 16, "batch_utterances": 4}}],
-            "thin[0].fithubert: a batch has batch_seconds or batch_utterances; set one of them.",
-        ),
         (["tasks", "phones", "student", "fall"], "exponential", "needs a last_rate above 0"),
         (
             ["tasks", "phones", "student", "warmup"],

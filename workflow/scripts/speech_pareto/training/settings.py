@@ -35,8 +35,6 @@ class Optimisation(bounds.Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_utterances and self.batch_seconds != type(self).batch_seconds:
-            raise ValueError("a batch has batch_seconds or batch_utterances; set one of them")
         if len(self.betas) != 2:
             raise ValueError("betas must be two numbers")
         self.check_rise("warmup", self.warmup)

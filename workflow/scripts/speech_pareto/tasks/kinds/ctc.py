@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from speech_pareto.data.text import characters, unspelt
 from speech_pareto.runtime.extras import extra
+from speech_pareto.tasks.hypotheses import ERRORS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,8 @@ OWN = ("unit",)
 SCORED = ("language_model",)
 VIEWS = ("errors",)
 LONGEST = 20.0  # seconds; longer recordings are left out of training
+# Utterances aligned at a time: what jiwer returns takes tens of times the memory of the texts.
+ALIGNED = 200
 
 
 def metrics_of(task: Mapping) -> list[str]:
@@ -163,25 +166,32 @@ class Task:
         Counts per utterance come second: deletions, insertions, substitutions and length, of
         phones or characters; beside characters also `word_errors` and `words`.
         """
+        counts = []
+        for first in range(0, len(references), ALIGNED):
+            block = slice(first, first + ALIGNED)
+            counts += self._align(references[block], hypotheses[block])
+        total = {key: sum(count[key] for count in counts) for key in counts[0]}
+        rate = 100 * sum(total[kind] for kind in ERRORS) / total["length"]
+        if self.unit == "phones":
+            metrics = {"per": rate}
+        else:
+            metrics = {"cer": rate, "wer": 100 * total["word_errors"] / total["words"]}
+        metrics |= {kind: 100 * total[kind] / total["length"] for kind in ERRORS}
+        return {k: round(v, 4) for k, v in metrics.items()}, counts
+
+    def _align(self, references: list[str], hypotheses: list[str]) -> list[dict[str, int]]:
+        """Return the counts of each utterance, as `score` does."""
         with extra("workflow"):
             import jiwer
 
+        words = _counts(jiwer.process_words(references, hypotheses))
         if self.unit == "phones":
-            errors: Any = jiwer.process_words(references, hypotheses)
-            metrics = {"per": 100 * errors.wer}
-        else:
-            errors = jiwer.process_characters(references, hypotheses)
-            words = jiwer.process_words(references, hypotheses)
-            metrics = {"cer": 100 * errors.cer, "wer": 100 * words.wer}
-        counts = _counts(errors)
-        length = sum(count["length"] for count in counts)
-        for kind in ("deletions", "insertions", "substitutions"):
-            metrics[kind] = 100 * sum(count[kind] for count in counts) / length
-        if self.unit == "characters":
-            for count, word in zip(counts, _counts(words), strict=True):
-                length = word.pop("length")
-                count |= {"word_errors": sum(word.values()), "words": length}
-        return {k: round(v, 4) for k, v in metrics.items()}, counts
+            return words
+        counts = _counts(jiwer.process_characters(references, hypotheses))
+        for count, word in zip(counts, words, strict=True):
+            length = word.pop("length")
+            count |= {"word_errors": sum(word.values()), "words": length}
+        return counts
 
 
 def _counts(errors: Any) -> list[dict[str, int]]:
@@ -192,8 +202,8 @@ def _counts(errors: Any) -> list[dict[str, int]]:
 
 def _count(reference: list[str], chunks: list) -> dict[str, int]:
     """Return the errors of one utterance from its alignment."""
-    kinds = {"delete": "deletions", "insert": "insertions", "substitute": "substitutions"}
-    count = {**dict.fromkeys(kinds.values(), 0), "length": len(reference)}
+    kinds = dict(zip(("delete", "insert", "substitute"), ERRORS, strict=True))
+    count = {**dict.fromkeys(ERRORS, 0), "length": len(reference)}
     for chunk in chunks:
         if chunk.type in kinds:
             count[kinds[chunk.type]] += max(
