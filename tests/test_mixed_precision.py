@@ -51,6 +51,21 @@ def test_a_mixture_is_the_formula(weights):
     assert list(own.costs().values()) == pytest.approx(-np.log(chances))
 
 
+def test_roundings_are_not_kept_for_the_gradients(weights):
+    method, own = MixedPrecision(), weights.clone().requires_grad_()
+    mixture, sizes = mixtures.Mixture(method, own.numel()), []
+
+    def keep(tensor):
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        mixed = mixture(own)
+    assert sum(sizes) < 2 * own.numel()  # themselves; of five widths it would be ten times as much
+    mixed.sum().backward()
+    assert own.grad.shape == own.shape and mixture.logits.grad.abs().sum() > 0
+
+
 def test_the_loss_has_the_budget_in_it():
     teacher = backbone("hubert").eval()
     method, batch = MixedPrecision(average=4.0, penalty=5.0), batches(1, 0.4)[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
     from speech_pareto.compression.methods.mixed_precision import MixedPrecision
@@ -27,6 +28,11 @@ class Mixture(nn.Module):
         if not self.mixes:
             return weights
         shares = functional.gumbel_softmax(self.logits.float(), self.settings.temperature)
+        # Computed again for the gradients: all roundings of HuBERT Base's weights take gigabytes.
+        return checkpoint(self._mixed, weights, shares, use_reentrant=False)
+
+    def _mixed(self, weights: Tensor, shares: Tensor) -> Tensor:
+        """Return the sum of the roundings, each times its share."""
         grids = [self.settings.grid(weights, bits) for bits in self.settings.widths]
         return sum(share * own.rounded(weights) for share, own in zip(shares, grids, strict=True))
 
