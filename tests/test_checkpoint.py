@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from helpers.small_training import run
-from speech_pareto.training.checkpoint import keep, newest
+from speech_pareto.training.checkpoint import keep, keep_one, newest
 
 
 def states(folder):
@@ -30,6 +30,9 @@ def test_the_newest_two_are_kept(tmp_path):
     assert [path.read_text() for path in states(tmp_path)] == ["20", "100"]
     assert newest(tmp_path, "checkpoint").read_text() == "100"
     assert newest(tmp_path, "units") is None and newest(None, "checkpoint") is None
+    flip_a_bit(newest(tmp_path, "checkpoint"))
+    keep_one(tmp_path, "checkpoint")
+    assert [path.read_text() for path in states(tmp_path)] == ["20"]  # that is sound
 
 
 @pytest.mark.slow

@@ -57,3 +57,11 @@ def test_a_state_is_had_without_the_layers_behind_it(kind, stable, batch):
             assert torch.equal(state_after(model, batch, number), expected[number])
             assert ran == list(range(1, number + 1))
         assert torch.equal(states(model, batch)[-1], expected[-1])  # nothing is left behind
+
+
+def test_wavlm_copies_the_bias_of_some_heads_not_of_all():
+    attention = backbone("wavlm").encoder.layers[0].attention
+    bias = torch.randn(2, len(attention.heads), 5, 5)
+    assert attention.own(bias) is bias
+    attention.heads = tuple(attention.heads)[1:]
+    assert torch.equal(attention.own(bias), bias[:, 1:])

@@ -48,6 +48,8 @@ def test_a_mixture_is_the_formula(weights):
     assert found.detach().double().numpy() == pytest.approx(expected, abs=1e-4)
     chances = np.exp([0.3, -0.4]) / np.exp([0.3, -0.4]).sum()
     assert own.expected().item() == pytest.approx(chances @ [2, 4])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert own.expected().item() == pytest.approx(chances @ [2, 4])
     assert list(own.costs().values()) == pytest.approx(-np.log(chances))
 
 

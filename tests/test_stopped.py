@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -12,8 +13,11 @@ from helpers.compressing import STEM, ratio_of
 from helpers.folders import files
 from helpers.results import RUN
 from speech_pareto.compression import catalogue
+from speech_pareto.compression.methods.data_driven_head_pruning import DataDrivenHeadPruning
+from speech_pareto.compression.parts import units
 from speech_pareto.models.backbone import save
 from speech_pareto.models.model_folder import read_config
+from speech_pareto.training import hubert_units
 
 LEARNERS = [name for name in catalogue.names() if catalogue.load(name).needs == "training"]
 PINCHED = {"gates": "self_pinching"}
@@ -35,30 +39,51 @@ def test_a_stopped_training_ends_with_the_same_bytes(name, more, teacher_folder,
         teacher = tmp_path / "teacher"
         save(backbone("hubert"), teacher)
     ratio = ratio_of(name, 0.2, read_config(teacher))
+    made = partial(student, [{name: settings}], ratio, teacher, corpus)
+    whole, steps = made(tmp_path / "whole")
+    with pytest.raises(SystemExit, match="143"):
+        made(tmp_path / "stopped", 2)
+    stopped, left = made(tmp_path / "stopped")
+    assert left == steps - 3
+    assert files(whole) == files(stopped)
+
+
+def student(recipe, ratio, teacher, corpus, folder, stop_at=None):
+    """Return the folder of a student, and how many steps it trained for.
+
+    It is told to end within the step `stop_at`, and does so after the next one.
+    """
     done = []
 
-    def make(folder, stop_at=None):
-        done.clear()
+    def stop(*_):
+        done.append(1)
+        if len(done) == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-        def stop(*_):
-            done.append(1)
-            if len(done) == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
+    hook = register_optimizer_step_post_hook(stop)
+    places = folder / "student", folder / "state"
+    try:
+        compress.main(recipe, ratio, 1, teacher, [corpus], RUN, *places, "fp32")
+    finally:
+        hook.remove()
+    return places[0], len(done)
 
-        hook = register_optimizer_step_post_hook(stop)
-        places = tmp_path / folder / "student", tmp_path / folder / "state"
-        recipe = [{name: settings}]
-        try:
-            compress.main(recipe, ratio, 1, teacher, [corpus], RUN, places[0], places[1], "fp32")
-        finally:
-            hook.remove()
-        return places[0]
 
-    whole = make("whole")
-    steps = len(done)
+@pytest.mark.parametrize("method", ["data_driven_head_pruning", "data_driven_ffn_pruning"])
+def test_what_was_found_before_a_stop_counts_after_it(
+    method, teacher_folder, corpus, tmp_path, monkeypatch
+):
+    settings = {"method": method, "schedule": [0.05], "steps": 4, "batch_seconds": 1.0}
+    settings |= {"units": 4, "unit_seconds": 1.0, "batches": 2}
+    made = partial(student, [{"iterative_pruning": settings}], 0.1, teacher_folder, corpus)
+    whole, steps = made(tmp_path / "whole")
     with pytest.raises(SystemExit, match="143"):
-        make("stopped", 2)
-    assert len(done) == 3
-    stopped = make("stopped")
-    assert len(done) == steps - 3
+        made(tmp_path / "stopped", 6)  # of the second of two trainings
+    kept = tmp_path / "stopped" / "state"
+    assert len(list((kept / "step1").iterdir())) == 1
+    for module, name in ((hubert_units, "_fitted"), (units, "row_gains")):
+        monkeypatch.setattr(module, name, None)  # as on hardware that would find something else
+    monkeypatch.setattr(DataDrivenHeadPruning, "gradients", None)
+    stopped, left = made(tmp_path / "stopped")
+    assert steps == 8 and left == 1
     assert files(whole) == files(stopped)

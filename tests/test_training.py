@@ -233,3 +233,9 @@ def test_span_masks_hide_the_asked_share_inside_each_utterance():
     assert mask[0].float().mean() == pytest.approx(1 - 0.95**10, abs=0.05)
     runs = np.diff(np.flatnonzero(np.diff(np.pad(mask[0].int().numpy(), 1))))[::2]
     assert runs.min() >= 10 or runs[-1] == runs.min()
+
+
+def test_large_checkpoints_are_written_less_often():
+    settings = Training(steps=1, learning_rate=1e-3, checkpoint_seconds=60)
+    assert [settings.pause(took) for took in (0.0, 2.0, 10.0, 100.0)] == [60, 60, 200, 600]
+    assert Training(steps=1, learning_rate=1e-3, checkpoint_seconds=0).pause(5.0) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from speech_pareto.compression import recipes, targets
 from speech_pareto.compression.method import Context, Method, Sizing
-from speech_pareto.compression.runner import listener, trainer
+from speech_pareto.compression.runner import listener, memory, trainer
 from speech_pareto.models import architecture
 from speech_pareto.models.model_folder import read_config
 from speech_pareto.runtime import provenance
@@ -76,7 +76,7 @@ def main(
         teacher = load(model).requires_grad_(False).to(device())
         train = trainer(corpora, seed, state, precision, accumulate)
         batches = listener(corpora, teacher, seed)
-        context = Context(seed, teacher, train, batches, cost=cost)
+        context = Context(seed, teacher, train, batches, remember=memory(state), cost=cost)
     if supernet:
         context = replace(context, supernet=read(supernet))
     tune = None

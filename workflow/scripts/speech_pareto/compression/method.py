@@ -29,6 +29,11 @@ class Sizing:
     knobs: dict
 
 
+def _made(make: Callable[[], Any]) -> Any:
+    """Return what `make` returns, as `Context.remember` does where no job is stopped."""
+    return make()
+
+
 def _not_asked_for(*_, **__) -> Any:
     """Stand in the place of what a method is not given."""
     raise RuntimeError("the method is not given this: what it asks for stands in its `needs`")
@@ -44,6 +49,8 @@ class Context:
     batch; what counts steps is given as `follow(loss)`, called once after each. A mapping `moments`
     hands those of an optimiser on from one training to the next. `batches(number, seconds)` returns
     a sequence of such batches, each of about so many seconds of audio and made when it is read.
+    `remember(make)` returns what `make()` does, tensors, lists and numbers; a job that goes on
+    after a stop gets what it had before, also on other hardware.
     `cost(config)` is what a model costs: parameters, or what a target is a share of.
     `units` are those on which a walk trains: a `Labeller` and the head that it trains, see
     `units.fit`. `supernet` is one that is trained already, for a method that `trains_once`.
@@ -62,6 +69,7 @@ class Context:
     cost: Callable[[Mapping], float] = architecture.remaining
     units: tuple | None = None
     supernet: Any = None  # a module
+    remember: Callable[[Callable[[], Any]], Any] = _made
 
     def generator(self) -> Generator:
         """Return a fresh random generator, the same for the same seed."""

@@ -78,15 +78,43 @@ def listener(corpora: Sequence, model: Module, seed: int) -> Callable[[int, floa
     return batches
 
 
+def memory(state: str | Path | None) -> Callable[[Callable[[], Any]], Any]:
+    """Return `remember(make)`: what `make()` returned before the job was stopped, or returns now.
+
+    Each call has its own file in the folder `state`; a job makes them in the same order each time.
+    """
+    import torch
+
+    from speech_pareto.training.checkpoint import keep, newest
+
+    calls = 0
+
+    def remember(make: Callable[[], Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        folder = Path(state) / f"found{calls}" if state else None
+        if kept := newest(folder, "found"):
+            return torch.load(kept, weights_only=True, map_location="cpu")
+        found = make()
+        if folder:
+            keep(folder, "found", lambda path: torch.save(found, path))
+        return found
+
+    return remember
+
+
 def trainer(
     corpora: Sequence, seed: int, state: str | Path | None, precision: str, accumulate: int = 1
 ) -> Callable[..., None]:
     """Return `train(student, loss, **settings)`: the one loop on the corpora's training split.
 
-    Each call in a recipe has its own batches and its own checkpoint.
+    Each call in a recipe has its own batches and its own checkpoint, of which one copy stays once
+    the next training has ended.
     """
     from speech_pareto.models.hidden_states import real_frames
     from speech_pareto.models.spec_augment import masking
+    from speech_pareto.training.checkpoint import keep_one
+    from speech_pareto.training.loop import CHECKPOINT
     from speech_pareto.training.loop import train as run_loop
     from speech_pareto.training.settings import Unlabelled
 
@@ -119,5 +147,7 @@ def trainer(
             run_loop(
                 student, batch, measured, training, own, folder, "compress", size, follow, moments
             )
+        if folder and calls > 1:  # a walk may have forty trainings, each with gigabytes
+            keep_one(folder.with_name(f"step{calls - 1}"), CHECKPOINT)
 
     return train

@@ -40,6 +40,13 @@ def keep(folder: Path, name: str, write: Callable[[Path], None], step: int = 0) 
         old.unlink(missing_ok=True)
 
 
+def keep_one(folder: Path, name: str) -> None:
+    """Delete all but the newest sound state `name`, which a training has left behind it."""
+    if first() and (last := newest(folder, name)):
+        for old in set(_newest_first(folder, name)) - {last}:
+            old.unlink(missing_ok=True)
+
+
 def newest(folder: Path | None, name: str) -> Path | None:
     """Return the newest state `name` that is as it was written; others are named in the log.
 

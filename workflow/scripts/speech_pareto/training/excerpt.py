@@ -84,7 +84,8 @@ class Excerpt:
     @property
     def checkpoint(self) -> int:
         """The bytes of all checkpoints of the job that are on the disk at a time."""
-        return KEPT * sum(self.states.values())
+        spare = (KEPT - 1) * max(self.states.values(), default=0)  # of the newest training alone
+        return sum(self.states.values()) + spare
 
     def __enter__(self) -> "Excerpt":
         self.own: list[Any] = [getattr(kind, name) for kind, name in self.places]

@@ -6,7 +6,7 @@ HuBERT (arXiv 2106.07447, section II).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,19 +125,36 @@ def k_means(features: np.ndarray, count: int, seed: int) -> MiniBatchKMeans:
 
 
 def fit(
-    teacher: nn.Module, batches: Sequence[Mapping], layer: int, count: int, seed: int
+    teacher: nn.Module,
+    batches: Sequence[Mapping],
+    layer: int,
+    count: int,
+    seed: int,
+    remember: Callable[[Callable], tuple[Tensor, ...]] = lambda make: make(),
 ) -> tuple[Labeller, nn.Linear]:
     """Return the units of a teacher's `layer`, at most `count`, and a head that predicts them.
 
     The head is a logistic regression on the teacher's last layer, nothing masked, so that a student
     starts where its teacher stands; published backbones come without the head of their pretraining.
-    ValueError if fewer than 3 units are found.
+    `remember` is that of a `Context`. ValueError if fewer than 3 units are found.
     """
+    own = teacher, batches, layer, count, seed
+    centres, weight, bias = remember(lambda: _fitted(*own))
+    head = nn.Linear(weight.shape[1], len(weight))
+    head.load_state_dict({"weight": weight, "bias": bias})
+    place = next(teacher.parameters()).device
+    return Labeller(teacher, layer, centres.to(place)), head.to(place)
+
+
+def _fitted(
+    teacher: nn.Module, batches: Sequence[Mapping], layer: int, count: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return centres (units, dim), and the head's weights (units, dim) and biases (units,)."""
     with extra("workflow"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-    place, inner, last = next(teacher.parameters()).device, [], []
+    inner, last = [], []
     for batch in batches:
         batch = at_home(teacher, batch)
         with torch.no_grad():
@@ -151,12 +168,9 @@ def fit(
     kept, labels = np.unique(means.predict(features), return_inverse=True)
     if len(kept) < 3:
         raise ValueError(f"{len(kept)} units in {len(labels)} frames; training needs 3 or more")
-    centres = torch.from_numpy(means.cluster_centers_[kept]).float().to(place)
+    centres = torch.from_numpy(means.cluster_centers_[kept]).float()
     with warnings.catch_warnings():  # a head is good enough after so many iterations
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe = LogisticRegression(C=LOOSENESS, max_iter=100).fit(np.concatenate(last), labels)
-    head = nn.Linear(probe.coef_.shape[1], len(kept))
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(probe.coef_))
-        head.bias.copy_(torch.from_numpy(probe.intercept_))
-    return Labeller(teacher, layer, centres), head.to(place)
+    weight, bias = (torch.from_numpy(x).float() for x in (probe.coef_, probe.intercept_))
+    return centres, weight, bias

@@ -111,7 +111,7 @@ def train(
 
     terminal = sys.stderr.isatty() and accelerator.is_main_process
     progress = _Progress(name, settings.steps, terminal, *restored)
-    saved = time.monotonic()
+    saved, took = time.monotonic(), 0.0
     model.train()
     with (
         _stop_on_sigterm() as stopped,
@@ -136,11 +136,13 @@ def train(
                 follow(numbers["loss"])
             if point := progress.add(step + 1, numbers):
                 record(point | {"learning_rate": rate}, step + 1)
-            due = time.monotonic() - saved > settings.checkpoint_seconds
+            due = time.monotonic() - saved > settings.pause(took)
             if stop or due or step + 1 == end:
                 progress.check(step + 1)
+                began = time.monotonic()
                 _save(state, model, optimizer, step + 1, progress)
                 saved = time.monotonic()
+                took = saved - began
             if stop:
                 said = "%s: stopped by SIGTERM after step %d; it will continue there"
                 log.warning(said, name, step + 1)

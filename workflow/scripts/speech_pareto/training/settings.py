@@ -78,10 +78,17 @@ class Training(Optimisation):
     steps: Annotated[int, bounds.Within(0, 10**9, unit="steps")]
     learning_rate: bounds.LearningRate
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    # Time between checkpoints.
+    # Time between checkpoints; see `pause`.
     checkpoint_seconds: Annotated[float, bounds.Within(0, 10**6, unit="seconds")] = 60.0
     # Pieces that a batch is cut into, so that less is in memory at a time.
     accumulate: Annotated[int, bounds.Within(1, 10_000, unit="pieces")] = 1
+
+    def pause(self, took: float) -> float:
+        """Return the seconds from a checkpoint to the next, if writing the last one `took` some.
+
+        Writing may take a twentieth of the time: HuBERT Large has 4 GB, some 20 s of a minute.
+        """
+        return min(max(self.checkpoint_seconds, 20 * took), 10 * self.checkpoint_seconds)
 
 
 Seconds = Annotated[float, bounds.Within(0, 100_000, unit="seconds")]

@@ -31,4 +31,4 @@ class DataDrivenFfnPruning(Calibrated, FfnPruning):
         """Return the score of each hidden unit (rows,) of each layer."""
         from speech_pareto.compression.parts.units import row_gains
 
-        return row_gains(model, self.audio(context))
+        return context.remember(lambda: [x.cpu() for x in row_gains(model, self.audio(context))])

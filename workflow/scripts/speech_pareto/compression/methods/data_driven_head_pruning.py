@@ -42,8 +42,8 @@ class DataDrivenHeadPruning(Calibrated, UnitMethod, HeadPruning):
 
         labeller, head = context.units or self.fit_units(context)
         predictor = UnitPredictor(model, head).to(labeller.centres.device)
-        batches = self.audio(context)
-        return self.gradients(predictor, labeller, batches, context.seed)
+        own = predictor, labeller, self.audio(context), context.seed
+        return context.remember(lambda: self.gradients(*own))
 
     def gradients(
         self, predictor: UnitPredictor, labeller: Labeller, batches: Sequence[Mapping], seed: int

@@ -44,13 +44,18 @@ class Units(Method):
         return super().obstacle(config)
 
     def fit_units(self, context: Context) -> tuple[Labeller, Linear]:
-        """Return the teacher's units, and a head on its last layer that predicts them."""
+        """Return the teacher's units, and a head on its last layer that predicts them.
+
+        A job that goes on has those that it had: on other hardware k-means may number them
+        otherwise, and a head that was trained names them by number.
+        """
         from speech_pareto.training.hubert_units import fit
 
         depth, seconds = len(context.teacher.encoder.layers), min(24.0, self.unit_seconds)
         batches = context.batches(round(self.unit_seconds / seconds), seconds)
         layer = self.unit_layer or max(1, round(2 * depth / 3))
-        return fit(context.teacher, batches, layer, self.units, context.seed)
+        own = context.teacher, batches, layer, self.units
+        return fit(*own, context.seed, context.remember)
 
 
 @dataclass(frozen=True, kw_only=True)

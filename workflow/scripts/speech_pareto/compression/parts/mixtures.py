@@ -38,7 +38,8 @@ class Mixture(nn.Module):
 
     def expected(self) -> Tensor:
         """Return the expected bits of a weight."""
-        return self.logits.softmax(0) @ self.logits.new_tensor(self.settings.widths)
+        # Not `@`: that would be bf16 under autocast, and a matrix has a million weights.
+        return (self.logits.softmax(0) * self.logits.new_tensor(self.settings.widths)).sum()
 
     def costs(self) -> dict[int, float]:
         """Return −log of the share of each width."""

@@ -28,8 +28,8 @@ class PartialAttention(WavLMAttention):
         batch, time, _ = hidden_states.shape
         if position_bias is None:
             position_bias = self.compute_bias(time, time).repeat(batch, 1, 1)
-        heads = list(self.heads)
-        bias = position_bias.view(batch, -1, time, time)[:, heads]
+        heads = self.heads
+        bias = self.own(position_bias.view(batch, -1, time, time))
         query, key, value = (
             project(hidden_states).unflatten(-1, (len(heads), -1)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -49,10 +49,18 @@ class PartialAttention(WavLMAttention):
         """Return by how much each frame's bias counts: (B, heads, T, 1)."""
         # The gate of head h sees the h-th slice of the layer's input.
         slices = hidden_states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        slices = slices[:, list(self.heads)]
-        gates = self.gru_rel_pos_linear(slices).unflatten(-1, (2, 4)).sum(-1).sigmoid()
+        gates = self.gru_rel_pos_linear(self.own(slices)).unflatten(-1, (2, 4)).sum(-1).sigmoid()
         reset, update = gates.chunk(2, dim=-1)
         return reset * (update * self.gru_rel_pos_const - 1.0) + 2.0
+
+    def own(self, heads: Tensor) -> Tensor:
+        """Return of a tensor (B, all heads, ...) what belongs to the heads that are left.
+
+        While all are left it is the tensor itself: for a batch of 160 s, copies of all layers'
+        biases would take 4 GB.
+        """
+        whole = list(range(heads.shape[1]))
+        return heads if list(self.heads) == whole else heads[:, list(self.heads)]
 
 
 def use_partial_attention(model: nn.Module) -> None:
