@@ -63,7 +63,7 @@ def test_roundings_are_not_kept_for_the_gradients(weights):
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         mixed = mixture(own)
-    assert sum(sizes) < 2 * own.numel()  # themselves; of five widths it would be ten times as much
+    assert sum(sizes) < 2 * own.numel()  # the weights; all roundings are ten times as much
     mixed.sum().backward()
     assert own.grad.shape == own.shape and mixture.logits.grad.abs().sum() > 0
 

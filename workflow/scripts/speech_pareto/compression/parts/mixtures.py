@@ -29,7 +29,8 @@ class Mixture(nn.Module):
             return weights
         shares = functional.gumbel_softmax(self.logits.float(), self.settings.temperature)
         # Computed again for the gradients: all roundings of HuBERT Base's weights take gigabytes.
-        return checkpoint(self._mixed, weights, shares, use_reentrant=False)
+        again = {"use_reentrant": False, "preserve_rng_state": False}  # nothing in it is drawn
+        return checkpoint(self._mixed, weights, shares, **again)
 
     def _mixed(self, weights: Tensor, shares: Tensor) -> Tensor:
         """Return the sum of the roundings, each times its share."""

@@ -56,8 +56,8 @@ class PartialAttention(WavLMAttention):
     def own(self, heads: Tensor) -> Tensor:
         """Return of a tensor (B, all heads, ...) what belongs to the heads that are left.
 
-        While all are left it is the tensor itself: for a batch of 160 s, copies of all layers'
-        biases would take 4 GB.
+        While all are left it is the tensor itself: copies of the bias in each layer would take
+        4 GB for a batch of ten recordings of 16 s.
         """
         whole = list(range(heads.shape[1]))
         return heads if list(self.heads) == whole else heads[:, list(self.heads)]
